@@ -1,0 +1,1 @@
+"""How a web worker reaches an engine."""

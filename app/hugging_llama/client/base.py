@@ -1,0 +1,39 @@
+"""The whole seam between the web side and an engine. A new verb needs an argument in review."""
+
+from typing import Protocol
+
+from hugging_llama.neutral.events import Embeddings, EngineStatus, EventStream, GenerateEvent, Loaded
+from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+
+
+class EngineClient(Protocol):
+    """What a web worker may ask of an engine. Methods may be called from any thread or greenlet."""
+
+    def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
+        """Ends in exactly one Finished, or raises one typed error from the stream."""
+        ...
+
+    def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
+        """Exactly one Embeddings, or one error."""
+        ...
+
+    def load(self, request: LoadRequest) -> EventStream[Loaded]:
+        """Exactly one Loaded, or one error."""
+        ...
+
+    def unload(self, path: str) -> None:
+        """Unload the model at `path` when its last request ends; a model that is not loaded is fine."""
+        ...
+
+    def loaded(self) -> list[LoadedModel]:
+        """The models in memory, those being loaded included."""
+        ...
+
+    def status(self, timeout_s: float) -> EngineStatus:
+        """Raises EngineDiedError if no engine answers in time. Never starts one."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connection; every open stream raises EngineDiedError."""
+        ...

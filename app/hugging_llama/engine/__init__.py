@@ -1,0 +1,1 @@
+"""The process that owns the models; torch lives here and nowhere else."""

@@ -1,0 +1,184 @@
+"""Every failure a caller can meet. Errors carry facts; the dialects write the sentences.
+
+HuggingLlamaError
+├── RequestError                  the caller must change the request
+│   ├── InvalidRequestError           param
+│   ├── UnsupportedCapabilityError    model, capabilities
+│   ├── ContextLengthError            num_prompt_tokens, limit
+│   └── GrammarError                  path
+├── ModelNotFoundError            name, canonical
+├── AccessError                   somebody must grant something first
+│   ├── KeyRejectedError              realm
+│   └── GatedModelError               repo, url
+├── CapacityError                 the same request may succeed later
+│   ├── EngineBusyError               queue_depth, retry_after_s
+│   └── InsufficientMemoryError       need_bytes, free_bytes
+├── TransferError                 repo, cause
+└── EngineError                   our side failed
+    ├── ModelLoadError                model
+    ├── GenerationError               model
+    ├── EngineDiedError               (none)
+    ├── EngineShutdownError           (none)
+    └── ProtocolError                 (none)
+
+`code` is stable: it crosses the socket to the engine and labels the metrics.
+"""
+
+from typing import Any, ClassVar
+
+Facts = dict[str, Any]
+
+
+class HuggingLlamaError(Exception):
+    """Base of all our errors: a stable code, a plain message for logs and default answers, and facts."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, message: str, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts: Facts = facts
+
+
+class RequestError(HuggingLlamaError):
+    """The request can't be served as it was sent."""
+
+    code = "bad_request"
+
+
+class InvalidRequestError(RequestError):
+    """A field is missing, malformed or out of range. Facts: `param`, the field's name, if one is to blame."""
+
+    code = "invalid_request"
+
+
+class UnsupportedCapabilityError(RequestError):
+    """The model can't do what is asked. Facts: `model` as sent, `capabilities`, those that it lacks."""
+
+    code = "unsupported_capability"
+
+    def __init__(self, model: str, capabilities: list[str]) -> None:
+        super().__init__(
+            f'"{model}" does not support {", ".join(capabilities)}', model=model, capabilities=capabilities
+        )
+
+
+class ContextLengthError(RequestError):
+    """The prompt is longer than the context. Facts: `num_prompt_tokens`, `limit`."""
+
+    code = "context_length"
+
+    def __init__(self, num_prompt_tokens: int, limit: int) -> None:
+        super().__init__(
+            f"the prompt has {num_prompt_tokens} tokens, the context holds {limit}",
+            num_prompt_tokens=num_prompt_tokens,
+            limit=limit,
+        )
+
+
+class GrammarError(RequestError):
+    """An output format can't be enforced. Facts: `path` of the offending part, if known."""
+
+    code = "grammar"
+
+
+class ModelNotFoundError(HuggingLlamaError):
+    """No local model answers to this name. Facts: `name` as sent, `canonical`."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, canonical: str) -> None:
+        super().__init__(f"model '{name}' not found", name=name, canonical=canonical)
+
+
+class AccessError(HuggingLlamaError):
+    """Access must be granted first."""
+
+    code = "access"
+
+
+class KeyRejectedError(AccessError):
+    """A key or token is missing or wrong. Facts: `realm`, who rejected it."""
+
+    code = "key_rejected"
+
+
+class GatedModelError(AccessError):
+    """The repository's licence must be accepted first. Facts: `repo`, `url` of its page."""
+
+    code = "gated_model"
+
+
+class CapacityError(HuggingLlamaError):
+    """No room now."""
+
+    code = "capacity"
+
+
+class EngineBusyError(CapacityError):
+    """The queue is full. Facts: `queue_depth`, `retry_after_s`."""
+
+    code = "engine_busy"
+
+
+class InsufficientMemoryError(CapacityError):
+    """The model or its KV cache does not fit. Facts: `need_bytes`, `free_bytes`."""
+
+    code = "insufficient_memory"
+
+
+class TransferError(HuggingLlamaError):
+    """The Hub, the network or the disk failed during a transfer. Facts: `repo`, `cause`."""
+
+    code = "transfer"
+
+
+class EngineError(HuggingLlamaError):
+    """The engine failed; the request may be fine."""
+
+    code = "engine"
+
+
+class ModelLoadError(EngineError):
+    """A local model can't be loaded. Facts: `model`."""
+
+    code = "model_load"
+
+
+class GenerationError(EngineError):
+    """One generation failed. Facts: `model`."""
+
+    code = "generation"
+
+
+class EngineDiedError(EngineError):
+    """The engine process is gone or can't be reached."""
+
+    code = "engine_died"
+
+
+class EngineShutdownError(EngineError):
+    """The server is shutting down."""
+
+    code = "shutdown"
+
+
+class ProtocolError(EngineError):
+    """A frame that can't be understood, or two sides of different versions."""
+
+    code = "protocol"
+
+
+def _all_errors(base: type[HuggingLlamaError]) -> dict[str, type[HuggingLlamaError]]:
+    found = {base.code: base}
+    for child in base.__subclasses__():
+        found |= _all_errors(child)
+    return found
+
+
+def error_from_facts(code: str, message: str, facts: Facts) -> HuggingLlamaError:
+    """The error that `code` names, as it was on the other side of a socket; an unknown code gives the base class."""
+    cls = _all_errors(HuggingLlamaError).get(code, HuggingLlamaError)
+    error = cls.__new__(cls)
+    HuggingLlamaError.__init__(error, message, **facts)
+    return error

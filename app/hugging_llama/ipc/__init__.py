@@ -1,0 +1,1 @@
+"""The wire between the web workers and the engine process."""

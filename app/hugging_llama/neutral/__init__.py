@@ -1,0 +1,1 @@
+"""The vocabulary between dialects and engine: frozen dataclasses, standard library only."""

@@ -1,0 +1,123 @@
+"""What comes back: a stream of events that ends in exactly one `Finished` or one raised error."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from hugging_llama.neutral.messages import ToolCall
+from hugging_llama.neutral.models import LoadedModel
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended. A failure is raised, never a reason."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORT = "abort"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingDelta:
+    """More of the reasoning that comes before the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """One whole tool call."""
+
+    call: ToolCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Token counts and engine times. `num_cached_tokens` of the prompt were not computed again.
+
+    `load_ns`: from the request's arrival at the engine until the model was ready; `prompt_ns`: from there until the
+    first token (queueing included in neither: `queue_ns` holds it); `decode_ns`: from the first token to the last.
+    """
+
+    num_prompt_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_output_tokens: int = 0
+    load_ns: int = 0
+    queue_ns: int = 0
+    prompt_ns: int = 0
+    decode_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The end of a generation. `context` holds prompt and output token ids if the request asked for them."""
+
+    reason: FinishReason
+    usage: Usage = field(default_factory=Usage)
+    context: tuple[int, ...] = ()
+
+
+GenerateEvent = TextDelta | ThinkingDelta | ToolCallDelta | Finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """One L2-normalised vector per input, in order; float32 values."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    num_prompt_tokens: int
+    load_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The model is in memory."""
+
+    model: LoadedModel
+    load_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """Figures of the engine for /health, /ready and /metrics; counters count since its start."""
+
+    pid: int
+    device: str
+    num_running: int = 0
+    num_waiting: int = 0
+    num_loaded: int = 0
+    kv_used_tokens: int = 0
+    kv_capacity_tokens: int = 0
+    steps_total: int = 0
+    step_sequences_total: int = 0
+    max_batch_size: int = 0
+    prompt_tokens_total: int = 0
+    cached_tokens_total: int = 0
+    output_tokens_total: int = 0
+    cancelled_total: int = 0
+
+
+EventT_co = TypeVar("EventT_co", covariant=True)
+
+
+class EventStream(Protocol[EventT_co]):
+    """The answer to one request.
+
+    Iterating blocks until the next event and raises a HuggingLlamaError if the request failed. `close` ends the
+    request early and frees what it holds; it may be called at any time, from any thread or greenlet, more than once,
+    and makes a blocked `next` stop. A stream that is neither exhausted nor closed keeps the engine working.
+    """
+
+    def __iter__(self) -> Iterator[EventT_co]: ...
+
+    def __next__(self) -> EventT_co: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,68 @@
+"""What is said about models: where one lies, what it can do, which are in memory."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Capability(StrEnum):
+    """What a model can do, in the words of the `capabilities` lists on the wire."""
+
+    COMPLETION = "completion"
+    TOOLS = "tools"
+    THINKING = "thinking"
+    INSERT = "insert"
+    VISION = "vision"
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A model the engine can load: it is given a directory and never looks anything up.
+
+    `name` is what responses and `ps` show, canonical with its tag; two refs with the same `path` share one
+    copy in memory.
+    """
+
+    name: str
+    path: str
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model in memory. `expires_at_s` is Unix time, infinite for a model that stays for ever."""
+
+    name: str
+    path: str
+    digest: str
+    size_bytes: int
+    size_vram_bytes: int
+    context_length: int
+    expires_at_s: float
+    ref_count: int
+    device: str
+    dtype: str
+    runner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelDetails:
+    """What the files of a model say about it. Lengths in tokens and vector elements, None where unknown."""
+
+    format: str
+    family: str
+    parameter_count: int | None
+    quantization_level: str
+    context_length: int | None
+    embedding_length: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModel:
+    """A model on disk. `digest` is 64 hex characters, the same for the same content; `modified_at_s` Unix time."""
+
+    ref: ModelRef
+    size_bytes: int
+    modified_at_s: float
+    details: ModelDetails
+    capabilities: tuple[Capability, ...]

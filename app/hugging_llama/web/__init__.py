@@ -1,0 +1,1 @@
+"""Flask only: the application factory, error pages, disconnects, observability."""

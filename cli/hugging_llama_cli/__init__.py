@@ -1,0 +1,1 @@
+"""The command line client: HTTP only, except `serve`, which becomes gunicorn."""

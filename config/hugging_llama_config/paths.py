@@ -1,0 +1,47 @@
+"""Where things lie when nobody says otherwise."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def default_home(environ: Mapping[str, str]) -> Path:
+    """Our own state: `~/.cache/hugging-llama`, below XDG_CACHE_HOME if that is set."""
+    cache = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".cache")
+    return Path(cache) / "hugging-llama"
+
+
+def default_hub_cache(environ: Mapping[str, str]) -> Path:
+    """The Hub cache that every Hugging Face tool of this user shares, found as huggingface_hub finds it."""
+    if cache := environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(cache).expanduser()
+    return hf_home(environ) / "hub"
+
+
+def hf_home(environ: Mapping[str, str]) -> Path:
+    """Hugging Face's own folder: HF_HOME, else `~/.cache/huggingface`."""
+    if home := environ.get("HF_HOME"):
+        return Path(home).expanduser()
+    cache = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME") or "~").expanduser() / ".cache")
+    return Path(cache) / "huggingface"
+
+
+def default_run_dir(environ: Mapping[str, str], home: str) -> Path:
+    """Sockets and locks. Short, as a socket's path may have 107 bytes; one a user and home, mode 0700."""
+    name = hashlib.sha256(home.encode()).hexdigest()[:8]
+    if runtime := environ.get("XDG_RUNTIME_DIR"):
+        return Path(runtime) / f"hugging-llama-{name}"
+    return Path(tempfile.gettempdir()) / f"hugging-llama-{os.getuid()}-{name}"
+
+
+def hub_token(environ: Mapping[str, str]) -> str:
+    """The token that huggingface_hub would use: HF_TOKEN, else the file that `hf auth login` wrote; "" if none."""
+    if token := environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN"):
+        return token.strip()
+    path = environ.get("HF_TOKEN_PATH") or str(hf_home(environ) / "token")
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

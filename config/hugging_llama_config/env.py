@@ -43,9 +43,7 @@ class ConfigError(Exception):
     """A setting can't be used. The message is one line that names the variable or key."""
 
 
-def load_settings(
-    flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
-) -> Settings:
+def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Build the Settings of this process. `flags` hold values by field name; None means not given.
 
     Raises ConfigError.

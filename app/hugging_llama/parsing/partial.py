@@ -1,0 +1,19 @@
+"""What two of the state machines need: how much of a text's end may still become a marker."""
+
+from collections.abc import Iterable
+
+
+def held_length(text: str, markers: Iterable[str]) -> int:
+    """Length in characters of the longest end of `text` that is a proper beginning of one of `markers`."""
+    longest = 0
+    for marker in markers:
+        for length in range(min(len(marker) - 1, len(text)), longest, -1):
+            if text.endswith(marker[:length]):
+                longest = length
+                break
+    return longest
+
+
+def trailing_space(text: str) -> int:
+    """Number of white space characters at the end of `text`."""
+    return len(text) - len(text.rstrip())

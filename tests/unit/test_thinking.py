@@ -1,0 +1,62 @@
+"""Thinking and answer come apart in the same way, whatever the pieces."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hugging_llama.parsing.thinking import ThinkingParser
+from tests.unit.pieces import pieces_of
+
+TEXTS = st.lists(
+    st.sampled_from(["<think>", "</think>", "<thi", "</", " ", "\n", "a", "b<", "word "]), max_size=10
+).map("".join)
+
+
+def run(pieces: list[str], *, inside: bool = False) -> tuple[str, str]:
+    machine = ThinkingParser(inside=inside)
+    parts = [machine.push(piece) for piece in pieces] + [machine.finish()]
+    return "".join(thinking for thinking, _ in parts), "".join(answer for _, answer in parts)
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "expected"),
+    [
+        ("<think>\nhm\n</think>\n\nhello ", False, ("hm", "hello ")),
+        ("\n <think>hm</think>x", False, ("hm", "x")),
+        ("hello <think>no</think>", False, ("", "hello <think>no</think>")),
+        ("  hello", False, ("", "  hello")),
+        ("hm\n</think>\n\nhello", True, ("hm", "hello")),
+        ("<think>\nhm</think>hello", True, ("hm", "hello")),
+        ("hm and more \n", True, ("hm and more", "")),
+        ("<think>\n\n</think>\n\nhello", False, ("", "hello")),
+        ("<think>a </thin b</think>c</think>", False, ("a </thin b", "c</think>")),
+        ("<th", False, ("", "<th")),
+        (" \n", False, ("", " \n")),
+        ("", True, ("", "")),
+    ],
+)
+def test_parts(text: str, inside: bool, expected: tuple[str, str]) -> None:
+    assert run([text], inside=inside) == expected
+
+
+def test_text_flows_as_soon_as_it_is_certain() -> None:
+    machine = ThinkingParser()
+    assert machine.push("<think>I see ") == ("I see", "")
+    assert not machine.answering
+    assert machine.push("it") == (" it", "")
+    assert machine.push(".\n</think>\n\nYes") == (".", "Yes")
+    assert machine.answering
+    assert machine.push(" ") == ("", " ")
+
+
+def test_other_tags() -> None:
+    machine = ThinkingParser(open_tag="[THINK]", close_tag="[/THINK]")
+    assert machine.push("[THINK]hm[/THINK]yes") == ("hm", "yes")
+
+
+@given(TEXTS, st.booleans(), st.data())
+def test_any_split_gives_the_same(text: str, inside: bool, data: st.DataObject) -> None:
+    whole = run([text], inside=inside)
+    assert run(data.draw(pieces_of(text)), inside=inside) == whole
+    if not inside and not text.lstrip().startswith("<think>"):
+        assert whole == ("", text)

@@ -1,7 +1,9 @@
 """What a caller may ask of the engine. Immutable, checked by the dialect that made it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from hugging_llama.neutral.messages import Message, Tool
 from hugging_llama.neutral.models import ModelRef
@@ -69,6 +71,22 @@ class GenerateRequest:
     model: ModelRef
     prompt: ChatPrompt | TextPrompt
     sampling: SamplingParams = field(default_factory=SamplingParams)
+    format: OutputFormat = OutputFormat.TEXT
+    context_length: int | None = None
+    keep_alive_s: float | None = None
+    truncate: bool = True
+    return_context: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateCall:
+    """What a dialect parsed: a GenerateRequest before its model is known and the model's defaults are merged.
+
+    `options` holds SamplingParams fields by name, only those that the caller gave.
+    """
+
+    prompt: ChatPrompt | TextPrompt
+    options: Mapping[str, Any] = field(default_factory=dict)
     format: OutputFormat = OutputFormat.TEXT
     context_length: int | None = None
     keep_alive_s: float | None = None

@@ -1,16 +1,18 @@
-"""What every operation needs, handed in by the web side; it lives in `app.extensions["hugging_llama"]`."""
+"""What every operation needs, handed in by the web side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hugging_llama.client.base import EngineClient
+from hugging_llama.operations.observer import Observer, SilentObserver
 from hugging_llama.store.local import Store
 from hugging_llama_config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """The settings, the models on disk and the way to the engine."""
+    """The settings, the models on disk, the way to the engine, and who watches the generations."""
 
     settings: Settings
     store: Store
     engine: EngineClient
+    observer: Observer = field(default_factory=SilentObserver)

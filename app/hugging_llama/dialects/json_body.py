@@ -1,0 +1,81 @@
+"""Request bodies as Ollama's Go server reads them: JSON whatever the content type, one value, the rest ignored."""
+
+import json
+from typing import Any, NoReturn
+
+import msgspec
+from flask import Request
+
+from hugging_llama.errors import InvalidRequestError
+
+
+class BodyTooLargeError(InvalidRequestError):
+    """The body is larger than the server takes. Facts: `limit`."""
+
+    code = "body_too_large"
+
+
+def read_body(request: Request, limit: int) -> bytes:
+    """The raw body. Flask's own limit would cut a chunked body short without a word, so it is counted here."""
+    if request.content_length is not None and request.content_length > limit:
+        raise BodyTooLargeError(f"request body larger than {limit} bytes", limit=limit)
+    body = request.stream.read(limit + 1)
+    if len(body) > limit:
+        raise BodyTooLargeError(f"request body larger than {limit} bytes", limit=limit)
+    return body
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The first JSON value of the body, which must be an object; the literal `null` is an empty one.
+
+    Raises InvalidRequestError in the words of Go's decoder.
+    """
+    if not body.strip():
+        raise InvalidRequestError("missing request body")
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        value = _first_value(body)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"json: cannot unmarshal {go_kind(value)} into Go value of type api.Request")
+    return value
+
+
+def go_kind(value: Any) -> str:
+    """What Go's decoder calls a JSON value of this type."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    return {str: "string", list: "array", dict: "object"}.get(type(value), "null")
+
+
+def _first_value(body: bytes) -> Any:
+    text = body.decode("utf-8", "replace").lstrip()
+    try:
+        return json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)[0]
+    except RecursionError:
+        raise InvalidRequestError("exceeded max depth") from None
+    except json.JSONDecodeError as error:
+        raise InvalidRequestError(_go_message(error, text)) from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidRequestError(f"invalid character '{name[0]}' looking for beginning of value")
+
+
+def _go_message(error: json.JSONDecodeError, text: str) -> str:
+    if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
+        return "unexpected EOF"
+    character = text[error.pos]
+    if error.msg.startswith("Expecting property name"):
+        return f"invalid character {character!r} looking for beginning of object key string"
+    if error.msg.startswith("Expecting ':'"):
+        return f"invalid character {character!r} after object key"
+    if error.msg.startswith("Expecting ','"):
+        return f"invalid character {character!r} after array element or object key:value pair"
+    if error.msg.startswith("Invalid control character"):
+        return f"invalid character {character!r} in string literal"
+    return f"invalid character {character!r} looking for beginning of value"

@@ -1,0 +1,80 @@
+"""POST /api/embed."""
+
+import time
+from typing import Any
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import Watched, app_context, json_payload
+from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.ollama.answers import json_response
+from hugging_llama.dialects.ollama.options import parse_options
+from hugging_llama.dialects.ollama.render import Timing
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.operations import residency
+from hugging_llama.operations.embedding import embed as embed_texts
+from hugging_llama.operations.models import resolve_model
+
+blueprint = Blueprint("ollama_embed", __name__)
+
+
+class EmbedSchema(fields.GoSchema):
+    """The request body."""
+
+    go_name = "EmbedRequest"
+
+    model = fields.GoString(load_default="")
+    input = fields.GoAny(load_default=None)
+    truncate = fields.GoBool(load_default=True)
+    dimensions = fields.GoInt(load_default=0)
+    keep_alive = fields.GoAny(load_default=None)
+    options = fields.GoMap(load_default=dict)
+
+
+_schema = EmbedSchema()
+
+
+def parse_inputs(value: Any) -> list[str]:
+    """A text, a list of texts, or nothing. Raises InvalidRequestError."""
+    if value is None or value == "":
+        return []
+    inputs = [value] if isinstance(value, str) else value
+    if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
+        raise InvalidRequestError("invalid input type", param="input")
+    return inputs
+
+
+@blueprint.post("/api/embed")
+def embed() -> Response:
+    """Vectors for texts; with none, load the model."""
+    started_ns = time.monotonic_ns()
+    body = _schema.parse(json_payload())
+    inputs = parse_inputs(body["input"])
+    keep_alive_s = values.parse_keep_alive(body["keep_alive"])
+    ctx = app_context()
+    model = resolve_model(ctx, body["model"])
+    options = parse_options(body["options"])
+    if not inputs:
+        Watched(residency.load(ctx, model, keep_alive_s=keep_alive_s)).drain()
+        return json_response({"model": body["model"], "embeddings": []})
+    answer = Watched(
+        embed_texts(
+            ctx,
+            model,
+            inputs,
+            truncate=body["truncate"],
+            dimensions=body["dimensions"] if body["dimensions"] > 0 else None,
+            context_length=options.context_length,
+            keep_alive_s=keep_alive_s,
+        )
+    ).drain()[0]
+    timing = Timing(arrival_ns=started_ns, now_ns=time.monotonic_ns, in_seconds=ctx.settings.duration_unit == "seconds")
+    return json_response(
+        {
+            "model": body["model"],
+            "embeddings": answer.vectors,
+            "total_duration": timing.duration(time.monotonic_ns() - started_ns),
+            "load_duration": timing.duration(answer.load_ns),
+            "prompt_eval_count": answer.num_prompt_tokens,
+        }
+    )

@@ -1,0 +1,98 @@
+"""Our errors in Ollama's words: status and one sentence."""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+from flask import Response, request
+
+from hugging_llama import errors
+
+NDJSON = "application/x-ndjson"
+JSON = "application/json; charset=utf-8"
+JSON_PLAIN = "application/json"
+_CAPABILITY_ENDPOINTS = {"/api/chat": "chat", "/api/generate": "generate"}
+
+_STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
+    errors.RequestError: 400,
+    errors.ModelNotFoundError: 404,
+    errors.KeyRejectedError: 401,
+    errors.GatedModelError: 403,
+    errors.EngineBusyError: 503,
+    errors.EngineShutdownError: 503,
+    errors.InsufficientMemoryError: 500,
+    errors.TransferError: 500,
+    errors.EngineError: 500,
+}
+
+
+def status_of(error: errors.HuggingLlamaError) -> int:
+    """The HTTP status for an error that happens before the first byte."""
+    if error.code == "body_too_large":
+        return 413
+    for cls in type(error).__mro__:
+        if cls in _STATUS:
+            return _STATUS[cls]
+    return 500
+
+
+def sentence(error: errors.HuggingLlamaError, path: str) -> str:
+    """The text for an error on the endpoint at `path`, relative to where the API is mounted."""
+    writer = _SENTENCES.get(type(error))
+    return writer(error, path) if writer else error.message
+
+
+def _model_not_found(error: errors.HuggingLlamaError, path: str) -> str:
+    name = error.facts.get("name", "")
+    if path in {"/api/embed", "/api/embeddings"}:
+        return f'model "{name}" not found, try pulling it first'
+    if path == "/api/pull":
+        return "pull model manifest: file does not exist"
+    return f"model '{name}' not found"
+
+
+def _unsupported(error: errors.HuggingLlamaError, path: str) -> str:
+    capabilities = error.facts.get("capabilities", [])
+    words = [_CAPABILITY_ENDPOINTS.get(path, c) if c == "completion" else c for c in capabilities]
+    return f'"{error.facts.get("model", "")}" does not support ' + "\n".join(words)
+
+
+def _context_length(error: errors.HuggingLlamaError, path: str) -> str:
+    if path in {"/api/embed", "/api/embeddings"}:
+        return "the input length exceeds the context length"
+    return (
+        "the prompt is longer than the context length currently available to the model; shorten the prompt, "
+        "adjust the context length in settings, or use a model with a longer context length"
+    )
+
+
+def _busy(error: errors.HuggingLlamaError, path: str) -> str:
+    return "server busy, please try again.  maximum pending requests exceeded"
+
+
+_SENTENCES: Mapping[type[errors.HuggingLlamaError], Callable[[errors.HuggingLlamaError, str], str]] = {
+    errors.ModelNotFoundError: _model_not_found,
+    errors.UnsupportedCapabilityError: _unsupported,
+    errors.ContextLengthError: _context_length,
+    errors.EngineBusyError: _busy,
+}
+
+
+def endpoint_path() -> str:
+    """The path of the current request without the prefix under which the API is mounted."""
+    rule = request.url_rule.rule if request.url_rule else request.path
+    index = rule.find("/api/")
+    return rule[index:] if index >= 0 else rule
+
+
+def error_line(path: str) -> Callable[[errors.HuggingLlamaError], bytes]:
+    """Renders an error that happens after the first byte: the last line of a stream."""
+    return lambda error: msgspec.json.encode({"error": sentence(error, path)}) + b"\n"
+
+
+def error_response(error: errors.HuggingLlamaError) -> Response:
+    """The answer to a request that failed before its first byte."""
+    body = msgspec.json.encode({"error": sentence(error, endpoint_path())})
+    response = Response(body, status=status_of(error), content_type=JSON)
+    if isinstance(error, errors.EngineBusyError):
+        response.headers["Retry-After"] = str(max(1, round(error.facts.get("retry_after_s", 1))))
+    return response

@@ -1,0 +1,101 @@
+"""POST /api/generate."""
+
+from typing import Any
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, renderer
+from hugging_llama.dialects.ollama.options import parse_options
+from hugging_llama.dialects.ollama.render import generate_piece
+from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
+from hugging_llama.neutral.messages import Message
+from hugging_llama.neutral.models import Capability
+from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, TextPrompt
+from hugging_llama.operations.generation import require
+from hugging_llama.operations.models import resolve_model
+
+blueprint = Blueprint("ollama_generate", __name__)
+
+
+class GenerateSchema(fields.GoSchema):
+    """The request body."""
+
+    go_name = "GenerateRequest"
+
+    model = fields.GoString(load_default="")
+    prompt = fields.GoString(load_default="")
+    suffix = fields.GoString(load_default="")
+    system = fields.GoString(load_default="")
+    template = fields.GoString(load_default="")
+    context = fields.GoInts(load_default=list)
+    stream = fields.GoBool(load_default=True)
+    raw = fields.GoBool(load_default=False)
+    format = fields.GoAny(load_default=None)
+    keep_alive = fields.GoAny(load_default=None)
+    images = fields.GoStrings(load_default=list)
+    options = fields.GoMap(load_default=dict)
+    think = fields.GoAny(load_default=None)
+    truncate = fields.GoBool(load_default=True)
+    shift = fields.GoBool(load_default=True)
+    logprobs = fields.GoBool(load_default=False)
+    top_logprobs = fields.GoInt(load_default=0)
+    debug_render_only = fields.GoBool(data_key="_debug_render_only", load_default=False)
+
+
+_schema = GenerateSchema()
+
+
+def parse_prompt(body: dict[str, Any]) -> ChatPrompt | TextPrompt:
+    """A raw prompt as it is; anything else is a chat of one turn. Raises InvalidRequestError."""
+    if body["raw"]:
+        if body["template"] or body["system"] or body["context"]:
+            raise InvalidRequestError("raw mode does not support template, system, or context", param="raw")
+        return TextPrompt(text=body["prompt"])
+    messages = [Message(role="user", content=body["prompt"])]
+    if body["system"]:
+        messages.insert(0, Message(role="system", content=body["system"]))
+    think = values.parse_think(body["think"])
+    return ChatPrompt(messages=tuple(messages), think=think, context=tuple(body["context"]))
+
+
+def parse_generate(body: dict[str, Any]) -> GenerateCall:
+    """The checked body as a neutral call. Raises RequestError."""
+    if body["template"]:
+        raise InvalidRequestError(
+            "a template in the request is not supported; the model's own chat template is used, or set raw to true",
+            param="template",
+        )
+    if body["suffix"]:
+        raise UnsupportedCapabilityError(body["model"], [Capability.INSERT.value])
+    if body["debug_render_only"]:
+        raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")
+    values.refuse_images(body["images"], body["model"])
+    prompt = parse_prompt(body)
+    options = parse_options(body["options"])
+    return GenerateCall(
+        prompt=prompt,
+        options=options.sampling,
+        format=values.parse_format(body["format"]),
+        context_length=options.context_length,
+        keep_alive_s=values.parse_keep_alive(body["keep_alive"]),
+        truncate=body["truncate"],
+        return_context=isinstance(prompt, ChatPrompt),
+    )
+
+
+@blueprint.post("/api/generate")
+def generate() -> Response:
+    """Complete a prompt; with none, load the model; with none and a keep_alive of zero, unload it."""
+    body = _schema.parse(json_payload())
+    values.refuse_logprobs(body["logprobs"], body["top_logprobs"])
+    render = renderer(body["model"], generate_piece)
+    model = resolve_model(app_context(), body["model"])
+    if not body["prompt"] and not body["images"] and values.parse_keep_alive(body["keep_alive"]) == 0:
+        return answer_unload(model, render)
+    require(model, body["model"], Capability.COMPLETION)
+    call = parse_generate(body)
+    if not body["prompt"]:
+        return answer_load(model, call, render)
+    return answer_generation(model, body["model"], call, render, stream=body["stream"])

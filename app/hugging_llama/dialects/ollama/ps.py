@@ -1,0 +1,38 @@
+"""GET /api/ps."""
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.ollama.answers import json_response
+from hugging_llama.dialects.ollama.clock import timestamp
+from hugging_llama.dialects.ollama.details import details_json
+from hugging_llama.dialects.ollama.render import Json
+from hugging_llama.neutral.models import LoadedModel, LocalModel
+from hugging_llama.operations.models import list_models
+from hugging_llama.operations.residency import loaded_models
+
+blueprint = Blueprint("ollama_ps", __name__)
+
+
+def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
+    """One entry of `models`: Ollama's eight keys, then ours. `local` is None if the files are gone by now."""
+    details = details_json(local.details, with_lengths=False) if local else {"parent_model": "", "families": None}
+    return {
+        "name": model.name,
+        "model": model.name,
+        "size": model.size_bytes,
+        "digest": model.digest,
+        "details": details | {"device": model.device, "dtype": model.dtype, "runner": model.runner},
+        "expires_at": timestamp(model.expires_at_s),
+        "size_vram": min(model.size_vram_bytes, model.size_bytes),
+        "context_length": model.context_length,
+        "ref_count": model.ref_count,
+    }
+
+
+@blueprint.get("/api/ps")
+def ps() -> Response:
+    """The models in memory, the one that stays longest first."""
+    ctx = app_context()
+    local = {model.ref.path: model for model in list_models(ctx)}
+    return json_response({"models": [render_loaded_model(m, local.get(m.path)) for m in loaded_models(ctx)]})

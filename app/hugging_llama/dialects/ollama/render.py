@@ -1,0 +1,124 @@
+"""Events and models to Ollama's JSON. Key order is Ollama's; metrics stand in the final object only."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from hugging_llama.dialects.ollama.clock import created_at
+from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
+from hugging_llama.neutral.messages import ToolCall
+
+Json = dict[str, Any]
+_encode = msgspec.json.Encoder().encode
+
+
+def json_line(value: Json) -> bytes:
+    """One compact object and one newline."""
+    return _encode(value) + b"\n"
+
+
+def tool_call_json(call: ToolCall) -> Json:
+    """A call as `tool_calls` holds it; `arguments` is an object in the model's own key order."""
+    return {"id": call.id, "function": {"index": call.index, "name": call.name, "arguments": call.arguments}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """When the request came, and how durations are written: integer nanoseconds, or seconds with a fraction."""
+
+    arrival_ns: int
+    now_ns: Callable[[], int]
+    in_seconds: bool = False
+
+    def duration(self, ns: int) -> int | float:
+        return ns / 1e9 if self.in_seconds else ns
+
+    def metrics(self, finished: Finished) -> Json:
+        """The figures of the final object."""
+        usage = finished.usage
+        return {
+            "total_duration": self.duration(self.now_ns() - self.arrival_ns),
+            "load_duration": self.duration(usage.load_ns),
+            "prompt_eval_count": usage.num_prompt_tokens,
+            "prompt_eval_duration": self.duration(usage.prompt_ns),
+            "eval_count": usage.num_output_tokens,
+            "eval_duration": self.duration(usage.decode_ns),
+        }
+
+
+class Piece(Protocol):
+    """Renders one fragment of an answer: its text, thinking and calls, as /api/chat or /api/generate words them."""
+
+    def __call__(self, text: str, thinking: str, calls: list[ToolCall]) -> Json: ...
+
+
+def chat_piece(text: str, thinking: str, calls: list[ToolCall]) -> Json:
+    """`message`, with role and content in every object."""
+    message: Json = {"role": "assistant", "content": text}
+    if thinking:
+        message["thinking"] = thinking
+    if calls:
+        message["tool_calls"] = [tool_call_json(call) for call in calls]
+    return {"message": message}
+
+
+def generate_piece(text: str, thinking: str, calls: list[ToolCall]) -> Json:
+    """`response`, and `thinking` where there is any."""
+    piece: Json = {"response": text}
+    if thinking:
+        piece["thinking"] = thinking
+    if calls:
+        piece["tool_calls"] = [tool_call_json(call) for call in calls]
+    return piece
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRenderer:
+    """Renders the events of one generation for one endpoint. `model` is the name as the caller sent it."""
+
+    model: str
+    piece: Piece
+    timing: Timing
+
+    def line(self, event: GenerateEvent) -> bytes:
+        """One NDJSON line for one event."""
+        match event:
+            case TextDelta(text):
+                return json_line(self._object(text) | {"done": False})
+            case ThinkingDelta(text):
+                return json_line(self._object("", text) | {"done": False})
+            case ToolCallDelta(call):
+                return json_line(self._object("", "", [call]) | {"done": False})
+            case Finished():
+                return json_line(self._object("") | self._end(event))
+
+    def whole(self, events: Iterable[GenerateEvent]) -> Json:
+        """The same events folded into the one object of a request without streaming."""
+        text, thinking, calls = [], [], []
+        end: Json = {}
+        for event in events:
+            match event:
+                case TextDelta(piece):
+                    text.append(piece)
+                case ThinkingDelta(piece):
+                    thinking.append(piece)
+                case ToolCallDelta(call):
+                    calls.append(call)
+                case Finished():
+                    end = self._end(event)
+        return self._object("".join(text), "".join(thinking), calls) | end
+
+    def bare(self, done_reason: str) -> Json:
+        """The answer to a load or unload: no durations, counts or context."""
+        return self._object("") | {"done": True, "done_reason": done_reason}
+
+    def _object(self, text: str, thinking: str = "", calls: list[ToolCall] | None = None) -> Json:
+        return {"model": self.model, "created_at": created_at(), **self.piece(text, thinking, calls or [])}
+
+    def _end(self, finished: Finished) -> Json:
+        end: Json = {"done": True, "done_reason": finished.reason.value}
+        if finished.context:
+            end["context"] = list(finished.context)
+        return end | self.timing.metrics(finished)

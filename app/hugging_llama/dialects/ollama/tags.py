@@ -1,0 +1,41 @@
+"""GET /api/tags, and its deprecated alias /api/models."""
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.ollama.answers import json_response
+from hugging_llama.dialects.ollama.clock import timestamp
+from hugging_llama.dialects.ollama.details import details_json
+from hugging_llama.dialects.ollama.render import Json
+from hugging_llama.neutral.models import LocalModel
+from hugging_llama.operations.models import list_models
+
+blueprint = Blueprint("ollama_tags", __name__)
+
+
+def render_local_model(model: LocalModel) -> Json:
+    """One entry of `models`."""
+    return {
+        "name": model.ref.name,
+        "model": model.ref.name,
+        "modified_at": timestamp(model.modified_at_s),
+        "size": model.size_bytes,
+        "digest": model.ref.digest,
+        "details": details_json(model.details, with_lengths=True),
+        "capabilities": [capability.value for capability in model.capabilities],
+    }
+
+
+@blueprint.get("/api/tags")
+def tags() -> Response:
+    """The models on disk, newest first."""
+    return json_response({"models": [render_local_model(model) for model in list_models(app_context())]})
+
+
+@blueprint.get("/api/models")
+def models() -> Response:
+    """The name that early versions of the API had for /api/tags."""
+    response = tags()
+    response.headers["Deprecation"] = "true"
+    response.headers["Link"] = '</api/tags>; rel="successor-version"'
+    return response

@@ -1,0 +1,30 @@
+"""Embed: texts to vectors."""
+
+from collections.abc import Sequence
+
+from hugging_llama.neutral.events import Embeddings, EventStream
+from hugging_llama.neutral.models import LocalModel
+from hugging_llama.neutral.requests import EmbedRequest
+from hugging_llama.operations.context import AppContext
+
+
+def embed(
+    ctx: AppContext,
+    model: LocalModel,
+    inputs: Sequence[str],
+    *,
+    truncate: bool = True,
+    dimensions: int | None = None,
+    context_length: int | None = None,
+    keep_alive_s: float | None = None,
+) -> EventStream[Embeddings]:
+    """One L2-normalised vector per input. What the engine refuses is raised by the stream."""
+    request = EmbedRequest(
+        model=model.ref,
+        inputs=tuple(inputs),
+        truncate=truncate,
+        dimensions=dimensions,
+        context_length=context_length,
+        keep_alive_s=keep_alive_s,
+    )
+    return ctx.engine.embed(request)

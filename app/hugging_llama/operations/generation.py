@@ -1,0 +1,39 @@
+"""Generate: check what the model can do, merge its own defaults, ask the engine."""
+
+from hugging_llama.errors import UnsupportedCapabilityError
+from hugging_llama.neutral.events import EventStream, GenerateEvent
+from hugging_llama.neutral.models import Capability, LocalModel
+from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, GenerateRequest, SamplingParams
+from hugging_llama.operations.context import AppContext
+from hugging_llama.store.defaults import sampling_defaults
+
+
+def require(model: LocalModel, name: str, *capabilities: Capability) -> None:
+    """Raise UnsupportedCapabilityError, with the name as the caller wrote it, if the model lacks any of these."""
+    missing = [capability.value for capability in capabilities if capability not in model.capabilities]
+    if missing:
+        raise UnsupportedCapabilityError(name, missing)
+
+
+def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) -> EventStream[GenerateEvent]:
+    """Start one generation.
+
+    Options win over the model's generation_config.json, which wins over Ollama's defaults. Raises
+    UnsupportedCapabilityError; whatever the engine refuses is raised by the stream.
+    """
+    if isinstance(call.prompt, ChatPrompt):
+        if call.prompt.tools:
+            require(model, name, Capability.TOOLS)
+        if call.prompt.think:
+            require(model, name, Capability.THINKING)
+    request = GenerateRequest(
+        model=model.ref,
+        prompt=call.prompt,
+        sampling=SamplingParams(**(sampling_defaults(model.ref.path) | dict(call.options))),
+        format=call.format,
+        context_length=call.context_length,
+        keep_alive_s=call.keep_alive_s,
+        truncate=call.truncate,
+        return_context=call.return_context,
+    )
+    return ctx.observer.observe(ctx.engine.generate(request))

@@ -1,0 +1,81 @@
+"""The application factory, and the blueprint for applications that exist already."""
+
+from pathlib import Path
+
+from flask import Blueprint, Flask
+from flask.blueprints import BlueprintSetupState
+from prometheus_client import CollectorRegistry
+
+from hugging_llama.client.base import EngineClient
+from hugging_llama.client.remote import RemoteEngine
+from hugging_llama.dialects.base import EXTENSION, WEB_EXTENSION, Exporter, KnownDevice, WebContext
+from hugging_llama.dialects.ollama.blueprints import BLUEPRINTS
+from hugging_llama.operations.context import AppContext
+from hugging_llama.store.local import Store
+from hugging_llama.web import health, metrics
+from hugging_llama.web.disconnect import DisconnectWatch
+from hugging_llama.web.errors import register_own_errors, register_route_errors
+from hugging_llama_config.env import load_settings
+from hugging_llama_config.hardware import probable_device
+from hugging_llama_config.settings import Settings
+
+
+def create_app(settings: Settings | None = None, *, engine: EngineClient | None = None) -> Flask:
+    """A Flask application that is Hugging Llama and nothing else.
+
+    Without `settings` they come from the environment and the settings file. Without `engine` the shared engine
+    process is used: started on the first request unless gunicorn's hook has done so.
+    """
+    app = Flask("hugging_llama", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    registry = CollectorRegistry()
+    exporter = metrics.measure_http(app, registry)
+    _install(app, settings or load_settings(), engine, registry, exporter)
+    app.register_blueprint(_own_blueprint("hugging_llama"))
+    register_route_errors(app)
+    return app
+
+
+def create_blueprint(
+    settings: Settings | None = None, *, engine: EngineClient | None = None, name: str = "hugging_llama"
+) -> Blueprint:
+    """All endpoints as one blueprint, to be registered with an application of yours, under any `url_prefix`.
+
+    It touches nothing outside its own routes: error pages and HTTP metrics of the application stay as they are.
+    """
+    settings = settings or load_settings()
+    blueprint = _own_blueprint(name)
+
+    def install(state: BlueprintSetupState) -> None:
+        registry = CollectorRegistry()
+        _install(state.app, settings, engine, registry, metrics.unattached_exporter(registry))
+
+    blueprint.record_once(install)
+    return blueprint
+
+
+def _own_blueprint(name: str) -> Blueprint:
+    blueprint = Blueprint(name, __name__)
+    for child in (*BLUEPRINTS, health.blueprint, metrics.blueprint):
+        blueprint.register_blueprint(child)
+    register_own_errors(blueprint)
+    return blueprint
+
+
+def _install(
+    app: Flask,
+    settings: Settings,
+    engine: EngineClient | None,
+    registry: CollectorRegistry,
+    exporter: Exporter,
+) -> None:
+    Path(settings.run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    watch = DisconnectWatch(enabled=settings.watch_disconnect)
+    app.extensions[EXTENSION] = AppContext(
+        settings=settings,
+        store=Store(settings),
+        engine=engine or RemoteEngine(settings),
+        observer=metrics.GenerationMetrics(registry),
+    )
+    device = KnownDevice(settings.device if settings.device != "auto" else probable_device())
+    app.extensions[WEB_EXTENSION] = WebContext(watch_disconnect=watch.watch, device=device, exporter=exporter)

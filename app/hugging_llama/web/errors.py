@@ -1,0 +1,73 @@
+"""Error pages: our errors in the dialect of the caller, and Ollama's plain texts for unknown routes."""
+
+import logging
+
+from flask import Blueprint, Flask, Response, current_app, redirect, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import RequestRedirect
+from werkzeug.wrappers import Response as WerkzeugResponse
+
+from hugging_llama.dialects.base import ClientGoneError
+from hugging_llama.dialects.ollama.errors import error_response
+from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
+
+logger = logging.getLogger(__name__)
+
+_TEXT = "text/plain; charset=utf-8"
+
+
+def register_own_errors(target: Flask | Blueprint) -> None:
+    """Answer the errors that our own views raise; safe to do inside somebody else's application."""
+    target.register_error_handler(HuggingLlamaError, own_error)
+    target.register_error_handler(ClientGoneError, client_gone)
+    target.register_error_handler(Exception, unexpected_error)
+
+
+def register_route_errors(app: Flask) -> None:
+    """Answer unknown paths and methods as Ollama does; only where the whole application is ours."""
+    app.register_error_handler(NotFound, not_found)
+    app.register_error_handler(MethodNotAllowed, method_not_allowed)
+
+
+def own_error(error: HuggingLlamaError) -> Response:
+    """A typed error before the first byte."""
+    response = error_response(error)
+    if response.status_code >= 500:
+        logger.warning("%s %s: %s: %s", request.method, request.path, type(error).__name__, error.message)
+    return response
+
+
+def client_gone(error: ClientGoneError) -> Response:
+    """Nobody reads this; the status is for the access log."""
+    return Response(status=499)
+
+
+def unexpected_error(error: Exception) -> WerkzeugResponse | HTTPException:
+    """A bug of ours, or an HTTP error raised by Flask or the WSGI server while the body was read."""
+    if isinstance(error, RequestRedirect | HTTPException):
+        return error
+    if type(error).__module__ == "gunicorn.http.errors":
+        return error_response(InvalidRequestError(f"malformed request body: {error}"))
+    logger.exception("%s %s failed", request.method, request.path)
+    return error_response(HuggingLlamaError("internal server error; the server's log has the details"))
+
+
+def not_found(error: NotFound) -> WerkzeugResponse:
+    """A trailing slash on a known path is redirected, anything else is Ollama's plain text."""
+    path = request.path
+    if path.endswith("/") and _is_known(path.rstrip("/")):
+        return redirect(request.root_path + path.rstrip("/"), 301 if request.method in {"GET", "HEAD"} else 307)
+    return Response("404 page not found", status=404, content_type=_TEXT)
+
+
+def _is_known(path: str) -> bool:
+    adapter = current_app.create_url_adapter(request)
+    return bool(path) and adapter is not None and adapter.test(path, method=request.method)
+
+
+def method_not_allowed(error: MethodNotAllowed) -> Response:
+    """A known path with another method."""
+    response = Response("405 method not allowed", status=405, content_type=_TEXT)
+    if error.valid_methods:
+        response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return response

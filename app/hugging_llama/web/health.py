@@ -1,0 +1,30 @@
+"""GET /health (this worker lives) and GET /ready (the engine answers)."""
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import app_context, web_context
+from hugging_llama.dialects.ollama.answers import json_response
+from hugging_llama.errors import EngineError
+
+blueprint = Blueprint("health", __name__)
+
+READY_TIMEOUT_S = 1.0
+
+
+@blueprint.get("/health")
+def health() -> Response:
+    """Liveness. Never waits for the engine: the device is what the engine last said, or what the machine has."""
+    return json_response({"status": "ok", "device": web_context().device.name})
+
+
+@blueprint.get("/ready")
+def ready() -> Response:
+    """Readiness: 503 until the engine answers."""
+    try:
+        status = app_context().engine.status(READY_TIMEOUT_S)
+    except EngineError as error:
+        response = json_response({"status": "not ready", "error": error.message})
+        response.status_code = 503
+        return response
+    web_context().device.name = status.device
+    return json_response({"status": "ready", "device": status.device, "loaded": status.num_loaded})

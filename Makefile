@@ -1,0 +1,50 @@
+# Needs python3 (3.11 or newer) and make; everything else goes into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help serve test test-all check format clean
+
+help:
+	@echo "make serve     install into $(VENV) and serve on 127.0.0.1:11434 with the bundled demo model"
+	@echo "make test      install and run all quick tests"
+	@echo "make test-all  the same with the slow ones"
+	@echo "make check     lint, format, types, import contracts"
+	@echo "make format    let ruff rewrite the sources"
+	@echo "make clean     remove $(VENV) and caches"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt tests/clients/js/package.json | $(VENV)/bin/python
+	$(PIP) -e '.[dev]'
+	@if command -v npm >/dev/null; then cd tests/clients/js && npm install --silent --no-audit --no-fund --no-package-lock; \
+	else echo "npm is not installed: the tests with the JavaScript client will be skipped"; fi
+	@touch $@
+
+serve: $(VENV)/.serve
+	$(BIN)/hugging-llama serve
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not gpu"
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/clients/js/node_modules

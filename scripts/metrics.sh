@@ -1,0 +1,5 @@
+#!/bin/sh
+# Prometheus metrics.
+set -eu
+URL="${HUGGING_LLAMA_URL:-http://127.0.0.1:11434}"
+curl --silent --show-error --fail-with-body "$URL/metrics"

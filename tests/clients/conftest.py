@@ -1,0 +1,19 @@
+"""One server for all tests with real clients."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
+from tests.live_server import LiveServer, live_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A real server with the demo model and the real all-MiniLM-L6-v2, and no Hub to reach."""
+    folder: Path = tmp_path_factory.mktemp("live")
+    cache = folder / "hub"
+    add_to_hub_cache(cache, MINILM, minilm_files())
+    with live_server(folder, cache, hub_endpoint="http://127.0.0.1:9") as running:
+        yield running

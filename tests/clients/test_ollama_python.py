@@ -1,0 +1,115 @@
+"""Ollama's official Python client against a real server."""
+
+import asyncio
+import json
+
+import ollama
+import pytest
+
+from tests.hub_cache import MINILM
+from tests.live_server import LiveServer
+
+DEMO = "hugging-llama/demo"
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather for a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+@pytest.fixture
+def client(server: LiveServer) -> ollama.Client:
+    return ollama.Client(host=server.url)
+
+
+def test_generate(client: ollama.Client) -> None:
+    answer = client.generate(DEMO, "Hello!", options={"temperature": 0})
+    assert answer.response
+    assert answer.done_reason == "stop"
+    assert answer.eval_count
+    assert answer.context
+
+
+def test_generate_streams(client: ollama.Client) -> None:
+    chunks = list(client.generate(DEMO, "Once upon a time", stream=True, options={"temperature": 0, "num_predict": 20}))
+    assert len(chunks) > 5
+    assert chunks[-1].done
+    assert "".join(chunk.response for chunk in chunks)
+
+
+def test_chat_streaming_and_not(client: ollama.Client) -> None:
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    whole = client.chat(DEMO, messages, think=False, options={"temperature": 0})
+    assert "Paris" in (whole.message.content or "")
+    parts = client.chat(DEMO, messages, think=False, stream=True, options={"temperature": 0})
+    assert "".join(part.message.content or "" for part in parts) == whole.message.content
+
+
+def test_thinking_comes_apart_from_the_answer(client: ollama.Client) -> None:
+    answer = client.chat(
+        DEMO, [{"role": "user", "content": "What is the capital of France?"}], options={"temperature": 0}
+    )
+    assert answer.message.thinking
+    assert "<think>" not in (answer.message.content or "")
+
+
+def test_a_tool_is_called_and_its_result_used(client: ollama.Client) -> None:
+    messages: list[ollama.Message] = [ollama.Message(role="user", content="What is the weather in Paris?")]
+    answer = client.chat(DEMO, messages, tools=[WEATHER], think=False, options={"temperature": 0})
+    assert answer.message.tool_calls
+    call = answer.message.tool_calls[0].function
+    assert call.name == "get_weather"
+    assert call.arguments == {"city": "Paris"}
+    messages += [answer.message, ollama.Message(role="tool", tool_name="get_weather", content="21 degrees")]
+    final = client.chat(DEMO, messages, tools=[WEATHER], think=False, options={"temperature": 0})
+    assert "21" in (final.message.content or "")
+
+
+def test_json_mode(client: ollama.Client) -> None:
+    answer = client.generate(DEMO, "Give me a JSON object with name Ana", format="json", think=False)
+    if answer.done_reason == "stop":
+        assert isinstance(json.loads(answer.response), dict)
+
+
+def test_embed(client: ollama.Client) -> None:
+    answer = client.embed(MINILM, ["one", "two"])
+    assert [len(vector) for vector in answer.embeddings] == [384, 384]
+    assert client.embed(MINILM, "").embeddings == []
+
+
+def test_list_and_ps(client: ollama.Client) -> None:
+    assert {model.model for model in client.list().models} >= {f"{DEMO}:latest"}
+    client.generate(DEMO, keep_alive="5m")
+    assert f"{DEMO}:latest" in {model.model for model in client.ps().models}
+    client.generate(DEMO, keep_alive=0)
+    assert f"{DEMO}:latest" not in {model.model for model in client.ps().models}
+
+
+def test_pull_raises_what_went_wrong(client: ollama.Client) -> None:
+    with pytest.raises(ollama.ResponseError):
+        client.pull("acme/nothing")
+    with pytest.raises(ollama.ResponseError):
+        list(client.pull("acme/nothing", stream=True))
+
+
+def test_errors_carry_status_and_text(client: ollama.Client) -> None:
+    with pytest.raises(ollama.ResponseError) as caught:
+        client.generate("no/such-model", "x")
+    assert caught.value.status_code == 404
+    assert caught.value.error == "model 'no/such-model' not found"
+    with pytest.raises(ollama.ResponseError, match="does not support chat"):
+        client.chat(MINILM, [{"role": "user", "content": "x"}])
+
+
+def test_the_asynchronous_client_streams(server: LiveServer) -> None:
+    async def talk() -> str:
+        client = ollama.AsyncClient(host=server.url)
+        parts = await client.chat(DEMO, [{"role": "user", "content": "Hello!"}], stream=True, think=False)
+        text = "".join([part.message.content or "" async for part in parts])
+        await client._client.aclose()
+        return text
+
+    assert asyncio.run(talk())

@@ -1,0 +1,39 @@
+"""Every script in scripts/ is run against a real server."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.live_server import LiveServer
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+NEEDS_A_HUB = {"pull.sh"}
+
+
+def run(server: LiveServer, name: str) -> str:
+    environ = {**server.environ, "HUGGING_LLAMA_URL": server.url, "PULL_MODEL": "acme/nothing"}
+    done = subprocess.run(
+        ["sh", str(SCRIPTS / name)], env=environ, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("*.sh")))
+def test_every_script_gets_an_answer(server: LiveServer, name: str) -> None:
+    output = run(server, name)
+    if name == "metrics.sh":
+        assert "hugging_llama_engine_up" in output
+        return
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert lines
+    if name not in NEEDS_A_HUB:
+        assert all("error" not in line for line in lines)
+
+
+def test_every_endpoint_has_a_script(server: LiveServer) -> None:
+    texts = "".join(path.read_text() for path in SCRIPTS.glob("*.sh"))
+    for endpoint in ("generate", "chat", "embed", "pull", "tags", "models", "ps", "version"):
+        assert f"$URL/api/{endpoint}" in texts

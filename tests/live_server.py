@@ -1,0 +1,95 @@
+"""A real server for tests: gunicorn, two gevent workers, the engine process, a Hub cache of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+START_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class LiveServer:
+    """A running server. `environ` points command line clients at it."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    environ: Mapping[str, str]
+    log: Path
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def live_server(
+    folder: Path, hub_cache: Path, command: list[str] | None = None, **settings: str
+) -> Iterator[LiveServer]:
+    """`hugging-llama serve` (or `command`) until the block ends; `settings` become HUGGING_LLAMA_* variables."""
+    port = free_port()
+    # not below `folder`: a socket's path may have 107 bytes only
+    with tempfile.TemporaryDirectory(prefix="hl-") as run_dir:
+        environ = {
+            key: value for key, value in os.environ.items() if not key.startswith(("OLLAMA_", "HF_", "HUGGING_"))
+        }
+        environ |= {
+            "HOME": str(folder),
+            "HF_HUB_CACHE": str(hub_cache),
+            "HUGGING_LLAMA_RUN_DIR": run_dir,
+            "HUGGING_LLAMA_PORT": str(port),
+            "OLLAMA_HOST": f"127.0.0.1:{port}",
+        }
+        environ |= {f"HUGGING_LLAMA_{name.upper()}": value for name, value in settings.items()}
+        log = folder / "server.log"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                command or [sys.executable, "-m", "hugging_llama_cli", "serve"],
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+            )
+        server = LiveServer(url=f"http://127.0.0.1:{port}", process=process, environ=environ, log=log)
+        try:
+            wait_until_ready(server)
+            yield server
+        finally:
+            stop(process)
+
+
+def wait_until_ready(server: LiveServer) -> None:
+    """Until /ready says so. Raises with the server's log if it does not in time."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and server.process.poll() is None:
+        try:
+            if requests.get(f"{server.url}/ready", timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"the server did not get ready:\n{server.log.read_text()[-5000:]}")
+
+
+def stop(process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> None:
+    """TERM, and KILL if that is not enough."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

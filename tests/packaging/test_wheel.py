@@ -86,7 +86,8 @@ def test_it_serves_beside_packages_of_the_same_names_as_our_folders(environment:
 
 
 def test_nothing_of_ours_is_importable_under_a_common_name(environment: Path, tmp_path: Path) -> None:
-    code = "import importlib.util as u; print([n for n in ('app','cli','config','tests','deploy','wsgi') if u.find_spec(n)])"
+    names = ("app", "cli", "config", "tests", "deploy", "wsgi")
+    code = f"import importlib.util as u; print([n for n in {names} if u.find_spec(n)])"
     environ = {"PATH": os.environ["PATH"]}
     done = subprocess.run(
         [str(environment / "bin" / "python"), "-c", code],

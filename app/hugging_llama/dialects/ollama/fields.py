@@ -26,7 +26,8 @@ class GoSchema(Schema):
         """Spell every known key as its field is spelt and drop nulls; the last duplicate wins."""
         if not isinstance(data, Mapping):
             raise ValidationError(f"json: cannot unmarshal {go_kind(data)} into Go value of type api.{self.go_name}")
-        names = {(f.data_key or name).lower(): f.data_key or name for name, f in self.fields.items()}
+        keys = [str(f.data_key or name) for name, f in self.fields.items()]
+        names = {key.lower(): key for key in keys}
         matched = {names.get(key.lower(), key): value for key, value in data.items()}
         return {key: value for key, value in matched.items() if value is not None}
 

@@ -1,7 +1,5 @@
 """POST /api/pull."""
 
-from collections.abc import Iterator
-
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, stream_response
@@ -9,6 +7,7 @@ from hugging_llama.dialects.ollama import fields
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.errors import NDJSON, endpoint_path, error_line
 from hugging_llama.dialects.ollama.render import Json, json_line
+from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.operations.transfer import pull_model
 
@@ -29,25 +28,6 @@ class PullSchema(fields.GoSchema):
 
 
 _schema = PullSchema()
-
-
-class ClosablePull:
-    """A pull that another greenlet may end: a running generator can't be closed, so it stops at its next event."""
-
-    def __init__(self, progress: Iterator[TransferProgress]) -> None:
-        self._progress = progress
-        self._is_closed = False
-
-    def __iter__(self) -> Iterator[TransferProgress]:
-        return self
-
-    def __next__(self) -> TransferProgress:
-        if self._is_closed:
-            raise StopIteration
-        return next(self._progress)
-
-    def close(self) -> None:
-        self._is_closed = True
 
 
 def render_progress(progress: TransferProgress) -> Json:
@@ -71,13 +51,17 @@ def render_progress(progress: TransferProgress) -> Json:
 def pull() -> Response:
     """Fetch a model from the Hub into the cache; streams progress unless `stream` is false."""
     body = _schema.parse(json_payload())
+    if body["insecure"]:
+        raise InvalidRequestError(
+            "insecure is not supported: the Hub's address is the operator's setting", param="insecure"
+        )
     progress = pull_model(
         app_context(),
         body["model"] or body["name"],
         revision=body["revision"],
         trust_remote_code=body["trust_remote_code"],
     )
-    events = Watched(ClosablePull(progress))
+    events = Watched(progress)
     if body["stream"]:
         return stream_response(
             events, lambda event: json_line(render_progress(event)), error_line(endpoint_path()), NDJSON

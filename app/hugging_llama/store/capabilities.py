@@ -1,0 +1,68 @@
+"""What a model can do, told from its configuration and chat template alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hugging_llama.neutral.models import Capability
+from hugging_llama.store import selection
+from hugging_llama.store.snapshot import Snapshot
+
+_GENERATIVE = ("ForCausalLM", "LMHeadModel")
+_ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model")
+_THINKING_MARKS = ("enable_thinking", "<think>", "reasoning_effort")
+
+
+def capabilities(snapshot: Snapshot, config: Mapping[str, Any]) -> tuple[Capability, ...]:
+    """What can be asked of the model; empty if it is of a kind that is not served."""
+    if selection.MODULES in snapshot.files:
+        kind = snapshot.json("config_sentence_transformers.json").get("model_type", "SentenceTransformer")
+        return (Capability.EMBEDDING,) if kind == "SentenceTransformer" else ()
+    architectures = _architectures(config)
+    if any(_is_generative(name, config) for name in architectures):
+        return (Capability.COMPLETION, *_template_capabilities(chat_template(snapshot)))
+    if any(_is_encoder(name, config) for name in architectures) and any(t in snapshot.files for t in _TOKENIZERS):
+        return (Capability.EMBEDDING,)
+    return ()
+
+
+def chat_template(snapshot: Snapshot) -> str:
+    """The Jinja text of the chat template and of its named variants; "" if there is none."""
+    if text := snapshot.text("chat_template.jinja"):
+        return text
+    for path in ("chat_template.json", "tokenizer_config.json"):
+        template = snapshot.json(path).get("chat_template")
+        if isinstance(template, str):
+            return template
+        if isinstance(template, list):  # [{"name": "default", "template": …}, {"name": "tool_use", …}]
+            texts = [part.get("template") for part in template if isinstance(part, dict)]
+            return "\n".join(text for text in texts if isinstance(text, str))
+    return ""
+
+
+def _template_capabilities(template: str) -> tuple[Capability, ...]:
+    found = []
+    if "tools" in template:
+        found.append(Capability.TOOLS)
+    if any(mark in template for mark in _THINKING_MARKS):
+        found.append(Capability.THINKING)
+    return tuple(found)
+
+
+def _architectures(config: Mapping[str, Any]) -> list[str]:
+    names = config.get("architectures")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _is_generative(architecture: str, config: Mapping[str, Any]) -> bool:
+    if config.get("is_encoder_decoder"):  # the engine's step loop has no cross-attention
+        return False
+    if architecture.endswith(_GENERATIVE):
+        return True
+    # Vision-language models carry a language model in `text_config` and answer to text alone, too.
+    return architecture.endswith("ForConditionalGeneration") and isinstance(config.get("text_config"), dict)
+
+
+def _is_encoder(architecture: str, config: Mapping[str, Any]) -> bool:
+    is_text = type(config.get("vocab_size")) is int and not {"vision_config", "audio_config"} & config.keys()
+    return architecture.endswith(_ENCODERS) and is_text and not config.get("is_encoder_decoder")

@@ -1,0 +1,58 @@
+"""What a model's files say about it: family, size, number format, lengths."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from hugging_llama.neutral.models import ModelDetails
+from hugging_llama.store import safetensors_header
+from hugging_llama.store.snapshot import Snapshot
+
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
+_EMBEDDING_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
+_MAX_LENGTH = 2**40
+
+
+def model_details(snapshot: Snapshot, config: Mapping[str, Any]) -> ModelDetails:
+    """The details of a model. Raises safetensors_header.BadSafetensorsError, OSError."""
+    elements: Counter[str] = Counter()
+    for path in snapshot.weights:
+        elements += safetensors_header.read_counts(os.path.join(snapshot.folder, path)).elements
+    family = config.get("model_type")
+    return ModelDetails(
+        format="safetensors",
+        family=family if isinstance(family, str) and family else "unknown",
+        parameter_count=sum(elements.values()) or None,
+        quantization_level=_quantization_level(elements, config),
+        context_length=_sentence_length(snapshot) or _first_length(config, _CONTEXT_KEYS),
+        embedding_length=_first_length(config, _EMBEDDING_KEYS),
+    )
+
+
+def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a configuration that describes the language model, {} where there is no such part."""
+    part = config.get("text_config")
+    return part if isinstance(part, dict) else {}
+
+
+def _quantization_level(elements: Counter[str], config: Mapping[str, Any]) -> str:
+    quantization = config.get("quantization_config")
+    if isinstance(quantization, dict) and isinstance(quantization.get("quant_method"), str):
+        bits = quantization.get("bits")
+        method: str = quantization["quant_method"].upper()
+        return f"{method}-{bits}BIT" if isinstance(bits, int) else method
+    return elements.most_common(1)[0][0] if elements else "unknown"
+
+
+def _sentence_length(snapshot: Snapshot) -> int | None:
+    return _first_length(snapshot.json("sentence_bert_config.json"), ("max_seq_length",))
+
+
+def _first_length(config: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
+    for part in (config, text_config(config)):
+        for key in keys:
+            value = part.get(key)
+            if type(value) is int and 0 < value < _MAX_LENGTH:
+                return value
+    return None

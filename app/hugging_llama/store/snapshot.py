@@ -1,0 +1,138 @@
+"""One model's folder as it lies on disk: its files, their identity, and reading small ones of them safely."""
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hugging_llama.store import layout, selection
+
+_MAX_JSON_BYTES = 32 * 2**20
+_MAX_FILES = 10_000
+_WHOLE_HASH_BYTES = 16 * 2**20
+_EDGE_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotFile:
+    """A file of a model: `path` inside the folder, `blob` what names its content."""
+
+    path: str
+    size_bytes: int
+    blob: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The files that the engine would read, by path; `plain` are those that are no links into the cache's blobs."""
+
+    folder: str
+    files: Mapping[str, SnapshotFile]
+    weights: tuple[str, ...]
+    plain: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """64 hex characters, the same for the same content."""
+        text = "".join(f"{file.path}\0{file.blob}\n" for _, file in sorted(self.files.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        """What the files take on disk."""
+        return sum(file.size_bytes for file in self.files.values())
+
+    def json(self, path: str) -> dict[str, Any]:
+        """A JSON object among the files; {} where it is missing, broken, too big or something else."""
+        if path not in self.files:
+            return {}
+        try:
+            value: Any = json.loads(read_small(os.path.join(self.folder, path)))
+        except (ValueError, RecursionError, OSError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def text(self, path: str) -> str:
+        """A text among the files; "" where it is missing or unreadable."""
+        if path not in self.files:
+            return ""
+        try:
+            return read_small(os.path.join(self.folder, path)).decode("utf-8", "replace")
+        except (OSError, ValueError):
+            return ""
+
+
+def read_snapshot(folder: str) -> Snapshot:
+    """List a model's folder. Raises selection.NotServableError, OSError."""
+    found: dict[str, tuple[str, os.stat_result]] = {}
+    for path in _walk(folder):
+        full = os.path.join(folder, path)
+        try:
+            status = os.stat(full)
+        except OSError:  # a link to a blob that is gone
+            continue
+        if stat.S_ISREG(status.st_mode):
+            found[path] = (full, status)
+    weights = selection.weight_files(found, lambda path: read_small(found[path][0]))
+    kept = [path for path in found if path in weights or selection.is_support(path) or selection.is_code(path)]
+    if "config.json" not in kept and selection.MODULES not in kept:
+        raise selection.NotServableError("it has no config.json")
+    files: dict[str, SnapshotFile] = {}
+    plain: list[str] = []
+    for path in kept:
+        full, status = found[path]
+        blob = _linked_blob(full)
+        if blob is None:
+            plain.append(path)
+            blob = _fingerprint(full, status.st_size)
+        files[path] = SnapshotFile(path, status.st_size, blob)
+    return Snapshot(folder, files, weights, tuple(plain))
+
+
+def read_small(path: str) -> bytes:
+    """A whole file of at most 32 MB. Raises ValueError for a bigger one, OSError."""
+    with open(path, "rb") as file:
+        content = file.read(_MAX_JSON_BYTES + 1)
+    if len(content) > _MAX_JSON_BYTES:
+        raise ValueError("file is too big")
+    return content
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Paths of the files in `folder` and in its direct subfolders; more depth has nothing that is loaded."""
+    count = 0
+    for entry in sorted(os.scandir(folder), key=lambda item: item.name):
+        children = [entry.name]
+        if entry.is_dir(follow_symlinks=False):
+            children = [f"{entry.name}/{child}" for child in sorted(os.listdir(entry.path))]
+        for child in children:
+            count += 1
+            if count > _MAX_FILES:
+                return
+            if layout.is_safe_file(child):
+                yield child
+
+
+def _linked_blob(full: str) -> str | None:
+    try:
+        target = os.path.basename(os.readlink(full))
+    except OSError:
+        return None
+    return target if layout.is_digest(target) else None
+
+
+def _fingerprint(full: str, size: int) -> str:
+    """Names a content that no blob's name tells. Of big files only both ends are read: it must not take seconds."""
+    digest = hashlib.sha256(f"{size}\n".encode())
+    with open(full, "rb") as file:
+        if size <= _WHOLE_HASH_BYTES:
+            while chunk := file.read(_EDGE_BYTES):
+                digest.update(chunk)
+        else:
+            digest.update(file.read(_EDGE_BYTES))
+            file.seek(-_EDGE_BYTES, os.SEEK_END)
+            digest.update(file.read(_EDGE_BYTES))
+    return digest.hexdigest()

@@ -1,0 +1,219 @@
+"""One blob from the Hub into the cache: locked, resumed, verified, and only then given its name."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Protocol
+
+import requests
+
+from hugging_llama.errors import TransferError
+from hugging_llama.store import hub_http
+from hugging_llama.store.hub import RemoteFile
+from hugging_llama.store.layout import RepoFolder
+from hugging_llama.store.retry import RetryPolicy, TransientError
+
+_LOCK_POLL_S = 0.1
+_HASH_BYTES = 2**20
+_MAX_MISMATCHES = 2
+# Less than this between two failures is not progress, or a server could keep us for ever, byte by byte.
+_PROGRESS_BYTES = 2**16
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)")
+
+OpenFile = Callable[[int], requests.Response]
+
+
+class _Hash(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+class _MismatchError(Exception):
+    pass
+
+
+def has_blob(folder: RepoFolder, file: RemoteFile) -> bool:
+    """Whether the content is there, whole."""
+    try:
+        return os.stat(folder.blob(file.digest)).st_size == file.size_bytes
+    except OSError:
+        return False
+
+
+def arrived_bytes(folder: RepoFolder, file: RemoteFile) -> int:
+    """How much of the content is there."""
+    if has_blob(folder, file):
+        return file.size_bytes
+    try:
+        return min(os.stat(folder.part(file.digest)).st_size, file.size_bytes)
+    except OSError:
+        return 0
+
+
+def fetch_blob(folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy) -> Iterator[int]:
+    """Bring one content into the cache; yields the bytes that are there, often.
+
+    Whoever else fetches the same content, in this process or another, does so once: one has the lock, the others
+    watch its file grow, and one of them goes on with it if the first goes away. `open_file` is given the first byte
+    wanted. Raises TransferError, and what `open_file` raises; OSError for the disk. What has arrived is kept.
+    """
+    lock = BlobLock(folder.lock(file.digest))
+    while not lock.acquire():
+        yield arrived_bytes(folder, file)
+        time.sleep(_LOCK_POLL_S)
+    with lock:
+        if not has_blob(folder, file):
+            yield from _fetch_locked(folder, file, open_file, policy)
+    yield file.size_bytes
+
+
+def _fetch_locked(folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy) -> Iterator[int]:
+    os.makedirs(folder.blobs, exist_ok=True)
+    mismatches = failures = best = 0
+    with _Part(folder.part(file.digest), file) as part:
+        while True:
+            try:
+                for arrived in _attempt(part, file, open_file):
+                    if arrived >= best + _PROGRESS_BYTES:
+                        best, failures = arrived, 0
+                    yield arrived
+                part.finish(folder.blob(file.digest))
+                return
+            except _MismatchError as error:
+                part.restart()
+                mismatches, best = mismatches + 1, 0
+                if mismatches >= _MAX_MISMATCHES:
+                    raise TransferError(
+                        f"{file.path} does not have the digest that the Hub announced", cause="digest mismatch"
+                    ) from error
+            except TransientError as error:
+                failures += 1
+                if policy.is_over(failures, error):
+                    raise TransferError(f"{file.path}: {error.cause}", cause=error.cause) from error
+                time.sleep(policy.wait_s(failures, error))
+
+
+def _attempt(part: "_Part", file: RemoteFile, open_file: OpenFile) -> Iterator[int]:
+    """One request for what is missing. Raises TransientError, _MismatchError."""
+    if part.arrived < file.size_bytes:
+        with open_file(part.arrived) as response:
+            if response.status_code != 206:
+                part.restart()
+            elif _range_start(response) != part.arrived:
+                raise TransientError("the Hub sent another part of a file than was asked for")
+            while chunk := hub_http.read_chunk(response):
+                if part.arrived + len(chunk) > file.size_bytes:
+                    raise _MismatchError
+                part.write(chunk)
+                yield part.arrived
+    if part.arrived < file.size_bytes:
+        raise TransientError("the Hub cut a file short")
+    if part.digest() != file.digest:
+        raise _MismatchError
+
+
+def _range_start(response: requests.Response) -> int | None:
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    return int(match[1]) if match else None
+
+
+class _Part:
+    """The file that grows. It is hashed while it is written; what was there before is read once."""
+
+    def __init__(self, path: str, file: RemoteFile) -> None:
+        self._path = path
+        self._file = file
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        self._hash: _Hash = _new_hash(file)
+        self.arrived = 0
+        size = os.fstat(self._fd).st_size
+        if size > file.size_bytes:
+            self.restart()
+        while self.arrived < size and (chunk := os.pread(self._fd, _HASH_BYTES, self.arrived)):
+            self._hash.update(chunk)
+            self.arrived += len(chunk)
+
+    def __enter__(self) -> "_Part":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def write(self, chunk: bytes) -> None:
+        """Append. The place is explicit: where locks don't work (some network disks), two writers write the same."""
+        view = memoryview(chunk)
+        place = self.arrived
+        while view:
+            written = os.pwrite(self._fd, view, place)
+            place += written
+            view = view[written:]
+        self._hash.update(chunk)
+        self.arrived = place
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()
+
+    def restart(self) -> None:
+        os.ftruncate(self._fd, 0)
+        self._hash = _new_hash(self._file)
+        self.arrived = 0
+
+    def finish(self, blob: str) -> None:
+        os.fsync(self._fd)
+        os.replace(self._path, blob)
+        sync_folder(os.path.dirname(blob))
+
+
+class BlobLock:
+    """The lock that huggingface_hub takes, too, before it writes the same blob. `acquire` never waits."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def acquire(self) -> bool:
+        """Take the lock unless somebody has it. Raises OSError."""
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        fd = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_ours = os.path.samestat(os.fstat(fd), os.stat(self._path))  # else its last holder removed it
+        except (BlockingIOError, FileNotFoundError, PermissionError):
+            is_ours = False
+        except OSError as error:  # a file system without locks: writers write the same bytes in the same places
+            is_ours = error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
+        if is_ours:
+            self._fd = fd
+        else:
+            os.close(fd)
+        return is_ours
+
+    def __enter__(self) -> "BlobLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+
+def sync_folder(path: str) -> None:
+    """Make a rename in this folder survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _new_hash(file: RemoteFile) -> _Hash:
+    if len(file.digest) == 64:
+        return hashlib.sha256()
+    return hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)  # git's name of a content

@@ -1,0 +1,175 @@
+"""The runner for models that can't be batched: transformers' own `generate`, one sequence after the other.
+
+`generate` only carries the model's state from token to token here. Our logits processor samples with the same code
+as the batched runner and leaves `generate` no choice, so options, seeds and grammars work alike.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
+
+from hugging_llama.engine.compute_lock import CPU_COMPUTE_LOCK
+from hugging_llama.engine.model_runner import compute_guard, vocab_size
+from hugging_llama.engine.outbox import as_generation_error
+from hugging_llama.engine.runner_thread import RunnerThread
+from hugging_llama.engine.sampling import sample
+from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, SequenceStatus
+from hugging_llama.engine.stats import RunnerStats
+from hugging_llama.errors import EngineBusyError, HuggingLlamaError
+from hugging_llama.neutral.events import FinishReason
+
+_RETRY_AFTER_S = 5
+
+
+class GenerateRunner(RunnerThread):
+    """Runs one sequence at a time. The thread must be started with `start`.
+
+    A cancel takes effect at the next token; a prompt that is being computed is computed to its end.
+    """
+
+    kind = "generate"
+
+    def __init__(
+        self, model: PreTrainedModel, *, max_queue: int, emit: Emit, on_finished: OnFinished, name: str
+    ) -> None:
+        super().__init__(vocab_size=vocab_size(model), emit=emit, on_finished=on_finished, name=name)
+        self._model = model
+        self._max_queue = max_queue
+        self._waiting: deque[Sequence] = deque()
+        self._current: Sequence | None = None
+        self._guard = compute_guard(model.device)
+        # the model's own sampling defaults are the caller's to merge; here they would act behind its back
+        model.generation_config = _structural_part(model.generation_config)
+
+    def stats(self) -> RunnerStats:
+        """A snapshot of the runner's figures; KV figures are 0, transformers manages its own cache."""
+        with self._lock:
+            return self._counters.snapshot(num_running=int(self._current is not None), num_waiting=len(self._waiting))
+
+    def _accept(self, sequence: Sequence) -> None:
+        if len(self._waiting) >= self._max_queue + (self._current is None):
+            raise EngineBusyError(
+                "the request queue is full", queue_depth=len(self._waiting), retry_after_s=_RETRY_AFTER_S
+            )
+        self._waiting.append(sequence)
+
+    def _live(self) -> Iterable[Sequence]:
+        return (*(() if self._current is None else (self._current,)), *self._waiting)
+
+    def _release(self, sequence: Sequence) -> None:
+        if sequence is self._current:
+            self._current = None
+        elif sequence in self._waiting:
+            self._waiting.remove(sequence)
+
+    def _step(self) -> None:
+        with self._lock:
+            sequence = self._waiting.popleft()
+            self._current = sequence
+            sequence.status = SequenceStatus.RUNNING
+            sequence.admitted_ns = time.monotonic_ns()
+        self._counters.prompt_tokens += sequence.num_prompt_tokens
+        try:
+            with self._guard, torch.inference_mode():
+                self._generate(sequence)
+        except Exception as error:
+            self._outbox.fail(sequence, as_generation_error(error))
+        with self._lock:
+            self._release(sequence)
+
+    def _generate(self, sequence: Sequence) -> None:
+        prompt = torch.tensor([sequence.prompt_token_ids], device=self._model.device)
+        follow = _Follow(self, sequence)
+        config: Any = GenerationConfig(  # type: ignore[no-untyped-call]
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max(sequence.num_needed_tokens - sequence.num_prompt_tokens, 1),
+            pad_token_id=0,
+            disable_compile=True,
+        )
+        generate: Any = self._model.generate
+        generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            generation_config=config,
+            logits_processor=[follow],
+            stopping_criteria=[_Stop(sequence)],
+        )
+
+    def next_token(self, sequence: Sequence, logits: Tensor) -> int | None:
+        """Samples, updates the sequence and emits; None if it has ended. `logits` `[1, vocab_size]`.
+
+        Called from within `generate`, with the compute lock held, which is handed to another model's thread
+        meanwhile if one waits.
+        """
+        with self._lock:
+            if self._closing:
+                self._outbox.end(sequence, FinishReason.SHUTDOWN)
+            self._end_early()
+        if sequence.is_finished:
+            return None
+        result = sample(logits, [sequence])[0]
+        self._counters.count_step(1)
+        token_id: int | None = None
+        if isinstance(result, HuggingLlamaError):
+            self._outbox.fail(sequence, result)
+        else:
+            token_id = result
+            self._append(sequence, result)
+        self._outbox.flush()
+        if self._model.device.type == "cpu":
+            CPU_COMPUTE_LOCK.yield_turn()
+        return token_id
+
+    def _append(self, sequence: Sequence, token_id: int) -> None:
+        self._counters.output_tokens += 1
+        try:
+            self._outbox.add(sequence, sequence.append_token(token_id, time.monotonic_ns()))
+        except Exception as error:
+            self._outbox.fail(sequence, as_generation_error(error))
+            return
+        if sequence.finish_reason is not None:
+            self._outbox.end(sequence, sequence.finish_reason)
+
+
+class _Follow(LogitsProcessor):
+    """Samples with our own code and leaves `generate` one token to choose."""
+
+    def __init__(self, runner: GenerateRunner, sequence: Sequence) -> None:
+        self._runner = runner
+        self._sequence = sequence
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """`scores` `[1, vocab_size]`; the tokens so far are known already."""
+        # on a GPU `generate` asks once more after the end, since it looks at stopping criteria one step late
+        token_id = None if self._sequence.is_finished else self._runner.next_token(self._sequence, scores)
+        forced = torch.full_like(scores, -torch.inf)
+        forced[0, token_id or 0] = 0.0
+        return forced
+
+
+class _Stop(StoppingCriteria):
+    """Ends `generate` when our sequence has ended."""
+
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        """`[1]`, true if the sequence has ended."""
+        return torch.full((1,), self._sequence.is_finished, dtype=torch.bool, device=input_ids.device)
+
+
+def _structural_part(config: GenerationConfig | None) -> GenerationConfig:
+    """What `generate` needs to know of the model itself, without any choice of how to sample."""
+    if config is None:
+        return GenerationConfig()  # type: ignore[no-untyped-call]
+    return GenerationConfig(  # type: ignore[no-untyped-call]
+        bos_token_id=config.bos_token_id,
+        decoder_start_token_id=config.decoder_start_token_id,
+        cache_implementation=config.cache_implementation,
+    )

@@ -1,0 +1,126 @@
+"""What sampling remembers of one sequence, kept up to date token by token so that no step walks the whole text."""
+
+import random
+from collections import deque
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hugging_llama.neutral.requests import SamplingParams
+
+_SEED_RANGE = 2**63
+
+
+class TokenCounts:
+    """How often each token occurs in the last `window` tokens (-1: all), as two parallel arrays for the device."""
+
+    def __init__(self, window: int) -> None:
+        self._window = window
+        self._recent: deque[int] = deque()
+        self._place: dict[int, int] = {}
+        self._ids: NDArray[np.int64] = np.empty(64, dtype=np.int64)
+        self._counts: NDArray[np.float32] = np.empty(64, dtype=np.float32)
+
+    def add(self, token_id: int) -> None:
+        """The window moves on by one token."""
+        self._increase(token_id)
+        if self._window < 0:
+            return
+        self._recent.append(token_id)
+        if len(self._recent) > self._window:
+            self._decrease(self._recent.popleft())
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The distinct token ids `[n]` of the window and how often each occurs `[n]`; views, valid until `add`."""
+        n = len(self._place)
+        return self._ids[:n], self._counts[:n]
+
+    def _increase(self, token_id: int) -> None:
+        place = self._place.get(token_id)
+        if place is not None:
+            self._counts[place] += 1
+            return
+        place = len(self._place)
+        if place == len(self._ids):
+            self._ids = np.concatenate((self._ids, np.empty_like(self._ids)))
+            self._counts = np.concatenate((self._counts, np.empty_like(self._counts)))
+        self._place[token_id] = place
+        self._ids[place] = token_id
+        self._counts[place] = 1
+
+    def _decrease(self, token_id: int) -> None:
+        place = self._place[token_id]
+        if self._counts[place] > 1:
+            self._counts[place] -= 1
+            return
+        # the last entry fills the gap, so the arrays stay dense
+        last = len(self._place) - 1
+        last_id = int(self._ids[last])
+        self._ids[place], self._counts[place] = last_id, self._counts[last]
+        self._place[last_id] = place
+        del self._place[token_id]
+
+
+class NgramIndex:
+    """Which tokens have followed each run of n-1 tokens; what `no_repeat_ngram_size` n forbids next."""
+
+    def __init__(self, size: int) -> None:
+        self._tail: deque[int] = deque(maxlen=size)
+        self._size = size
+        self._followers: dict[tuple[int, ...], list[int]] = {}
+
+    def add(self, token_id: int) -> None:
+        """One more token."""
+        self._tail.append(token_id)
+        if len(self._tail) == self._size:
+            *head, last = self._tail
+            self._followers.setdefault(tuple(head), []).append(last)
+
+    def banned(self) -> list[int]:
+        """The tokens that would repeat an n-gram."""
+        if len(self._tail) < self._size - 1:
+            return []
+        return self._followers.get(tuple(self._tail)[len(self._tail) - self._size + 1 :], [])
+
+
+class SamplingState:
+    """The random generator, the penalty window and the n-grams of one sequence.
+
+    Each sequence draws from its own generator on the CPU, so what it samples does not depend on its batch mates
+    or on the device; without a seed it gets a random one.
+    """
+
+    __slots__ = ("_generator", "_seed", "ngrams", "penalised")
+
+    def __init__(self, params: SamplingParams, prompt_token_ids: list[int]) -> None:
+        self._seed = params.seed
+        self._generator: torch.Generator | None = None
+        self.penalised = _token_counts(params)
+        self.ngrams = NgramIndex(params.no_repeat_ngram_size) if params.no_repeat_ngram_size > 0 else None
+        if self.penalised is not None:
+            window = params.repeat_last_n
+            for token_id in prompt_token_ids[-window:] if window > 0 else prompt_token_ids:
+                self.penalised.add(token_id)
+        if self.ngrams is not None:
+            for token_id in prompt_token_ids:
+                self.ngrams.add(token_id)
+
+    def accept(self, token_id: int) -> None:
+        """The token was sampled."""
+        if self.penalised is not None:
+            self.penalised.add(token_id)
+        if self.ngrams is not None:
+            self.ngrams.add(token_id)
+
+    def draw(self) -> float:
+        """A number in [0, 1)."""
+        if self._generator is None:
+            seed = random.SystemRandom().randrange(_SEED_RANGE) if self._seed is None else self._seed
+            self._generator = torch.Generator().manual_seed(seed % _SEED_RANGE)
+        return torch.rand((), generator=self._generator, dtype=torch.float64).item()
+
+
+def _token_counts(params: SamplingParams) -> TokenCounts | None:
+    is_on = params.repetition_penalty != 1.0 or params.presence_penalty != 0.0 or params.frequency_penalty != 0.0
+    return TokenCounts(params.repeat_last_n) if is_on and params.repeat_last_n != 0 else None

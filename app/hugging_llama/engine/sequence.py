@@ -1,0 +1,210 @@
+"""The mutable life of one request in the engine, and the seams through which its colleagues plug in."""
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from hugging_llama.engine.sampling_state import SamplingState
+from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, Usage
+from hugging_llama.neutral.requests import SamplingParams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from hugging_llama.engine.kv_cache import KVSlot
+
+StreamKey = tuple[int, int]
+"""(connection id, request id): where the events of a sequence go."""
+
+StepEvents: TypeAlias = "list[tuple[StreamKey, GenerateEvent | HuggingLlamaError]]"
+Emit: TypeAlias = "Callable[[StepEvents], None]"
+"""Takes everything one step produced, in order. Called from a runner's own thread; must not block for long."""
+
+OnFinished: TypeAlias = "Callable[[Sequence], None]"
+"""Called once per accepted sequence, from a runner's own thread, after its last event was emitted."""
+
+
+class OutputProcessor(Protocol):
+    """Turns output token ids into events: detokenises, holds back stop strings, parses thinking and tools.
+
+    The end-of-sequence token is never pushed. An error raised here ends this sequence and no other.
+    """
+
+    def push(self, token_id: int) -> list[GenerateEvent]:
+        """The events that one more token completes, often none."""
+        ...
+
+    @property
+    def stopped(self) -> bool:
+        """True once a stop string was found; what lies behind it is never shown."""
+        ...
+
+    def finish(self) -> list[GenerateEvent]:
+        """Flushes what was held back. Called once, when generation ends other than by a cancel or an error."""
+        ...
+
+
+class TokenMask(Protocol):
+    """A grammar: forbids tokens before sampling and follows what was sampled."""
+
+    def apply(self, logits_row: "Tensor") -> None:
+        """Sets forbidden entries of the float32 row `[vocab_size]` to -inf, in place."""
+        ...
+
+    def accept(self, token_id: int) -> None:
+        """The token was sampled. The end-of-sequence token is never reported."""
+        ...
+
+    @property
+    def finished(self) -> bool:
+        """True once nothing may follow."""
+        ...
+
+
+class SequenceStatus(Enum):
+    """Where a sequence is. FINISHED is final: its last event has been decided."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Sequence:
+    """One request in the engine. Made by the server; from `submit` on, only the runner's thread changes it.
+
+    `context_length` bounds prompt and output together; `max_tokens` None means until the model stops or the
+    context is full. `num_computed_tokens` counts the tokens whose keys and values lie in the KV cache. Times are
+    `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is a duration, set by the server.
+    """
+
+    __slots__ = (
+        "admitted_ns",
+        "arrival_ns",
+        "cancelled",
+        "context_length",
+        "eos_token_ids",
+        "finish_reason",
+        "first_token_ns",
+        "grammar",
+        "key",
+        "kv_slot",
+        "last_token_ns",
+        "load_ns",
+        "max_tokens",
+        "num_cached_tokens",
+        "num_computed_tokens",
+        "output",
+        "output_token_ids",
+        "prompt_token_ids",
+        "return_context",
+        "sampling",
+        "sampling_state",
+        "status",
+        "submitted_ns",
+    )
+
+    def __init__(
+        self,
+        *,
+        key: StreamKey,
+        prompt_token_ids: list[int],
+        sampling: SamplingParams,
+        context_length: int,
+        output: OutputProcessor,
+        eos_token_ids: frozenset[int] = frozenset(),
+        grammar: TokenMask | None = None,
+        return_context: bool = False,
+        arrival_ns: int | None = None,
+        load_ns: int = 0,
+    ) -> None:
+        self.key = key
+        self.prompt_token_ids = prompt_token_ids
+        self.output_token_ids: list[int] = []
+        self.sampling = sampling
+        self.max_tokens = sampling.max_tokens
+        self.context_length = context_length
+        self.output = output
+        self.eos_token_ids = eos_token_ids
+        self.grammar = grammar
+        self.return_context = return_context
+        self.sampling_state = SamplingState(sampling, prompt_token_ids)
+        self.status = SequenceStatus.WAITING
+        self.finish_reason: FinishReason | None = None
+        self.cancelled = False
+        self.kv_slot: KVSlot | None = None
+        self.num_computed_tokens = 0
+        self.num_cached_tokens = 0
+        self.arrival_ns = time.monotonic_ns() if arrival_ns is None else arrival_ns
+        self.load_ns = load_ns
+        self.submitted_ns = 0
+        self.admitted_ns = 0
+        self.first_token_ns = 0
+        self.last_token_ns = 0
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.prompt_token_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Prompt and output."""
+        return len(self.prompt_token_ids) + len(self.output_token_ids)
+
+    @property
+    def num_needed_tokens(self) -> int:
+        """The most tokens it can ever hold in the KV cache, at least its prompt."""
+        most = self.context_length
+        if self.max_tokens is not None:
+            most = min(most, self.num_prompt_tokens + self.max_tokens)
+        return max(most, self.num_prompt_tokens)
+
+    @property
+    def is_finished(self) -> bool:
+        return self.status is SequenceStatus.FINISHED
+
+    def append_token(self, token_id: int, now_ns: int) -> list[GenerateEvent]:
+        """Takes the sampled token and returns what it shows; sets `finish_reason` if it was the last one.
+
+        Raises whatever the output processor or the grammar raises.
+        """
+        if not self.output_token_ids:
+            self.first_token_ns = now_ns
+        self.last_token_ns = now_ns
+        self.output_token_ids.append(token_id)
+        if token_id in self.eos_token_ids:
+            self.finish_reason = FinishReason.STOP
+            return []
+        self.sampling_state.accept(token_id)
+        if self.grammar is not None:
+            self.grammar.accept(token_id)
+        events = self.output.push(token_id)
+        if self.output.stopped or (self.grammar is not None and self.grammar.finished):
+            self.finish_reason = FinishReason.STOP
+        elif self._is_full():
+            self.finish_reason = FinishReason.LENGTH
+        return events
+
+    def _is_full(self) -> bool:
+        if self.max_tokens is not None and len(self.output_token_ids) >= self.max_tokens:
+            return True
+        return self.num_tokens >= self.context_length
+
+    def finished_event(self, reason: FinishReason) -> Finished:
+        """The last event, with the counts and times so far."""
+        context = (*self.prompt_token_ids, *self.output_token_ids) if self.return_context else ()
+        return Finished(reason=reason, usage=self.usage(), context=context)
+
+    def usage(self) -> Usage:
+        """Counts and times so far. A sequence that was never admitted has only queued."""
+        queued_until = self.admitted_ns or time.monotonic_ns()
+        return Usage(
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_cached_tokens=self.num_cached_tokens,
+            num_output_tokens=len(self.output_token_ids),
+            load_ns=self.load_ns,
+            queue_ns=max(queued_until - self.submitted_ns, 0) if self.submitted_ns else 0,
+            prompt_ns=max(self.first_token_ns - self.admitted_ns, 0),
+            decode_ns=max(self.last_token_ns - self.first_token_ns, 0),
+        )

@@ -1,0 +1,60 @@
+"""Figures of one runner, for /metrics and the engine's status."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerStats:
+    """A snapshot. The `_total` fields count since the runner began; KV figures are in tokens.
+
+    `kv_used_tokens` is what is reserved for running sequences, not what they have filled so far.
+    """
+
+    num_running: int = 0
+    num_waiting: int = 0
+    kv_used_tokens: int = 0
+    kv_capacity_tokens: int = 0
+    steps_total: int = 0
+    step_sequences_total: int = 0
+    max_batch_size: int = 0
+    prompt_tokens_total: int = 0
+    output_tokens_total: int = 0
+    cached_tokens_total: int = 0
+    cancelled_total: int = 0
+
+
+@dataclass(slots=True)
+class StepCounters:
+    """What a runner's thread counts as it goes; only that thread writes here."""
+
+    steps: int = 0
+    step_sequences: int = 0
+    max_batch_size: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    cancelled: int = 0
+
+    def count_step(self, num_sequences: int) -> None:
+        """One step over `num_sequences` sequences has been run."""
+        self.steps += 1
+        self.step_sequences += num_sequences
+        self.max_batch_size = max(self.max_batch_size, num_sequences)
+
+    def snapshot(
+        self, *, num_running: int, num_waiting: int, kv_used_tokens: int = 0, kv_capacity_tokens: int = 0
+    ) -> RunnerStats:
+        """The counters so far, with the figures of this moment."""
+        return RunnerStats(
+            num_running=num_running,
+            num_waiting=num_waiting,
+            kv_used_tokens=kv_used_tokens,
+            kv_capacity_tokens=kv_capacity_tokens,
+            steps_total=self.steps,
+            step_sequences_total=self.step_sequences,
+            max_batch_size=self.max_batch_size,
+            prompt_tokens_total=self.prompt_tokens,
+            output_tokens_total=self.output_tokens,
+            cached_tokens_total=self.cached_tokens,
+            cancelled_total=self.cancelled,
+        )

@@ -1,0 +1,141 @@
+"""The batched engine says what transformers' `generate` says, for every family, whatever else runs beside it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import AttentionInterface, PreTrainedModel
+
+from hugging_llama.engine import attention, self_test
+from hugging_llama.engine.attention import ATTENTION_NAME
+from hugging_llama.engine.runner import make_runner
+from hugging_llama.engine.self_test import can_host
+from hugging_llama.neutral.requests import SamplingParams
+from hugging_llama_config.settings import Settings
+from tests.engine.harness import GREEDY, Inbox, make_loop, make_prompts, make_sequence
+from tests.engine.tiny_models import CONFIGS, generate_greedy, make_mamba, make_model
+
+MAX_TOKENS = 14
+PROMPTS = make_prompts(7)
+
+
+def run_batched(model: PreTrainedModel, prompts: list[list[int]]) -> list[list[int]]:
+    """All prompts, two more joining after each of the first steps."""
+    inbox = Inbox()
+    loop = make_loop(model, inbox)
+    sampling = dataclasses.replace(GREEDY, max_tokens=MAX_TOKENS)
+    sequences = [make_sequence(i, prompt, sampling) for i, prompt in enumerate(prompts)]
+    waiting = list(sequences)
+    while waiting or len(inbox.finished) < len(sequences):
+        for sequence in waiting[:2]:
+            loop.submit(sequence)
+        del waiting[:2]
+        loop.run_once()
+    assert loop.stats().kv_used_tokens == 0
+    return [sequence.output_token_ids for sequence in sequences]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_tokens_are_those_of_generate(name: str) -> None:
+    model = make_model(name)
+    expected = [generate_greedy(model, prompt, MAX_TOKENS) for prompt in PROMPTS]
+    assert len({token for tokens in expected for token in tokens}) > 20, "a model that repeats itself proves little"
+    assert can_host(model) == (True, "")
+    assert model.config._attn_implementation == ATTENTION_NAME
+    assert run_batched(model, PROMPTS) == expected
+
+
+def test_a_sequence_that_outgrows_its_slots_keeps_its_past() -> None:
+    model = make_model("qwen2")
+    prompts = [prompt * 9 for prompt in make_prompts(3, shortest=28, longest=28)]
+    expected = [generate_greedy(model, prompt, MAX_TOKENS) for prompt in prompts]
+    assert run_batched(model, prompts) == expected
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes our attention ignore one keyword."""
+
+    def ignore(keyword: str) -> None:
+        def deaf(*args: Any, **options: Any) -> tuple[torch.Tensor, None]:
+            return attention.batched_attention(*args, **options | {keyword: None})
+
+        mapping = AttentionInterface._global_mapping
+        monkeypatch.setitem(mapping, ATTENTION_NAME, deaf)
+
+    return ignore
+
+
+TRICKS = [
+    ("mistral", "sliding_window"),
+    ("gemma2", "sliding_window"),
+    ("gemma2", "softcap"),
+    ("gemma3", "sliding_window"),
+    ("gemma3", "scaling"),
+    ("gpt_oss", "sliding_window"),
+    ("gpt_oss", "s_aux"),
+]
+
+
+@pytest.mark.parametrize(("name", "keyword"), TRICKS)
+def test_every_trick_decides_tokens_and_the_self_test_notices_its_loss(
+    name: str, keyword: str, without: Callable[[str], None]
+) -> None:
+    model = make_model(name)
+    expected = [generate_greedy(model, prompt, MAX_TOKENS) for prompt in PROMPTS]
+    original = model.config._attn_implementation
+    without(keyword)
+    hosted, reason = can_host(model)
+    assert not hosted
+    assert reason
+    assert model.config._attn_implementation == original
+    assert run_batched(model, PROMPTS) != expected
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt_oss"])
+def test_the_self_test_measures_even_where_the_structure_looks_right(
+    name: str, without: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(self_test, "_probe_reason", lambda model, probe: "")
+    without("sliding_window")
+    hosted, reason = can_host(make_model(name))
+    assert not hosted
+    assert "logits differ" in reason
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_half_precision_passes_the_self_test(name: str) -> None:
+    assert can_host(make_model(name, dtype=torch.bfloat16)) == (True, "")
+
+
+def test_a_model_without_attention_is_not_hosted() -> None:
+    hosted, reason = can_host(make_mamba())
+    assert not hosted
+    assert reason == "its attention can't be replaced"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("qwen3", "batched"), ("mamba", "generate")])
+def test_make_runner_chooses_the_runner_and_both_agree_with_generate(name: str, kind: str) -> None:
+    model = make_mamba() if name == "mamba" else make_model(name)
+    prompts = PROMPTS[:3]
+    expected = [generate_greedy(model, prompt, MAX_TOKENS) for prompt in prompts]
+    inbox = Inbox()
+    runner = make_runner(
+        model,
+        eos_token_ids=frozenset(),
+        settings=Settings(kv_cache_bytes=64 * 2**20),
+        emit=inbox.emit,
+        on_finished=inbox.on_finished,
+        name=name,
+    )
+    assert runner.kind == kind
+    sampling = SamplingParams(temperature=0.0, max_tokens=MAX_TOKENS)
+    sequences = [make_sequence(i, prompt, sampling) for i, prompt in enumerate(prompts)]
+    for sequence in sequences:
+        runner.submit(sequence)
+    inbox.wait_finished(len(sequences))
+    runner.close()
+    assert [sequence.output_token_ids for sequence in sequences] == expected
+    assert runner.stats().output_tokens_total == 3 * MAX_TOKENS

@@ -1,0 +1,186 @@
+"""The engine as a web worker sees it: another process behind a Unix socket."""
+
+import math
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from hugging_llama.client.connection import Connection, MakeCommand, answer_waits
+from hugging_llama.client.ensure import connect_engine, ensure_engine
+from hugging_llama.client.streams import QueueStream, Waits, failed_stream
+from hugging_llama.errors import (
+    EngineDiedError,
+    EngineShutdownError,
+    GenerationError,
+    HuggingLlamaError,
+    ProtocolError,
+)
+from hugging_llama.ipc import messages as wire
+from hugging_llama.ipc.codec import LoadedModels, wire_generate
+from hugging_llama.neutral.events import Embeddings, EngineStatus, EventStream, GenerateEvent, Loaded
+from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama_config.launch import LaunchError, engine_settings
+from hugging_llama_config.settings import Settings
+
+AnswerT = TypeVar("AnswerT")
+
+LIST_TIMEOUT_S = 10.0
+
+
+class _ProcessState:
+    """What one process has of an engine. Made at its first request, so that its lock is of the right kind: a lock
+    made before gevent patches would block the whole worker."""
+
+    def __init__(self) -> None:
+        self.connecting = threading.Lock()
+        self.connection: Connection | None = None
+        self.drain_at = math.inf
+
+
+class RemoteEngine:
+    """Implements EngineClient. Nothing is opened before the first request of a process, so an instance may be made
+    before a fork and before gevent patches. `life_line` goes to a supervisor that this process has to start."""
+
+    def __init__(self, settings: Settings, life_line: int | None = None) -> None:
+        self._settings = settings
+        self._fingerprint = engine_settings(settings).fingerprint
+        self._waits = Waits(settings.first_event_timeout_s, settings.idle_event_timeout_s)
+        self._states: dict[int, _ProcessState] = {}
+        self.life_line = life_line
+        forget = weakref.WeakMethod(self._forget_parent)
+
+        def after_fork() -> None:
+            if (method := forget()) is not None:
+                method()
+
+        os.register_at_fork(after_in_child=after_fork)
+
+    def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
+        return self._start(lambda rid: wire.Generate(rid, wire_generate(request)), generates=True)
+
+    def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
+        return self._start(lambda rid: wire.Embed(rid, request))
+
+    def load(self, request: LoadRequest) -> EventStream[Loaded]:
+        return self._start(lambda rid: wire.Load(rid, request))
+
+    def unload(self, path: str) -> None:
+        """Without an engine there is nothing to unload, so this never starts one."""
+        try:
+            connection = self._existing(LIST_TIMEOUT_S)
+        except EngineDiedError:
+            return
+        connection.tell(wire.Unload(path))
+
+    def loaded(self) -> list[LoadedModel]:
+        """Without an engine no model is in memory, so this never starts one. Raises EngineDiedError if there is one
+        that does not answer."""
+        try:
+            connection = self._existing(LIST_TIMEOUT_S)
+        except EngineDiedError:
+            return []
+        return list(_ask(connection, wire.ListLoaded, LoadedModels, LIST_TIMEOUT_S).models)
+
+    def status(self, timeout_s: float) -> EngineStatus:
+        deadline = time.monotonic() + timeout_s
+        connection = self._existing(timeout_s)
+        return _ask(connection, wire.AskStatus, EngineStatus, max(0.0, deadline - time.monotonic()))
+
+    def start_drain(self, deadline: float) -> None:
+        """The server shuts down at `deadline` (`time.monotonic()`). Returns at once.
+
+        Until then everything goes on: what ends by itself ends well, and a last request on a kept-alive connection
+        is still served. Then every open generation ends with Finished(SHUTDOWN) and new requests are refused.
+        """
+        state = self._state()
+        state.drain_at = min(state.drain_at, deadline)
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), self._shut_down, (state,))
+        timer.daemon = True
+        timer.start()
+
+    def close(self) -> None:
+        state = self._states.pop(os.getpid(), None)
+        if state is not None and state.connection is not None:
+            state.connection.close()
+
+    def _start(self, command: MakeCommand, *, generates: bool = False) -> QueueStream[Any]:
+        """Every failure, that of sending included, is raised by the stream, where the caller expects it."""
+        try:
+            return self._send(command, generates=generates)
+        except HuggingLlamaError as error:
+            return failed_stream(error)
+
+    def _send(self, command: MakeCommand, *, generates: bool) -> QueueStream[Any]:
+        state = self._state()
+        if time.monotonic() >= state.drain_at:
+            raise EngineShutdownError("the server is shutting down")
+        connection = self._connection(state)
+        try:
+            return connection.request(command, self._waits, generates=generates)
+        except EngineDiedError:
+            # it died since the last request and did not get this one: once more, with a new one
+            return self._connection(state).request(command, self._waits, generates=generates)
+
+    def _state(self) -> _ProcessState:
+        pid = os.getpid()
+        # setdefault is atomic: of two threads that come first, both get the same state
+        return self._states.get(pid) or self._states.setdefault(pid, _ProcessState())
+
+    def _connection(self, state: _ProcessState) -> Connection:
+        """The connection of this process, made (and the engine started) if need be."""
+        connection = state.connection
+        if connection is not None and connection.alive:
+            return connection
+        with state.connecting:
+            if state.connection is None or not state.connection.alive:
+                try:
+                    state.connection = Connection(ensure_engine(self._settings, self.life_line), self._fingerprint)
+                except OSError as error:
+                    raise EngineDiedError(f"the engine can't be reached: {error}") from None
+            return state.connection
+
+    def _existing(self, timeout_s: float) -> Connection:
+        """The connection of this process to an engine that runs already. Raises EngineDiedError."""
+        state = self._state()
+        connection = state.connection
+        if connection is not None and connection.alive:
+            return connection
+        # whoever holds it is starting the engine, which may take longer than this caller waits
+        if not state.connecting.acquire(timeout=timeout_s):
+            raise EngineDiedError("the engine is starting")
+        try:
+            if state.connection is None or not state.connection.alive:
+                state.connection = Connection(connect_engine(self._settings, timeout_s), self._fingerprint)
+            return state.connection
+        except (OSError, LaunchError, ProtocolError) as error:
+            raise EngineDiedError(f"no engine answers: {error}") from None
+        finally:
+            state.connecting.release()
+
+    def _shut_down(self, state: _ProcessState) -> None:
+        if state.connection is not None:
+            state.connection.shut_down()
+
+    def _forget_parent(self) -> None:
+        for state in self._states.values():
+            if state.connection is not None:
+                state.connection.forget()
+        self._states = {}
+
+
+def _ask(
+    connection: Connection, command: Callable[[int], wire.Command], expected: type[AnswerT], timeout_s: float
+) -> AnswerT:
+    """One question, one answer. Raises EngineDiedError if none comes in time."""
+    stream = connection.request(command, answer_waits(timeout_s))
+    try:
+        answer = next(stream)
+    except GenerationError as error:
+        raise EngineDiedError(str(error)) from None
+    if not isinstance(answer, expected):
+        raise ProtocolError(f"the engine answered with {type(answer).__name__}")
+    return answer

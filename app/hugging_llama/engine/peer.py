@@ -1,0 +1,56 @@
+"""One connected web worker, as the engine's IO thread keeps it."""
+
+import selectors
+import socket
+from collections import deque
+
+from hugging_llama.ipc.channel import FrameReader
+
+MAX_BACKLOG_BYTES = 32 * 2**20
+"""What may wait for a worker that does not read. A worker reads all the time, so this one hangs."""
+
+
+class Peer:
+    """Its socket, what came in part, and what still has to go out. Belongs to the IO thread."""
+
+    def __init__(self, peer_id: int, sock: socket.socket) -> None:
+        self.id = peer_id
+        self.sock = sock
+        self.frames = FrameReader()
+        self.is_known = False
+        self.is_open = True
+        self.events = selectors.EVENT_READ
+        self._out: deque[memoryview] = deque()
+        self._backlog_bytes = 0
+
+    @property
+    def has_output(self) -> bool:
+        return bool(self._out)
+
+    def enqueue(self, data: bytes) -> bool:
+        """False if too much waits already; a single frame may be longer than the limit."""
+        if self._backlog_bytes > MAX_BACKLOG_BYTES:
+            return False
+        self._out.append(memoryview(data))
+        self._backlog_bytes += len(data)
+        return True
+
+    def flush(self) -> bool:
+        """Send what the socket takes. False if the connection is gone."""
+        try:
+            while self._out:
+                sent = self.sock.send(self._out[0])
+                self._backlog_bytes -= sent
+                if sent == len(self._out[0]):
+                    self._out.popleft()
+                else:
+                    self._out[0] = self._out[0][sent:]
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self.is_open = False
+        self.sock.close()

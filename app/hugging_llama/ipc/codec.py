@@ -1,0 +1,250 @@
+"""Neutral types to bytes and back. Nothing that arrives can raise anything but ProtocolError."""
+
+import json
+from array import array
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, ProtocolError, error_from_facts
+from hugging_llama.ipc import messages as wire
+from hugging_llama.ipc.facade import Answer
+from hugging_llama.neutral.events import (
+    Embeddings,
+    EngineStatus,
+    Finished,
+    Loaded,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+)
+from hugging_llama.neutral.messages import Message, Tool, ToolCall
+from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
+
+
+@dataclass(frozen=True, slots=True)
+class EngineHello:
+    """Who answers at the other end."""
+
+    version: int
+    fingerprint: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModels:
+    """The models in memory."""
+
+    models: tuple[LoadedModel, ...]
+
+
+Reply = Answer | EngineHello | LoadedModels | EngineStatus
+"""Everything that an item can hold."""
+
+_encoder = msgspec.msgpack.Encoder()
+_command_decoder = msgspec.msgpack.Decoder(wire.Command)
+_items_decoder = msgspec.msgpack.Decoder(list[wire.Item])
+# what text without an encoding, numbers above 64 bits and endless nesting raise
+_UNENCODABLE = (UnicodeEncodeError, OverflowError, RecursionError, TypeError, ValueError)
+_UNDECODABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
+
+DecodedT = TypeVar("DecodedT")
+
+
+def encode_command(command: wire.Command) -> bytes:
+    """Raises InvalidRequestError for values that no frame can hold, such as text with lone surrogates."""
+    try:
+        return _encoder.encode(command)
+    except _UNENCODABLE as error:
+        raise InvalidRequestError(f"the request can't be encoded: {error}") from None
+
+
+def decode_command(payload: bytes) -> wire.Command:
+    """Raises ProtocolError."""
+    command: wire.Command = _checked(lambda: _command_decoder.decode(payload))
+    return command
+
+
+def encode_items(items: Iterable[wire.Item]) -> bytes:
+    """One frame of items. Raises one of ENCODE_ERRORS if an item holds what no frame can."""
+    return _encoder.encode(list(items))
+
+
+ENCODE_ERRORS = _UNENCODABLE
+
+
+def decode_items(payload: bytes) -> list[tuple[int, Reply]]:
+    """Request ids and what came for them. Raises ProtocolError."""
+    return _checked(lambda: [(item.request_id, _from_item(item)) for item in _items_decoder.decode(payload)])
+
+
+def _checked(decode: Callable[[], DecodedT]) -> DecodedT:
+    try:
+        return decode()
+    except _UNDECODABLE as error:
+        raise ProtocolError(f"a frame can't be understood: {error}") from None
+
+
+# requests
+
+
+def wire_generate(request: GenerateRequest) -> wire.WireGenerate:
+    """Raises InvalidRequestError for schemas or arguments that are not JSON."""
+    try:
+        prompt = _wire_prompt(request.prompt)
+    except _UNENCODABLE as error:
+        raise InvalidRequestError(f"the request can't be encoded: {error}") from None
+    return wire.WireGenerate(
+        model=request.model,
+        prompt=prompt,
+        sampling=request.sampling,
+        format=request.format,
+        context_length=request.context_length,
+        keep_alive_s=request.keep_alive_s,
+        truncate=request.truncate,
+        return_context=request.return_context,
+    )
+
+
+def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
+    """Raises ProtocolError."""
+    return GenerateRequest(
+        model=request.model,
+        prompt=_checked(lambda: _neutral_prompt(request.prompt)),
+        sampling=request.sampling,
+        format=request.format,
+        context_length=request.context_length,
+        keep_alive_s=request.keep_alive_s,
+        truncate=request.truncate,
+        return_context=request.return_context,
+    )
+
+
+def _wire_prompt(prompt: ChatPrompt | TextPrompt) -> wire.WireChat | wire.WireText:
+    if isinstance(prompt, TextPrompt):
+        return wire.WireText(prompt.text)
+    return wire.WireChat(
+        messages=tuple(
+            wire.WireMessage(
+                role=message.role,
+                content=message.content,
+                thinking=message.thinking,
+                tool_calls=tuple(map(_wire_call, message.tool_calls)),
+                tool_name=message.tool_name,
+                tool_call_id=message.tool_call_id,
+            )
+            for message in prompt.messages
+        ),
+        tools=tuple(wire.WireTool(tool.name, tool.description, json.dumps(tool.parameters)) for tool in prompt.tools),
+        think=prompt.think,
+        context=prompt.context,
+    )
+
+
+def _neutral_prompt(prompt: wire.WireChat | wire.WireText) -> ChatPrompt | TextPrompt:
+    if isinstance(prompt, wire.WireText):
+        return TextPrompt(text=prompt.text)
+    return ChatPrompt(
+        messages=tuple(
+            Message(
+                role=message.role,
+                content=message.content,
+                thinking=message.thinking,
+                tool_calls=tuple(map(_neutral_call, message.tool_calls)),
+                tool_name=message.tool_name,
+                tool_call_id=message.tool_call_id,
+            )
+            for message in prompt.messages
+        ),
+        tools=tuple(
+            Tool(name=tool.name, description=tool.description, parameters=_object(tool.parameters))
+            for tool in prompt.tools
+        ),
+        think=prompt.think,
+        context=prompt.context,
+    )
+
+
+def _wire_call(call: ToolCall) -> wire.WireToolCall:
+    return wire.WireToolCall(call.id, call.name, json.dumps(call.arguments), call.index)
+
+
+def _neutral_call(call: wire.WireToolCall) -> ToolCall:
+    return ToolCall(id=call.id, name=call.name, arguments=_object(call.arguments), index=call.index)
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object was expected")
+    return value
+
+
+# answers
+
+
+def item_for(request_id: int, reply: Reply) -> wire.Item:
+    """Raises one of ENCODE_ERRORS for tool arguments or vectors that are none."""
+    return _TO_ITEM[type(reply)](request_id, reply) if type(reply) in _TO_ITEM else _error_item(request_id, reply)
+
+
+def _error_item(request_id: int, reply: Reply) -> wire.Item:
+    if not isinstance(reply, HuggingLlamaError):
+        raise TypeError(f"{type(reply).__name__} can't be sent")
+    facts = json.dumps(reply.facts, default=str)
+    return wire.ErrorItem(request_id, reply.code, _plain(reply.message), facts)
+
+
+def _plain(text: str) -> str:
+    """`text` with lone surrogates escaped: an error must always be encodable."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
+    vectors = tuple(array("f", vector).tobytes() for vector in reply.vectors)
+    return wire.EmbeddingsItem(request_id, vectors, reply.num_prompt_tokens, reply.load_ns)
+
+
+_TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
+    TextDelta: lambda rid, r: wire.TextItem(rid, r.text),
+    ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text),
+    ToolCallDelta: lambda rid, r: wire.ToolCallItem(rid, _wire_call(r.call)),
+    Finished: lambda rid, r: wire.FinishedItem(rid, r.reason, r.usage, r.context),
+    Embeddings: _embeddings_item,
+    Loaded: lambda rid, r: wire.LoadedItem(rid, r.model, r.load_ns),
+    LoadedModels: lambda rid, r: wire.LoadedModelsItem(rid, r.models),
+    EngineStatus: wire.StatusItem,
+    EngineHello: lambda rid, r: wire.HelloItem(rid, r.version, r.fingerprint, r.pid),
+}
+
+
+def _vector(data: bytes) -> tuple[float, ...]:
+    values = array("f")
+    values.frombytes(data)
+    return tuple(values)
+
+
+def _embeddings(item: wire.EmbeddingsItem) -> Embeddings:
+    vectors = tuple(map(_vector, item.vectors))
+    return Embeddings(vectors=vectors, num_prompt_tokens=item.num_prompt_tokens, load_ns=item.load_ns)
+
+
+def _from_item(item: wire.Item) -> Reply:
+    return _FROM_ITEM[type(item)](item)
+
+
+_FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
+    wire.TextItem: lambda item: TextDelta(item.text),
+    wire.ThinkingItem: lambda item: ThinkingDelta(item.text),
+    wire.ToolCallItem: lambda item: ToolCallDelta(_neutral_call(item.call)),
+    wire.FinishedItem: lambda item: Finished(reason=item.reason, usage=item.usage, context=item.context),
+    wire.EmbeddingsItem: _embeddings,
+    wire.LoadedItem: lambda item: Loaded(model=item.model, load_ns=item.load_ns),
+    wire.LoadedModelsItem: lambda item: LoadedModels(item.models),
+    wire.StatusItem: lambda item: item.status,
+    wire.ErrorItem: lambda item: error_from_facts(item.code, item.message, _object(item.facts)),
+    wire.HelloItem: lambda item: EngineHello(item.version, item.fingerprint, item.pid),
+}

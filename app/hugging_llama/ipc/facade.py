@@ -1,0 +1,41 @@
+"""What the two ends of the socket are written against: the engine as its server sees it."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.events import Embeddings, EngineStatus, GenerateEvent, Loaded
+from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+
+Event = GenerateEvent | Embeddings | Loaded
+Answer = Event | HuggingLlamaError
+Key = tuple[int, int]
+"""A request in the engine: the connection it came by, and its id there."""
+Emit = Callable[[Sequence[tuple[Key, Answer]]], None]
+"""Takes what one step made; callable from any thread, never blocks."""
+
+
+class EngineFacade(Protocol):
+    """The engine. Every method returns at once; answers go out through the `emit` that it was made with.
+
+    Each accepted request ends in exactly one Finished, Embeddings, Loaded or error; a cancelled one needs no end.
+    """
+
+    def generate(self, key: Key, request: GenerateRequest) -> None: ...
+
+    def embed(self, key: Key, request: EmbedRequest) -> None: ...
+
+    def load(self, key: Key, request: LoadRequest) -> None: ...
+
+    def unload(self, path: str) -> None: ...
+
+    def cancel(self, key: Key) -> None: ...
+
+    def cancel_connection(self, connection_id: int) -> None: ...
+
+    def loaded(self) -> list[LoadedModel]: ...
+
+    def status(self) -> EngineStatus: ...
+
+    def close(self) -> None: ...

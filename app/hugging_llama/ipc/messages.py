@@ -1,0 +1,221 @@
+"""What crosses the socket between a web worker and the engine.
+
+Every struct travels as an array `[tag, field, ...]`, so that a token costs a few bytes and its types are checked in
+C while it is decoded. Web workers send commands, one a frame; the engine answers with items, all those of one decode
+step for one connection in one frame. Request ids are chosen by the web worker and mean something on its connection
+only. Values of unknown shape (arguments of tool calls, JSON Schemas, an error's facts) travel as JSON text: whole
+numbers of any size and lone surrogates survive it, in msgpack they do not.
+"""
+
+from msgspec import Struct
+
+from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
+from hugging_llama.neutral.models import LoadedModel, ModelRef
+from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, OutputFormat, SamplingParams
+
+PROTOCOL_VERSION = 1
+
+
+class WireToolCall(Struct, array_like=True, frozen=True):
+    """A ToolCall; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+    index: int
+
+
+class WireTool(Struct, array_like=True, frozen=True):
+    """A Tool; `parameters` is JSON text."""
+
+    name: str
+    description: str
+    parameters: str
+
+
+class WireMessage(Struct, array_like=True, frozen=True):
+    """A Message."""
+
+    role: str
+    content: str
+    thinking: str
+    tool_calls: tuple[WireToolCall, ...]
+    tool_name: str | None
+    tool_call_id: str | None
+
+
+class WireChat(Struct, array_like=True, frozen=True, tag=0):
+    """A ChatPrompt."""
+
+    messages: tuple[WireMessage, ...]
+    tools: tuple[WireTool, ...]
+    think: bool | str | None
+    context: tuple[int, ...]
+
+
+class WireText(Struct, array_like=True, frozen=True, tag=1):
+    """A TextPrompt."""
+
+    text: str
+
+
+class WireGenerate(Struct, array_like=True, frozen=True):
+    """A GenerateRequest."""
+
+    model: ModelRef
+    prompt: WireChat | WireText
+    sampling: SamplingParams
+    format: OutputFormat
+    context_length: int | None
+    keep_alive_s: float | None
+    truncate: bool
+    return_context: bool
+
+
+class Hello(Struct, array_like=True, frozen=True, tag=1):
+    """The first frame. The engine refuses another version or other settings."""
+
+    version: int
+    fingerprint: str
+    pid: int
+
+
+class Generate(Struct, array_like=True, frozen=True, tag=2):
+    """Start a generation."""
+
+    request_id: int
+    request: WireGenerate
+
+
+class Embed(Struct, array_like=True, frozen=True, tag=3):
+    """Make vectors."""
+
+    request_id: int
+    request: EmbedRequest
+
+
+class Load(Struct, array_like=True, frozen=True, tag=4):
+    """Load or touch a model."""
+
+    request_id: int
+    request: LoadRequest
+
+
+class Unload(Struct, array_like=True, frozen=True, tag=5):
+    """Unload a model when its last request ends; has no answer."""
+
+    path: str
+
+
+class Cancel(Struct, array_like=True, frozen=True, tag=6):
+    """End a request that nobody waits for; has no answer, and an unknown id is fine."""
+
+    request_id: int
+
+
+class ListLoaded(Struct, array_like=True, frozen=True, tag=7):
+    """Which models are in memory?"""
+
+    request_id: int
+
+
+class AskStatus(Struct, array_like=True, frozen=True, tag=8):
+    """How is the engine?"""
+
+    request_id: int
+
+
+Command = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | AskStatus
+
+
+class TextItem(Struct, array_like=True, frozen=True, tag=0):
+    """A TextDelta."""
+
+    request_id: int
+    text: str
+
+
+class ThinkingItem(Struct, array_like=True, frozen=True, tag=1):
+    """A ThinkingDelta."""
+
+    request_id: int
+    text: str
+
+
+class ToolCallItem(Struct, array_like=True, frozen=True, tag=2):
+    """A ToolCallDelta."""
+
+    request_id: int
+    call: WireToolCall
+
+
+class FinishedItem(Struct, array_like=True, frozen=True, tag=3):
+    """A Finished."""
+
+    request_id: int
+    reason: FinishReason
+    usage: Usage
+    context: tuple[int, ...]
+
+
+class EmbeddingsItem(Struct, array_like=True, frozen=True, tag=4):
+    """An Embeddings; each vector is its float32 values in this machine's byte order."""
+
+    request_id: int
+    vectors: tuple[bytes, ...]
+    num_prompt_tokens: int
+    load_ns: int
+
+
+class LoadedItem(Struct, array_like=True, frozen=True, tag=5):
+    """A Loaded."""
+
+    request_id: int
+    model: LoadedModel
+    load_ns: int
+
+
+class LoadedModelsItem(Struct, array_like=True, frozen=True, tag=6):
+    """The answer to ListLoaded."""
+
+    request_id: int
+    models: tuple[LoadedModel, ...]
+
+
+class StatusItem(Struct, array_like=True, frozen=True, tag=7):
+    """The answer to AskStatus."""
+
+    request_id: int
+    status: EngineStatus
+
+
+class ErrorItem(Struct, array_like=True, frozen=True, tag=8):
+    """A request that failed; id 0 means the connection itself. `facts` is JSON text."""
+
+    request_id: int
+    code: str
+    message: str
+    facts: str
+
+
+class HelloItem(Struct, array_like=True, frozen=True, tag=9):
+    """The engine's answer to Hello; its request id is 0."""
+
+    request_id: int
+    version: int
+    fingerprint: str
+    pid: int
+
+
+Item = (
+    TextItem
+    | ThinkingItem
+    | ToolCallItem
+    | FinishedItem
+    | EmbeddingsItem
+    | LoadedItem
+    | LoadedModelsItem
+    | StatusItem
+    | ErrorItem
+    | HelloItem
+)

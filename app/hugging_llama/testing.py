@@ -1,0 +1,127 @@
+"""An engine that plays a script: for tests of applications that mount us, and for our own. Needs no model.
+
+engine = ScriptedEngine(generate=[TextDelta("Hi"), Finished(reason=FinishReason.STOP)])
+app = create_app(settings, engine=engine)
+...
+assert engine.requests[0].model.name == "demo"
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+from hugging_llama.errors import EngineDiedError, HuggingLlamaError
+from hugging_llama.neutral.events import (
+    Embeddings,
+    EngineStatus,
+    EventStream,
+    Finished,
+    FinishReason,
+    GenerateEvent,
+    Loaded,
+    TextDelta,
+)
+from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+
+EventT = TypeVar("EventT")
+RequestT = TypeVar("RequestT")
+
+
+class UntilClosed:
+    """A step of a script that waits until the stream is closed, as a long prefill or a slow model would."""
+
+
+Step: TypeAlias = EventT | HuggingLlamaError | UntilClosed
+Script: TypeAlias = Iterable[Step[EventT]] | Callable[[RequestT], Iterable[Step[EventT]]]
+"""What happens: events in order, an error where the stream shall fail. A callable gets the request and may compute."""
+
+HELLO: tuple[GenerateEvent, ...] = (TextDelta("Hello!"), Finished(reason=FinishReason.STOP))
+
+
+class ScriptedStream(Generic[EventT]):
+    """An EventStream over a script. `is_closed` tells whether the caller closed it."""
+
+    def __init__(self, steps: Iterable[Step[EventT]]) -> None:
+        self._steps = iter(steps)
+        self._closed = threading.Event()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed.is_set()
+
+    def __iter__(self) -> Iterator[EventT]:
+        return self
+
+    def __next__(self) -> EventT:
+        if self._closed.is_set():
+            raise StopIteration
+        step = next(self._steps)
+        if isinstance(step, UntilClosed):
+            self._closed.wait()
+            raise StopIteration
+        if isinstance(step, HuggingLlamaError):
+            raise step
+        return step
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def wait_closed(self, timeout_s: float) -> bool:
+        """Whether the caller closed the stream in time."""
+        return self._closed.wait(timeout_s)
+
+
+class ScriptedEngine:
+    """Implements EngineClient. Records every request and every stream in order; plays each verb's script anew for
+    each request, so a script that is an iterator plays once."""
+
+    def __init__(
+        self,
+        *,
+        generate: Script[GenerateEvent, GenerateRequest] = HELLO,
+        embed: Script[Embeddings, EmbedRequest] = (),
+        load: Script[Loaded, LoadRequest] = (),
+        loaded: Sequence[LoadedModel] = (),
+        status: EngineStatus | None = None,
+    ) -> None:
+        self._generate = generate
+        self._embed = embed
+        self._load = load
+        self._loaded = loaded
+        self._status = status or EngineStatus(pid=0, device="cpu")
+        self._closed = False
+        self.requests: list[GenerateRequest | EmbedRequest | LoadRequest] = []
+        self.streams: list[ScriptedStream[Any]] = []
+        self.unloaded: list[str] = []
+
+    def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
+        return self._play(self._generate, request)
+
+    def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
+        return self._play(self._embed, request)
+
+    def load(self, request: LoadRequest) -> EventStream[Loaded]:
+        return self._play(self._load, request)
+
+    def unload(self, path: str) -> None:
+        self.unloaded.append(path)
+
+    def loaded(self) -> list[LoadedModel]:
+        return list(self._loaded)
+
+    def status(self, timeout_s: float) -> EngineStatus:
+        if self._closed:
+            raise EngineDiedError("the engine was closed")
+        return self._status
+
+    def close(self) -> None:
+        """From here on there is no engine, as far as `status` and new requests are concerned."""
+        self._closed = True
+
+    def _play(self, script: Script[EventT, RequestT], request: RequestT) -> ScriptedStream[EventT]:
+        self.requests.append(cast(Any, request))
+        steps = script(request) if callable(script) else script
+        stream: ScriptedStream[EventT] = ScriptedStream([EngineDiedError("closed")] if self._closed else steps)
+        self.streams.append(stream)
+        return stream

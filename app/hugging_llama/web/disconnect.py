@@ -1,0 +1,149 @@
+"""Notices that a client hung up while nothing is being written to it.
+
+A failed write tells too late: after a FIN the first write still succeeds, and during a long prefill or for an answer
+in one piece nothing is written at all. Measured: 20 ms with this watch, 3 to 6 seconds without.
+"""
+
+import _socket
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+STALLED_TIMEOUT_S = 300
+"""How long a client may take nothing of what was sent before the kernel ends its connection."""
+_SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+
+
+class Handle:
+    """One watched request. `cancel` before the server closes the socket or uses it for the next request."""
+
+    def __init__(self, on_gone: Callable[[], None], watcher: "_Watcher | None" = None, fd: int = -1) -> None:
+        self.on_gone = on_gone
+        self.fd = fd
+        self._watcher = watcher
+
+    def cancel(self) -> None:
+        """End the watch. Any thread, any number of times."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher.remove(self)
+
+
+class DisconnectWatch:
+    """One for an application. One thread in each process watches all its requests, started by the first one; it is
+    a greenlet where gevent patched. `enabled` False is for clients that close their sending side and still read."""
+
+    def __init__(self, *, enabled: bool = True, stalled_timeout_s: float = STALLED_TIMEOUT_S) -> None:
+        self._enabled = enabled
+        self._stalled_timeout_ms = int(stalled_timeout_s * 1000)
+        # by pid, and made at the first request: a thread does not survive a fork, and the selector must be gevent's
+        # in a process that was patched after this module was imported
+        self._watchers: dict[int, _Watcher] = {}
+
+    def watch(self, environ: dict[str, Any], on_gone: Callable[[], None]) -> Handle:
+        """Call `on_gone` once, on the watching thread, when the client of this request hangs up.
+
+        Where that can't be seen (TLS, a server that does not show its socket) the handle does nothing. Bytes that
+        arrive instead are the next request of a client that does not wait: they end the watch.
+        """
+        sock = next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)
+        # a TLS connection is known by its handshake: its bytes can't be peeked at
+        if not self._enabled or sock is None or hasattr(sock, "do_handshake") or sock.fileno() < 0:
+            return Handle(on_gone)
+        self._limit_stall(sock)
+        pid = os.getpid()
+        watcher = self._watchers.get(pid) or self._watchers.setdefault(pid, _Watcher())
+        handle = Handle(on_gone, watcher, sock.fileno())
+        watcher.add(handle)
+        return handle
+
+    def _limit_stall(self, sock: Any) -> None:
+        """A client that reads nothing blocks its worker's write for ever, unless the kernel gives up: gunicorn has
+        no time-out for sending."""
+        if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family != getattr(socket, "AF_UNIX", None):
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_timeout_ms)
+
+
+class _Watcher:
+    """The selector of one process and the thread in it. Its lock guards `_handles` and the selector's table."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._started = False
+
+    def _start(self) -> None:
+        """Under the lock. Not in the constructor: of two threads that come first, one makes a watcher in vain."""
+        self._started = True
+        self._selector = selectors.DefaultSelector()
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        threading.Thread(target=self._run, daemon=True, name="hugging-llama-disconnects").start()
+
+    def add(self, handle: Handle) -> None:
+        with self._lock:
+            if not self._started:
+                self._start()
+            # a handle that was not cancelled leaves a dead entry for a number that is in use again
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(handle.fd)
+            self._selector.register(handle.fd, selectors.EVENT_READ, handle)
+        # gevent's selector looks at new entries only when its `select` is called again
+        with contextlib.suppress(BlockingIOError):
+            self._waker.send(b"\0")
+
+    def remove(self, handle: Handle) -> bool:
+        """Whether this call ended the watch: of `cancel` and the thread only one does."""
+        with self._lock:
+            found = self._selector.get_map().get(handle.fd)
+            if found is None or found.data is not handle:
+                return False
+            self._selector.unregister(handle.fd)
+            return True
+
+    def _run(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    self._wake.recv(4096)
+                else:
+                    self._look(key.data)
+
+    def _look(self, handle: Handle) -> None:
+        with self._lock:
+            found = self._selector.get_map().get(handle.fd)
+            if found is None or found.data is not handle:
+                return  # cancelled since the selector returned; the number may be somebody else's
+            state = _peek(handle.fd)
+            if state is None:
+                return
+            self._selector.unregister(handle.fd)
+        if state == b"":
+            try:
+                handle.on_gone()
+            except Exception:
+                logger.exception("ending a request whose client hung up failed")
+
+
+def _peek(fd: int) -> bytes | None:
+    """The next byte without taking it, b"" at the end of the stream, None if there is nothing to see yet.
+
+    On the bare socket: the one of a patched process would wait for data instead of saying that there is none.
+    """
+    bare = _socket.socket(fileno=fd)
+    try:
+        return bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except (BlockingIOError, InterruptedError):
+        return None
+    except OSError:
+        return b""
+    finally:
+        bare.detach()

@@ -1,0 +1,171 @@
+"""`gunicorn -c python:hugging_llama_config.gunicorn wsgi:app`: the settings, and the hooks that own the engine.
+
+Nothing is patched here and nothing heavy is imported: what the master imports, every gevent worker gets unpatched.
+What must survive a reload lives on the arbiter (`server`), never in a global of this file. The engine belongs to the
+master by a life line, a pipe whose writing end only the master holds: however the master ends, the kernel closes it,
+and the supervisor and the engine end too. The workers keep the reading end, so that one of them can replace a killed
+supervisor under the same life line.
+"""
+
+import logging
+import os
+import shutil
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hugging_llama_config.env import load_settings
+from hugging_llama_config.launch import is_supervised, prepare_run_dir, socket_path, start_supervisor
+from hugging_llama_config.settings import Settings
+
+_settings = load_settings()
+
+_address = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
+bind = f"{_address}:{_settings.port}"
+workers = _settings.workers
+worker_class = "gevent"
+worker_connections = _settings.worker_connections
+loglevel = _settings.log_level
+# there is nothing heavy to share, and what is imported before gevent patches the worker blocks its hub
+preload_app = False
+# the heartbeat of a worker's hub, not a limit on requests
+timeout = 60
+graceful_timeout = max(1, round(_settings.graceful_timeout_s))
+keepalive = 5
+# counters of dead workers stay on disk, so workers are not replaced without need
+max_requests = 0
+# its server thread lives in the master, which forks
+control_socket_disable = True
+
+_DRAIN_POLL_S = 0.25
+_DRAIN_MARGIN_S = 2.0
+_ENGINE_STOP_TIMEOUT_S = 4.0
+_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass(slots=True)
+class LifeLine:
+    """An engine's hold on this master. A retired one is let go when the last worker that may use it is gone."""
+
+    settings: Settings
+    reader: int
+    writer: int
+    retired_at_age: int | None = None
+
+    def let_go(self) -> None:
+        os.close(self.writer)
+        os.close(self.reader)
+
+
+@dataclass(slots=True)
+class MasterState:
+    """What the hooks keep between calls; `server.hugging_llama`."""
+
+    metrics_dir: Path
+    life_lines: list[LifeLine] = field(default_factory=list)
+
+
+def on_starting(server: Any) -> None:
+    """Before the master binds: an empty directory for the workers' metrics."""
+    prepare_run_dir(_settings)
+    run_dir = Path(_settings.run_dir)
+    for left in run_dir.glob("metrics-*"):
+        if not Path(f"/proc/{left.name.removeprefix('metrics-')}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    metrics_dir = run_dir / f"metrics-{os.getpid()}"
+    shutil.rmtree(metrics_dir, ignore_errors=True)
+    metrics_dir.mkdir(mode=0o700)
+    os.environ[_METRICS_VARIABLE] = str(metrics_dir)
+    server.hugging_llama = MasterState(metrics_dir)
+
+
+def when_ready(server: Any) -> None:
+    """After the bind, as a master that can't bind must not leave an engine; before the first worker is forked."""
+    _start_engine(server, _settings)
+
+
+def on_reload(server: Any) -> None:
+    """HUP keeps the engine, unless its settings changed: then the new workers get a new one."""
+    settings = load_settings()
+    current = server.hugging_llama.life_lines[-1]
+    if socket_path(settings) == socket_path(current.settings):
+        return
+    server.log.info("settings of the engine changed: the next workers get a new one")
+    current.retired_at_age = server.worker_age
+    _start_engine(server, settings)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """In the worker: it must not hold the life line of an engine that belongs to the master."""
+    for life_line in server.hugging_llama.life_lines:
+        os.close(life_line.writer)
+    worker.hugging_llama_life_line = server.hugging_llama.life_lines[-1].reader
+
+
+def post_worker_init(worker: Any) -> None:
+    """In the worker, patched and with the app loaded: watch for its end."""
+    engine = _engine_of(worker)
+    if engine is None:
+        worker.log.warning("the application has no Hugging Llama engine: its streams are not drained")
+        return
+    engine.life_line = worker.hugging_llama_life_line
+    # TERM runs no hook in a worker, so the flag that it clears is watched: by a greenlet, as gevent has patched by now
+    threading.Thread(target=_drain_when_stopped, args=(worker, engine), daemon=True).start()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """In the master: forget the live gauges of a worker that is gone, and an engine that only it still used."""
+    state: MasterState = server.hugging_llama
+    # prometheus_client's own function does this too; importing it here would give every later worker its locks
+    for path in state.metrics_dir.glob(f"gauge_live*_{worker.pid}.db"):
+        path.unlink(missing_ok=True)
+    oldest = min((other.age for other in server.WORKERS.values()), default=server.worker_age + 1)
+    for life_line in [line for line in state.life_lines if _is_unused(line, oldest)]:
+        state.life_lines.remove(life_line)
+        life_line.let_go()
+
+
+def on_exit(server: Any) -> None:
+    """In the master, after its workers: end the engine and wait for it, so that a restart finds its place free."""
+    state: MasterState | None = getattr(server, "hugging_llama", None)
+    if state is None:
+        return
+    life_lines, state.life_lines = state.life_lines, []
+    for life_line in life_lines:
+        life_line.let_go()
+    deadline = time.monotonic() + _ENGINE_STOP_TIMEOUT_S
+    while any(is_supervised(line.settings) for line in life_lines) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    shutil.rmtree(state.metrics_dir, ignore_errors=True)
+
+
+def _start_engine(server: Any, settings: Settings) -> None:
+    reader, writer = os.pipe()
+    server.hugging_llama.life_lines.append(LifeLine(settings, reader, writer))
+    if start_supervisor(settings, reader):
+        server.log.info("the engine starts; its socket will be %s", socket_path(settings))
+    else:
+        server.log.info("an engine with these settings runs already: it is shared")
+
+
+def _is_unused(life_line: LifeLine, oldest_worker_age: int) -> bool:
+    return life_line.retired_at_age is not None and oldest_worker_age > life_line.retired_at_age
+
+
+def _engine_of(worker: Any) -> Any:
+    """The RemoteEngine of our app, or None: this file also serves apps that mount no engine of ours."""
+    context = getattr(worker.wsgi, "extensions", {}).get("hugging_llama")
+    context = getattr(context, "app", context)
+    engine = getattr(context, "engine", None)
+    return engine if hasattr(engine, "start_drain") else None
+
+
+def _drain_when_stopped(worker: Any, engine: Any) -> None:
+    """A greenlet of the worker. Streams that would outlive the worker get a last object instead of a cut."""
+    while worker.alive:
+        time.sleep(_DRAIN_POLL_S)
+    graceful_s = worker.cfg.graceful_timeout
+    engine.start_drain(time.monotonic() + max(graceful_s / 2, graceful_s - _DRAIN_MARGIN_S))
+    logging.getLogger("hugging_llama").info("worker %d drains", worker.pid)

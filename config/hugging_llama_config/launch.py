@@ -1,0 +1,211 @@
+"""How an engine is started: where its socket lies, what it is told, which environment it gets.
+
+Standard library only, and used by everybody who may start one: the gunicorn hooks and every web process. Who holds
+the lock beside the socket is the supervisor of that engine, so any number of processes may try at once.
+"""
+
+import fcntl
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hugging_llama_config.settings import DEFAULTS, Settings
+
+ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.engine")
+SUPERVISOR_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.client.supervisor")
+LINGER_S = 30.0
+"""How long an engine without a life line stays when no web process is connected."""
+_MAX_SOCKET_PATH = 107
+# fields that change nothing in the engine; two servers that differ in these share one
+_WEB_ONLY = (
+    "host",
+    "port",
+    "workers",
+    "worker_connections",
+    "graceful_timeout_s",
+    "run_dir",
+    "hub_endpoint",
+    "hub_token",
+    "preload",
+    "first_event_timeout_s",
+    "idle_event_timeout_s",
+    "watch_disconnect",
+    "max_body_bytes",
+    "duration_unit",
+)
+# what the engine may see of our environment: secrets of the app that mounts us are none of its business, least of
+# all with trust_remote_code
+_KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "VIRTUAL_ENV", "XDG_CACHE_HOME")
+_KEPT_PREFIXES = (
+    "LC_",
+    "LD_",
+    "DYLD_",
+    "PYTHON",
+    "CUDA",
+    "NVIDIA_",
+    "NCCL_",
+    "HIP_",
+    "HSA_",
+    "ROCR_",
+    "MKL_",
+    "KMP_",
+    "GOMP_",
+    "OMP_",
+    "TORCH",
+    "PYTORCH_",
+    "TRITON_",
+    "RAY_",
+)
+_KEPT_HF = ("HF_HOME", "HF_HUB_CACHE", "HF_MODULES_CACHE")
+
+
+class LaunchError(Exception):
+    """No engine can be started here. The message is one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What an engine process reads from its standard input. `linger_s` None: it never leaves by itself."""
+
+    settings: Settings
+    linger_s: float | None
+
+    def to_json(self) -> str:
+        return json.dumps({"settings": self.settings.to_json(), "linger_s": self.linger_s})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Launch":
+        """Raises ValueError, KeyError or TypeError for what `to_json` of this version did not write."""
+        values: dict[str, Any] = json.loads(text)
+        return cls(settings=Settings.from_json(values["settings"]), linger_s=values["linger_s"])
+
+
+def engine_settings(settings: Settings) -> Settings:
+    """`settings` as the engine sees them: without secrets, and without what concerns the web side only."""
+    return replace(settings, **{name: DEFAULTS[name] for name in _WEB_ONLY})
+
+
+def socket_path(settings: Settings) -> str:
+    """Where the engine for these settings listens. Raises LaunchError if the path is too long for a socket."""
+    path = os.path.join(settings.run_dir, f"engine-{engine_settings(settings).fingerprint}.sock")
+    # the engine binds `path.<pid>` before it takes the name
+    if len(os.fsencode(path)) + len(".4194304") > _MAX_SOCKET_PATH:
+        raise LaunchError(f"run_dir is too long for a socket: {settings.run_dir}")
+    return path
+
+
+def prepare_run_dir(settings: Settings) -> None:
+    """Make the directory for sockets. Raises LaunchError unless it is ours alone."""
+    path = Path(settings.run_dir)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise LaunchError(f"run_dir can't be made: {error}") from None
+    # in a shared temporary directory somebody else may have made it first
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise LaunchError(f"run_dir must be a directory of this user with mode 0700: {path}")
+
+
+def engine_environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of the supervisor and the engine."""
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if name in _KEPT or name in _KEPT_HF or name.startswith(_KEPT_PREFIXES)
+    }
+    return kept | {
+        # spinning at OpenMP barriers costs a busy neighbour's time slice each step: measured 24 -> 491 ms
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_NUM_THREADS": str(num_threads(settings)),
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1",
+    }
+
+
+def num_threads(settings: Settings) -> int:
+    """Compute threads of the engine: as set, else one core is left to the web workers, where there are three.
+
+    A free core matters more to the latency of /health and of the streams than the last thread does to a step. Of two
+    cores both are taken: with one, each step would take nearly twice as long, and passive waiting lets the workers in.
+    """
+    if settings.num_threads > 0:
+        return settings.num_threads
+    # sched_getaffinity knows taskset and cpusets; it does not exist on macOS
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if cores <= 2 else cores - 1
+
+
+def start_supervisor(settings: Settings, life_line: int | None = None) -> bool:
+    """Start a supervisor, unless there is one for these settings. Returns whether it was started; waits for nothing.
+
+    `life_line` is the read end of a pipe: when its last writer is gone, the supervisor and its engine end. Without
+    one the engine ends when nobody has been connected for LINGER_S. Raises LaunchError.
+    """
+    prepare_run_dir(settings)
+    path = socket_path(settings)
+    lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        # the lock belongs to the open file, which the supervisor inherits: it is held as long as that lives
+        _spawn(settings, path, lock, life_line)
+        return True
+    finally:
+        os.close(lock)
+
+
+def is_supervised(settings: Settings) -> bool:
+    """Whether a supervisor for these settings is alive."""
+    try:
+        lock = os.open(f"{socket_path(settings)}.lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(lock)
+
+
+def _spawn(settings: Settings, path: str, lock: int, life_line: int | None) -> None:
+    command = [*SUPERVISOR_COMMAND, "--lock", str(lock)]
+    inherited = [lock]
+    if life_line is not None:
+        command += ["--life-line", str(life_line)]
+        inherited.append(life_line)
+    command += ["--", *ENGINE_COMMAND, path]
+    launch = Launch(settings=engine_settings(settings), linger_s=LINGER_S if life_line is None else None)
+    process = subprocess.Popen(
+        command,
+        stdin=filled_pipe(launch.to_json()),
+        # what a mounted app writes to its standard output is its own
+        stdout=sys.__stderr__,
+        pass_fds=inherited,
+        env=engine_environment(settings, os.environ),
+        start_new_session=True,
+    )
+    # the supervisor forks itself away at once: nobody has to reap it later, whoever started it
+    if process.wait() != 0:
+        raise LaunchError(f"the supervisor could not be started (status {process.returncode})")
+
+
+def filled_pipe(text: str) -> Any:
+    """A file to read `text` from; it must fit the pipe's buffer. The caller closes it."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as writer:
+        writer.write(text)
+    return os.fdopen(read_end)

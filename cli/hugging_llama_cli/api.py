@@ -1,0 +1,134 @@
+"""The server over HTTP: requests out, JSON and NDJSON back, every failure a one-line error."""
+
+import contextlib
+import json
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from hugging_llama_cli.errors import CliError, ServerError, UnreachableError
+from hugging_llama_config.client import ClientSettings
+
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 60.0
+_LOOPBACK = ("localhost", "127.", "::1")
+_CHUNK_BYTES = 65536
+
+Json = dict[str, Any]
+
+
+class Server:
+    """One Hugging Llama server. Answers are checked to be JSON objects and nothing more."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.url = settings.url
+        self._session = requests.Session()
+        self._session.headers["User-Agent"] = "hugging-llama"
+        # a proxy for the outside world can't reach this machine's loopback, and Ollama's CLI doesn't ask it either
+        self._session.trust_env = not (urlsplit(self.url).hostname or "").startswith(_LOOPBACK)
+        if settings.api_key:
+            self._session.headers["Authorization"] = f"Bearer {settings.api_key}"
+
+    def get(self, path: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Json:
+        """Raises ServerError."""
+        with self._send("GET", path, None, timeout_s) as response:
+            return _json_object(self.url, _body(self.url, response))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> Json:
+        """No limit on the time: the model may have to be loaded first. Raises ServerError."""
+        with self._send("POST", path, body, None) as response:
+            return _json_object(self.url, _body(self.url, response))
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Generator[Json, None, None]:
+        """The objects of an NDJSON answer as they arrive. Closing the iterator closes the connection.
+
+        Raises ServerError, also for an error object inside the stream.
+        """
+        with self._send("POST", path, {**body, "stream": True}, None) as response:
+            for line in _lines(self.url, response):
+                item = _json_object(self.url, line)
+                if item.get("error"):
+                    raise ServerError(_error_text(item) or "unknown error")
+                yield item
+
+    def _send(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
+    ) -> requests.Response:
+        # identity: a proxy that compresses would hold tokens back until a block is full
+        headers = {"Accept": "application/x-ndjson, application/json", "Accept-Encoding": "identity"}
+        with _reported(self.url):
+            response = self._session.request(
+                method, self.url + path, json=body, headers=headers, stream=True,
+                timeout=(CONNECT_TIMEOUT_S, timeout_s),
+            )  # fmt: skip
+        if response.status_code >= 400:
+            with response:
+                raise _refusal(response, _body(self.url, response))
+        return response
+
+
+@contextlib.contextmanager
+def _reported(url: str) -> Iterator[None]:
+    """Turn what requests raises into our errors."""
+    try:
+        yield
+    except requests.exceptions.ReadTimeout:
+        raise UnreachableError(f"the server at {url} did not answer in time") from None
+    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
+        raise UnreachableError(f"the server at {url} broke off its answer") from None
+    except requests.exceptions.SSLError as error:
+        raise UnreachableError(f"no secure connection to {url}: {error}") from None
+    except requests.exceptions.ConnectionError as error:
+        if "Connection aborted" in str(error) or "Read timed out" in str(error):
+            raise UnreachableError(f"the server at {url} broke off its answer") from None
+        raise UnreachableError(
+            f"could not connect to Hugging Llama at {url}; run 'hugging-llama serve' to start it"
+        ) from None
+    except requests.exceptions.RequestException as error:
+        raise CliError(f"{url}: {error}") from None
+
+
+def _body(url: str, response: requests.Response) -> bytes:
+    with _reported(url):
+        return response.content
+
+
+def _lines(url: str, response: requests.Response) -> Iterator[bytes]:
+    # without chunks only single bytes arrive at once: a larger read would wait until it is full
+    chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    rest = b""
+    with _reported(url):
+        for piece in response.iter_content(_CHUNK_BYTES if chunked else 1):
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from (line for line in whole if line.strip())
+    if rest.strip():
+        yield rest
+
+
+def _json_object(url: str, text: bytes) -> Json:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ServerError(f"the server at {url} did not answer in JSON; is it Hugging Llama?")
+    return value
+
+
+def _refusal(response: requests.Response, body: bytes) -> ServerError:
+    try:
+        text = _error_text(json.loads(body))
+    except ValueError:
+        is_html = "html" in response.headers.get("Content-Type", "")
+        text = "" if is_html else body.decode(errors="replace").strip()[:300]
+    return ServerError(text or f"{response.status_code} {response.reason}", response.status_code)
+
+
+def _error_text(value: Any) -> str:
+    """The text of `{"error": "…"}` or of OpenAI's `{"error": {"message": "…"}}`."""
+    error = value.get("error") if isinstance(value, dict) else None
+    if isinstance(error, dict):
+        error = error.get("message")
+    return str(error) if error else ""

@@ -1,0 +1,106 @@
+"""Chat with a model, or answer one prompt.
+
+With a prompt, or with text piped in, or with the output piped on, it answers once; else it opens a chat.
+A model that is not on disk is pulled first. An embedding model prints the vector of the text.
+"""
+
+import argparse
+import json
+import sys
+
+from hugging_llama_cli.api import Json, Server
+from hugging_llama_cli.conversation import Conversation, parse_format, parse_keep_alive, parse_think
+from hugging_llama_cli.download import download
+from hugging_llama_cli.errors import CliError, ServerError
+from hugging_llama_cli.models import capabilities, find, local_models, name_of
+from hugging_llama_cli.piped import piped_text
+from hugging_llama_cli.reply import ReplyView, show_reply
+from hugging_llama_cli.terminal import Spinner
+from hugging_llama_config.client import ClientSettings, load_client_settings
+
+_NOT_FOUND = 404
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this command."""
+    parser.add_argument("model", metavar="MODEL", help="a name of the Hub, such as Qwen/Qwen3-0.6B; or demo")
+    parser.add_argument("prompt", nargs="*", default=[], metavar="PROMPT", help="answer this and exit")
+    parser.add_argument("--verbose", action="store_true", help="print times and rates after each reply")
+    parser.add_argument("--format", default="", metavar="FORMAT", help="json, or a JSON schema")
+    parser.add_argument(
+        "--think", metavar="true|false|LEVEL", help="let the model reason first (--think=low; alone: true)"
+    )
+    parser.add_argument("--hidethinking", action="store_true", help="don't show the reasoning")
+    parser.add_argument("--keepalive", metavar="DURATION", help="how long the model stays in memory, such as 10m")
+    parser.add_argument("--nowordwrap", action="store_true", help="don't wrap words at the terminal's width")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find or pull the model, then answer once or chat."""
+    settings = load_client_settings(args.url)
+    conversation = Conversation(
+        model=args.model,
+        format=parse_format(args.format),
+        think=None if args.think is None else parse_think(args.think),
+        keep_alive=None if args.keepalive is None else parse_keep_alive(args.keepalive),
+    )
+    is_interactive = not args.prompt and sys.stdin.isatty() and sys.stdout.isatty()
+    prompt = "\n\n".join(part for part in (piped_text(sys.stdin), " ".join(args.prompt)) if part)
+    server = Server(settings)
+    model = _local_or_pulled(server, args.model)
+    conversation.model = name_of(model) or args.model
+    if "embedding" in capabilities(model):
+        return _embed(server, conversation, prompt)
+    view = _view(args, settings)
+    if is_interactive:
+        # readline is loaded for a chat only
+        from hugging_llama_cli.repl import Repl
+
+        return Repl(server, conversation, view, settings).run()
+    return _answer_once(server, conversation, prompt, view)
+
+
+def _view(args: argparse.Namespace, settings: ClientSettings) -> ReplyView:
+    # a pipe gets the answer alone, unless the reasoning was asked for by name
+    wanted = sys.stdout.isatty() or args.think not in (None, "false")
+    return ReplyView(
+        thinking=wanted and not args.hidethinking,
+        wrap=not args.nowordwrap,
+        colour=settings.colour,
+        verbose=args.verbose,
+    )
+
+
+def _local_or_pulled(server: Server, name: str) -> Json:
+    model = find(local_models(server), name)
+    if model is not None:
+        return model
+    try:  # the server knows more spellings of a name than its list shows
+        shown = server.post("/api/show", {"model": name})
+        return {"name": name, "capabilities": shown.get("capabilities")}
+    except ServerError as error:
+        if error.status != _NOT_FOUND:
+            raise
+    download(server, name, sys.stderr)
+    return find(local_models(server), name) or {"name": name}
+
+
+def _answer_once(server: Server, conversation: Conversation, prompt: str, view: ReplyView) -> int:
+    reply = show_reply(server.stream("/api/generate", conversation.generate_body(prompt)), view)
+    if reply.interrupted:
+        raise KeyboardInterrupt
+    return 0
+
+
+def _embed(server: Server, conversation: Conversation, text: str) -> int:
+    if not text:
+        raise CliError(f"'{conversation.model}' makes vectors: give it a text, as a prompt or piped in")
+    body: Json = {"model": conversation.model, "input": text}
+    if conversation.keep_alive is not None:
+        body["keep_alive"] = conversation.keep_alive
+    with Spinner(sys.stderr):
+        vectors = server.post("/api/embed", body).get("embeddings")
+    if not isinstance(vectors, list) or not vectors:
+        raise ServerError("the server sent no vector")
+    print(json.dumps(vectors[0]))
+    return 0

@@ -1,0 +1,97 @@
+"""What a `run` has agreed on with its user: the model, how to ask it, and what was said so far."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from hugging_llama_cli.api import Json
+from hugging_llama_cli.errors import UsageError
+from hugging_llama_cli.reply import Reply
+
+THINK_LEVELS = ("high", "medium", "low", "max")
+
+
+@dataclass(slots=True, kw_only=True)
+class Conversation:
+    """The state that requests are made from. `think` None leaves it to the model."""
+
+    model: str
+    messages: list[Json] = field(default_factory=list)
+    options: Json = field(default_factory=dict)
+    system: str = ""
+    format: Any = None
+    think: bool | str | None = None
+    keep_alive: str | float | None = None
+
+    def generate_body(self, prompt: str) -> Json:
+        """For one answer without history; without a prompt it only loads the model."""
+        body = {"model": self.model, "prompt": prompt} | self._common()
+        return body | ({"system": self.system} if self.system else {})
+
+    def chat_body(self) -> Json:
+        """For the next turn of the conversation."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return {"model": self.model, "messages": system + self.messages} | self._common()
+
+    def ask(self, text: str) -> None:
+        """Append the user's turn."""
+        self.messages.append({"role": "user", "content": text})
+
+    def keep(self, reply: Reply) -> None:
+        """Append the model's turn, or take back the user's if nothing came of it."""
+        if not reply.content and not reply.tool_calls:
+            self.take_back()
+            return
+        message: Json = {"role": "assistant", "content": reply.content}
+        if reply.thinking:
+            message["thinking"] = reply.thinking
+        if reply.tool_calls:
+            message["tool_calls"] = reply.tool_calls
+        self.messages.append(message)
+
+    def take_back(self) -> None:
+        """Forget the user's last turn: it was never answered, and templates want turns to alternate."""
+        self.messages.pop()
+
+    def _common(self) -> Json:
+        values = {"options": self.options or None, "format": self.format, "think": self.think}
+        return {k: v for k, v in (values | {"keep_alive": self.keep_alive}).items() if v is not None}
+
+
+def parse_format(text: str) -> Any:
+    """`json` as it is, else a JSON schema."""
+    if text in ("", "json"):
+        return text or None
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UsageError("the format must be 'json' or a JSON schema") from None
+
+
+def parse_think(text: str) -> bool | str:
+    """`true`, `false` or a level."""
+    if text in ("true", "false"):
+        return text == "true"
+    if text in THINK_LEVELS:
+        return text
+    raise UsageError(f"think must be true, false or one of {', '.join(THINK_LEVELS)}, not '{text}'")
+
+
+def parse_keep_alive(text: str) -> str | float:
+    """A bare number is seconds; anything else is a duration that the server reads."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def parse_parameter(name: str, words: list[str]) -> Any:
+    """A parameter's value as JSON would type it; `stop` is always a list of texts."""
+    if name == "stop":
+        return words
+    text = " ".join(words)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text

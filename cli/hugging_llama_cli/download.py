@@ -1,0 +1,27 @@
+"""A pull from start to end, shown as it goes."""
+
+import contextlib
+from typing import TextIO
+
+from hugging_llama_cli.api import Json, Server
+from hugging_llama_cli.errors import ServerError
+from hugging_llama_cli.progress import pull_progress
+
+
+def download(
+    server: Server, model: str, stream: TextIO, *, revision: str | None = None, trust_remote_code: bool = False
+) -> None:
+    """Have the server pull `model`. Raises ServerError, also if the stream ends without a word of success."""
+    body: Json = {"model": model}
+    if revision:
+        body["revision"] = revision
+    if trust_remote_code:
+        body["trust_remote_code"] = True
+    progress = pull_progress(stream)
+    status = ""
+    with contextlib.closing(progress), contextlib.closing(server.stream("/api/pull", body)) as events:
+        for event in events:
+            progress.show(event)
+            status = str(event.get("status") or "")
+    if status != "success":
+        raise ServerError("the server ended the pull before it was complete; run it again to go on")

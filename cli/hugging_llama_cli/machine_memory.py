@@ -1,0 +1,56 @@
+"""How much memory a model may take on this machine."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+_NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.total,name", "--format=csv,noheader,nounits")
+_TIMEOUT_S = 3.0
+_MIB = 2**20
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class MachineMemory:
+    """The memory that counts, and in words whose it is."""
+
+    num_bytes: int
+    owner: str
+
+
+def machine_memory() -> MachineMemory | None:
+    """The largest GPU's memory, else this machine's, else None where neither can be found out."""
+    return _gpu_memory() or _main_memory()
+
+
+def _gpu_memory() -> MachineMemory | None:
+    try:
+        answer = subprocess.run(
+            _NVIDIA_SMI, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    found = []
+    for line in answer.stdout.splitlines():
+        megabytes, _, name = line.partition(",")
+        if megabytes.strip().isdecimal():  # some boards share the machine's memory and say N/A
+            found.append(MachineMemory(int(megabytes) * _MIB, name.strip()))
+    return max(found, key=lambda gpu: gpu.num_bytes, default=None)
+
+
+def _main_memory() -> MachineMemory | None:
+    try:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+    limits = [limit for path in _CGROUP_LIMITS if (limit := _cgroup_limit(path)) and limit < total]
+    return MachineMemory(min(limits), "this container") if limits else MachineMemory(total, "this machine")
+
+
+def _cgroup_limit(path: str) -> int:
+    """A container's limit; 0 if there is none."""
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):  # no such file, or the word "max"
+        return 0

@@ -1,0 +1,145 @@
+"""The command table and the way from `argv` to an exit code.
+
+Only what `--help` needs is imported here: a command's module, and with it requests, is imported when it runs.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from hugging_llama_cli.errors import CliError, UsageError
+
+PROGRAM = "hugging-llama"
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of the table; the code is in `hugging_llama_cli.commands.<name>`.
+
+    A `bare_flags` entry takes its value only after `=`: alone it means `true` and leaves the next word to others.
+    """
+
+    name: str
+    help: str
+    aliases: tuple[str, ...] = ()
+    bare_flags: tuple[str, ...] = ()
+
+
+COMMANDS = (
+    Command("serve", "Start the server", aliases=("start",)),
+    Command("run", "Chat with a model, or answer one prompt", bare_flags=("--think",)),
+    Command("pull", "Download a model from the Hugging Face Hub"),
+    Command("list", "List the models on disk", aliases=("ls",)),
+    Command("show", "Show what is known about a model on disk"),
+    Command("ps", "List the models in memory"),
+    Command("embed", "Turn texts into vectors"),
+    Command("catalog", "List well-known models that fit this machine's memory"),
+    Command("version", "Print the versions of client and server"),
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a usage error as our one line instead of argparse's usage text and line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+        return code
+    except CliError as error:
+        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        _silence_stdout()
+        return EXIT_BROKEN_PIPE
+
+
+def _dispatch(argv: Sequence[str]) -> int:
+    top = _top_parser()
+    options = top.parse_args(argv)
+    if options.version:
+        options.command, options.arguments = "version", []
+    if not options.command:
+        top.print_help()
+        return 0
+    if options.command == "help":
+        options.command, options.arguments = _help_arguments(options.arguments)
+        if not options.command:
+            top.print_help()
+            return 0
+    command = _find(options.command)
+    # imported by name, so that the whole table costs nothing until one command is asked for
+    from importlib import import_module
+
+    module = import_module(f"hugging_llama_cli.commands.{command.name}")
+    parser = _Parser(
+        prog=f"{PROGRAM} {command.name}", description=module.__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    module.configure(parser)
+    # no default here, so that a --url before the command is not overwritten by one that is not given after it
+    parser.add_argument("--url", default=options.url, help="the server (default: $OLLAMA_HOST)")
+    arguments = _spell_out(options.arguments, command.bare_flags)
+    return int(module.run(parser.parse_intermixed_args(arguments)))
+
+
+def _top_parser() -> _Parser:
+    parser = _Parser(prog=PROGRAM, add_help=False, allow_abbrev=False, usage=f"{PROGRAM} [--url URL] COMMAND …")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = "Ollama's API and CLI, powered by Hugging Face models."
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [
+        f"  {command.name:<{width}}   {command.help}"
+        + (f" (also: {', '.join(command.aliases)})" if command.aliases else "")
+        for command in COMMANDS
+    ]
+    parser.epilog = "\n".join(
+        ["commands:", *lines, "", f"'{PROGRAM} COMMAND --help' tells more. To begin: {PROGRAM} run demo"]
+    )
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("--url", help="the server (default: $OLLAMA_HOST, else 127.0.0.1:$OLLAMA_LOCAL_PORT)")
+    parser.add_argument("-v", "--version", action="store_true", help="print the versions of client and server")
+    parser.add_argument("-h", "--help", action="help", help="print this help")
+    return parser
+
+
+def _help_arguments(arguments: list[str]) -> tuple[str, list[str]]:
+    """`help run` is `run --help`."""
+    return (arguments[0], ["--help"]) if arguments else ("", [])
+
+
+def _find(name: str) -> Command:
+    for command in COMMANDS:
+        if name in (command.name, *command.aliases):
+            return command
+    import difflib  # only needed by who mistypes
+
+    names = [n for command in COMMANDS for n in (command.name, *command.aliases)]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"see '{PROGRAM} --help'"
+    raise UsageError(f"unknown command '{name}'; {hint}")
+
+
+def _spell_out(arguments: list[str], bare_flags: tuple[str, ...]) -> list[str]:
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [f"{word}=true" if word in bare_flags else word for word in arguments[:end]]
+    return options + arguments[end:]
+
+
+def _silence_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's own flush at exit has no broken pipe to complain about."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,59 @@
+"""Models as the server lists them, and the many ways to write one name."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from hugging_llama_cli.api import Json, Server
+
+_HUBS = ("hf.co/", "huggingface.co/")
+_DEFAULT_TAG = ":latest"
+
+
+def local_models(server: Server) -> list[Json]:
+    """What `/api/tags` lists."""
+    return entries(server.get("/api/tags"))
+
+
+def entries(answer: Json) -> list[Json]:
+    """The objects of an answer's `models` list."""
+    models = answer.get("models")
+    return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+
+
+def name_of(model: Json) -> str:
+    """A listed model's name."""
+    return str(model.get("name") or model.get("model") or "")
+
+
+def find(models: Iterable[Json], name: str) -> Json | None:
+    """The model of that name, however it is spelt; else the only one whose last part is `name`."""
+    wanted = _canonical(name)
+    listed = list(models)
+    for model in listed:
+        if _canonical(name_of(model)) == wanted:
+            return model
+    if "/" in wanted:
+        return None
+    alike = [model for model in listed if _canonical(name_of(model)).rpartition("/")[2] == wanted]
+    return alike[0] if len(alike) == 1 else None
+
+
+def nearest(models: Iterable[Json], name: str) -> str:
+    """The listed name that looks most like `name`, or ""."""
+    names = {_canonical(name_of(model)): name_of(model) for model in models}
+    near = difflib.get_close_matches(_canonical(name), names, n=1)
+    return names[near[0]].removesuffix(_DEFAULT_TAG) if near else ""
+
+
+def capabilities(model: Json) -> list[Any]:
+    """What a model can do: `completion`, `embedding`, `thinking`, …"""
+    value = model.get("capabilities")
+    return value if isinstance(value, list) else []
+
+
+def _canonical(name: str) -> str:
+    name = name.strip().lower().removeprefix("https://")
+    for hub in _HUBS:
+        name = name.removeprefix(hub)
+    return name.removesuffix(_DEFAULT_TAG)

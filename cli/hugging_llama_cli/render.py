@@ -1,0 +1,110 @@
+"""Values as text for people: tables, ages, sections. Pure functions."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hugging_llama_config.units import format_bytes
+
+_GAP = "    "
+_FOREVER = timedelta(days=365 * 20)  # "for ever" comes as a date about 292 years ahead
+_ID_LENGTH = 12
+# C0 and C1 controls except tab and newline: a model or a server must not move this terminal's cursor
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Left-aligned columns, four spaces apart, as Ollama prints them."""
+    cells = [list(headers), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = (_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def section(title: str, facts: Mapping[str, str]) -> str:
+    """A title with its facts below, values aligned; a fact without a value is a line of its own."""
+    width = max(map(len, facts), default=0)
+    lines = [f"    {printable(name):<{width}}{_GAP}{printable(value)}".rstrip() for name, value in facts.items()]
+    return "\n".join([f"  {title}", *lines])
+
+
+def printable(text: str) -> str:
+    """`text` without the characters that control a terminal."""
+    return _CONTROLS.sub("", text)
+
+
+def short_id(digest: Any) -> str:
+    """The first twelve digits of a digest."""
+    return str(digest or "").removeprefix("sha256:")[:_ID_LENGTH]
+
+
+def size(num_bytes: Any) -> str:
+    """`4.7 GB`; a dash where the server names no number."""
+    return format_bytes(num_bytes) if isinstance(num_bytes, int) else "-"
+
+
+def parse_time(text: Any) -> datetime | None:
+    """An RFC 3339 time with any number of fractional digits, or None."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def age(text: Any, now: datetime | None = None) -> str:
+    """`2 days ago`."""
+    moment = parse_time(text)
+    return f"{_span((now or datetime.now(UTC)) - moment)} ago" if moment else "-"
+
+
+def until(text: Any, now: datetime | None = None) -> str:
+    """`4 minutes from now`, `Forever`, or `Stopping...` for a time that has passed."""
+    moment = parse_time(text)
+    if not moment:
+        return "-"
+    left = moment - (now or datetime.now(UTC))
+    if left > _FOREVER:
+        return "Forever"
+    return f"{_span(left)} from now" if left > timedelta(0) else "Stopping..."
+
+
+def expiry(text: Any) -> str:
+    """`2024-05-08T12:00:00Z`, or `never`: for scripts."""
+    moment = parse_time(text)
+    if not moment:
+        return "unknown"
+    if moment - datetime.now(UTC) > _FOREVER:
+        return "never"
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def processor(total: Any, on_gpu: Any) -> str:
+    """Where a model's memory is: `100% GPU`, `48%/52% CPU/GPU`."""
+    if not isinstance(total, int) or not isinstance(on_gpu, int) or total <= 0 or on_gpu > total:
+        return "Unknown"
+    if on_gpu in (0, total):
+        return "100% GPU" if on_gpu else "100% CPU"
+    cpu_percent = round((total - on_gpu) * 100 / total)
+    return f"{cpu_percent}%/{100 - cpu_percent}% CPU/GPU"
+
+
+def _span(delta: timedelta) -> str:
+    """A length of time in one unit, the words and limits being Ollama's."""
+    seconds = int(delta.total_seconds())
+    if seconds < 1:
+        return "Less than a second"
+    if seconds < 60:
+        return f"{seconds} second{'' if seconds == 1 else 's'}"
+    minutes = seconds // 60
+    if minutes < 60:
+        return "About a minute" if minutes == 1 else f"{minutes} minutes"
+    hours = round(seconds / 3600)
+    if hours < 48:
+        return "About an hour" if hours == 1 else f"{hours} hours"
+    days = hours // 24
+    for limit, unit_days, unit in ((14, 1, "days"), (60, 7, "weeks"), (730, 30, "months")):
+        if days < limit:
+            return f"{days // unit_days} {unit}"
+    return f"{days // 365} years"

@@ -1,0 +1,210 @@
+"""The commands inside a chat: `/set`, `/show`, `/bye` and so on."""
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from hugging_llama_cli.commands import list as list_command
+from hugging_llama_cli.commands import show as show_command
+from hugging_llama_cli.conversation import parse_format, parse_parameter, parse_think
+from hugging_llama_cli.errors import CliError
+
+if TYPE_CHECKING:
+    from hugging_llama_cli.repl import Repl
+
+_HELP = '''\
+Available commands:
+  /set system TEXT               set the system message (""" opens one of several lines)
+  /set parameter NAME VALUE      set a parameter, such as temperature 0.2
+  /set think [LEVEL] | nothink   let the model reason first, or not
+  /set verbose | quiet           print times and rates after each reply, or not
+  /set format json | noformat    ask for JSON, or for free text
+  /set wordwrap | nowordwrap     wrap words at the terminal's width, or not
+  /set history | nohistory       remember what you type for the next chat, or not
+  /show [system | parameters]    show the model, or what was set
+  /load MODEL                    go on with another model and a fresh conversation
+  /list                          list the models on disk
+  /clear                         forget the conversation
+  /bye                           exit (also /exit, Ctrl + d)
+  /?, /help                      this help
+
+Use """ to begin and end a message of several lines; Ctrl + c stops a reply.'''
+
+_UNKNOWN = "Unknown command '{}'. Type /? for help"
+
+
+def completions() -> list[str]:
+    """What Tab offers after a slash."""
+    settings = [f"/set {name}" for name in _SETTINGS]
+    return sorted([*_COMMANDS, *settings, "/show system", "/show parameters"])
+
+
+def execute(repl: "Repl", line: str) -> bool:
+    """Carry out one command; True ends the chat. An error is printed and the chat goes on."""
+    name, _, rest = line.strip().partition(" ")
+    command = _COMMANDS.get(name)
+    if command is None:
+        print(_UNKNOWN.format(name))
+        return False
+    try:
+        return command(repl, rest.strip())
+    except CliError as error:
+        print(f"Error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print()
+    return False
+
+
+def _bye(repl: "Repl", rest: str) -> bool:
+    return True
+
+
+def _help(repl: "Repl", rest: str) -> bool:
+    print(_HELP)
+    return False
+
+
+def _clear(repl: "Repl", rest: str) -> bool:
+    repl.conversation.messages.clear()
+    print("Cleared session context")
+    return False
+
+
+def _list(repl: "Repl", rest: str) -> bool:
+    print(list_command.listing(repl.server))
+    return False
+
+
+def _load(repl: "Repl", rest: str) -> bool:
+    if not rest:
+        raise CliError("usage: /load MODEL")
+    before = repl.conversation.model
+    repl.conversation.model = rest
+    try:
+        repl.load()
+    except BaseException:
+        repl.conversation.model = before
+        raise
+    repl.conversation.messages.clear()
+    print(f"Loaded '{rest}'")
+    return False
+
+
+def _show(repl: "Repl", rest: str) -> bool:
+    if rest == "system":
+        print(repl.conversation.system or "No system message was set.")
+    elif rest == "parameters":
+        options = repl.conversation.options
+        print("\n".join(f"{name}    {value}" for name, value in options.items()) or "No parameters were set.")
+    elif rest in ("", "info"):
+        print(show_command.description(repl.server, repl.conversation.model))
+    else:
+        raise CliError("usage: /show [info | system | parameters]")
+    return False
+
+
+def _set(repl: "Repl", rest: str) -> bool:
+    name, _, value = rest.partition(" ")
+    setting = _SETTINGS.get(name)
+    if setting is None:
+        print(_UNKNOWN.format(f"/set {name}".strip()))
+    else:
+        setting(repl, value.strip())
+    return False
+
+
+def _set_system(repl: "Repl", value: str) -> None:
+    text = repl.read_quoted(value) if value.startswith('"""') else value
+    if text is None:
+        return
+    repl.conversation.system = text
+    print("Set system message." if text else "Cleared system message.")
+
+
+def _set_parameter(repl: "Repl", value: str) -> None:
+    try:
+        name, *words = shlex.split(value)
+    except ValueError:
+        name, words = "", []
+    if not words:
+        raise CliError("usage: /set parameter NAME VALUE")
+    repl.conversation.options[name] = parse_parameter(name, words)
+    print(f"Set parameter '{name}' to '{' '.join(words)}'")
+
+
+def _set_think(repl: "Repl", value: str) -> None:
+    repl.conversation.think = parse_think(value or "true")
+    print("Set 'think' mode" + (f" to '{value}'." if value else "."))
+
+
+def _set_nothink(repl: "Repl", value: str) -> None:
+    repl.conversation.think = False
+    print("Set 'nothink' mode.")
+
+
+def _set_format(repl: "Repl", value: str) -> None:
+    repl.conversation.format = parse_format(value or "json")
+    print(f"Set format to '{value or 'json'}' mode.")
+
+
+def _set_noformat(repl: "Repl", value: str) -> None:
+    repl.conversation.format = None
+    print("Disabled format.")
+
+
+def _set_verbose(repl: "Repl", value: str) -> None:
+    repl.show(verbose=True)
+    print("Set 'verbose' mode.")
+
+
+def _set_quiet(repl: "Repl", value: str) -> None:
+    repl.show(verbose=False)
+    print("Set 'quiet' mode.")
+
+
+def _set_wordwrap(repl: "Repl", value: str) -> None:
+    repl.show(wrap=True)
+    print("Set 'wordwrap' mode.")
+
+
+def _set_nowordwrap(repl: "Repl", value: str) -> None:
+    repl.show(wrap=False)
+    print("Set 'nowordwrap' mode.")
+
+
+def _set_history(repl: "Repl", value: str) -> None:
+    repl.editor.remember(True)
+    print("Set 'history' mode.")
+
+
+def _set_nohistory(repl: "Repl", value: str) -> None:
+    repl.editor.remember(False)
+    print("Set 'nohistory' mode.")
+
+
+_COMMANDS: Mapping[str, Callable[["Repl", str], bool]] = {
+    "/bye": _bye,
+    "/exit": _bye,
+    "/clear": _clear,
+    "/help": _help,
+    "/?": _help,
+    "/list": _list,
+    "/load": _load,
+    "/set": _set,
+    "/show": _show,
+}
+_SETTINGS: Mapping[str, Callable[["Repl", str], None]] = {
+    "system": _set_system,
+    "parameter": _set_parameter,
+    "think": _set_think,
+    "nothink": _set_nothink,
+    "format": _set_format,
+    "noformat": _set_noformat,
+    "verbose": _set_verbose,
+    "quiet": _set_quiet,
+    "wordwrap": _set_wordwrap,
+    "nowordwrap": _set_nowordwrap,
+    "history": _set_history,
+    "nohistory": _set_nohistory,
+}

@@ -1,0 +1,39 @@
+"""What the command line client takes from the environment; the rest it gets from its flags and the server."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hugging_llama_config import host
+
+HISTORY_NAME = ".hugging_llama_history"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """`url` is the server; `history_path` None means that nothing is remembered; `colour` is NO_COLOR's wish."""
+
+    url: str
+    history_path: Path | None
+    colour: bool = True
+    api_key: str = ""
+
+
+def load_client_settings(url: str | None = None, environ: Mapping[str, str] | None = None) -> ClientSettings:
+    """`url` is the flag and wins over OLLAMA_HOST, which wins over OLLAMA_LOCAL_PORT."""
+    environ = os.environ if environ is None else environ
+    home = environ.get("HOME") or str(Path("~").expanduser())
+    # Ollama reads a switch it can't parse as true
+    no_history = environ.get("OLLAMA_NOHISTORY", "").strip().lower() not in {"", "0", "false", "f"}
+    return ClientSettings(
+        url=host.parse_host(url).url if url else host.client_url(environ),
+        history_path=None if no_history else Path(home) / HISTORY_NAME,
+        colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
+        api_key=environ.get("OLLAMA_API_KEY", "").strip(),
+    )
+
+
+def server_environment(changes: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with `changes` on top, for the server that `serve` becomes."""
+    return {**os.environ, **changes}

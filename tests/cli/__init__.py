@@ -1,0 +1,1 @@
+"""The command line client as a user has it: as a process, on a pipe and on a terminal."""

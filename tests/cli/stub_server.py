@@ -1,0 +1,165 @@
+"""A small server that speaks the documented shapes, so that the client is tested over real HTTP."""
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+DIGEST = "ab12cd34ef56" + "0" * 52
+CHAT_MODEL: dict[str, Any] = {
+    "name": "hugging-llama/demo:latest",
+    "model": "hugging-llama/demo:latest",
+    "modified_at": "2024-05-08T12:00:00.123456789+02:00",
+    "size": 7_572_444,
+    "digest": DIGEST,
+    "details": {
+        "parent_model": "",
+        "format": "safetensors",
+        "family": "llama",
+        "families": ["llama"],
+        "parameter_size": "3.72M",
+        "quantization_level": "BF16",
+        "context_length": 2048,
+        "embedding_length": 256,
+    },
+    "capabilities": ["completion", "tools"],
+}
+EMBEDDING_MODEL: dict[str, Any] = CHAT_MODEL | {
+    "name": "sentence-transformers/all-MiniLM-L6-v2:latest",
+    "model": "sentence-transformers/all-MiniLM-L6-v2:latest",
+    "size": 90_868_376,
+    "capabilities": ["embedding"],
+}
+FINAL: dict[str, Any] = {
+    "done": True,
+    "done_reason": "stop",
+    "total_duration": 1_500_000_000,
+    "load_duration": 50_000_000,
+    "prompt_eval_count": 26,
+    "prompt_eval_duration": 130_000_000,
+    "eval_count": 10,
+    "eval_duration": 500_000_000,
+}
+
+
+class StubServer:
+    """Answers from the lists it holds; `requests` are the (path, body) pairs it got.
+
+    A prompt or last message picks the reply: "wait" never ends, "fail" fails half-way, "cut" stops without an end,
+    "think" reasons first, "long" is a line longer than a terminal; else the text comes back.
+    """
+
+    def __init__(self) -> None:
+        self.models = [CHAT_MODEL, EMBEDDING_MODEL]
+        self.loaded: list[dict[str, Any]] = []
+        self.pull_events: list[dict[str, Any]] = [{"status": "success"}]
+        self.requests: list[tuple[str, Any]] = []
+        self.left = threading.Event()
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Chunked)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> "StubServer":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def bodies(self, path: str) -> list[Any]:
+        """What was sent to `path`, oldest first."""
+        return [body for sent_to, body in self.requests if sent_to == path]
+
+    def _answer(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        return self._respond(Request(environ))(environ, start_response)
+
+    def _respond(self, request: Request) -> Response:
+        body: Any = request.get_json(silent=True)
+        self.requests.append((request.path, body))
+        if request.method == "GET":
+            return self._get(request.path)
+        if body["model"].endswith("gated"):
+            return _json({"error": "access to 'gated' is restricted"}, 403)
+        if request.path == "/api/pull":
+            return _stream(self._pull(body))
+        if request.path == "/api/show":
+            return _json({"error": f"model '{body['model']}' not found"}, 404)
+        if request.path == "/api/embed":
+            texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+            return _json({"model": body["model"], "embeddings": [[0.25, -0.5]] * len(texts), "total_duration": 5})
+        if not body["stream"]:
+            return _json({"model": body["model"], "response": "", "done": True, "done_reason": "load"})
+        if request.path == "/api/chat":
+            return _stream(self._reply(body["messages"][-1]["content"], is_chat=True))
+        return _stream(self._reply(body["prompt"], is_chat=False))
+
+    def _get(self, path: str) -> Response:
+        answers: dict[str, dict[str, Any]] = {
+            "/api/tags": {"models": self.models},
+            "/api/ps": {"models": self.loaded},
+            "/api/version": {"version": "0.99.1"},
+            "/health": {"status": "ok", "device": "cpu"},
+        }
+        return _json(answers[path]) if path in answers else Response("404 page not found", 404)
+
+    def _pull(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for event in self.pull_events:
+            time.sleep(event.pop("sleep_s", 0))
+            yield event
+        self.models = [*self.models, CHAT_MODEL | {"name": f"{body['model']}:latest"}]
+
+    def _reply(self, text: str, *, is_chat: bool) -> Iterator[dict[str, Any]]:
+        def item(content: str = "", thinking: str = "", **more: Any) -> dict[str, Any]:
+            thought = {"thinking": thinking} if thinking else {}
+            if is_chat:
+                return {"message": {"role": "assistant", "content": content} | thought, "done": False} | more
+            return {"response": content, "done": False} | thought | more
+
+        if text == "think":
+            yield item(thinking="Let me ")
+            yield item(thinking="see.")
+        if text == "wait":
+            yield from self._forever(item)
+        if text == "long":
+            yield from (item(f"word{i} ") for i in range(40))
+        yield from (item(piece) for piece in ("You said: ", text))
+        if text == "fail":
+            yield {"error": "the model fell over"}
+            return
+        if text != "cut":
+            yield item(**FINAL)
+
+    def _forever(self, item: Any) -> Iterator[dict[str, Any]]:
+        try:
+            yield item("waiting ")
+            while True:
+                time.sleep(0.02)
+                yield item(".")
+        finally:
+            self.left.set()
+
+
+class _Chunked(WSGIRequestHandler):
+    """HTTP/1.1, so that answers without a length go out in chunks, as gunicorn sends them; and silent."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        pass
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(json.dumps(value), status, content_type="application/json")
+
+
+def _stream(items: Iterable[dict[str, Any]]) -> Response:
+    return Response((json.dumps(item) + "\n" for item in items), content_type="application/x-ndjson")

@@ -1,0 +1,160 @@
+"""The table of commands, help, usage errors and how failures end."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hugging_llama_cli.main import COMMANDS, Command
+from tests.cli.conftest import MODULE, Invoke, RunCli
+from tests.cli.stub_server import StubServer
+
+_HEAVY = ("torch", "transformers", "flask", "requests", "rich", "urllib3", "gunicorn", "gevent")
+
+
+@pytest.mark.parametrize("argv", [["--help"], [], ["help"], ["run", "--help"], ["catalog", "--all"], ["serve", "-h"]])
+def test_light_commands_import_nothing_heavy(argv: list[str], environ: dict[str, str]) -> None:
+    code = (
+        "import sys, atexit; sys.argv[0] = 'hugging-llama'\n"
+        "from hugging_llama_cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"loaded = [name for name in {_HEAVY!r} if name in sys.modules]\n"
+        "print(loaded, file=sys.stderr)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *argv], env=environ, capture_output=True, text=True, check=True, timeout=30
+    )
+    allowed = ["requests", "urllib3"] if argv[:1] == ["run"] else []
+    assert json.loads(result.stderr.splitlines()[-1].replace("'", '"')) == allowed
+    assert result.stdout
+
+
+def test_help_is_quick(environ: dict[str, str]) -> None:
+    def seconds(*argv: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *argv], env=environ, stdout=subprocess.DEVNULL, check=True, timeout=30)
+        return time.perf_counter() - start
+
+    # the best of several, compared with an interpreter that does nothing: both suffer alike from a busy machine
+    bare = min(seconds("-c", "pass") for _ in range(5))
+    ours = min(seconds("-m", "hugging_llama_cli", "--help") for _ in range(5))
+    assert ours - bare < 0.1
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_has_help(command: Command, invoke: Invoke) -> None:
+    name = command.name
+    code, out, _ = invoke(name, "--help")
+    assert code == 0
+    assert out.startswith(f"usage: hugging-llama {name}")
+    assert "--url" in out
+
+
+def test_help_lists_commands_and_aliases(invoke: Invoke) -> None:
+    code, out, _ = invoke("--help")
+    assert code == 0
+    for command in COMMANDS:
+        assert f"  {command.name} " in out
+        assert command.help in out
+    assert "(also: ls)" in out
+    assert invoke()[1] == out
+    assert invoke("help")[1] == out
+    assert invoke("help", "run")[1] == invoke("run", "--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["rnu"], "unknown command 'rnu'; did you mean 'run'?"),
+        (["qqqq"], "unknown command 'qqqq'; see 'hugging-llama --help'"),
+        (["run"], "the following arguments are required: MODEL (see 'hugging-llama run --help')"),
+        (["run", "demo", "--no-such"], "unrecognized arguments: --no-such (see 'hugging-llama run --help')"),
+        (
+            ["run", "demo", "--think=hard", "x"],
+            "think must be true, false or one of high, medium, low, max, not 'hard'",
+        ),
+        (["run", "demo", "--format", "{", "x"], "the format must be 'json' or a JSON schema"),
+        (["embed", "demo"], "no text to embed (see 'hugging-llama embed --help')"),
+        (["catalog", "--memory", "lots"], "--memory: 'lots' is not a size; write for example 24GB or 512MiB"),
+        (["catalog", "--context", "0"], "--context must be at least 1"),
+        (["--no-such", "list"], "unrecognized arguments"),
+    ],
+)
+def test_usage_errors(argv: list[str], message: str, invoke: Invoke) -> None:
+    code, out, err = invoke(*argv)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_errors_of_the_server_are_one_line(cli: RunCli) -> None:
+    result = cli("pull", "some/gated")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == "Error: access to 'gated' is restricted\n"
+
+
+def test_nobody_listens(cli: RunCli) -> None:
+    with socket.socket() as held:  # bound, never listening: nobody else can take it
+        held.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{held.getsockname()[1]}"
+        result = cli("list", "--url", url)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: could not connect to Hugging Llama at {url}; run 'hugging-llama serve' to start it\n"
+    )
+
+
+def test_an_answer_that_is_no_json(invoke: Invoke, server: StubServer) -> None:
+    code, _, err = invoke("list", "--url", server.url + "/elsewhere")
+    assert (code, err) == (1, "Error: 404 page not found\n")
+
+
+def test_url_flag_wins_and_goes_anywhere(invoke: Invoke, server: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
+    assert invoke("list")[0] == 1
+    assert invoke("--url", server.url, "list")[0] == 0
+    assert invoke("list", "--url", server.url)[0] == 0
+    assert invoke("--url", "127.0.0.1:1", "list", "--url", server.url)[0] == 0
+
+
+def test_local_port_variable(invoke: Invoke, server: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OLLAMA_HOST")
+    monkeypatch.setenv("OLLAMA_LOCAL_PORT", server.url.rpartition(":")[2])
+    assert invoke("list")[0] == 0
+
+
+def test_a_proxy_is_not_asked_for_loopback(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert invoke("list")[0] == 0
+
+
+def test_broken_pipe_is_quiet(environ: dict[str, str], tmp_path: Path) -> None:
+    script = tmp_path / "close_early.py"
+    script.write_text("import os; os.close(0)")
+    with subprocess.Popen(
+        [*MODULE, "run", "demo", "wait"], env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(7) == b"waiting"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(20) == 141
+
+
+def test_version(invoke: Invoke, server: StubServer) -> None:
+    from importlib.metadata import version
+
+    expected = f"hugging-llama version is {version('hugging-llama')}\n"
+    for argv in (["version"], ["--version"], ["-v"]):
+        code, out, err = invoke(*argv)
+        assert (code, out, err) == (0, expected + f"server at {server.url} speaks Ollama API version 0.99.1\n", "")
+    code, out, err = invoke("-v", "--url", "127.0.0.1:1")
+    assert (code, out) == (0, expected)
+    assert err.startswith("Warning: could not connect")

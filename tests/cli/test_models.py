@@ -1,0 +1,194 @@
+"""Commands that look at models: list, show, ps, embed, pull."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from hugging_llama_cli import models, render
+from tests.cli.conftest import Invoke, RunCli
+from tests.cli.stub_server import CHAT_MODEL, DIGEST, StubServer
+
+
+def test_list(invoke: Invoke) -> None:
+    code, out, err = invoke("list")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "NAME                                             ID              SIZE      MODIFIED",
+        "hugging-llama/demo:latest                        ab12cd34ef56    7.6 MB    " + out.splitlines()[1][-11:],
+        "sentence-transformers/all-MiniLM-L6-v2:latest    ab12cd34ef56    90 MB     " + out.splitlines()[2][-11:],
+    ]
+    assert out.splitlines()[1].endswith(" ago")
+    assert invoke("ls", "SENT")[1].count("\n") == 2
+
+
+def test_list_without_models(invoke: Invoke, server: StubServer) -> None:
+    server.models = []
+    assert invoke("list")[1] == "NAME    ID    SIZE    MODIFIED\n"
+
+
+def test_show_prints_all_metadata(invoke: Invoke) -> None:
+    code, out, _ = invoke("show", "hugging-llama/demo")
+    assert code == 0
+    for title in ("Model", "Capabilities", "On disk", "Details"):
+        assert f"  {title}\n" in out
+    for fact in (
+        "    architecture        llama",
+        "    parameters          3.72M",
+        "    context length      2048",
+        "    embedding length    256",
+        "    quantization        BF16",
+        "    tools",
+        DIGEST,
+        "7.6 MB (7572444 bytes)",
+        "2024-05-08T12:00:00.123456789+02:00 (",
+        "    format      safetensors",
+    ):
+        assert fact in out
+
+
+@pytest.mark.parametrize(
+    "name", ["hugging-llama/demo:latest", "HUGGING-LLAMA/Demo", "hf.co/hugging-llama/demo", "demo", "Demo:latest"]
+)
+def test_show_understands_every_spelling(name: str, invoke: Invoke) -> None:
+    assert invoke("show", name)[:2] == invoke("show", "hugging-llama/demo")[:2]
+
+
+def test_show_fails_for_a_model_that_is_not_here(invoke: Invoke) -> None:
+    assert invoke("show", "org/else") == (
+        1, "", "Error: model 'org/else' not found; 'hugging-llama pull org/else' downloads it\n"
+    )  # fmt: skip
+    assert "did you mean 'hugging-llama/demo'?" in invoke("show", "hugging-llama/dmo")[2]
+
+
+def test_find_takes_no_revision_for_another() -> None:
+    tagged = [CHAT_MODEL | {"name": "org/name:v2"}, CHAT_MODEL | {"name": "other/name:latest"}]
+    assert models.find(tagged, "org/name") is None
+    assert models.find(tagged, "org/name:v2") is tagged[0]
+    assert models.find(tagged, "name") is tagged[1]
+    assert models.find([*tagged, CHAT_MODEL | {"name": "third/name:latest"}], "name") is None
+
+
+def test_ps_piped(cli: RunCli, server: StubServer) -> None:
+    assert cli("ps").stdout == ""
+    server.loaded = [
+        CHAT_MODEL | {"expires_at": "2124-05-08T14:00:00.5+02:00", "ref_count": 1, "size_vram": 0},
+        CHAT_MODEL | {"name": "b", "expires_at": _in(minutes=4.5), "size_vram": 0},
+    ]
+    lines = cli("ps").stdout.splitlines()
+    assert lines[0] == "hugging-llama/demo:latest: refs=1 expires=never"
+    assert lines[1].startswith("b: refs=0 expires=20")
+    assert lines[1].endswith("Z")
+    assert len(lines[1]) == len("b: refs=0 expires=2024-05-08T12:00:00Z")
+
+
+def _in(**delta: float) -> str:
+    return (datetime.now(UTC) + timedelta(**delta)).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("delta", "shown"),
+    [
+        ({"minutes": 4.5}, "4 minutes from now"),
+        ({"seconds": 61}, "About a minute from now"),
+        ({"seconds": 30.5}, "30 seconds from now"),
+        ({"hours": 1}, "59 minutes from now"),
+        ({"days": 290 * 365}, "Forever"),
+        ({"seconds": -1}, "Stopping..."),
+    ],
+)
+def test_until(delta: dict[str, float], shown: str) -> None:
+    assert render.until(_in(**delta)) == shown
+
+
+@pytest.mark.parametrize(
+    ("delta", "shown"),
+    [
+        ({"seconds": 0}, "Less than a second ago"),
+        ({"seconds": 1.2}, "1 second ago"),
+        ({"hours": 1.1}, "About an hour ago"),
+        ({"hours": 30}, "30 hours ago"),
+        ({"days": 3}, "3 days ago"),
+        ({"days": 20}, "2 weeks ago"),
+        ({"days": 90}, "3 months ago"),
+        ({"days": 800}, "2 years ago"),
+    ],
+)
+def test_age(delta: dict[str, float], shown: str) -> None:
+    assert render.age(_in(**{unit: -value for unit, value in delta.items()})) == shown
+
+
+def test_values_that_make_no_sense_are_dashes() -> None:
+    assert (render.age("soon"), render.until(None), render.size("big"), render.short_id(None)) == ("-", "-", "-", "")
+    assert render.expiry("") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("total", "on_gpu", "shown"),
+    [
+        (100, 0, "100% CPU"),
+        (100, 100, "100% GPU"),
+        (100, 52, "48%/52% CPU/GPU"),
+        (100, 101, "Unknown"),
+        (0, 0, "Unknown"),
+        (None, 0, "Unknown"),
+    ],
+)
+def test_processor(total: int | None, on_gpu: int, shown: str) -> None:
+    assert render.processor(total, on_gpu) == shown
+
+
+def test_names_can_not_control_the_terminal() -> None:
+    assert render.table(["NAME"], [["a\x1b[2Jb\x9bc\r"]]) == "NAME\na[2Jbc"
+
+
+def test_embed(invoke: Invoke, server: StubServer) -> None:
+    code, out, _ = invoke("embed", "all-MiniLM-L6-v2", "one text")
+    assert code == 0
+    assert json.loads(out) == {"model": "all-MiniLM-L6-v2", "embeddings": [[0.25, -0.5]], "total_duration": 5}
+    assert len(json.loads(invoke("embed", "m", "--dimensions", "2", "a", "b")[1])["embeddings"]) == 2
+    assert len(json.loads(invoke("embed", "m", stdin="piped in\n")[1])["embeddings"]) == 1
+    assert server.bodies("/api/embed") == [
+        {"model": "all-MiniLM-L6-v2", "input": "one text"},
+        {"model": "m", "input": ["a", "b"], "dimensions": 2},
+        {"model": "m", "input": "piped in"},
+    ]
+
+
+def test_pull_in_lines(cli: RunCli, server: StubServer) -> None:
+    server.pull_events = [
+        {"status": "pulling manifest", "digest": ""},
+        {"status": "downloading", "path": "/cache/a/config.json"},
+        {"status": "downloading", "path": "/c/config.json", "file": "config.json", "total": 665, "completed": 665},
+        {"status": "downloading", "file": "model.safetensors", "total": 4_900_000_000, "completed": 10_000_000},
+        {"status": "downloading", "file": "model.safetensors", "total": 4_900_000_000, "completed": 20_000_000},
+        {"status": "downloading", "file": "model.safetensors", "total": 4_900_000_000, "completed": 4_900_000_000},
+        {"status": "downloading", "file": "model.safetensors", "total": 4_900_000_000, "completed": 4_900_000_000},
+        {"status": "success"},
+    ]
+    result = cli("pull", "org/name", "--revision", "v1", "--trust-remote-code")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.splitlines() == [
+        "pulling manifest",
+        "downloading config.json",
+        "downloaded config.json (665 B)",
+        "downloading model.safetensors 10 MB/4.9 GB",
+        "downloaded model.safetensors (4.9 GB)",
+        "success",
+    ]
+    body = {"model": "org/name", "revision": "v1", "trust_remote_code": True, "stream": True}
+    assert server.bodies("/api/pull") == [body]
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ({"error": "no space left"}, "no space left"),
+        ({"status": "verifying"}, "the server ended the pull before it was complete; run it again to go on"),
+    ],
+)
+def test_a_pull_that_fails(last: dict[str, str], message: str, invoke: Invoke, server: StubServer) -> None:
+    server.pull_events = [{"status": "pulling manifest"}, last]
+    code, out, err = invoke("pull", "org/name")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == f"Error: {message}"

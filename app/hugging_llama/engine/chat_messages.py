@@ -1,0 +1,114 @@
+"""Messages and tools in the shape that chat templates expect, with nothing in them that could open a turn."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.messages import Message, Tool, ToolCall
+
+_ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+
+
+class ControlTokens:
+    """The texts that a tokenizer reads as control tokens, such as the one that ends a turn."""
+
+    def __init__(self, tokenizer: Any, template: str | None) -> None:
+        special: set[str] = set()
+        for token in tokenizer.added_tokens_decoder.values():
+            if token.special or (template and token.content in template and not token.content.isspace()):
+                special.add(token.content)
+        special |= {text for text in tokenizer.all_special_tokens if text}
+        ordered = sorted((text for text in special if len(text) > 1), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered)) or "(?!)")
+
+    def defused(self, value: Any) -> Any:
+        """`value` with a space in each control token, in all its strings; same shape."""
+        if isinstance(value, str):
+            return self._pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", value)
+        if isinstance(value, dict):
+            return {self.defused(key): self.defused(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.defused(item) for item in value]
+        return value
+
+    def defused_keys(self, value: Any) -> Any:
+        """The same for the keys of dicts alone: transformers takes care of the other strings, not of these."""
+        if isinstance(value, dict):
+            return {self.defused(key): self.defused_keys(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.defused_keys(item) for item in value]
+        return value
+
+
+def template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Tools as JSON schemas of functions."""
+    return [
+        {
+            "type": "function",
+            "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
+        }
+        for tool in tools
+    ]
+
+
+def template_messages(messages: Sequence[Message], *, short_call_ids: bool = False) -> list[dict[str, Any]]:
+    """Messages as dicts. Results of tools without an id get that of the call they answer, by name or by order.
+
+    `short_call_ids`: ids of calls become 9 letters and digits. Raises InvalidRequestError for a role that is no word:
+    templates write roles into the control tokens of a turn.
+    """
+    rows: list[dict[str, Any]] = []
+    open_calls: list[ToolCall] = []
+    for number, message in enumerate(messages):
+        if not _ROLE.fullmatch(message.role):
+            raise InvalidRequestError("a message's role must be a word", param="messages")
+        row: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.thinking:
+            row["reasoning_content"] = message.thinking
+        if message.tool_calls:
+            open_calls = [_with_id(call, number, place) for place, call in enumerate(message.tool_calls)]
+            row["tool_calls"] = [_call_row(call, short=short_call_ids) for call in open_calls]
+        if message.role == "tool":
+            row |= _result_row(message, open_calls, short=short_call_ids)
+        rows.append(row)
+    return rows
+
+
+def _with_id(call: ToolCall, number: int, place: int) -> ToolCall:
+    if call.id:
+        return call
+    made = f"call_{number:04d}{place:04d}"
+    return ToolCall(id=made, name=call.name, arguments=call.arguments, index=call.index)
+
+
+def _call_row(call: ToolCall, *, short: bool) -> dict[str, Any]:
+    return {
+        "type": "function",
+        "id": _short_id(call.id) if short else call.id,
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _result_row(message: Message, open_calls: list[ToolCall], *, short: bool) -> dict[str, Any]:
+    """Which call a tool's message answers; takes it off `open_calls`."""
+    matching = [call for call in open_calls if call.id == message.tool_call_id]
+    if not matching and message.tool_call_id is None:
+        matching = [call for call in open_calls if call.name == message.tool_name] or open_calls[:1]
+    call_id, name = message.tool_call_id, message.tool_name
+    if matching:
+        open_calls.remove(matching[0])
+        call_id, name = matching[0].id, name or matching[0].name
+    row: dict[str, Any] = {}
+    if name:
+        row["name"] = name
+    if call_id:
+        row["tool_call_id"] = _short_id(call_id) if short else call_id
+    return row
+
+
+def _short_id(call_id: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9]{9}", call_id):
+        return call_id
+    return hashlib.sha256(call_id.encode(errors="replace")).hexdigest()[:9]

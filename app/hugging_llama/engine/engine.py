@@ -1,0 +1,280 @@
+"""The engine as its server sees it: requests go in, answers come out through `emit`.
+
+What holds at all times:
+- No method blocks on a model: loading, rendering and unloading happen in threads of their own.
+- Every request ends once: in Finished, Embeddings, Loaded or an error. A cancelled embedding or load just ends.
+- Until a runner has accepted a request, its end is decided here; from then on by the runner.
+"""
+
+import dataclasses
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from hugging_llama.engine import memory
+from hugging_llama.engine.expiry import ExpiryTimer
+from hugging_llama.engine.loader import Checkpoint, Loader
+from hugging_llama.engine.registry import LoadFailure, Registry, Ticket
+from hugging_llama.engine.served_model import ServedModel
+from hugging_llama.engine.stats import RunnerStats
+from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
+from hugging_llama.ipc.facade import Answer, Emit, Key
+from hugging_llama.neutral.events import Embeddings, EngineStatus, Finished, FinishReason, Loaded
+from hugging_llama.neutral.models import LoadedModel, ModelRef
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama_config.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_INTAKE_THREADS = 4
+
+Request = GenerateRequest | EmbedRequest | LoadRequest
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """One request between its arrival and its end. `lock` orders a cancel and the submit to the runner."""
+
+    key: Key
+    request: Request
+    arrival_ns: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    ticket: Ticket[ServedModel] | None = None
+    submitted_to: ServedModel | None = None
+    cancelled: bool = False
+
+
+class Engine:
+    """The EngineFacade over real models. `emit` takes the answers; `load` is for tests: a directory to a Checkpoint.
+
+    Raises ValueError for a device or dtype in `settings` that is not there.
+    """
+
+    def __init__(self, settings: Settings, emit: Emit, *, load: Callable[[str], Checkpoint] | None = None) -> None:
+        self._settings = settings
+        self._emit = emit
+        loader = Loader(settings)
+        self._device = loader.device
+        self._load_checkpoint = load or loader.load
+        self._lock = threading.Lock()
+        self._entries: dict[Key, _Entry] = {}
+        self._retired = RunnerStats()
+        self._intake = ThreadPoolExecutor(_INTAKE_THREADS, thread_name_prefix="engine-intake")
+        self._timer = ExpiryTimer(lambda: self._registry.expire())
+        self._registry = Registry[ServedModel](
+            load=self._load_model,
+            unload=self._unload_model,
+            spawn=lambda call: threading.Thread(target=call, name="engine-load", daemon=True).start(),
+            clock=time.monotonic,
+            keep_alive_s=settings.keep_alive_s,
+            max_loaded=settings.max_loaded_models,
+            max_queue=settings.max_queue,
+            deadline_changed=self._timer.wake,
+        )
+        self._timer.start()
+
+    def generate(self, key: Key, request: GenerateRequest) -> None:
+        """Answers in deltas and one Finished, or in an error."""
+        self._begin(key, request)
+
+    def embed(self, key: Key, request: EmbedRequest) -> None:
+        """Answers in one Embeddings or an error."""
+        self._begin(key, request)
+
+    def load(self, key: Key, request: LoadRequest) -> None:
+        """Answers in one Loaded or an error."""
+        self._begin(key, request)
+
+    def unload(self, path: str) -> None:
+        """Lets the model go as soon as nobody uses it."""
+        self._registry.unload(path)
+
+    def cancel(self, key: Key) -> None:
+        """Ends a request early, wherever it is; unknown and ended ones are fine."""
+        with self._lock:
+            entry = self._entries.get(key)
+        if entry is None:
+            return
+        with entry.lock:
+            entry.cancelled = True
+            model = entry.submitted_to
+        if model is not None:
+            model.cancel(key)
+        else:
+            is_stream = isinstance(entry.request, GenerateRequest)
+            self._end(entry, Finished(reason=FinishReason.ABORT) if is_stream else None)
+
+    def cancel_connection(self, connection_id: int) -> None:
+        """Cancels all requests that came by one connection."""
+        with self._lock:
+            keys = [key for key in self._entries if key[0] == connection_id]
+        for key in keys:
+            self.cancel(key)
+
+    def loaded(self) -> list[LoadedModel]:
+        """The models in memory, those being loaded included, the latest used first."""
+        now_s = time.time()
+        return [
+            resident.model.described(ref_count=resident.ref_count, expires_at_s=now_s + resident.expires_in_s)
+            if resident.model is not None
+            else _loading(resident.ref, resident.ref_count, now_s + resident.expires_in_s)
+            for resident in self._registry.residents()
+        ]
+
+    def status(self) -> EngineStatus:
+        """The sums over all models; counters include those that have been unloaded."""
+        models = [resident.model for resident in self._registry.residents() if resident.model is not None]
+        with self._lock:
+            total = self._retired
+        for model in models:
+            total = _sum(total, model.stats())
+        return EngineStatus(
+            pid=os.getpid(),
+            device=str(self._device),
+            num_running=total.num_running,
+            num_waiting=total.num_waiting + self._registry.num_waiting,
+            num_loaded=len(models),
+            kv_used_tokens=total.kv_used_tokens,
+            kv_capacity_tokens=total.kv_capacity_tokens,
+            steps_total=total.steps_total,
+            step_sequences_total=total.step_sequences_total,
+            max_batch_size=total.max_batch_size,
+            prompt_tokens_total=total.prompt_tokens_total,
+            cached_tokens_total=total.cached_tokens_total,
+            output_tokens_total=total.output_tokens_total,
+            cancelled_total=total.cancelled_total,
+        )
+
+    def close(self) -> None:
+        """Ends every request (streams in Finished(SHUTDOWN), the others in EngineShutdownError) and unloads."""
+        self._registry.close()
+        with self._lock:
+            left = list(self._entries.values())
+        for entry in left:
+            self._end(entry, EngineShutdownError("the engine is shutting down"))
+        self._intake.shutdown(wait=False, cancel_futures=True)
+        self._timer.close()
+
+    def _begin(self, key: Key, request: Request) -> None:
+        entry = _Entry(key, request, time.monotonic_ns())
+        with self._lock:
+            if key in self._entries:
+                raise ProtocolError("this request id is in use")
+            self._entries[key] = entry
+        try:
+            entry.ticket = self._registry.acquire(
+                request.model,
+                keep_alive_s=request.keep_alive_s,
+                on_ready=lambda ready: self._on_ready(entry, ready),
+            )
+        except HuggingLlamaError as error:
+            self._end(entry, error)
+            return
+        with self._lock:
+            is_over = self._entries.get(key) is not entry
+        if is_over:  # it ended before its ticket was known here
+            self._registry.release(entry.ticket)
+
+    def _on_ready(self, entry: _Entry, ready: ServedModel | LoadFailure) -> None:
+        if isinstance(ready, LoadFailure):
+            self._end(entry, ready.error)
+            return
+        try:
+            self._intake.submit(self._work, entry, ready)
+        except RuntimeError:  # the pool takes nothing any more
+            self._end(entry, EngineShutdownError("the engine is shutting down"))
+
+    def _work(self, entry: _Entry, model: ServedModel) -> None:
+        """Runs in an intake thread: everything between a loaded model and its runner."""
+        if entry.cancelled:
+            return
+        try:
+            self._serve(entry, model)
+        except HuggingLlamaError as error:
+            self._end(entry, error)
+        except Exception:
+            _log.exception("a request could not be prepared")
+            self._end(entry, GenerationError("the engine failed on this request"))
+
+    def _serve(self, entry: _Entry, model: ServedModel) -> None:
+        load_ns = time.monotonic_ns() - entry.arrival_ns
+        key, request = entry.key, entry.request
+        if isinstance(request, LoadRequest):
+            row = next((row for row in self.loaded() if row.path == request.model.path), None)
+            self._end(entry, Loaded(model=row or _loading(request.model, 1, time.time()), load_ns=load_ns))
+        elif isinstance(request, EmbedRequest) and not request.inputs:
+            self._end(entry, Embeddings(vectors=(), num_prompt_tokens=0, load_ns=load_ns))
+        elif isinstance(request, EmbedRequest):
+            embedding = model.prepare_embedding(key, request, load_ns=load_ns)
+            self._submit(entry, model, lambda: model.submit(embedding))
+        else:
+            sequence = model.prepare_sequence(key, request, arrival_ns=entry.arrival_ns, load_ns=load_ns)
+            self._submit(entry, model, lambda: model.submit(sequence))
+
+    def _submit(self, entry: _Entry, model: ServedModel, submit: Callable[[], None]) -> None:
+        """From here on the runner owes the end, unless it refuses or the caller has left meanwhile."""
+        with entry.lock:
+            if entry.cancelled:
+                return
+            submit()
+            entry.submitted_to = model
+
+    def _on_finished(self, key: Key) -> None:
+        with self._lock:
+            entry = self._entries.get(key)
+        if entry is not None:
+            self._end(entry, None)
+
+    def _end(self, entry: _Entry, answer: Answer | None) -> None:
+        """The one place where a request is over: of several calls the first one counts."""
+        with self._lock:
+            if self._entries.get(entry.key) is not entry:
+                return
+            del self._entries[entry.key]
+        if answer is not None:
+            self._emit([(entry.key, answer)])
+        if entry.ticket is not None:
+            self._registry.release(entry.ticket)
+
+    def _load_model(self, ref: ModelRef) -> ServedModel:
+        start = time.monotonic()
+        checkpoint = self._load_checkpoint(ref.path)
+        model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
+        _log.info("%s is loaded, after %.1f s", ref.name, time.monotonic() - start)
+        return model
+
+    def _unload_model(self, model: ServedModel) -> None:
+        stats = dataclasses.replace(model.stats(), num_running=0, num_waiting=0, kv_used_tokens=0, kv_capacity_tokens=0)
+        with self._lock:
+            self._retired = _sum(self._retired, stats)
+        model.close()
+        memory.give_back()
+        _log.info("%s is unloaded", model.ref.name)
+
+
+def _loading(ref: ModelRef, ref_count: int, expires_at_s: float) -> LoadedModel:
+    """A row of `ps` for a model that is not there yet."""
+    return LoadedModel(
+        name=ref.name,
+        path=ref.path,
+        digest=ref.digest,
+        size_bytes=0,
+        size_vram_bytes=0,
+        context_length=0,
+        expires_at_s=expires_at_s,
+        ref_count=ref_count,
+        device="",
+        dtype="",
+        runner="loading",
+    )
+
+
+def _sum(a: RunnerStats, b: RunnerStats) -> RunnerStats:
+    """Figures of two runners together; of batch sizes the larger one."""
+    values = {name.name: getattr(a, name.name) + getattr(b, name.name) for name in dataclasses.fields(RunnerStats)}
+    values["max_batch_size"] = max(a.max_batch_size, b.max_batch_size)
+    return RunnerStats(**values)

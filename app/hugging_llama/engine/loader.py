@@ -1,0 +1,275 @@
+"""A directory to a model in memory. Vetted first, safetensors only, no code from the model, no network."""
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+import transformers
+
+from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
+from hugging_llama.engine.memory import free_bytes
+from hugging_llama.engine.vetting import VettedFiles, check_modules, vet
+from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, ModelLoadError
+from hugging_llama_config.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_DTYPES = {
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "half": torch.float16,
+    "float32": torch.float32,
+    "fp32": torch.float32,
+}
+_DEFAULT_CONTEXT = 2048
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
+_TRIAL_S = 0.05
+
+
+class ModelKind(Enum):
+    """What a model is loaded for."""
+
+    GENERATION = "generation"
+    EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A model in memory. `model` is a causal language model in evaluation mode, or a SentenceTransformer.
+
+    `width` is the number of logits (0 for an embedding model), `trained_context` in tokens. `eos_token_ids` end an
+    answer; `hidden_ids` have no text.
+    """
+
+    kind: ModelKind
+    model: Any
+    tokenizer: Any
+    format: ChatFormat
+    eos_token_ids: frozenset[int]
+    hidden_ids: frozenset[int]
+    trained_context: int
+    width: int
+    device: torch.device
+    dtype: torch.dtype
+    size_bytes: int
+
+
+class Loader:
+    """Loads for one device, chosen once. Thread-safe. Raises ValueError for a device or dtype it does not know."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.dtype != "auto" and settings.dtype not in _DTYPES:
+            raise ValueError(f"unknown dtype {settings.dtype!r}")
+        transformers.utils.logging.disable_progress_bar()  # standard error is a log here
+        self.device = choose_device(settings.device)
+        self._dtype = _DTYPES.get(settings.dtype)
+        if self._dtype is None and self.device.type == "cpu":
+            self._dtype = torch.bfloat16 if bf16_is_fast() else torch.float32
+        elif self._dtype is None and self.device.type == "mps":
+            self._dtype = torch.float16
+
+    def load(self, directory: str) -> Checkpoint:
+        """Raises ModelLoadError or InsufficientMemoryError with a sentence for the user; details go to the log."""
+        try:
+            files = vet(directory)
+            if model_kind(files) is ModelKind.EMBEDDING:
+                self._check_memory(files, torch.float32)
+                return self._embedding(files)
+            dtype = self._generation_dtype(files)
+            self._check_memory(files, dtype)
+            return self._generation(files, dtype)
+        except HuggingLlamaError:
+            raise
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise InsufficientMemoryError("there is not enough memory to load this model") from error
+        except Exception as error:
+            _log.warning("a model could not be loaded", exc_info=True)
+            raise ModelLoadError(_sentence(error)) from error
+
+    def _generation(self, files: VettedFiles, dtype: torch.dtype) -> Checkpoint:
+        config = _config(files)
+        model = _auto_class(config).from_pretrained(
+            files.path,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            low_cpu_mem_usage=True,
+        )
+        model.eval().requires_grad_(False).to(self.device)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            files.path, config=config, trust_remote_code=False, local_files_only=True
+        )
+        format = chat_format(tokenizer)
+        eos_token_ids = _eos_token_ids(model, tokenizer) | format.turn_end_ids
+        head = model.get_output_embeddings()
+        return Checkpoint(
+            kind=ModelKind.GENERATION,
+            model=model,
+            tokenizer=tokenizer,
+            format=format,
+            eos_token_ids=eos_token_ids,
+            hidden_ids=(frozenset(tokenizer.all_special_ids) | _special_ids(tokenizer) | eos_token_ids)
+            - (marker_ids(tokenizer, format) - eos_token_ids),
+            trained_context=trained_context(config),
+            width=head.weight.shape[0] if head is not None else config.get_text_config().vocab_size,
+            device=self.device,
+            dtype=dtype,
+            size_bytes=_size_bytes(model),
+        )
+
+    def _embedding(self, files: VettedFiles) -> Checkpoint:
+        check_modules(files)
+        from sentence_transformers import SentenceTransformer  # slow to import, and most servers never need it
+
+        model = SentenceTransformer(
+            str(files.path),
+            device=str(self.device),
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True, "dtype": torch.float32, "trust_remote_code": False},
+        )
+        model.eval().requires_grad_(False)
+        tokenizer = model.tokenizer
+        limit = model.max_seq_length or trained_context(_config(files))
+        return Checkpoint(
+            kind=ModelKind.EMBEDDING,
+            model=model,
+            tokenizer=tokenizer,
+            format=chat_format(tokenizer),
+            eos_token_ids=frozenset(),
+            hidden_ids=frozenset(),
+            trained_context=int(limit),
+            width=0,
+            device=self.device,
+            dtype=torch.float32,
+            size_bytes=_size_bytes(model),
+        )
+
+    def _generation_dtype(self, files: VettedFiles) -> torch.dtype:
+        if self._dtype is not None:
+            return self._dtype
+        stored = _DTYPES.get(str(files.config.get("dtype") or files.config.get("torch_dtype")).removeprefix("torch."))
+        return stored if stored in (torch.bfloat16, torch.float16) else torch.bfloat16
+
+    def _check_memory(self, files: VettedFiles, dtype: torch.dtype) -> None:
+        stored = _DTYPES.get(str(files.config.get("dtype") or files.config.get("torch_dtype")).removeprefix("torch."))
+        growth = 1.0 if stored is None else max(dtype.itemsize / stored.itemsize, 0.5)
+        need, free = int(files.weight_bytes * growth), free_bytes(self.device)
+        if need > free:
+            raise InsufficientMemoryError(
+                f"model requires more system memory ({need / 2**30:.1f} GiB) than is available "
+                f"({free / 2**30:.1f} GiB)",
+                need_bytes=need,
+                free_bytes=free,
+            )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is cuda, else mps, else cpu. Raises ValueError for a device that is not there."""
+    if name in ("", "auto"):
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not available") from error
+    return device
+
+
+def bf16_is_fast() -> bool:
+    """Whether this CPU's bf16 linears are not slower than its fp32 ones; tried out for about 50 ms."""
+    times = {}
+    with torch.inference_mode():
+        for dtype in (torch.float32, torch.bfloat16):
+            weight, rows = torch.ones(512, 1024, dtype=dtype), torch.ones(4, 1024, dtype=dtype)
+            torch.nn.functional.linear(rows, weight)
+            best, end = float("inf"), time.monotonic() + _TRIAL_S / 2
+            while time.monotonic() < end:
+                start = time.perf_counter()
+                torch.nn.functional.linear(rows, weight)
+                best = min(best, time.perf_counter() - start)
+            times[dtype] = best
+    return times[torch.bfloat16] <= times[torch.float32]
+
+
+def model_kind(files: VettedFiles) -> ModelKind:
+    """Raises ModelLoadError for a model that neither writes nor embeds text."""
+    if files.is_sentence_transformer:
+        return ModelKind.EMBEDDING
+    config = files.config
+    named = config.get("architectures") or []
+    architecture = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
+    if config.get("is_encoder_decoder"):
+        raise ModelLoadError("encoder-decoder models are not supported")
+    if architecture.endswith(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")):
+        return ModelKind.GENERATION
+    if architecture.endswith(("Model", "ForMaskedLM", "ForPreTraining")):
+        return ModelKind.EMBEDDING
+    known = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    if not architecture and config.get("model_type") in known:
+        return ModelKind.GENERATION
+    raise ModelLoadError("this kind of model is not supported: it neither writes nor embeds text")
+
+
+def trained_context(config: Any) -> int:
+    """Tokens that the model was made for."""
+    text = config.get_text_config()
+    found = [getattr(text, key, None) for key in _CONTEXT_KEYS]
+    return next((int(value) for value in found if isinstance(value, int) and value > 0), _DEFAULT_CONTEXT)
+
+
+def _config(files: VettedFiles) -> Any:
+    """The configuration object of the vetted config.json: the file itself is not read again."""
+    values = dict(files.config)
+    model_type = values.pop("model_type", None)
+    if model_type not in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
+        raise ModelLoadError(f"models of the type {model_type!r} are not known to this version of transformers")
+    return transformers.models.auto.configuration_auto.CONFIG_MAPPING[model_type].from_dict(values)
+
+
+def _auto_class(config: Any) -> Any:
+    if type(config) in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING:
+        return transformers.AutoModelForCausalLM
+    return transformers.AutoModelForImageTextToText
+
+
+def _eos_token_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    sources = (
+        getattr(getattr(model, "generation_config", None), "eos_token_id", None),
+        model.config.get_text_config().eos_token_id,
+        tokenizer.eos_token_id,
+    )
+    ids: set[int] = set()
+    for source in sources:
+        ids.update(source if isinstance(source, (list, tuple)) else [] if source is None else [source])
+    return frozenset(int(token_id) for token_id in ids)
+
+
+def _special_ids(tokenizer: Any) -> frozenset[int]:
+    return frozenset(token_id for token_id, token in tokenizer.added_tokens_decoder.items() if token.special)
+
+
+def _size_bytes(model: torch.nn.Module) -> int:
+    """Bytes of weights and buffers; shared ones count once."""
+    tensors: Iterable[torch.Tensor] = [*model.parameters(), *model.buffers()]
+    return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values())
+
+
+def _sentence(error: Exception) -> str:
+    """What may be told of a library's error: its text holds paths and addresses, so only its kind is used."""
+    name = type(error).__name__
+    if "SafetensorError" in name:
+        return "the model's weights are damaged; pull it again"
+    if isinstance(error, ImportError):
+        return "this model needs a library that is not installed"
+    return "this model could not be loaded: its files do not fit together or its kind is not supported"

@@ -1,0 +1,43 @@
+"""How much memory is free, and giving it back."""
+
+import ctypes
+import ctypes.util
+import gc
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import torch
+
+_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_GROUP_USE = Path("/sys/fs/cgroup/memory.current")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that can still be allocated where models of `device` live; on the host within its control group."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free
+    available = int(psutil.virtual_memory().available)
+    limit, use = _number(_GROUP_LIMIT), _number(_GROUP_USE)
+    return available if limit is None or use is None else max(min(available, limit - use), 0)
+
+
+def give_back() -> None:
+    """Returns what unloaded models held to the device and to the operating system."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+    library = ctypes.util.find_library("c")
+    if library:
+        trim = getattr(ctypes.CDLL(library), "malloc_trim", None)  # glibc's alone
+        if trim is not None:
+            trim(0)
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,90 @@
+"""Token ids of one sequence to the events of its stream: text, stop strings, thinking, tool calls."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from hugging_llama.engine.chat_format import ThinkingTags
+from hugging_llama.engine.detokenizer import Detokenizer
+from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
+from hugging_llama.neutral.messages import ToolCall
+from hugging_llama.parsing.stop_strings import StopStrings
+from hugging_llama.parsing.thinking import ThinkingParser
+from hugging_llama.parsing.tool_calls import ToolCallParser, ToolCallSyntax, new_call_id
+
+
+class AnswerProcessor:
+    """The OutputProcessor of a sequence; ids go in one by one, events come out when they are certain.
+
+    `prompt_ids` are the ids before the answer, `hidden_ids` those without text. `thinking` None: the answer is not
+    searched for reasoning; `show_thinking` False drops it. `tool_syntax` None: it is not searched for calls.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        prompt_ids: Sequence[int] = (),
+        hidden_ids: frozenset[int] = frozenset(),
+        stops: Sequence[str] = (),
+        thinking: ThinkingTags | None = None,
+        inside_thinking: bool = False,
+        show_thinking: bool = True,
+        tool_syntax: ToolCallSyntax | None = None,
+        new_id: Callable[[], str] = new_call_id,
+    ) -> None:
+        self._detokenizer = Detokenizer(tokenizer, prompt_ids=prompt_ids, hidden_ids=hidden_ids)
+        self._stop_strings = StopStrings(stops)
+        self._show_thinking = show_thinking
+        self._finished = False
+        self._thinking = (
+            ThinkingParser(open_tag=thinking.open, close_tag=thinking.close, inside=inside_thinking)
+            if thinking
+            else None
+        )
+        self._calls = ToolCallParser(tool_syntax, new_id=new_id) if tool_syntax else None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was met: the sequence ends here."""
+        return self._stop_strings.stopped
+
+    def push(self, token_id: int) -> list[GenerateEvent]:
+        """What this token makes certain, in order."""
+        if self._finished or self.stopped:
+            return []
+        text = self._detokenizer.push(token_id)
+        return self._parsed(self._stop_strings.push(text)) if text else []
+
+    def finish(self) -> list[GenerateEvent]:
+        """What was held back; called once, after the last token. A second call gives nothing."""
+        if self._finished:
+            return []
+        self._finished = True
+        text = ""
+        if not self.stopped:
+            text = self._stop_strings.push(self._detokenizer.finish()) + self._stop_strings.finish()
+        events = self._parsed(text)
+        if self._thinking:
+            thinking, answer = self._thinking.finish()
+            events += self._thought(thinking) + self._answered(answer)
+        if self._calls:
+            events += _deltas(self._calls.finish())
+        return events
+
+    def _parsed(self, text: str) -> list[GenerateEvent]:
+        if self._thinking is None:
+            return self._answered(text)
+        thinking, answer = self._thinking.push(text)
+        return self._thought(thinking) + self._answered(answer)
+
+    def _thought(self, text: str) -> list[GenerateEvent]:
+        return [ThinkingDelta(text)] if text and self._show_thinking else []
+
+    def _answered(self, text: str) -> list[GenerateEvent]:
+        if not text:
+            return []
+        return _deltas(self._calls.push(text)) if self._calls else [TextDelta(text)]
+
+
+def _deltas(parts: Iterable[str | ToolCall]) -> list[GenerateEvent]:
+    return [TextDelta(part) if isinstance(part, str) else ToolCallDelta(part) for part in parts]

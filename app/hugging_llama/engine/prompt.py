@@ -1,0 +1,207 @@
+"""A prompt to token ids: the model's own chat template, a plain one where it has none, or the text as it is.
+
+The plain template, for models without one: a single user message is its text, with the system text and an empty
+line in front if there is any; a longer chat is a paragraph per message, labelled `System:`, `User:`, `Assistant:` or
+`Tool:`, and `Assistant:` at the end.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from hugging_llama.engine.chat_format import ChatFormat, ThinkingTags
+from hugging_llama.engine.chat_messages import ControlTokens, template_messages, template_tools
+from hugging_llama.errors import ContextLengthError, InvalidRequestError
+from hugging_llama.neutral.messages import Message
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
+from hugging_llama.parsing.tool_calls import ToolCallSyntax
+
+_KEPT_AT_THE_START = 4
+"""Tokens that stay at the start of a prompt that is cut: what opens a text, and what models attend to most."""
+
+_TAIL_TOKENS = 24
+"""So many ids at the end of a prompt are read back to see whether it opens the thinking."""
+
+_EFFORTS = {"max": "high"}
+"""Levels that templates do not know, and what comes closest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderedPrompt:
+    """Ids of a prompt and how its answer is to be read.
+
+    `thinking` None: not searched for reasoning; `inside_thinking`: the prompt has opened it; `show_thinking`: the
+    caller wants to see it. `tool_syntax` None: not searched for calls.
+    """
+
+    token_ids: list[int]
+    thinking: ThinkingTags | None = None
+    inside_thinking: bool = False
+    show_thinking: bool = True
+    tool_syntax: ToolCallSyntax | None = None
+
+
+class PromptRenderer:
+    """Renders for one model. Thread-safe; renderings of one model take turns, since tokenizers have state.
+
+    `vocabulary_size`: ids in `context` must be below it.
+    """
+
+    def __init__(self, tokenizer: Any, format: ChatFormat, *, vocabulary_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._format = format
+        self._vocabulary_size = vocabulary_size
+        self._control_tokens = ControlTokens(tokenizer, format.template)
+        self._bos_ids = _bos_ids(tokenizer)
+        self._lock = threading.Lock()
+
+    def render(self, request: GenerateRequest, *, context_length: int) -> RenderedPrompt:
+        """At most `context_length` - 1 ids, so that one more fits.
+
+        Raises InvalidRequestError where the template refuses the messages, ContextLengthError for a prompt that is
+        too long if the request does not allow to shorten it.
+        """
+        with self._lock:
+            if isinstance(request.prompt, TextPrompt):
+                ids = self._with_bos(self._encode(request.prompt.text))
+                return RenderedPrompt(token_ids=self._fitted(ids, request, context_length))
+            return self._chat(request.prompt, request, context_length)
+
+    def _chat(self, prompt: ChatPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
+        context = self._checked(prompt.context)
+        limit = context_length - len(context)
+        ids = self._rendered(prompt, prompt.messages)
+        if len(ids) >= limit and request.truncate:
+            ids = self._shortened(prompt, ids, max(limit - _room(request, context_length), 0))
+        if context and self._bos_ids and ids[: len(self._bos_ids)] == self._bos_ids:
+            ids = ids[len(self._bos_ids) :]
+        ids = self._fitted([*context, *ids], request, context_length)
+        thinking = self._format.thinking
+        return RenderedPrompt(
+            token_ids=ids,
+            thinking=thinking,
+            inside_thinking=thinking is not None and self._ends_with(ids, thinking.open),
+            show_thinking=prompt.think is not False,
+            tool_syntax=self._format.tool_syntax if prompt.tools else None,
+        )
+
+    def _rendered(self, prompt: ChatPrompt, messages: Sequence[Message]) -> list[int]:
+        if self._format.template is None:
+            return self._with_bos(self._encode(self._control_tokens.defused(_plain_text(messages))))
+        rows = template_messages(messages, short_call_ids=self._format.short_call_ids)
+        tools = template_tools(prompt.tools) or None
+        switches = _switches(prompt.think)
+        rows, tools = self._control_tokens.defused_keys([rows, tools])
+        try:
+            try:
+                return self._apply(rows, tools, switches, sanitize=True)
+            except ValueError as error:
+                if "sanitize" not in str(error):
+                    raise
+                # This tokenizer makes a control token of the plain text; then the text itself has to differ.
+                rows, tools = self._control_tokens.defused([rows, tools])
+                return self._apply(rows, tools, switches, sanitize=False)
+        except jinja2.TemplateError as error:
+            raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
+            raise InvalidRequestError("the model's chat template can't render these messages") from error
+
+    def _apply(self, rows: Any, tools: Any, switches: dict[str, Any], *, sanitize: bool) -> list[int]:
+        ids = self._tokenizer.apply_chat_template(
+            rows,
+            tools=tools,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            sanitize_control_tokens=sanitize,
+            **switches,
+        )
+        return list(ids)
+
+    def _shortened(self, prompt: ChatPrompt, ids: list[int], limit: int) -> list[int]:
+        """Drops the oldest messages until `limit` ids hold the rest; system messages and the last one stay."""
+        messages = list(prompt.messages)
+        excess = len(ids) - limit
+        best = ids
+        while excess > 0:
+            oldest = next((i for i, m in enumerate(messages[:-1]) if m.role != "system"), None)
+            if oldest is None:
+                break
+            # A rendering per dropped message would be slow: what its content surely frees is subtracted unrendered.
+            excess -= len(self._encode(messages.pop(oldest).content))
+            if excess > 0 and any(message.role != "system" for message in messages[:-1]):
+                continue
+            try:
+                best = self._rendered(prompt, messages)
+            except InvalidRequestError:
+                # The template wants turns in order; the next, shorter chat may have them so again.
+                excess = 1
+                continue
+            excess = len(best) - limit
+        return best
+
+    def _fitted(self, ids: list[int], request: GenerateRequest, context_length: int) -> list[int]:
+        """`ids` if they leave room for a token; else its first few and the newest, or ContextLengthError."""
+        if len(ids) < context_length:
+            return ids
+        if not request.truncate:
+            raise ContextLengthError(len(ids), context_length)
+        size = max(context_length - _room(request, context_length), 1)
+        head = min(_KEPT_AT_THE_START, size - 1)
+        return ids[:head] + ids[len(ids) - (size - head) :]
+
+    def _encode(self, text: str) -> list[int]:
+        try:
+            return list(self._tokenizer.encode(text, add_special_tokens=False))
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError("the prompt is not valid Unicode text") from error
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        """`ids` after what this tokenizer puts at the start of a text, unless the text has it already."""
+        return ids if ids[: len(self._bos_ids)] == self._bos_ids else self._bos_ids + ids
+
+    def _ends_with(self, ids: list[int], tag: str) -> bool:
+        tail: str = self._tokenizer.decode(ids[-_TAIL_TOKENS:], skip_special_tokens=False)
+        return tail.rstrip().endswith(tag)
+
+    def _checked(self, context: tuple[int, ...]) -> tuple[int, ...]:
+        if any(not 0 <= token_id < self._vocabulary_size for token_id in context):
+            raise InvalidRequestError("context holds ids that this model does not have", param="context")
+        return context
+
+
+def _room(request: GenerateRequest, context_length: int) -> int:
+    """Tokens to leave for the answer when a prompt has to be cut anyway: what is asked, a quarter at most."""
+    quarter = max(context_length // 4, 1)
+    wanted = request.sampling.max_tokens
+    return quarter if wanted is None else max(1, min(wanted, quarter))
+
+
+def _switches(think: bool | str | None) -> dict[str, Any]:
+    """The variables by which templates are told to think; a template ignores those it does not know."""
+    on = think is not False
+    switches: dict[str, Any] = {"enable_thinking": on, "thinking": on}
+    if isinstance(think, str):
+        switches["reasoning_effort"] = _EFFORTS.get(think, think)
+    return switches
+
+
+def _plain_text(messages: Sequence[Message]) -> str:
+    system = [message.content for message in messages if message.role == "system"]
+    others = [message for message in messages if message.role != "system"]
+    if len(others) == 1 and others[0].role == "user":
+        return "\n\n".join([*system, others[0].content])
+    lines = [f"{message.role.capitalize()}: {message.content}" for message in messages]
+    return "\n\n".join([*lines, "Assistant:"])
+
+
+def _bos_ids(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts in front of every text: its begin-of-text id, or nothing."""
+    bos = getattr(tokenizer, "bos_token_id", None)
+    if bos is None:
+        return []
+    ids = tokenizer.encode("a", add_special_tokens=True)
+    return [bos] if ids and ids[0] == bos else []

@@ -1,0 +1,349 @@
+"""Which models are in memory, who uses them, and when they leave.
+
+What holds at all times:
+- One instance per path; requests for a model that is loading share that load, and a failed load fails all of them.
+- A model in use is never unloaded; one whose time is up leaves when its last request ends.
+- At most `max_loaded` models are loaded, loading or leaving; who finds no room waits in order of arrival.
+- Every ticket that is not released before gets exactly one call of its `on_ready`.
+
+Neither torch nor a clock is in here: both come as constructor arguments. No callback is called with the lock held.
+"""
+
+import itertools
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Generic, TypeVar
+
+from hugging_llama.errors import (
+    EngineBusyError,
+    EngineShutdownError,
+    HuggingLlamaError,
+    InsufficientMemoryError,
+    ModelLoadError,
+)
+from hugging_llama.neutral.models import ModelRef
+
+_log = logging.getLogger(__name__)
+
+ModelT = TypeVar("ModelT")
+
+DEFAULT_MAX_LOADED = 3
+_RETRY_AFTER_S = 5
+
+
+class _State(Enum):
+    LOADING = auto()
+    LOADED = auto()
+    LEAVING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """What `on_ready` gets instead of a model."""
+
+    error: HuggingLlamaError
+
+
+@dataclass(eq=False, slots=True)
+class Ticket(Generic[ModelT]):
+    """One request's hold on a model, from `acquire` to `release`."""
+
+    ref: ModelRef
+    keep_alive_s: float | None
+    on_ready: "Callable[[ModelT | LoadFailure], None]"
+    is_released: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Instance(Generic[ModelT]):
+    ref: ModelRef
+    keep_alive_s: float
+    last_used: int
+    state: _State = _State.LOADING
+    model: ModelT | None = None
+    waiting: list[Ticket[ModelT]] = field(default_factory=list)
+    users: set[Ticket[ModelT]] = field(default_factory=set)
+    idle_since: float = 0.0
+
+    @property
+    def ref_count(self) -> int:
+        return len(self.waiting) + len(self.users)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.state is _State.LOADED and not self.users
+
+
+@dataclass(frozen=True, slots=True)
+class Resident(Generic[ModelT]):
+    """A row of `ps`. `model` None: still loading. `expires_in_s` counts from now; infinite for ever."""
+
+    ref: ModelRef
+    model: ModelT | None
+    ref_count: int
+    expires_in_s: float
+
+
+_Call = Callable[[], None]
+
+
+class Registry(Generic[ModelT]):
+    """Loaded models by path. Thread-safe; no method blocks.
+
+    `load` makes a model of a ref or raises; `unload` ends it; both are run by `spawn`, each in a thread of its own.
+    `clock` gives seconds. `deadline_changed` is called when a model has become idle; `expire` tells until when.
+    """
+
+    def __init__(
+        self,
+        *,
+        load: Callable[[ModelRef], ModelT],
+        unload: Callable[[ModelT], None],
+        spawn: Callable[[_Call], None],
+        clock: Callable[[], float],
+        keep_alive_s: float,
+        max_loaded: int = 0,
+        max_queue: int = 512,
+        deadline_changed: _Call = lambda: None,
+    ) -> None:
+        self._load = load
+        self._unload = unload
+        self._spawn = spawn
+        self._clock = clock
+        self._keep_alive_s = keep_alive_s
+        self._max_loaded = max_loaded or DEFAULT_MAX_LOADED
+        self._max_queue = max_queue
+        self._deadline_changed = deadline_changed
+        self._lock = threading.Lock()
+        self._instances: dict[str, _Instance[ModelT]] = {}
+        self._pending: deque[Ticket[ModelT]] = deque()
+        self._ticks = itertools.count()
+        self._closing = False
+
+    def acquire(
+        self,
+        ref: ModelRef,
+        *,
+        keep_alive_s: float | None,
+        on_ready: "Callable[[ModelT | LoadFailure], None]",
+    ) -> Ticket[ModelT]:
+        """Asks for a model; `on_ready` gets it, from this thread or another. `release` the ticket in any case.
+
+        `keep_alive_s` None keeps what the instance has. Raises EngineBusyError or EngineShutdownError.
+        """
+        ticket: Ticket[ModelT] = Ticket(ref, keep_alive_s, on_ready)
+        with self._lock:
+            if self._closing:
+                raise EngineShutdownError("the engine is shutting down")
+            calls = self._attach(ticket)
+            if calls is None:
+                if len(self._pending) >= self._max_queue:
+                    raise EngineBusyError(
+                        "the queue for models is full", queue_depth=len(self._pending), retry_after_s=_RETRY_AFTER_S
+                    )
+                self._pending.append(ticket)
+                calls = self._admit()
+        self._call(calls)
+        return ticket
+
+    def release(self, ticket: Ticket[ModelT]) -> None:
+        """Ends a hold, or the wait for one. More than once is fine."""
+        with self._lock:
+            if ticket.is_released:
+                return
+            ticket.is_released = True
+            if ticket in self._pending:
+                self._pending.remove(ticket)
+            instance = self._instances.get(ticket.ref.path)
+            if instance is not None:
+                if ticket in instance.waiting:
+                    instance.waiting.remove(ticket)
+                instance.users.discard(ticket)
+                if instance.is_idle:
+                    instance.idle_since = self._clock()
+            calls = self._expired() + self._admit()
+        self._call(calls)
+        self._deadline_changed()
+
+    def unload(self, path: str) -> None:
+        """Lets a model go: now if it is idle, else when its last request ends. Unknown paths are fine."""
+        with self._lock:
+            instance = self._instances.get(path)
+            if instance is not None:
+                instance.keep_alive_s = 0.0
+            calls = self._expired()
+        self._call(calls)
+
+    def expire(self) -> float:
+        """Lets go what has been idle for long enough. Returns the seconds until the next one, infinite if none."""
+        with self._lock:
+            calls = self._expired()
+            left = [self._expires_in_s(instance) for instance in self._instances.values() if instance.is_idle]
+        self._call(calls)
+        return min(left, default=math.inf)
+
+    def residents(self) -> list[Resident[ModelT]]:
+        """Models in memory or on their way there, the latest used first."""
+        with self._lock:
+            shown = [instance for instance in self._instances.values() if instance.state is not _State.LEAVING]
+            shown.sort(key=lambda instance: -instance.last_used)
+            return [Resident(i.ref, i.model, i.ref_count, self._expires_in_s(i)) for i in shown]
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that wait for a model."""
+        with self._lock:
+            return len(self._pending) + sum(len(instance.waiting) for instance in self._instances.values())
+
+    def close(self) -> None:
+        """Fails all waits with EngineShutdownError and unloads all models, in use or not, in this thread.
+
+        A model that is still loading is unloaded by its own thread when it is there.
+        """
+        with self._lock:
+            self._closing = True
+            calls = self._fail(list(self._pending), EngineShutdownError("the engine is shutting down"))
+            self._pending.clear()
+            for instance in list(self._instances.values()):
+                calls += self._fail(instance.waiting, EngineShutdownError("the engine is shutting down"))
+                instance.waiting = []
+                if instance.state is _State.LOADED:
+                    calls.append(self._leave(instance))
+        self._call(calls)
+
+    def _attach(self, ticket: Ticket[ModelT]) -> list[_Call] | None:
+        """Gives the ticket the instance of its path; None if there is none that stays."""
+        instance = self._instances.get(ticket.ref.path)
+        if instance is None or instance.state is _State.LEAVING:
+            return None
+        instance.last_used = next(self._ticks)
+        if ticket.keep_alive_s is not None:
+            instance.keep_alive_s = ticket.keep_alive_s
+        if instance.model is None:
+            instance.waiting.append(ticket)
+            return []
+        instance.users.add(ticket)
+        return self._ready([ticket], instance.model)
+
+    def _admit(self) -> list[_Call]:
+        """Starts loads for those who wait, as long as there is room; makes room where it can."""
+        calls: list[_Call] = []
+        while self._pending and not self._closing:
+            attached = self._attach(self._pending[0])
+            if attached is not None:
+                self._pending.popleft()
+                calls += attached
+                continue
+            path = self._pending[0].ref.path
+            if path in self._instances or len(self._instances) >= self._max_loaded:
+                return calls + self._make_room(path)
+            calls.append(self._start(self._pending[0].ref))
+        return calls
+
+    def _start(self, ref: ModelRef) -> _Call:
+        instance: _Instance[ModelT] = _Instance(ref, self._keep_alive_s, next(self._ticks))
+        self._instances[ref.path] = instance
+        return lambda: self._spawn(lambda: self._run_load(instance))
+
+    def _make_room(self, path: str) -> list[_Call]:
+        """Sends the model away that is kept for the shortest time; if all are busy, the first one to end follows."""
+        there = list(self._instances.values())
+        if path in self._instances or any(instance.state is _State.LEAVING for instance in there):
+            return []  # room is on its way
+        victims = sorted(there, key=lambda instance: (instance.keep_alive_s, instance.last_used))
+        idle = next((instance for instance in victims if instance.is_idle), None)
+        return [self._unload_later(idle)] if idle else []
+
+    def _expired(self) -> list[_Call]:
+        found = [i for i in self._instances.values() if i.is_idle and self._expires_in_s(i) <= 0]
+        return [self._unload_later(instance) for instance in found]
+
+    def _expires_in_s(self, instance: _Instance[ModelT]) -> float:
+        if not instance.is_idle:
+            return instance.keep_alive_s
+        return max(instance.idle_since + instance.keep_alive_s - self._clock(), 0.0)
+
+    def _unload_later(self, instance: _Instance[ModelT]) -> _Call:
+        leave = self._leave(instance)
+        return lambda: self._spawn(leave)
+
+    def _leave(self, instance: _Instance[ModelT]) -> _Call:
+        """Marks the instance; the returned call unloads it and then lets the next ones in."""
+        instance.state = _State.LEAVING
+        return lambda: self._run_unload(instance)
+
+    def _run_unload(self, instance: _Instance[ModelT]) -> None:
+        model, instance.model = instance.model, None
+        try:
+            if model is not None:
+                self._unload(model)
+        except Exception:
+            _log.exception("a model could not be unloaded cleanly")
+        del model
+        with self._lock:
+            del self._instances[instance.ref.path]
+            calls = self._admit()
+        self._call(calls)
+
+    def _run_load(self, instance: _Instance[ModelT]) -> None:
+        try:
+            model = self._loaded(instance)
+        except HuggingLlamaError as error:
+            self._failed(instance, error)
+        except Exception as error:
+            _log.exception("a model could not be loaded")
+            self._failed(instance, ModelLoadError(f"the model could not be loaded: {type(error).__name__}"))
+        else:
+            self._succeeded(instance, model)
+
+    def _loaded(self, instance: _Instance[ModelT]) -> ModelT:
+        """Loads; if memory is short and idle models hold some, once more without them."""
+        try:
+            return self._load(instance.ref)
+        except InsufficientMemoryError:
+            with self._lock:
+                calls = [self._leave(other) for other in self._instances.values() if other.is_idle]
+            if not calls:
+                raise
+            self._call(calls)
+        return self._load(instance.ref)
+
+    def _succeeded(self, instance: _Instance[ModelT], model: ModelT) -> None:
+        with self._lock:
+            instance.model = model
+            instance.state = _State.LOADED
+            instance.idle_since = self._clock()
+            tickets, instance.waiting = instance.waiting, []
+            instance.users.update(tickets)
+            calls = [self._unload_later(instance)] if self._closing else self._ready(tickets, model)
+            calls += self._expired() + self._admit()
+        self._call(calls)
+        self._deadline_changed()
+
+    def _failed(self, instance: _Instance[ModelT], error: HuggingLlamaError) -> None:
+        with self._lock:
+            del self._instances[instance.ref.path]
+            calls = self._fail(instance.waiting, error) + self._admit()
+        self._call(calls)
+
+    def _ready(self, tickets: list[Ticket[ModelT]], model: ModelT) -> list[_Call]:
+        return [lambda ticket=ticket: ticket.on_ready(model) for ticket in tickets]  # type: ignore[misc]
+
+    def _fail(self, tickets: list[Ticket[ModelT]], error: HuggingLlamaError) -> list[_Call]:
+        failure = LoadFailure(error)
+        for ticket in tickets:
+            ticket.is_released = True
+        return [lambda ticket=ticket: ticket.on_ready(failure) for ticket in tickets]  # type: ignore[misc]
+
+    def _call(self, calls: list[_Call]) -> None:
+        """Runs what was decided under the lock. One that fails must not keep the others from running."""
+        for call in calls:
+            try:
+                call()
+            except Exception:
+                _log.exception("a step of a model's life cycle failed")

@@ -1,0 +1,171 @@
+"""One model in memory with all that serves it: its checkpoint, its runner, its prompts and its grammar."""
+
+import threading
+from collections.abc import Callable
+
+import torch
+
+from hugging_llama.engine.embedding import EmbeddingJob, EmbeddingRunner
+from hugging_llama.engine.grammar import JsonGrammar, JsonMask
+from hugging_llama.engine.loader import Checkpoint, ModelKind
+from hugging_llama.engine.model_runner import compute_guard
+from hugging_llama.engine.output import AnswerProcessor
+from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
+from hugging_llama.engine.runner import Runner, make_runner
+from hugging_llama.engine.sequence import Sequence
+from hugging_llama.engine.stats import RunnerStats
+from hugging_llama.errors import UnsupportedCapabilityError
+from hugging_llama.ipc.facade import Emit, Key
+from hugging_llama.neutral.models import LoadedModel, ModelRef
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, OutputFormat, TextPrompt
+from hugging_llama_config.settings import Settings
+
+_GIB = 2**30
+_CONTEXT_BY_MEMORY = ((47 * _GIB, 262_144), (23 * _GIB, 32_768))
+_DEFAULT_CONTEXT = 4096
+_MIN_CONTEXT = 4
+
+OnFinished = Callable[[Key], None]
+"""Called with the key of each request that was submitted, after its end was emitted."""
+
+
+class ServedModel:
+    """Made by a load; `close` ends it and drops what takes memory. `prepare_…` may be slow, `submit` is not."""
+
+    def __init__(
+        self, ref: ModelRef, checkpoint: Checkpoint, settings: Settings, *, emit: Emit, on_finished: OnFinished
+    ) -> None:
+        self.ref = ref
+        self._grammar: JsonGrammar | None = None
+        self._grammar_lock = threading.Lock()
+        self._default_context = settings.context_length or default_context_length(checkpoint.device)
+        self._checkpoint: Checkpoint | None = checkpoint
+        self._runner: Runner | None = None
+        self._embedding_runner: EmbeddingRunner | None = None
+        self.context_length = self._context_length(checkpoint, None)
+        if checkpoint.kind is ModelKind.EMBEDDING:
+            self._embedding_runner = EmbeddingRunner(
+                checkpoint, lock=compute_guard(checkpoint.device), emit=emit, on_finished=on_finished, name=ref.name
+            )
+            return
+        self._renderer = PromptRenderer(
+            checkpoint.tokenizer, checkpoint.format, vocabulary_size=checkpoint.width or len(checkpoint.tokenizer)
+        )
+        self._runner = make_runner(
+            checkpoint.model,
+            eos_token_ids=checkpoint.eos_token_ids,
+            settings=settings,
+            emit=emit,
+            on_finished=lambda sequence: on_finished(sequence.key),
+            name=ref.name,
+        )
+
+    def prepare_sequence(self, key: Key, request: GenerateRequest, *, arrival_ns: int, load_ns: int) -> Sequence:
+        """Renders and tokenises. Raises a RequestError for what the caller must change."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or self._runner is None:
+            raise UnsupportedCapabilityError(request.model.name, ["completion"])
+        context_length = self._context_length(checkpoint, request.context_length)
+        self.context_length = context_length
+        prompt = self._renderer.render(request, context_length=context_length)
+        is_json = request.format is OutputFormat.JSON_OBJECT
+        output = AnswerProcessor(
+            checkpoint.tokenizer,
+            prompt_ids=prompt.token_ids,
+            hidden_ids=checkpoint.hidden_ids,
+            stops=request.sampling.stop,
+            thinking=prompt.thinking,
+            inside_thinking=prompt.inside_thinking,
+            show_thinking=prompt.show_thinking,
+            tool_syntax=None if is_json else prompt.tool_syntax,
+        )
+        return Sequence(
+            key=key,
+            prompt_token_ids=prompt.token_ids,
+            sampling=request.sampling,
+            context_length=context_length,
+            output=output,
+            eos_token_ids=checkpoint.eos_token_ids,
+            grammar=self._mask(checkpoint, request, prompt) if is_json else None,
+            return_context=request.return_context and not isinstance(request.prompt, TextPrompt),
+            arrival_ns=arrival_ns,
+            load_ns=load_ns,
+        )
+
+    def prepare_embedding(self, key: Key, request: EmbedRequest, *, load_ns: int) -> EmbeddingJob:
+        """Counts tokens. Raises a RequestError for what the caller must change."""
+        if self._embedding_runner is None:
+            raise UnsupportedCapabilityError(request.model.name, ["embedding"])
+        return self._embedding_runner.prepare(key, request, load_ns=load_ns)
+
+    def submit(self, work: Sequence | EmbeddingJob) -> None:
+        """Hands prepared work to the runner. Raises a HuggingLlamaError if that refuses it; then no end follows."""
+        if isinstance(work, Sequence):
+            if self._runner is not None:
+                self._runner.submit(work)
+        elif self._embedding_runner is not None:
+            self._embedding_runner.submit(work)
+
+    def cancel(self, key: Key) -> None:
+        """Ends a submitted request early; unknown ones are fine."""
+        runner = self._runner or self._embedding_runner
+        if runner is not None:
+            runner.cancel(key)
+
+    def stats(self) -> RunnerStats:
+        """The runner's figures; zeros after `close`."""
+        runner = self._runner or self._embedding_runner
+        return runner.stats() if runner is not None else RunnerStats()
+
+    def close(self) -> None:
+        """Ends what still runs and lets go of the weights; waits for the running step."""
+        runner = self._runner or self._embedding_runner
+        if runner is not None:
+            runner.close()
+        self._runner = self._embedding_runner = self._checkpoint = self._grammar = None
+
+    def described(self, *, ref_count: int, expires_at_s: float) -> LoadedModel:
+        """A row of `ps`."""
+        checkpoint = self._checkpoint
+        runner = self._runner or self._embedding_runner
+        size_bytes = checkpoint.size_bytes if checkpoint else 0
+        on_device = checkpoint is not None and checkpoint.device.type != "cpu"
+        return LoadedModel(
+            name=self.ref.name,
+            path=self.ref.path,
+            digest=self.ref.digest,
+            size_bytes=size_bytes,
+            size_vram_bytes=size_bytes if on_device else 0,
+            context_length=self.context_length,
+            expires_at_s=expires_at_s,
+            ref_count=ref_count,
+            device=str(checkpoint.device) if checkpoint else "",
+            dtype=str(checkpoint.dtype).removeprefix("torch.") if checkpoint else "",
+            runner=runner.kind if runner else "",
+        )
+
+    def _context_length(self, checkpoint: Checkpoint, wanted: int | None) -> int:
+        """What is asked, else the server's default, never more than the model was made for."""
+        length = wanted or (
+            checkpoint.trained_context if checkpoint.kind is ModelKind.EMBEDDING else self._default_context
+        )
+        return max(min(length, checkpoint.trained_context), _MIN_CONTEXT)
+
+    def _mask(self, checkpoint: Checkpoint, request: GenerateRequest, prompt: RenderedPrompt) -> JsonMask:
+        with self._grammar_lock:
+            if self._grammar is None:
+                self._grammar = JsonGrammar(
+                    checkpoint.tokenizer, width=checkpoint.width, eos_token_ids=checkpoint.eos_token_ids
+                )
+            grammar = self._grammar
+        # Where thinking is off the answer comes at once, unless the prompt opens the thinking all the same.
+        thinks = prompt.thinking is not None and (prompt.show_thinking or prompt.inside_thinking)
+        return grammar.new_mask(thinking=prompt.thinking if thinks else None, inside_thinking=prompt.inside_thinking)
+
+
+def default_context_length(device: torch.device) -> int:
+    """Tokens of context where neither the request nor the settings name any: the more memory, the more."""
+    if device.type != "cuda":
+        return _DEFAULT_CONTEXT
+    total = torch.cuda.get_device_properties(device).total_memory
+    return next((length for size, length in _CONTEXT_BY_MEMORY if total >= size), _DEFAULT_CONTEXT)

@@ -1,0 +1,195 @@
+"""Looks at a model's files before any library opens them: they come from strangers.
+
+Raises ModelLoadError with a sentence for the user, which never names a path.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hugging_llama.errors import ModelLoadError
+
+_MAX_JSON_BYTES = 64 * 2**20
+_LIMITS = {
+    "num_hidden_layers": 512,
+    "n_layer": 512,
+    "num_layers": 512,
+    "hidden_size": 65_536,
+    "n_embd": 65_536,
+    "d_model": 65_536,
+    "head_dim": 8_192,
+    "num_attention_heads": 4_096,
+    "num_key_value_heads": 4_096,
+    "intermediate_size": 1_048_576,
+    "vocab_size": 2_000_000,
+    "num_experts": 4_096,
+    "num_local_experts": 4_096,
+    "n_routed_experts": 4_096,
+    "max_position_embeddings": 1 << 28,
+}
+_WEIGHTS_PER_BYTE = 8
+"""A 4-bit weight takes half a byte; what claims to have four times more than that does not match its files."""
+
+_HOSTILE_KEY = re.compile(
+    r"auto_map|trust_remote_code|custom_pipelines|.*attn_implementation.*|.*experts_implementation.*"
+)
+
+_ACTIVATION = re.compile(r"torch\.nn(\.[A-Za-z0-9_]+)+|[a-z_0-9]+")
+
+_MODULE_TYPE = re.compile(
+    r"sentence_transformers(\.[A-Za-z0-9_]+)*\.(Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout)"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VettedFiles:
+    """What the files say. `config` is config.json without the keys that could reach code; `weight_bytes` on disk."""
+
+    path: Path
+    config: dict[str, Any]
+    weight_files: tuple[Path, ...]
+    weight_bytes: int
+    module_folders: tuple[str, ...]
+
+    @property
+    def is_sentence_transformer(self) -> bool:
+        return bool(self.module_folders)
+
+
+def vet(directory: str) -> VettedFiles:
+    """Raises ModelLoadError for files that are missing, damaged, oversized, or that point elsewhere."""
+    path = Path(directory)
+    if not path.is_dir():
+        raise ModelLoadError("the files of this model are gone; pull it again")
+    raw = read_json(path / "config.json")
+    modules = _module_folders(path)
+    config = _without_hostile_keys(raw)
+    for part in _dicts(config):
+        _check_sizes(part)
+    if (path / "adapter_config.json").exists():
+        raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
+    weights = _weight_files(path)
+    if not weights and modules:
+        weights = next((found for folder in modules if (found := _weight_files(path / folder))), ())
+    if not weights:
+        raise ModelLoadError("this model has no safetensors weights; other formats may run code and are not loaded")
+    weight_bytes = sum(file.stat().st_size for file in weights)
+    _check_plausible(config, weight_bytes)
+    return VettedFiles(
+        path=path,
+        config=config,
+        weight_files=weights,
+        weight_bytes=weight_bytes,
+        module_folders=tuple(modules),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model. Raises ModelLoadError if it is missing, too large or anything else."""
+    value = _any_json(path)
+    if not isinstance(value, dict):
+        raise ModelLoadError(f"the model's {path.name} is damaged")
+    return value
+
+
+def _any_json(path: Path) -> Any:
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ModelLoadError(f"the model's {path.name} is too large")
+        return json.loads(path.read_bytes())
+    except OSError:
+        raise ModelLoadError(f"the model has no {path.name}") from None
+    except (ValueError, RecursionError):
+        raise ModelLoadError(f"the model's {path.name} is damaged") from None
+
+
+def _without_hostile_keys(value: Any) -> Any:
+    """Without what makes transformers import or fetch code, at any depth."""
+    if isinstance(value, dict):
+        return {key: _without_hostile_keys(item) for key, item in value.items() if not _HOSTILE_KEY.fullmatch(key)}
+    if isinstance(value, list):
+        return [_without_hostile_keys(item) for item in value]
+    return value
+
+
+def _dicts(value: Any) -> Iterator[dict[str, Any]]:
+    """`value` and its sub-configurations."""
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _dicts(item)
+
+
+def _check_sizes(config: dict[str, Any]) -> None:
+    for key, limit in _LIMITS.items():
+        value = config.get(key)
+        if isinstance(value, (int, float)) and not 0 <= value <= limit:
+            raise ModelLoadError(f"the model's config.json has an impossible {key}")
+
+
+def check_modules(files: VettedFiles) -> None:
+    """sentence-transformers reads these files itself, so what may reach code is refused rather than taken out."""
+    found = {file for folder in files.module_folders or ("",) for file in (files.path / folder).glob("*config*.json")}
+    for file in sorted(found):
+        for part in _dicts(_any_json(file)):
+            for key, value in part.items():
+                names_code = isinstance(value, str) and (
+                    ("attn_implementation" in key and "/" in value)
+                    or (key == "activation_function" and not _ACTIVATION.fullmatch(value))
+                )
+                if names_code:
+                    raise ModelLoadError("this model needs code of its own, which is not run")
+
+
+def _check_plausible(config: dict[str, Any], weight_bytes: int) -> None:
+    """The sizes in the configuration must fit the weights: building the layers allocates what they say."""
+    for part in _dicts(config):
+        layers = _size(part, "num_hidden_layers", "n_layer", "num_layers")
+        hidden = _size(part, "hidden_size", "n_embd", "d_model")
+        least = hidden * _size(part, "vocab_size") + layers * hidden * hidden
+        if least > _WEIGHTS_PER_BYTE * weight_bytes:
+            raise ModelLoadError("the model's config.json does not fit its weights")
+
+
+def _size(config: dict[str, Any], *keys: str) -> int:
+    return next((value for key in keys if isinstance(value := config.get(key), int)), 0)
+
+
+def _weight_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold the weights. An index may only name files beside it."""
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        single = path / "model.safetensors"
+        return (single,) if single.is_file() else ()
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
+        raise ModelLoadError(f"the model's {index.name} is damaged")
+    names = sorted(set(named.values()))
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.safetensors", name):
+            raise ModelLoadError(f"the model's {index.name} names files outside of the model")
+        if not (path / name).is_file():
+            raise ModelLoadError("some of this model's weights are missing; pull it again")
+    return tuple(path / name for name in names)
+
+
+def _module_folders(path: Path) -> list[str]:
+    """The folders of a sentence-transformers model; empty if it is none. Only the library's own modules pass."""
+    file = path / "modules.json"
+    if not file.is_file():
+        return []
+    modules = _any_json(file)
+    if not isinstance(modules, list) or not modules:
+        raise ModelLoadError("the model's modules.json is damaged")
+    folders: list[str] = []
+    for module in modules:
+        kind, folder = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
+        if not isinstance(kind, str) or not _MODULE_TYPE.fullmatch(kind):
+            raise ModelLoadError("this model needs code of its own, which is not run")
+        if not isinstance(folder, str) or not re.fullmatch(r"[A-Za-z0-9_-]*", folder):
+            raise ModelLoadError("the model's modules.json names files outside of the model")
+        folders.append(folder)
+    return folders

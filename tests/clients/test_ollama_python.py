@@ -37,7 +37,7 @@ def test_generate_streams(client: ollama.Client) -> None:
     chunks = list(client.generate(DEMO, "Once upon a time", stream=True, options={"temperature": 0, "num_predict": 20}))
     assert len(chunks) > 5
     assert chunks[-1].done
-    assert "".join(chunk.response for chunk in chunks)
+    assert "".join(chunk.response or "" for chunk in chunks)
 
 
 def test_chat_streaming_and_not(client: ollama.Client) -> None:
@@ -71,7 +71,7 @@ def test_a_tool_is_called_and_its_result_used(client: ollama.Client) -> None:
 def test_json_mode(client: ollama.Client) -> None:
     answer = client.generate(DEMO, "Give me a JSON object with name Ana", format="json", think=False)
     if answer.done_reason == "stop":
-        assert isinstance(json.loads(answer.response), dict)
+        assert isinstance(json.loads(answer.response or ""), dict)
 
 
 def test_embed(client: ollama.Client) -> None:

@@ -35,4 +35,4 @@ def test_the_public_names_are_there() -> None:
     assert callable(hugging_llama.create_app)
     assert callable(hugging_llama.create_blueprint)
     with pytest.raises(AttributeError):
-        _ = hugging_llama.create_something  # type: ignore[attr-defined]
+        _ = hugging_llama.create_something

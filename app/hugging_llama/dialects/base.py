@@ -7,9 +7,11 @@ from typing import Any, Protocol, TypeVar, cast
 from flask import Response, current_app, request
 
 from hugging_llama.dialects.json_body import parse_object, read_body
-from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.errors import HuggingLlamaError, ModelNotFoundError
 from hugging_llama.neutral.events import EventStream
+from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
+from hugging_llama.operations.models import resolve_model
 
 EventT = TypeVar("EventT")
 
@@ -61,6 +63,13 @@ def web_context() -> WebContext:
 def app_context() -> AppContext:
     """The operations' context of the application that serves this request."""
     return cast(AppContext, current_app.extensions[EXTENSION])
+
+
+def local_model(name: str) -> LocalModel:
+    """The model on disk that `name` means; the empty name is one that nobody has. Raises ModelNotFoundError."""
+    if not name:
+        raise ModelNotFoundError("", "")
+    return resolve_model(app_context(), name)
 
 
 def json_payload() -> dict[str, Any]:

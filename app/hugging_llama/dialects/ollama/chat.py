@@ -6,7 +6,7 @@ from typing import Any
 from flask import Blueprint, Response
 from marshmallow import fields as marshmallow_fields
 
-from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.base import json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
 from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, renderer
 from hugging_llama.dialects.ollama.options import parse_options
@@ -16,7 +16,6 @@ from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
 from hugging_llama.operations.generation import require
-from hugging_llama.operations.models import resolve_model
 
 blueprint = Blueprint("ollama_chat", __name__)
 
@@ -140,7 +139,7 @@ def chat() -> Response:
     if not body["model"]:
         raise InvalidRequestError("model is required", param="model")
     render = renderer(body["model"], chat_piece)
-    model = resolve_model(app_context(), body["model"])
+    model = local_model(body["model"])
     if not body["messages"] and values.parse_keep_alive(body["keep_alive"]) == 0:
         return answer_unload(model, render)
     require(model, body["model"], Capability.COMPLETION)

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload
+from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.options import parse_options
@@ -13,7 +13,6 @@ from hugging_llama.dialects.ollama.render import Timing
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations import residency
 from hugging_llama.operations.embedding import embed as embed_texts
-from hugging_llama.operations.models import resolve_model
 
 blueprint = Blueprint("ollama_embed", __name__)
 
@@ -52,7 +51,7 @@ def embed() -> Response:
     inputs = parse_inputs(body["input"])
     keep_alive_s = values.parse_keep_alive(body["keep_alive"])
     ctx = app_context()
-    model = resolve_model(ctx, body["model"])
+    model = local_model(body["model"])
     options = parse_options(body["options"])
     if not inputs:
         Watched(residency.load(ctx, model, keep_alive_s=keep_alive_s)).drain()

@@ -26,9 +26,11 @@ class GoSchema(Schema):
         """Spell every known key as its field is spelt and drop nulls; the last duplicate wins."""
         if not isinstance(data, Mapping):
             raise ValidationError(f"json: cannot unmarshal {go_kind(data)} into Go value of type api.{self.go_name}")
-        keys = [str(f.data_key or name) for name, f in self.fields.items()]
-        names = {key.lower(): key for key in keys}
-        matched = {names.get(key.lower(), key): value for key, value in data.items()}
+        names: dict[str, str] = {}
+        for name, f in self.fields.items():
+            key = f.data_key or name
+            names[key.lower()] = key
+        matched = {names.get(str(key).lower(), str(key)): value for key, value in data.items()}
         return {key: value for key, value in matched.items() if value is not None}
 
     def parse(self, payload: Mapping[str, Any]) -> dict[str, Any]:

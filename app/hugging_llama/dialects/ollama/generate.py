@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.base import json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
 from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, renderer
 from hugging_llama.dialects.ollama.options import parse_options
@@ -14,7 +14,6 @@ from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, TextPrompt
 from hugging_llama.operations.generation import require
-from hugging_llama.operations.models import resolve_model
 
 blueprint = Blueprint("ollama_generate", __name__)
 
@@ -91,7 +90,7 @@ def generate() -> Response:
     body = _schema.parse(json_payload())
     values.refuse_logprobs(body["logprobs"], body["top_logprobs"])
     render = renderer(body["model"], generate_piece)
-    model = resolve_model(app_context(), body["model"])
+    model = local_model(body["model"])
     if not body["prompt"] and not body["images"] and values.parse_keep_alive(body["keep_alive"]) == 0:
         return answer_unload(model, render)
     require(model, body["model"], Capability.COMPLETION)

@@ -1,0 +1,294 @@
+"""/api/generate and /api/chat on the wire."""
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from hugging_llama.errors import (
+    ContextLengthError,
+    EngineBusyError,
+    EngineDiedError,
+    GenerationError,
+    HuggingLlamaError,
+    InsufficientMemoryError,
+)
+from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from hugging_llama.neutral.messages import Tool, ToolCall
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, LoadRequest, OutputFormat, TextPrompt
+from tests.functional.conftest import MakeClient
+from tests.hub_cache import MINILM
+
+DEMO = "hugging-llama/demo"
+USAGE = Usage(num_prompt_tokens=5, num_output_tokens=2, load_ns=1, prompt_ns=20, decode_ns=30, queue_ns=4)
+DONE = Finished(reason=FinishReason.STOP, usage=USAGE, context=(1, 2))
+MESSAGES = [{"role": "user", "content": "Hi"}]
+
+
+def post(client: FlaskClient, path: str, body: Any) -> TestResponse:
+    data = body if isinstance(body, bytes) else json.dumps(body)
+    return client.post(path, data=data, content_type="application/x-www-form-urlencoded")
+
+
+def lines(response: TestResponse) -> list[dict[str, Any]]:
+    text = response.get_data(as_text=True)
+    assert text.endswith("\n")
+    assert "\n\n" not in text
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def without_times(value: dict[str, Any]) -> dict[str, Any]:
+    assert value["created_at"].endswith("Z")
+    return {key: item for key, item in value.items() if key not in ("created_at", "total_duration")}
+
+
+def test_generate_streams_one_object_a_line(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[TextDelta("Hel"), TextDelta("lo"), DONE])
+    response = post(client, "/api/generate", {"model": "Hugging-Llama/Demo", "prompt": "x"})
+    assert response.status_code == 200
+    assert response.content_type == "application/x-ndjson"
+    assert response.headers["X-Accel-Buffering"] == "no"
+    assert [without_times(line) for line in lines(response)] == [
+        {"model": "Hugging-Llama/Demo", "response": "Hel", "done": False},
+        {"model": "Hugging-Llama/Demo", "response": "lo", "done": False},
+        {
+            "model": "Hugging-Llama/Demo", "response": "", "done": True, "done_reason": "stop", "context": [1, 2],
+            "load_duration": 1, "prompt_eval_count": 5, "prompt_eval_duration": 20, "eval_count": 2,
+            "eval_duration": 30,
+        },
+    ]  # fmt: skip
+
+
+def test_generate_in_one_object_folds_the_same_events(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[ThinkingDelta("hm"), TextDelta("Hel"), TextDelta("lo"), DONE])
+    response = post(client, "/api/generate", {"model": DEMO, "prompt": "x", "stream": False})
+    assert response.content_type == "application/json; charset=utf-8"
+    answer = response.get_json()
+    assert list(answer)[:6] == ["model", "created_at", "response", "thinking", "done", "done_reason"]
+    assert (answer["response"], answer["thinking"]) == ("Hello", "hm")
+    assert isinstance(answer["total_duration"], int)
+
+
+def test_chat_keeps_role_and_content_in_every_object(make_client: MakeClient) -> None:
+    call = ToolCall(id="call_1", name="f", arguments={"z": 1, "a": {"b": 2}})
+    client, _ = make_client(generate=[ThinkingDelta("hm"), TextDelta("Hi"), ToolCallDelta(call), DONE])
+    found = lines(post(client, "/api/chat", {"model": DEMO, "messages": MESSAGES}))
+    assert [line["message"] for line in found] == [
+        {"role": "assistant", "content": "", "thinking": "hm"},
+        {"role": "assistant", "content": "Hi"},
+        {
+            "role": "assistant", "content": "",
+            "tool_calls": [
+                {"id": "call_1", "function": {"index": 0, "name": "f", "arguments": {"z": 1, "a": {"b": 2}}}}
+            ],
+        },
+        {"role": "assistant", "content": ""},
+    ]  # fmt: skip
+    assert list(found[2]["message"]["tool_calls"][0]["function"]["arguments"]) == ["z", "a"]
+
+
+def test_durations_may_be_seconds(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[DONE], duration_unit="seconds")
+    answer = post(client, "/api/generate", {"model": DEMO, "prompt": "x", "stream": False}).get_json()
+    assert answer["eval_duration"] == 30 / 1e9
+    assert isinstance(answer["total_duration"], float)
+
+
+def test_what_the_caller_said_reaches_the_engine(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    body = {
+        "MODEL": "demo", "prompt": "p", "system": "s", "format": "json", "keep_alive": "1m", "think": True,
+        "context": [7],
+        "options": {"num_predict": 9, "num_ctx": 99, "stop": ["x"], "temperature": 0}, "suffix": "", "images": None,
+        "unknown": 1,
+    }  # fmt: skip
+    post(client, "/api/generate", body)
+    request = engine.requests[0]
+    assert isinstance(request, GenerateRequest)
+    assert request.model.name == f"{DEMO}:latest"
+    assert isinstance(request.prompt, ChatPrompt)
+    assert [(m.role, m.content) for m in request.prompt.messages] == [("system", "s"), ("user", "p")]
+    assert request.prompt.think is True
+    assert request.prompt.context == (7,)
+    assert request.format is OutputFormat.JSON_OBJECT
+    assert (request.keep_alive_s, request.context_length) == (60, 99)
+    assert (request.sampling.max_tokens, request.sampling.stop, request.sampling.temperature) == (9, ("x",), 0)
+    assert request.sampling.top_p == 0.9
+    assert request.return_context
+
+
+def test_the_models_own_defaults_lie_between_ours_and_the_request(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(client, "/api/generate", {"model": DEMO, "prompt": "p"})
+    request = engine.requests[0]
+    assert isinstance(request, GenerateRequest)
+    assert request.sampling.temperature == 0.3, "from generation_config.json"
+    assert request.sampling.top_k == 40, "Ollama's"
+
+
+def test_a_raw_prompt_is_not_rendered(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(client, "/api/generate", {"model": DEMO, "prompt": "p", "raw": True})
+    request = engine.requests[0]
+    assert isinstance(request, GenerateRequest)
+    assert request.prompt == TextPrompt(text="p")
+    assert not request.return_context
+
+
+def test_tools_and_history_reach_the_engine(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    schema = {
+        "type": "object",
+        "properties": {"z": {"type": ["string", "null"]}, "a": {"enum": ["x"]}},
+        "required": ["z"],
+    }
+    tool = {"type": "function", "function": {"name": "f", "description": "d", "parameters": schema}}
+    history = [
+        {"role": "User", "content": "q"},
+        {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"z": "1"}}}]},
+        {"role": "tool", "tool_name": "f", "content": "r"},
+    ]
+    post(client, "/api/chat", {"model": DEMO, "messages": history, "tools": [tool]})
+    request = engine.requests[0]
+    assert isinstance(request, GenerateRequest)
+    prompt = request.prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.tools == (Tool(name="f", description="d", parameters=schema),)
+    assert [m.role for m in prompt.messages] == ["user", "assistant", "tool"]
+    assert prompt.messages[1].tool_calls[0].arguments == {"z": "1"}
+    assert prompt.messages[2].tool_name == "f"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/generate", {"model": DEMO}),
+        ("/api/generate", {"model": DEMO, "prompt": "", "stream": True, "options": None}),
+        ("/api/chat", {"model": DEMO}),
+        ("/api/chat", {"model": DEMO, "messages": []}),
+    ],
+)
+def test_no_prompt_is_a_load_request(make_client: MakeClient, path: str, body: dict[str, Any]) -> None:
+    client, engine = make_client()
+    response = post(client, path, body)
+    assert response.content_type == "application/json; charset=utf-8"
+    answer = response.get_json()
+    assert answer.pop("created_at")
+    said = {"response": ""} if path == "/api/generate" else {"message": {"role": "assistant", "content": ""}}
+    assert answer == {"model": DEMO, **said, "done": True, "done_reason": "load"}
+    assert isinstance(engine.requests[0], LoadRequest)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, "0", "0s", "0m"])
+def test_no_prompt_and_no_keep_alive_is_an_unload_request(make_client: MakeClient, zero: Any) -> None:
+    client, engine = make_client()
+    answer = post(client, "/api/generate", {"model": DEMO, "keep_alive": zero}).get_json()
+    assert (answer["done"], answer["done_reason"]) == (True, "unload")
+    assert len(engine.unloaded) == 1
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "text"),
+    [
+        ("/api/generate", b"", 400, "missing request body"),
+        ("/api/generate", b"{", 400, "unexpected EOF"),
+        ("/api/generate", {}, 404, "model '' not found"),
+        ("/api/chat", {}, 400, "model is required"),
+        ("/api/generate", {"model": "no/such"}, 404, "model 'no/such' not found"),
+        ("/api/chat", {"model": "No/Such:x", "messages": MESSAGES}, 404, "model 'No/Such:x' not found"),
+        ("/api/generate", {"model": "../etc"}, 400, "invalid model name"),
+        ("/api/chat", {"model": MINILM, "messages": MESSAGES}, 400, f'"{MINILM}" does not support chat'),
+        ("/api/generate", {"model": MINILM, "prompt": "x"}, 400, f'"{MINILM}" does not support generate'),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "raw": True, "system": "s"}, 400,
+         "raw mode does not support template, system, or context"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y"}, 400, f'"{DEMO}" does not support insert'),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "images": ["aa"]}, 400, f'"{DEMO}" does not support vision'),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "think": "hard"}, 400,
+         'invalid think value: "hard" (must be "high", "medium", "low", "max", true, or false)'),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "think": 1}, 400,
+         'think must be a boolean or string ("high", "medium", "low", "max", true, or false)'),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "keep_alive": True}, 400, "Unsupported type: 'bool'"),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "keep_alive": "5"}, 400,
+         'time: missing unit in duration "5"'),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "top_logprobs": 21}, 400,
+         "top_logprobs must be between 0 and 20"),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "format": "xml"}, 400,
+         'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "options": {"temperature": "x"}}, 400,
+         'option "temperature" must be of type float32'),
+        ("/api/chat", {"model": DEMO, "messages": "x"}, 400, None),
+        ("/api/chat", {"model": DEMO, "messages": [{"role": "user", "content": []}]}, 400,
+         "json: cannot unmarshal array into Go struct field Message.content of type string"),
+        ("/api/chat", {"model": 5}, 400,
+         "json: cannot unmarshal number into Go struct field ChatRequest.model of type string"),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "stream": "no"}, 400,
+         "json: cannot unmarshal string into Go struct field ChatRequest.stream of type bool"),
+    ],
+)  # fmt: skip
+def test_bad_requests_are_refused_in_ollamas_words(
+    make_client: MakeClient, path: str, body: Any, status: int, text: str | None
+) -> None:
+    client, engine = make_client()
+    response = post(client, path, body)
+    assert response.status_code == status
+    assert response.content_type == "application/json; charset=utf-8"
+    answer = response.get_json()
+    assert list(answer) == ["error"]
+    assert text in (None, answer["error"])
+    assert engine.requests == []
+
+
+FAILURES: list[tuple[HuggingLlamaError, int, str]] = [
+    (EngineBusyError("full", queue_depth=9, retry_after_s=3), 503,
+     "server busy, please try again.  maximum pending requests exceeded"),
+    (InsufficientMemoryError("no room", need_bytes=2, free_bytes=1), 500, "no room"),
+    (EngineDiedError("gone"), 500, "gone"),
+    (ContextLengthError(9, 8), 400, "the prompt is longer than the context length"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "status", "text"), FAILURES)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_failure_before_the_first_byte_keeps_its_status(
+    make_client: MakeClient, error: HuggingLlamaError, status: int, text: str, stream: bool
+) -> None:
+    client, engine = make_client(generate=[error])
+    response = post(client, "/api/generate", {"model": DEMO, "prompt": "x", "stream": stream})
+    assert response.status_code == status
+    assert response.get_json()["error"].startswith(text)
+    assert ("Retry-After" in response.headers) == (status == 503)
+    assert engine.streams[0].is_closed
+
+
+def test_a_failure_after_the_first_byte_is_the_last_line(make_client: MakeClient) -> None:
+    client, engine = make_client(generate=[TextDelta("Hel"), GenerationError("broken", model=DEMO)])
+    response = post(client, "/api/chat", {"model": DEMO, "messages": MESSAGES})
+    assert response.status_code == 200
+    found = lines(response)
+    assert found[-1] == {"error": "broken"}
+    assert [line.get("done") for line in found] == [False, None]
+    response.close()
+    assert engine.streams[0].is_closed
+
+
+def test_a_failure_without_streaming_has_its_status_even_after_text(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[TextDelta("Hel"), GenerationError("broken", model=DEMO)])
+    response = post(client, "/api/chat", {"model": DEMO, "messages": MESSAGES, "stream": False})
+    assert (response.status_code, response.get_json()) == (500, {"error": "broken"})
+
+
+def test_a_shutdown_ends_a_stream_with_a_last_object(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[TextDelta("Hel"), Finished(reason=FinishReason.SHUTDOWN)])
+    last = lines(post(client, "/api/generate", {"model": DEMO, "prompt": "x"}))[-1]
+    assert (last["done"], last["done_reason"]) == (True, "shutdown")
+
+
+def test_a_caller_that_leaves_closes_the_stream(make_client: MakeClient) -> None:
+    client, engine = make_client(generate=[TextDelta("a"), TextDelta("b"), DONE])
+    response = client.post("/api/generate", json={"model": DEMO, "prompt": "x"}, buffered=False)
+    next(iter(response.response))
+    response.close()
+    assert engine.streams[0].is_closed

@@ -1,0 +1,184 @@
+"""The other endpoints on the wire, and what surrounds them all."""
+
+import json
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from hugging_llama import create_blueprint
+from hugging_llama.errors import EngineDiedError, TransferError
+from hugging_llama.testing import ScriptedEngine
+from hugging_llama_config.settings import Settings
+from tests.functional.conftest import LOADED, MakeClient
+from tests.hub_cache import MINILM
+
+DEMO = "hugging-llama/demo"
+
+
+def test_embed(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    answer = client.post("/api/embed", json={"model": MINILM, "input": ["a", "b"], "dimensions": 2}).get_json()
+    assert list(answer) == ["model", "embeddings", "total_duration", "load_duration", "prompt_eval_count"]
+    assert answer["embeddings"] == [[0.6, 0.8], [0.6, 0.8]]
+    assert answer["prompt_eval_count"] == 7
+    assert engine.requests[0].inputs == ("a", "b")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("body", [{}, {"input": None}, {"input": ""}, {"input": []}])
+def test_embedding_nothing_loads_the_model(make_client: MakeClient, body: dict[str, Any]) -> None:
+    client, _ = make_client()
+    answer = client.post("/api/embed", json={"model": MINILM, **body}).get_json()
+    assert answer == {"model": MINILM, "embeddings": []}
+
+
+def test_the_empty_string_in_a_list_is_embedded(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    assert len(client.post("/api/embed", json={"model": MINILM, "input": [""]}).get_json()["embeddings"]) == 1
+
+
+@pytest.mark.parametrize("value", [5, {"a": 1}, ["a", 5], [["a"]]])
+def test_other_inputs_are_refused_before_the_model_is_looked_up(make_client: MakeClient, value: Any) -> None:
+    client, _ = make_client()
+    response = client.post("/api/embed", json={"model": "no/such", "input": value})
+    assert (response.status_code, response.get_json()) == (400, {"error": "invalid input type"})
+
+
+def test_a_missing_embedding_model_has_its_own_words(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    response = client.post("/api/embed", json={"model": "no/such", "input": "x"})
+    assert response.status_code == 404
+    assert response.get_json() == {"error": 'model "no/such" not found, try pulling it first'}
+
+
+def test_tags_are_sorted_and_complete(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    models = client.get("/api/tags").get_json()["models"]
+    assert {model["name"] for model in models} == {f"{DEMO}:latest", f"{MINILM}:latest"}
+    assert [model["modified_at"] for model in models] == sorted((m["modified_at"] for m in models), reverse=True)
+    for model in models:
+        assert list(model) == ["name", "model", "modified_at", "size", "digest", "details", "capabilities"]
+        assert len(model["digest"]) == 64
+        assert model["size"] > 0
+        details = model["details"]
+        assert all(details[key] for key in ("format", "family", "families", "parameter_size", "quantization_level"))
+    assert client.head("/api/tags").status_code == 200
+
+
+def test_ps_has_ollamas_eight_keys_and_ours(make_client: MakeClient) -> None:
+    client, _ = make_client(loaded=[LOADED])
+    (model,) = client.get("/api/ps").get_json()["models"]
+    assert list(model) == [
+        "name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length", "ref_count",
+    ]  # fmt: skip
+    assert model["expires_at"].startswith("23")
+    assert model["details"]["runner"] == "batched"
+
+
+def test_nothing_loaded_is_an_empty_list(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    assert client.get("/api/ps").get_json() == {"models": []}
+
+
+def test_pull_streams_its_error(make_client: MakeClient) -> None:
+    client, _ = make_client(hub_endpoint="http://127.0.0.1:9")
+    response = client.post("/api/pull", json={"name": "acme/x", "model": ""})
+    assert response.status_code == 200
+    found = [json.loads(line) for line in response.text.splitlines()]
+    assert found[0] == {"status": "pulling manifest", "digest": ""}
+    assert list(found[-1]) == ["error"]
+
+
+def test_pull_without_streaming_has_a_status(make_client: MakeClient) -> None:
+    client, _ = make_client(hub_endpoint="http://127.0.0.1:9")
+    response = client.post("/api/pull", json={"model": "acme/x", "stream": False})
+    assert response.status_code == 500
+    assert list(response.get_json()) == ["error"]
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"model": "../x"}, {"model": "a/b", "trust_remote_code": True}, {"model": "a/b", "insecure": True}]
+)
+def test_bad_pulls_are_refused(make_client: MakeClient, body: dict[str, Any]) -> None:
+    client, _ = make_client()
+    response = client.post("/api/pull", json=body)
+    assert response.status_code == 400
+    assert list(response.get_json()) == ["error"]
+
+
+def test_unknown_paths_and_methods_are_ollamas_plain_text(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    missing = client.get("/api/nothing")
+    assert (missing.status_code, missing.text, missing.mimetype) == (404, "404 page not found", "text/plain")
+    wrong = client.get("/api/generate")
+    assert (wrong.status_code, wrong.text, wrong.mimetype) == (405, "405 method not allowed", "text/plain")
+    assert "POST" in wrong.headers["Allow"]
+
+
+def test_a_trailing_slash_is_redirected(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    assert (client.get("/api/tags/").status_code, client.get("/api/tags/").location) == (301, "/api/tags")
+    assert (client.post("/api/chat/").status_code, client.post("/api/chat/").location) == (307, "/api/chat")
+
+
+def test_a_body_over_the_limit_is_refused_chunked_or_not(make_client: MakeClient) -> None:
+    client, _ = make_client(max_body_bytes=100)
+    body = json.dumps({"model": DEMO, "prompt": "x" * 100}).encode()
+    assert client.post("/api/generate", data=body).status_code == 413
+    chunked = client.post(
+        "/api/generate", input_stream=__import__("io").BytesIO(body), environ_overrides={"wsgi.input_terminated": True}
+    )
+    assert chunked.status_code == 413
+
+
+def test_health_never_asks_the_engine(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    engine.close()
+    assert client.get("/health").get_json() == {"status": "ok", "device": "cpu"}
+    response = client.get("/ready")
+    assert (response.status_code, response.get_json()["status"]) == (503, "not ready")
+
+
+def test_metrics_without_an_engine_say_so(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    client.post("/api/generate", json={"model": DEMO, "prompt": "x"}).get_data()
+    engine.close()
+    text = client.get("/metrics").text
+    assert "hugging_llama_engine_up 0.0" in text
+    assert 'hugging_llama_generation_seconds_count{outcome="stop"} 1.0' in text
+
+
+def test_the_blueprint_lives_under_a_prefix_and_touches_nothing_else(settings: Settings) -> None:
+    app = Flask("theirs")
+
+    @app.get("/")
+    def theirs() -> str:
+        return "theirs"
+
+    app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine()), url_prefix="/llm")
+    client = app.test_client()
+    assert client.get("/").text == "theirs"
+    assert client.get("/llm/").text == "Ollama is running"
+    assert client.get("/llm/health").get_json()["status"] == "ok"
+    answer = client.post("/llm/api/generate", json={"model": DEMO, "prompt": "x", "stream": False}).get_json()
+    assert answer["response"] == "Hello!"
+    missing = client.post("/llm/api/embed", json={"model": "no/such", "input": "x"})
+    assert missing.get_json() == {"error": 'model "no/such" not found, try pulling it first'}
+    assert client.get("/nothing").mimetype == "text/html", "their error pages stay theirs"
+    assert "hugging_llama_engine_up" in client.get("/llm/metrics").text
+
+
+def test_two_applications_in_one_process_do_not_share_metrics(make_client: MakeClient) -> None:
+    first, _ = make_client()
+    second, _ = make_client()
+    first.post("/api/generate", json={"model": DEMO, "prompt": "x"}).get_data()
+    assert 'outcome="stop"' not in second.get("/metrics").text
+
+
+def test_errors_know_their_facts_over_the_socket() -> None:
+    from hugging_llama.errors import error_from_facts
+
+    error = error_from_facts("transfer", "cut", {"repo": "a/b"})
+    assert isinstance(error, TransferError)
+    assert (error.message, error.facts) == ("cut", {"repo": "a/b"})
+    assert isinstance(error_from_facts("engine_died", "gone", {}), EngineDiedError)

@@ -1,6 +1,7 @@
 """The other endpoints on the wire, and what surrounds them all."""
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from flask import Flask
 
 from hugging_llama import create_blueprint
 from hugging_llama.errors import EngineDiedError, TransferError
+from hugging_llama.neutral.events import Loaded
+from hugging_llama.neutral.requests import LoadRequest
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 from tests.functional.conftest import LOADED, MakeClient
@@ -182,3 +185,15 @@ def test_errors_know_their_facts_over_the_socket() -> None:
     assert isinstance(error, TransferError)
     assert (error.message, error.facts) == ("cut", {"repo": "a/b"})
     assert isinstance(error_from_facts("engine_died", "gone", {}), EngineDiedError)
+
+
+def test_the_models_that_the_settings_name_are_preloaded(make_client: MakeClient) -> None:
+    started = threading.Event()
+
+    def load(request: LoadRequest) -> list[Loaded]:
+        started.set()
+        return [Loaded(model=LOADED)]
+
+    _, engine = make_client(preload=("no/such", "demo"), load=load)
+    assert started.wait(10)
+    assert [request.model.name for request in engine.requests] == [f"{DEMO}:latest"]

@@ -1,9 +1,15 @@
 """Which models are in memory: load, unload, list."""
 
+import logging
+
+from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import EventStream, Loaded
 from hugging_llama.neutral.models import LoadedModel, LocalModel
 from hugging_llama.neutral.requests import LoadRequest
 from hugging_llama.operations.context import AppContext
+from hugging_llama.operations.models import resolve_model
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -21,3 +27,13 @@ def unload(ctx: AppContext, model: LocalModel) -> None:
 def loaded_models(ctx: AppContext) -> list[LoadedModel]:
     """The models in memory, the one that stays longest first."""
     return sorted(ctx.engine.loaded(), key=lambda model: -model.expires_at_s)
+
+
+def preload(ctx: AppContext) -> None:
+    """Load the models that the settings name, one after another; one that can't be loaded is logged and left out."""
+    for name in ctx.settings.preload:
+        try:
+            for loaded in load(ctx, resolve_model(ctx, name), keep_alive_s=None):
+                logger.info("preloaded %s", loaded.model.name)
+        except HuggingLlamaError as error:
+            logger.error("%s could not be preloaded: %s", name, error.message)

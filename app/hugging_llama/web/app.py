@@ -1,6 +1,8 @@
 """The application factory, and the blueprint for applications that exist already."""
 
+import threading
 from pathlib import Path
+from typing import cast
 
 from flask import Blueprint, Flask
 from flask.blueprints import BlueprintSetupState
@@ -10,6 +12,7 @@ from hugging_llama.client.base import EngineClient
 from hugging_llama.client.remote import RemoteEngine
 from hugging_llama.dialects.base import EXTENSION, WEB_EXTENSION, Exporter, KnownDevice, WebContext
 from hugging_llama.dialects.ollama.blueprints import BLUEPRINTS
+from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
 from hugging_llama.web import health, metrics
@@ -24,7 +27,8 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     """A Flask application that is Hugging Llama and nothing else.
 
     Without `settings` they come from the environment and the settings file. Without `engine` the shared engine
-    process is used: started on the first request unless gunicorn's hook has done so.
+    process is used: started on the first request unless gunicorn's hook has done so. The models that the settings
+    name under `preload` begin to load at once.
     """
     app = Flask("hugging_llama", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -33,6 +37,9 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     _install(app, settings or load_settings(), engine, registry, exporter)
     app.register_blueprint(_own_blueprint("hugging_llama"))
     register_route_errors(app)
+    context: AppContext = app.extensions[EXTENSION]
+    if context.settings.preload:
+        threading.Thread(target=residency.preload, args=(context,), daemon=True).start()
     return app
 
 
@@ -48,7 +55,7 @@ def create_blueprint(
 
     def install(state: BlueprintSetupState) -> None:
         registry = CollectorRegistry()
-        _install(state.app, settings, engine, registry, metrics.unattached_exporter(registry))
+        _install(cast(Flask, state.app), settings, engine, registry, metrics.unattached_exporter(registry))
 
     blueprint.record_once(install)
     return blueprint

@@ -53,22 +53,23 @@ class AnswerProcessor:
         if self._finished or self.stopped:
             return []
         text = self._detokenizer.push(token_id)
-        return self._parsed(self._stop_strings.push(text)) if text else []
+        return self._parsed(text) if text else []
 
     def finish(self) -> list[GenerateEvent]:
         """What was held back; called once, after the last token. A second call gives nothing."""
         if self._finished:
             return []
         self._finished = True
-        text = ""
-        if not self.stopped:
-            text = self._stop_strings.push(self._detokenizer.finish()) + self._stop_strings.finish()
-        events = self._parsed(text)
+        if self.stopped:
+            return []
+        events = self._parsed(self._detokenizer.finish())
         if self._thinking:
             thinking, answer = self._thinking.finish()
             events += self._thought(thinking) + self._answered(answer)
         if self._calls:
-            events += _deltas(self._calls.finish())
+            events += self._said(self._calls.finish())
+        if not self.stopped and (held_back := self._stop_strings.finish()):
+            events.append(TextDelta(held_back))
         return events
 
     def _parsed(self, text: str) -> list[GenerateEvent]:
@@ -83,8 +84,17 @@ class AnswerProcessor:
     def _answered(self, text: str) -> list[GenerateEvent]:
         if not text:
             return []
-        return _deltas(self._calls.push(text)) if self._calls else [TextDelta(text)]
+        return self._said(self._calls.push(text) if self._calls else [text])
 
-
-def _deltas(parts: Iterable[str | ToolCall]) -> list[GenerateEvent]:
-    return [TextDelta(part) if isinstance(part, str) else ToolCallDelta(part) for part in parts]
+    def _said(self, parts: Iterable[str | ToolCall]) -> list[GenerateEvent]:
+        """Stop strings are looked for in what the caller sees as text: the line breaks that a template puts around
+        reasoning and calls would end every answer that is to stop at the end of a line."""
+        events: list[GenerateEvent] = []
+        for part in parts:
+            if self.stopped:
+                break
+            if not isinstance(part, str):
+                events.append(ToolCallDelta(part))
+            elif text := self._stop_strings.push(part):
+                events.append(TextDelta(text))
+        return events

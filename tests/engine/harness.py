@@ -11,7 +11,7 @@ from hugging_llama.engine.core import StepLoop
 from hugging_llama.engine.kv_cache import KVCache
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.scheduler import Scheduler
-from hugging_llama.engine.sequence import Sequence, StepEvents, StreamKey
+from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, StepEvents, StreamKey
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta
 from hugging_llama.neutral.requests import SamplingParams
@@ -117,6 +117,8 @@ def make_loop(
     max_num_batched_tokens: int = 16,
     max_queue: int = 100,
     capacity_tokens: int = 1 << 14,
+    emit: Emit | None = None,
+    on_finished: OnFinished | None = None,
 ) -> StepLoop:
     """A batched runner that has not been started, so that a test decides when steps happen."""
     model.set_attn_implementation(ATTENTION_NAME)
@@ -133,4 +135,11 @@ def make_loop(
         max_num_batched_tokens=max_num_batched_tokens,
         max_queue=max_queue,
     )
-    return StepLoop(model_runner, scheduler, kv_cache, emit=inbox.emit, on_finished=inbox.on_finished, name="test")
+    return StepLoop(
+        model_runner,
+        scheduler,
+        kv_cache,
+        emit=emit or inbox.emit,
+        on_finished=on_finished or inbox.on_finished,
+        name="test",
+    )

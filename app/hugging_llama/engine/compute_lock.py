@@ -18,6 +18,11 @@ class ComputeLock:
         self._taken = False
         self._queue: deque[threading.Lock] = deque()
 
+    @property
+    def num_waiting(self) -> int:
+        """How many threads wait for their turn."""
+        return len(self._queue)
+
     def acquire(self) -> None:
         """Blocks until it is this thread's turn. Not reentrant."""
         with self._mutex:

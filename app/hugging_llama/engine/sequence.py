@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from hugging_llama.engine.sampling_state import SamplingState
 from hugging_llama.errors import HuggingLlamaError
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 StreamKey = tuple[int, int]
 """(connection id, request id): where the events of a sequence go."""
 
-StepEvents: TypeAlias = "list[tuple[StreamKey, GenerateEvent | HuggingLlamaError]]"
-Emit: TypeAlias = "Callable[[StepEvents], None]"
+StepEvents = list[tuple[StreamKey, GenerateEvent | HuggingLlamaError]]
+Emit = Callable[[StepEvents], None]
 """Takes everything one step produced, in order. Called from a runner's own thread; must not block for long."""
 
-OnFinished: TypeAlias = "Callable[[Sequence], None]"
+OnFinished = Callable[["Sequence"], None]
 """Called once per accepted sequence, from a runner's own thread, after its last event was emitted."""
 
 

@@ -1,0 +1,214 @@
+"""What is computed when: decode first, prompts in chunks, admission by what the KV cache can hold."""
+
+import random
+
+import pytest
+import torch
+
+from hugging_llama.engine.kv_cache import KVCache, KVSlot, LayerShape, capacity_from_memory, slot_capacity
+from hugging_llama.engine.scheduler import Batch, Scheduler
+from hugging_llama.engine.sequence import Sequence
+from hugging_llama.errors import EngineBusyError, InsufficientMemoryError
+from hugging_llama.neutral.requests import SamplingParams
+from tests.engine.harness import make_sequence
+
+LAYERS = {0: LayerShape(1, 2, 3), 1: LayerShape(2, 2, 2)}
+BYTES_PER_TOKEN = (1 * 5 + 2 * 4) * 4
+
+
+def make_cache(capacity_tokens: int = 1 << 14) -> KVCache:
+    return KVCache(LAYERS, dtype=torch.float32, device=torch.device("cpu"), capacity_tokens=capacity_tokens)
+
+
+def make_scheduler(
+    cache: KVCache | None = None, *, max_num_seqs: int = 4, budget: int = 16, max_queue: int = 100
+) -> Scheduler:
+    return Scheduler(
+        cache or make_cache(), max_num_seqs=max_num_seqs, max_num_batched_tokens=budget, max_queue=max_queue
+    )
+
+
+def make(number: int, num_prompt_tokens: int, max_tokens: int | None = 10, context_length: int = 4096) -> Sequence:
+    sampling = SamplingParams(temperature=0.0, max_tokens=max_tokens)
+    return make_sequence(number, [1] * num_prompt_tokens, sampling, context_length=context_length)
+
+
+def schedule(scheduler: Scheduler) -> Batch:
+    batch, failed = scheduler.schedule()
+    assert not failed
+    return batch
+
+
+def run(scheduler: Scheduler) -> list[tuple[int, int]]:
+    """One step as if it had been computed: (sequence number, tokens) of each row."""
+    batch = schedule(scheduler)
+    for row in batch.rows:
+        if row.is_sampled:
+            row.sequence.output_token_ids.append(2)
+        row.sequence.num_computed_tokens += row.num_new_tokens
+    return [(row.sequence.key[1], row.num_new_tokens) for row in batch.rows]
+
+
+def test_a_long_prompt_is_cut_and_decode_goes_first() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make(1, 3))
+    assert run(scheduler) == [(1, 3)]
+    scheduler.add(make(2, 40))
+    scheduler.add(make(3, 5))
+    assert run(scheduler) == [(1, 1), (2, 15)]
+    assert run(scheduler) == [(1, 1), (2, 15)]
+    assert run(scheduler) == [(1, 1), (2, 10), (3, 5)]
+    assert run(scheduler) == [(1, 1), (2, 1), (3, 1)]
+
+
+def test_only_the_last_chunk_of_a_prompt_samples() -> None:
+    scheduler = make_scheduler()
+    scheduler.add(make(1, 20))
+    assert [row.is_sampled for row in schedule(scheduler).rows] == [False]
+    run(scheduler)
+    assert [row.is_sampled for row in schedule(scheduler).rows] == [True]
+
+
+def test_decode_always_fits_the_budget() -> None:
+    scheduler = make_scheduler(max_num_seqs=8, budget=2)
+    for i in range(8):
+        scheduler.add(make(i, 1))
+    assert len(run(scheduler)) == 8
+    assert len(run(scheduler)) == 8
+
+
+def test_at_most_max_num_seqs_run() -> None:
+    scheduler = make_scheduler(max_num_seqs=2)
+    sequences = [make(i, 2) for i in range(3)]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    assert [number for number, _ in run(scheduler)] == [0, 1]
+    scheduler.remove(sequences[0])
+    assert [number for number, _ in run(scheduler)] == [1, 2]
+
+
+def test_a_sequence_waits_until_all_it_may_need_fits() -> None:
+    cache = make_cache(1024)
+    scheduler = make_scheduler(cache)
+    big, small, large = make(1, 10, max_tokens=500), make(2, 10, max_tokens=100), make(3, 10, max_tokens=500)
+    for sequence in (big, small, large):
+        scheduler.add(sequence)
+    run(scheduler)
+    assert scheduler.running == [big, small]
+    assert cache.used_tokens == 512 + 256
+    scheduler.remove(small)
+    run(scheduler)
+    assert scheduler.running == [big, large]
+    scheduler.remove(big)
+    scheduler.remove(large)
+    assert cache.used_tokens == 0
+
+
+def test_a_large_request_is_not_overtaken_for_ever() -> None:
+    cache = make_cache(1024)
+    scheduler = make_scheduler(cache)
+    for sequence in (make(1, 10, max_tokens=500), make(2, 600), make(3, 10)):
+        scheduler.add(sequence)
+    run(scheduler)
+    assert [sequence.key[1] for sequence in scheduler.running] == [1]
+    assert [sequence.key[1] for sequence in scheduler.waiting] == [2, 3]
+
+
+def test_the_queue_is_bounded() -> None:
+    scheduler = make_scheduler(max_num_seqs=1, max_queue=2)
+    for i in range(3):
+        scheduler.add(make(i, 1))
+    with pytest.raises(EngineBusyError) as caught:
+        scheduler.add(make(4, 1))
+    assert caught.value.facts["queue_depth"] == 3
+    assert caught.value.facts["retry_after_s"] > 0
+    run(scheduler)
+    with pytest.raises(EngineBusyError):
+        scheduler.add(make(5, 1))
+
+
+def test_without_memory_only_the_new_sequence_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = make_cache()
+    scheduler = make_scheduler(cache)
+    scheduler.add(make(1, 10, max_tokens=600))
+    run(scheduler)
+
+    def no_memory(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch, "zeros", no_memory)
+    late = make(2, 300)
+    scheduler.add(late)
+    batch, failed = scheduler.schedule()
+    assert [row.sequence.key[1] for row in batch.rows] == [1]
+    assert [(sequence, type(error)) for sequence, error in failed] == [(late, InsufficientMemoryError)]
+    scheduler.remove(late)
+    assert cache.used_tokens == 1024
+
+
+def test_a_slot_grows_and_keeps_what_it_holds() -> None:
+    cache = make_cache()
+    others = [cache.allocate(1, 4096) for _ in range(3)]
+    slot = cache.allocate(200, 4096)
+    for layer, shape in LAYERS.items():
+        slot.slab.keys[layer][slot.row] = torch.arange(shape.key_head_dim).float() + layer + 1
+        slot.slab.values[layer][slot.row] = torch.arange(shape.value_head_dim).float() - layer - 1
+    cache.ensure(slot, 1500)
+    assert slot.slab.capacity == 2048
+    for layer, shape in LAYERS.items():
+        assert (slot.slab.keys[layer][slot.row, :, :256] == torch.arange(shape.key_head_dim) + layer + 1).all()
+        assert (slot.slab.values[layer][slot.row, :, :256] == torch.arange(shape.value_head_dim) - layer - 1).all()
+    assert cache.allocate(1, 1).row == 3, "the row it left is free again"
+    assert {other.row for other in others} == {0, 1, 2}
+
+
+def test_a_wiped_slot_is_clean() -> None:
+    cache = make_cache()
+    slot = cache.allocate(1, 1)
+    for buffer in (*slot.slab.keys.values(), *slot.slab.values.values()):
+        buffer[slot.row].fill_(torch.nan)
+    cache.free(slot, wipe=True)
+    again = cache.allocate(1, 1)
+    assert (again.slab, again.row) == (slot.slab, slot.row)
+    assert all((buffer == 0).all() for buffer in (*again.slab.keys.values(), *again.slab.values.values()))
+
+
+def test_slots_never_overlap() -> None:
+    cache, rng = make_cache(1 << 20), random.Random(3)
+    live: list[KVSlot] = []
+    for _ in range(400):
+        if live and rng.random() < 0.45:
+            cache.free(live.pop(rng.randrange(len(live))))
+        elif live and rng.random() < 0.4:
+            cache.ensure(rng.choice(live), rng.randint(1, 3000))
+        else:
+            live.append(cache.allocate(rng.randint(1, 2000), 3000))
+        places = [(slot.slab.serial, slot.row) for slot in live]
+        assert len(set(places)) == len(places)
+        assert cache.used_tokens == sum(slot.reserved for slot in live)
+
+
+def test_rows_are_in_the_order_of_their_slots() -> None:
+    scheduler = make_scheduler(max_num_seqs=6, budget=4000)
+    sequences = [make(i, n) for i, n in enumerate([300, 3, 900, 5, 1, 300])]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    run(scheduler)
+    slots = [row.sequence.kv_slot for row in schedule(scheduler).rows]
+    places = [(slot.slab.serial, slot.row) for slot in slots if slot is not None]
+    assert len(places) == 6
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(("tokens", "capacity"), [(0, 256), (1, 256), (256, 256), (257, 512), (512, 512), (5000, 8192)])
+def test_slot_capacities(tokens: int, capacity: int) -> None:
+    assert slot_capacity(tokens) == capacity
+
+
+def test_the_budget_gives_the_capacity() -> None:
+    device = torch.device("cpu")
+    assert capacity_from_memory(LAYERS, dtype=torch.float32, device=device, budget_bytes=1000 * BYTES_PER_TOKEN) == 1000
+    assert capacity_from_memory(LAYERS, dtype=torch.float32, device=device) > 1000
+    with pytest.raises(InsufficientMemoryError) as caught:
+        capacity_from_memory(LAYERS, dtype=torch.float32, device=device, budget_bytes=100)
+    assert caught.value.facts == {"need_bytes": 256 * BYTES_PER_TOKEN, "free_bytes": 100}

@@ -1,5 +1,6 @@
 """Token ids to text, one at a time; a character that takes several tokens comes out when it is whole."""
 
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -26,9 +27,11 @@ class Detokenizer:
     ) -> None:
         self._tokenizer = tokenizer
         self._hidden_ids = hidden_ids
-        self._context = [token_id for token_id in prompt_ids[-_CONTEXT_TOKENS:] if token_id not in hidden_ids]
+        self._context: list[int] = []
+        self._context_pieces: deque[int] = deque()
         self._pending: list[int] = []
         self._backend: Any = getattr(tokenizer, "_tokenizer", None) if getattr(tokenizer, "is_fast", False) else None
+        self._remember(self._end_of(prompt_ids))
         self._stream = DecodeStream(ids=list(self._context)) if self._backend is not None else None
 
     def push(self, token_id: int) -> str:
@@ -38,7 +41,7 @@ class Detokenizer:
         self._pending.append(token_id)
         text = self._step(token_id)
         if text:
-            self._context = (self._context + self._pending)[-_CONTEXT_TOKENS:]
+            self._remember(self._pending)
             self._pending = []
         return text
 
@@ -47,6 +50,21 @@ class Detokenizer:
         text = self._written().rstrip(_BROKEN) if self._pending else ""
         self._pending = []
         return text
+
+    def _remember(self, ids: list[int]) -> None:
+        """Adds the ids of one piece of text to the context. Whole pieces leave it: half a character is no context."""
+        self._context += ids
+        self._context_pieces.append(len(ids))
+        while len(self._context) - self._context_pieces[0] >= _CONTEXT_TOKENS:
+            del self._context[: self._context_pieces.popleft()]
+
+    def _end_of(self, prompt_ids: Sequence[int]) -> list[int]:
+        """The last few ids of the prompt, from the beginning of a character on."""
+        for size in range(_CONTEXT_TOKENS, 2 * _CONTEXT_TOKENS):
+            ids = [token_id for token_id in prompt_ids[-size:] if token_id not in self._hidden_ids]
+            if size >= len(prompt_ids) or not self._decode(ids).startswith(_BROKEN):
+                break
+        return ids
 
     def _step(self, token_id: int) -> str:
         if self._stream is not None and len(self._pending) <= _MAX_PENDING:

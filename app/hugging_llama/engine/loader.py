@@ -66,7 +66,7 @@ class Loader:
     def __init__(self, settings: Settings) -> None:
         if settings.dtype != "auto" and settings.dtype not in _DTYPES:
             raise ValueError(f"unknown dtype {settings.dtype!r}")
-        transformers.utils.logging.disable_progress_bar()  # standard error is a log here
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # standard error is a log
         self.device = choose_device(settings.device)
         self._dtype = _DTYPES.get(settings.dtype)
         if self._dtype is None and self.device.type == "cpu":

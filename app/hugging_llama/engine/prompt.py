@@ -25,6 +25,8 @@ _KEPT_AT_THE_START = 4
 _TAIL_TOKENS = 24
 """So many ids at the end of a prompt are read back to see whether it opens the thinking."""
 
+_MOST_EXTRA_DROPS = 8
+
 _EFFORTS = {"max": "high"}
 """Levels that templates do not know, and what comes closest."""
 
@@ -122,26 +124,31 @@ class PromptRenderer:
         return list(ids)
 
     def _shortened(self, prompt: ChatPrompt, ids: list[int], limit: int) -> list[int]:
-        """Drops the oldest messages until `limit` ids hold the rest; system messages and the last one stay."""
-        messages = list(prompt.messages)
-        excess = len(ids) - limit
-        best = ids
-        while excess > 0:
-            oldest = next((i for i, m in enumerate(messages[:-1]) if m.role != "system"), None)
-            if oldest is None:
-                break
-            # A rendering per dropped message would be slow: what its content surely frees is subtracted unrendered.
-            excess -= len(self._encode(messages.pop(oldest).content))
-            if excess > 0 and any(message.role != "system" for message in messages[:-1]):
-                continue
-            try:
-                best = self._rendered(prompt, messages)
-            except InvalidRequestError:
-                # The template wants turns in order; the next, shorter chat may have them so again.
-                excess = 1
-                continue
-            excess = len(best) - limit
+        """Drops the oldest messages until `limit` ids hold the rest; system messages and the last one stay.
+
+        Finds the fewest by bisection: rendering after each one dropped would be slow for a long chat.
+        """
+        oldest = [i for i, message in enumerate(prompt.messages[:-1]) if message.role != "system"]
+        too_few, enough = 0, len(oldest)
+        best = self._rendered_without(prompt, oldest, enough) or ids
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            rendered = self._rendered_without(prompt, oldest, middle)
+            if rendered is not None and len(rendered) <= limit:
+                enough, best = middle, rendered
+            else:
+                too_few = middle
         return best
+
+    def _rendered_without(self, prompt: ChatPrompt, oldest: list[int], number: int) -> list[int] | None:
+        """The chat without the `number` oldest messages, or a few more: some templates want turns in order."""
+        for dropped in range(number, min(number + _MOST_EXTRA_DROPS, len(oldest)) + 1):
+            gone = set(oldest[:dropped])
+            try:
+                return self._rendered(prompt, [m for i, m in enumerate(prompt.messages) if i not in gone])
+            except InvalidRequestError:
+                continue
+        return None
 
     def _fitted(self, ids: list[int], request: GenerateRequest, context_length: int) -> list[int]:
         """`ids` if they leave room for a token; else its first few and the newest, or ContextLengthError."""

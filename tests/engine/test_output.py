@@ -1,0 +1,179 @@
+"""From ids to events: characters stay whole, spaces stay right, tags and stop strings never show."""
+
+import functools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from hugging_llama.engine.chat_format import ThinkingTags, chat_format, marker_ids
+from hugging_llama.engine.detokenizer import Detokenizer
+from hugging_llama.engine.output import AnswerProcessor
+from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
+from hugging_llama.parsing.tool_calls import ToolCallSyntax
+from tests.engine.checkpoints import DEMO, byte_tokenizer, piece_tokenizer
+
+THINK = ThinkingTags("<think>", "</think>")
+
+
+@functools.cache
+def tokenizer_named(name: str) -> Any:
+    if name == "demo":
+        return AutoTokenizer.from_pretrained(DEMO)
+    return byte_tokenizer() if name == "byte" else piece_tokenizer()
+
+
+def ids_of(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False)
+    return ids
+
+
+def pieces(tokenizer: Any, ids: list[int], **options: Any) -> list[str]:
+    machine = Detokenizer(tokenizer, **options)
+    return [*(machine.push(token_id) for token_id in ids), machine.finish()]
+
+
+class Slow:
+    """A tokenizer without a fast backend: the same ids, decoded by `decode` alone."""
+
+    is_fast = False
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.decode = tokenizer.decode
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("name", ["demo", "byte", "piece"])
+@given(text=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="▁\ufffd"), max_size=20))
+def test_pieces_join_to_the_text_and_no_character_is_split(name: str, fast: bool, text: str) -> None:
+    tokenizer = tokenizer_named(name)
+    prompt = ids_of(tokenizer, "x")
+    ids = ids_of(tokenizer, text)
+    whole = tokenizer.decode(prompt + ids, skip_special_tokens=False)[len(tokenizer.decode(prompt)) :]
+    found = pieces(tokenizer if fast else Slow(tokenizer), ids, prompt_ids=prompt)
+    assert "".join(found) == whole
+    assert not any("\ufffd" in piece for piece in found)
+
+
+@given(st.lists(st.integers(0, 300), max_size=60))
+def test_any_ids_give_some_text(ids: list[int]) -> None:
+    assert isinstance("".join(pieces(tokenizer_named("byte"), ids)), str)
+
+
+def test_an_incomplete_character_at_the_end_is_dropped() -> None:
+    tokenizer = tokenizer_named("byte")
+    ids = ids_of(tokenizer, "a🙂")
+    assert "".join(pieces(tokenizer, ids[:-1])) == "a"
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bytes_that_are_no_text_are_not_held_back_for_ever(fast: bool) -> None:
+    tokenizer = tokenizer_named("byte")
+    lead = ids_of(tokenizer, "🙂")[0]
+    machine = Detokenizer(tokenizer if fast else Slow(tokenizer))
+    assert "".join(machine.push(lead) for _ in range(40)) != ""
+
+
+def test_the_prompt_decides_about_the_first_space() -> None:
+    tokenizer = tokenizer_named("piece")
+    blue = tokenizer.convert_tokens_to_ids("▁blue")
+    assert "".join(pieces(tokenizer, [blue], prompt_ids=tokenizer.encode("sky is"))) == " blue"
+    assert "".join(pieces(tokenizer, [blue])) == "blue"
+
+
+def test_hidden_ids_have_no_text() -> None:
+    tokenizer = tokenizer_named("demo")
+    ids = ids_of(tokenizer, "hello<|im_end|> there")
+    assert "".join(pieces(tokenizer, ids, hidden_ids={2})) == "hello there"
+
+
+def answer(text: str, *, name: str = "demo", **options: Any) -> list[GenerateEvent]:
+    """All events for `text`, neighbouring deltas of one kind joined."""
+    tokenizer = tokenizer_named(name)
+    machine = AnswerProcessor(tokenizer, new_id=lambda: "call_x", **options)
+    found: list[GenerateEvent] = []
+    for token_id in ids_of(tokenizer, text):
+        found += machine.push(token_id)
+        if machine.stopped:
+            break
+    found += machine.finish()
+    assert machine.finish() == []
+    joined: list[GenerateEvent] = []
+    for event in found:
+        last = joined[-1] if joined else None
+        if isinstance(event, TextDelta) and isinstance(last, TextDelta):
+            joined[-1] = TextDelta(last.text + event.text)
+        elif isinstance(event, ThinkingDelta) and isinstance(last, ThinkingDelta):
+            joined[-1] = ThinkingDelta(last.text + event.text)
+        else:
+            joined.append(event)
+    return joined
+
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "ü"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("name", ["demo", "byte"])
+def test_thinking_then_text_then_a_call(name: str) -> None:
+    thinking, text, call = answer(
+        f"<think>\nhm ü\n</think>\n\nLook: {CALL}", name=name, thinking=THINK, tool_syntax=ToolCallSyntax()
+    )
+    assert thinking == ThinkingDelta("hm ü")
+    assert text == TextDelta("Look:")
+    assert isinstance(call, ToolCallDelta)
+    assert call.call.arguments == {"a": "ü"}
+
+
+def test_a_call_within_the_thinking_is_no_call() -> None:
+    found = answer(f"<think>{CALL}</think>ok", thinking=THINK, tool_syntax=ToolCallSyntax())
+    assert found == [ThinkingDelta(CALL), TextDelta("ok")]
+
+
+def test_thinking_that_nobody_wants_is_dropped() -> None:
+    assert answer("hm</think>ok", thinking=THINK, inside_thinking=True, show_thinking=False) == [TextDelta("ok")]
+
+
+def test_raw_text_is_not_searched() -> None:
+    text = f"<think>x</think>{CALL}"
+    assert answer(text) == [TextDelta(text)]
+
+
+def test_stop_strings_end_the_answer() -> None:
+    assert answer("one two three", stops=["wo th"]) == [TextDelta("one t")]
+    assert answer("one two", stops=["two more"]) == [TextDelta("one two")]
+
+
+def test_nothing_is_shown_behind_a_stop_string() -> None:
+    machine = AnswerProcessor(tokenizer_named("byte"), stops=["b"])
+    events = [event for token_id in ids_of(tokenizer_named("byte"), "abc") for event in machine.push(token_id)]
+    assert events == [TextDelta("a")]
+    assert machine.stopped
+    assert machine.finish() == []
+
+
+def test_a_tag_that_is_a_special_token_is_seen() -> None:
+    tokenizer = byte_tokenizer(template="{{ '[TOOL_CALLS]' if tools }}", markers=())
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[TOOL_CALLS]"]})
+    kind = chat_format(tokenizer)
+    (marker,) = marker_ids(tokenizer, kind)
+    assert tokenizer.convert_ids_to_tokens(marker) == "[TOOL_CALLS]"
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", CALL, "</tool_call>", "STOP", " ", "\n", "ü", "x"]), max_size=8)
+)
+def test_no_tag_of_a_whole_block_leaks(parts: list[str]) -> None:
+    found = answer(
+        "".join(parts), name="byte", thinking=THINK, inside_thinking=True, tool_syntax=ToolCallSyntax(), stops=["STOP"]
+    )
+    text = "".join(event.text for event in found if isinstance(event, TextDelta | ThinkingDelta))
+    assert "STOP" not in text
+    assert CALL not in "".join(event.text for event in found if isinstance(event, TextDelta))
+
+
+def test_stop_strings_are_looked_for_in_the_answer_only() -> None:
+    found = answer("<think>\nhm\n</think>\n\none\ntwo", name="byte", thinking=THINK, stops=["\n"])
+    assert "".join(event.text for event in found if isinstance(event, ThinkingDelta)) == "hm"
+    assert "".join(event.text for event in found if isinstance(event, TextDelta)) == "one"

@@ -1,0 +1,394 @@
+"""The life of models in memory, with a fake clock and fake models: no torch, no threads but where they matter."""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hugging_llama.engine.registry import LoadFailure, Registry, Ticket
+from hugging_llama.errors import (
+    EngineBusyError,
+    EngineShutdownError,
+    HuggingLlamaError,
+    InsufficientMemoryError,
+    ModelLoadError,
+)
+from hugging_llama.neutral.models import ModelRef
+
+
+@dataclass(eq=False)
+class FakeModel:
+    path: str
+    is_unloaded: bool = False
+
+
+@dataclass(eq=False)
+class World:
+    """Effects under control: a clock that is set, threads that run when told, loads that fail when told."""
+
+    keep_alive_s: float = 300.0
+    max_loaded: int = 0
+    max_queue: int = 512
+    now: float = 1000.0
+    spawned: list[Callable[[], None]] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
+    live: list[FakeModel] = field(default_factory=list)
+    most_live: int = 0
+    answers: dict[int, FakeModel | HuggingLlamaError] = field(default_factory=dict)
+    num_requests: int = 0
+
+    def __post_init__(self) -> None:
+        self.registry: Registry[FakeModel] = Registry(
+            load=self.load,
+            unload=self.unload,
+            spawn=self.spawned.append,
+            clock=lambda: self.now,
+            keep_alive_s=self.keep_alive_s,
+            max_loaded=self.max_loaded,
+            max_queue=self.max_queue,
+        )
+
+    def load(self, ref: ModelRef) -> FakeModel:
+        self.loads.append(ref.path)
+        failure = self.failures.pop(ref.path, None)
+        if failure:
+            raise failure
+        model = FakeModel(ref.path)
+        self.live.append(model)
+        self.most_live = max(self.most_live, len(self.live))
+        return model
+
+    def unload(self, model: FakeModel) -> None:
+        assert not model.is_unloaded
+        model.is_unloaded = True
+        self.live.remove(model)
+
+    def ask(self, path: str, keep_alive_s: float | None = None) -> tuple[int, Ticket[FakeModel]]:
+        number = self.num_requests
+        self.num_requests += 1
+
+        def ready(result: FakeModel | LoadFailure) -> None:
+            assert number not in self.answers
+            self.answers[number] = result.error if isinstance(result, LoadFailure) else result
+
+        ref = ModelRef(name=path, path=path)
+        return number, self.registry.acquire(ref, keep_alive_s=keep_alive_s, on_ready=ready)
+
+    def run(self) -> None:
+        while self.spawned:
+            self.spawned.pop(0)()
+
+    def use(self, path: str, keep_alive_s: float | None = None) -> Ticket[FakeModel]:
+        number, ticket = self.ask(path, keep_alive_s)
+        self.run()
+        assert isinstance(self.answers[number], FakeModel)
+        return ticket
+
+    @property
+    def paths(self) -> list[str]:
+        return sorted(model.path for model in self.live)
+
+
+def test_requests_share_one_load_and_one_model() -> None:
+    world = World()
+    numbers = [world.ask("a")[0] for _ in range(3)]
+    assert world.registry.num_waiting == 3
+    assert world.registry.residents()[0].model is None
+    world.run()
+    assert world.loads == ["a"]
+    assert len({id(world.answers[number]) for number in numbers}) == 1
+    number, _ = world.ask("a")
+    assert world.answers[number] is world.answers[numbers[0]]
+    assert world.registry.residents()[0].ref_count == 4
+
+
+def test_a_failed_load_fails_all_who_wait_and_the_next_request_tries_again() -> None:
+    world = World()
+    world.failures["a"] = ModelLoadError("broken")
+    numbers = [world.ask("a")[0] for _ in range(2)]
+    world.run()
+    first, second = (world.answers[number] for number in numbers)
+    assert isinstance(first, ModelLoadError)
+    assert first is second
+    assert world.registry.residents() == []
+    world.use("a")
+
+
+def test_an_unexpected_exception_becomes_a_load_error() -> None:
+    world = World()
+    world.failures["a"] = ZeroDivisionError("secret path")
+    number, _ = world.ask("a")
+    world.run()
+    error = world.answers[number]
+    assert isinstance(error, ModelLoadError)
+    assert "secret" not in error.message
+
+
+def test_the_time_to_live_starts_when_the_last_request_ends() -> None:
+    world = World(keep_alive_s=10)
+    first, second = world.use("a"), world.use("a")
+    world.now += 100
+    assert world.registry.expire() == math.inf
+    world.registry.release(first)
+    world.now += 100
+    world.registry.release(second)
+    assert world.registry.expire() == 10
+    world.now += 9
+    assert world.registry.expire() == 1
+    world.run()
+    assert world.paths == ["a"]
+    world.now += 1
+    world.registry.expire()
+    world.run()
+    assert world.paths == []
+    assert world.registry.residents() == []
+
+
+def test_keep_alive_sticks_to_the_instance() -> None:
+    world = World(keep_alive_s=10)
+    world.registry.release(world.use("a", keep_alive_s=60))
+    world.registry.release(world.use("a"))
+    assert world.registry.expire() == 60
+    world.registry.release(world.use("a", keep_alive_s=math.inf))
+    assert world.registry.expire() == math.inf
+    assert world.registry.residents()[0].expires_in_s == math.inf
+    world.registry.release(world.use("a", keep_alive_s=0))
+    world.run()
+    assert world.paths == []
+    world.registry.release(world.use("a"))
+    assert world.registry.expire() == 10
+
+
+def test_unload_waits_for_the_last_request() -> None:
+    world = World()
+    first, second = world.use("a"), world.use("a")
+    world.registry.unload("a")
+    world.run()
+    assert world.paths == ["a"]
+    assert world.registry.residents()[0].expires_in_s == 0
+    world.registry.release(first)
+    world.run()
+    assert world.paths == ["a"]
+    world.registry.release(second)
+    world.registry.release(second)
+    world.run()
+    assert world.paths == []
+
+
+def test_unload_of_an_idle_and_of_an_unknown_model() -> None:
+    world = World()
+    world.registry.unload("nothing")
+    world.registry.release(world.use("a", keep_alive_s=math.inf))
+    world.registry.unload("a")
+    world.run()
+    assert world.paths == []
+
+
+def test_a_request_during_an_unload_waits_and_loads_anew() -> None:
+    world = World()
+    world.registry.release(world.use("a", keep_alive_s=0))
+    number, _ = world.ask("a")
+    assert number not in world.answers
+    world.run()
+    answer = world.answers[number]
+    assert isinstance(answer, FakeModel)
+    assert not answer.is_unloaded
+    assert world.loads == ["a", "a"]
+
+
+def test_the_idle_model_with_the_shortest_keep_alive_makes_room() -> None:
+    world = World(max_loaded=2)
+    world.registry.release(world.use("a", keep_alive_s=100))
+    world.registry.release(world.use("b", keep_alive_s=50))
+    world.use("c")
+    assert world.paths == ["a", "c"]
+    assert world.most_live == 2
+
+
+def test_of_equals_the_least_recently_used_makes_room() -> None:
+    world = World(max_loaded=2)
+    for path in ("a", "b", "a"):
+        world.registry.release(world.use(path))
+    world.use("c")
+    assert world.paths == ["a", "c"]
+
+
+def test_a_busy_model_is_never_evicted_and_requests_queue() -> None:
+    world = World(max_loaded=1, max_queue=2)
+    busy = world.use("a")
+    number, _ = world.ask("b")
+    other, _ = world.ask("c")
+    world.run()
+    assert world.paths == ["a"]
+    with pytest.raises(EngineBusyError):
+        world.ask("d")
+    world.registry.release(world.use("a"))  # who finds it loaded never queues
+    assert number not in world.answers
+    assert other not in world.answers
+    world.registry.release(busy)
+    world.run()
+    assert world.paths == ["b"]
+
+
+def test_the_queue_moves_on_when_the_busy_model_is_done() -> None:
+    world = World(max_loaded=1)
+    busy = world.use("a")
+    b, b_ticket = world.ask("b")
+    c, _ = world.ask("c")
+    world.registry.release(busy)
+    world.run()
+    assert isinstance(world.answers[b], FakeModel)
+    assert c not in world.answers
+    world.registry.release(b_ticket)
+    world.run()
+    assert isinstance(world.answers[c], FakeModel)
+    assert world.most_live == 1
+
+
+def test_a_wait_can_be_given_up() -> None:
+    world = World(max_loaded=1)
+    busy = world.use("a")
+    b, b_ticket = world.ask("b")
+    c, _ = world.ask("c")
+    world.registry.release(b_ticket)
+    world.registry.release(busy)
+    world.run()
+    assert b not in world.answers
+    assert isinstance(world.answers[c], FakeModel)
+    assert world.loads == ["a", "c"]
+
+
+def test_giving_up_during_a_load_leaves_an_idle_model() -> None:
+    world = World(keep_alive_s=10)
+    number, ticket = world.ask("a")
+    world.registry.release(ticket)
+    world.run()
+    assert number not in world.answers
+    assert world.registry.expire() == 10
+
+
+def test_short_memory_sends_idle_models_away_and_tries_again() -> None:
+    world = World()
+    world.registry.release(world.use("a", keep_alive_s=math.inf))
+    world.failures["b"] = InsufficientMemoryError("too large")
+    world.use("b")
+    assert world.paths == ["b"]
+    world.failures["c"] = InsufficientMemoryError("too large")
+    number, _ = world.ask("c")
+    world.run()
+    assert isinstance(world.answers[number], InsufficientMemoryError)
+
+
+def test_close_ends_waits_and_models() -> None:
+    world = World(max_loaded=2)
+    world.use("a")
+    loading, _ = world.ask("b")
+    queued, _ = world.ask("c")
+    world.registry.close()
+    assert isinstance(world.answers[loading], EngineShutdownError)
+    assert isinstance(world.answers[queued], EngineShutdownError)
+    world.run()
+    assert world.paths == []
+    with pytest.raises(EngineShutdownError):
+        world.ask("a")
+
+
+def test_a_load_does_not_block_others() -> None:
+    """With real threads: while one model loads, requests for another are served."""
+    may_load = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def load(ref: ModelRef) -> str:
+        if ref.path == "slow":
+            assert may_load.wait(10)
+        return ref.path
+
+    def spawn(call: Callable[[], None]) -> None:
+        threads.append(threading.Thread(target=call))
+        threads[-1].start()
+
+    registry: Registry[str] = Registry(
+        load=load, unload=lambda model: None, spawn=spawn, clock=lambda: 0.0, keep_alive_s=10
+    )
+    slow, fast = threading.Event(), threading.Event()
+    registry.acquire(ModelRef(name="slow", path="slow"), keep_alive_s=None, on_ready=lambda ready: slow.set())
+    registry.acquire(ModelRef(name="fast", path="fast"), keep_alive_s=None, on_ready=lambda ready: fast.set())
+    assert fast.wait(10)
+    assert not slow.is_set()
+    may_load.set()
+    assert slow.wait(10)
+    for thread in threads:
+        thread.join()
+
+
+class Lives(RuleBasedStateMachine):
+    """Any order of requests, ends, loads, failures and time: what the registry promises holds throughout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World(keep_alive_s=10, max_loaded=2)
+        self.open: dict[int, Ticket[FakeModel]] = {}
+
+    @rule(path=st.sampled_from("abc"), keep_alive_s=st.sampled_from([None, 0.0, 5.0, math.inf]))
+    def ask(self, path: str, keep_alive_s: float | None) -> None:
+        number, ticket = self.world.ask(path, keep_alive_s)
+        self.open[number] = ticket
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.open)))
+        self.world.registry.release(self.open.pop(number))
+
+    @precondition(lambda self: self.world.spawned)
+    @rule(data=st.data())
+    def run_a_thread(self, data: st.DataObject) -> None:
+        self.world.spawned.pop(data.draw(st.integers(0, len(self.world.spawned) - 1)))()
+
+    @rule(path=st.sampled_from("abc"))
+    def unload(self, path: str) -> None:
+        self.world.registry.unload(path)
+
+    @rule(path=st.sampled_from("abc"))
+    def next_load_fails(self, path: str) -> None:
+        self.world.failures[path] = ModelLoadError("broken")
+
+    @rule(seconds=st.sampled_from([1.0, 20.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.now += seconds
+        self.world.registry.expire()
+
+    @invariant()
+    def never_too_many(self) -> None:
+        assert self.world.most_live <= 2
+
+    @invariant()
+    def nobody_holds_an_unloaded_model(self) -> None:
+        for number in self.open:
+            answer = self.world.answers.get(number)
+            assert not isinstance(answer, FakeModel) or not answer.is_unloaded
+
+    def teardown(self) -> None:
+        """When everybody else leaves one after the other, every request gets its answer."""
+        for number in sorted(self.open):
+            self.world.run()
+            assert number in self.world.answers or self.world.registry.num_waiting
+            if number in self.world.answers:
+                self.world.registry.release(self.open.pop(number))
+        while self.open:
+            self.world.run()
+            answered = [number for number in self.open if number in self.world.answers]
+            assert answered
+            for number in answered:
+                self.world.registry.release(self.open.pop(number))
+        self.world.run()
+
+
+TestLives = Lives.TestCase
+TestLives.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -36,8 +36,8 @@ def test_generate(server: LiveServer) -> None:
     assert response.headers["Content-Type"] == "application/json; charset=utf-8"
     answer = response.json()
     assert list(answer) == [
-        "model", "created_at", "response", "done", "done_reason", "context", "total_duration", "load_duration",
-        "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
+        "model", "created_at", "response", "thinking", "done", "done_reason", "context", "total_duration",
+        "load_duration", "prompt_eval_count", "prompt_eval_duration", "eval_count", "eval_duration",
     ]  # fmt: skip
     assert answer["model"] == DEMO
     assert answer["response"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import ollama
 import pytest
@@ -21,8 +22,9 @@ WEATHER = {
 
 
 @pytest.fixture
-def client(server: LiveServer) -> ollama.Client:
-    return ollama.Client(host=server.url)
+def client(server: LiveServer) -> Iterator[ollama.Client]:
+    with ollama.Client(host=server.url) as client:
+        yield client
 
 
 def test_generate(client: ollama.Client) -> None:
@@ -106,10 +108,8 @@ def test_errors_carry_status_and_text(client: ollama.Client) -> None:
 
 def test_the_asynchronous_client_streams(server: LiveServer) -> None:
     async def talk() -> str:
-        client = ollama.AsyncClient(host=server.url)
-        parts = await client.chat(DEMO, [{"role": "user", "content": "Hello!"}], stream=True, think=False)
-        text = "".join([part.message.content or "" async for part in parts])
-        await client._client.aclose()
-        return text
+        async with ollama.AsyncClient(host=server.url) as client:
+            parts = await client.chat(DEMO, [{"role": "user", "content": "Hello!"}], stream=True, think=False)
+            return "".join([part.message.content or "" async for part in parts])
 
     assert asyncio.run(talk())

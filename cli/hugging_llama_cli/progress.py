@@ -146,10 +146,8 @@ class Bars:
 
     def _bar(self, transfer: Transfer) -> str:
         width = self._size()[0]
-        name_cells = min(_NAME_CELLS, max(12, width - 60))
-        name = transfer.name
-        if len(name) > name_cells:  # the end says which part of a model it is
-            name = "…" + name[1 - name_cells :] if self._cells[0] != "[" else name[-name_cells:]
+        name_cells = min(_NAME_CELLS, max(12, width - 54))
+        name = _shortened(transfer.name, name_cells)
         if not transfer.total:
             return f"{name:<{name_cells}}"
         share = min(1.0, transfer.completed / transfer.total)
@@ -197,6 +195,14 @@ class Lines:
         if line and line != self._last:
             print(line, file=self._stream, flush=True)
             self._last = line
+
+
+def _shortened(name: str, cells: int) -> str:
+    """`name` in at most so many cells: the parts of a model differ at the start, their kinds at the end."""
+    if len(name) <= cells:
+        return name
+    head = (cells - 2) * 2 // 3
+    return f"{name[:head]}..{name[len(name) - (cells - 2 - head) :]}"
 
 
 def _file_name(event: Json) -> str:

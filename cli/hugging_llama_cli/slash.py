@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 _HELP = '''\
 Available commands:
-  /set system TEXT               set the system message (""" opens one of several lines)
+  /set system TEXT               set the system message (or open one with """)
   /set parameter NAME VALUE      set a parameter, such as temperature 0.2
-  /set think [LEVEL] | nothink   let the model reason first, or not
-  /set verbose | quiet           print times and rates after each reply, or not
-  /set format json | noformat    ask for JSON, or for free text
-  /set wordwrap | nowordwrap     wrap words at the terminal's width, or not
-  /set history | nohistory       remember what you type for the next chat, or not
+  /set think [LEVEL] | nothink   let the model reason first
+  /set verbose | quiet           print times and rates after each reply
+  /set format json | noformat    ask for JSON
+  /set wordwrap | nowordwrap     wrap words at the terminal's width
+  /set history | nohistory       remember what you type
   /show [system | parameters]    show the model, or what was set
-  /load MODEL                    go on with another model and a fresh conversation
+  /load MODEL                    another model, and a fresh conversation
   /list                          list the models on disk
   /clear                         forget the conversation
   /bye                           exit (also /exit, Ctrl + d)

@@ -1,0 +1,166 @@
+"""Bars on a terminal, with a clock of our own; and once for real."""
+
+import io
+
+import pytest
+
+from hugging_llama_cli.progress import Bars, Lines, pull_progress
+from tests.cli.conftest import MODULE
+from tests.cli.stub_server import StubServer
+from tests.cli.terminal_session import CTRL_C, TerminalSession
+
+_GB = 10**9
+
+
+class _Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+class _Screen(io.StringIO):
+    """A terminal of unknown size that remembers what it was sent."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+    def take(self) -> str:
+        text = self.getvalue()
+        self.seek(0)
+        self.truncate()
+        return text
+
+
+@pytest.fixture
+def clock() -> _Clock:
+    return _Clock()
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> _Screen:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("LINES", "6")
+    return _Screen()
+
+
+def _event(name: str, completed: int, total: int = 4 * _GB) -> dict[str, object]:
+    return {"status": "downloading", "file": name, "total": total, "completed": completed}
+
+
+def test_which_kind(screen: _Screen) -> None:
+    assert isinstance(pull_progress(screen), Bars)
+    assert isinstance(pull_progress(io.StringIO()), Lines)
+
+
+def test_a_bar_shows_amount_speed_and_time_left(screen: _Screen, clock: _Clock) -> None:
+    bars = Bars(screen, clock)
+    bars.show(_event("a.safetensors", 0))
+    clock.now_s += 2
+    screen.take()
+    bars.show(_event("a.safetensors", _GB))
+    shown = screen.take()
+    assert shown.startswith("\x1b[1A\r")
+    assert "a.safetensors               25% ▕██      ▏ 1 GB/4 GB         500 MB/s   6s\x1b[K\n" in shown
+
+
+def test_the_speed_is_that_of_the_last_seconds(screen: _Screen, clock: _Clock) -> None:
+    bars = Bars(screen, clock)
+    for second in range(20):  # fast at first, then slow
+        clock.now_s += 1
+        bars.show(_event("a", (min(second, 5) * 100 + second) * 10**6))
+    assert " 1 MB/s " in screen.take().rpartition("\r")[2]
+
+
+def test_redrawing_is_rationed(screen: _Screen, clock: _Clock) -> None:
+    bars = Bars(screen, clock)
+    for step in range(1000):
+        clock.now_s += 0.001
+        bars.show(_event("a", step * 1000))
+    assert screen.take().count("\r") <= 11
+
+
+def test_what_is_done_stays_above(screen: _Screen, clock: _Clock) -> None:
+    bars = Bars(screen, clock)
+    bars.show({"status": "pulling manifest", "digest": ""})
+    bars.show(_event("a", 1))
+    bars.show(_event("b", 4 * _GB))
+    clock.now_s += 1
+    bars.show(_event("a", 4 * _GB))
+    bars.show(_event("a", 4 * _GB))
+    bars.show({"status": "success"})
+    bars.close()
+    shown = screen.take()
+    assert shown.count("100%") == 2
+    assert shown.index("pulling manifest") < shown.index("b  ") < shown.rindex("a  ") < shown.index("success")
+
+
+def test_no_more_bars_than_the_screen_has_lines(screen: _Screen, clock: _Clock) -> None:
+    bars = Bars(screen, clock)
+    for index in range(20):
+        clock.now_s += 1
+        bars.show(_event(f"part-{index}", 1))
+    last = screen.take().rpartition("A\r")[2]
+    assert last.count("\n") == 4
+
+
+def test_long_names_keep_both_ends(screen: _Screen, clock: _Clock) -> None:
+    bars = Bars(screen, clock)
+    bars.show(_event("model-00001-of-00002.safetensors", 1))
+    line = screen.take()
+    assert "model-00001-of-0..etensors" in line
+    assert max(map(len, line.split("\n"))) < 90
+
+
+def test_a_file_of_unknown_size_and_hostile_names(screen: _Screen, clock: _Clock) -> None:
+    bars = Bars(screen, clock)
+    bars.show({"status": "downloading", "path": "/cache/x/con\x1b[2Jfig.json"})
+    assert "con[2Jfig.json" in screen.take()
+
+
+def test_lines_say_how_far_it_is_now_and_then(clock: _Clock) -> None:
+    stream = io.StringIO()
+    lines = Lines(stream, clock)
+    for second in range(25):
+        clock.now_s += 1
+        lines.show(_event("a", second * 10**8))
+    lines.show(_event("a", 4 * _GB))
+    lines.close()
+    assert stream.getvalue().splitlines() == [
+        "downloading a 0 B/4 GB",
+        "downloading a 1 GB/4 GB   100 MB/s   30s",
+        "downloading a 2 GB/4 GB   100 MB/s   20s",
+        "downloaded a (4 GB)",
+    ]
+
+
+def _slow_pull(server: StubServer) -> None:
+    server.pull_events = [{"status": "pulling manifest"}]
+    server.pull_events += [_event("model.safetensors", n * _GB // 10) | {"sleep_s": 0.05} for n in range(1, 41)]
+    server.pull_events += [{"status": "success"}]
+
+
+def test_a_pull_on_a_terminal(environ: dict[str, str], server: StubServer) -> None:
+    _slow_pull(server)
+    with TerminalSession([*MODULE, "pull", "org/name"], environ) as session:
+        session.expect("pulling manifest")
+        session.expect("model.safetensors")
+        session.expect(" GB/s")
+        assert session.finish() == 0
+    assert session.text.rstrip().endswith("success")
+    assert "100% ▕████████▏ 4 GB" in session.text
+
+
+def test_an_interrupted_pull_leaves_a_clean_line(environ: dict[str, str], server: StubServer) -> None:
+    _slow_pull(server)
+    with TerminalSession([*MODULE, "pull", "org/name"], environ) as session:
+        session.expect("model.safetensors")
+        session.send(CTRL_C)
+        assert session.finish() == 130
+    assert "Traceback" not in session.raw
+    assert session.text.endswith("\n")

@@ -1,0 +1,113 @@
+"""`serve` up to the moment in which it becomes gunicorn."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import MODULE, Invoke
+from tests.cli.stub_server import StubServer
+
+_GUNICORN = """\
+import json, os, sys
+settings = {k: v for k, v in os.environ.items() if k.startswith("HUGGING_LLAMA_")}
+print(json.dumps({"argv": sys.orig_argv, "pid": os.getpid(), "settings": settings}))
+"""
+
+
+@pytest.fixture
+def serve_environ(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment in which gunicorn only tells how it was started."""
+    package = tmp_path / "fake" / "gunicorn"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "__main__.py").write_text(_GUNICORN)
+    kept = {name: value for name, value in environ.items() if name != "OLLAMA_HOST"}
+    return kept | {"PYTHONPATH": str(tmp_path / "fake")}
+
+
+def _serve(environ: Mapping[str, str], *argv: str) -> tuple[int, dict[str, Any], str]:
+    """Exit code, what gunicorn was given, and stderr."""
+    with subprocess.Popen(
+        [*MODULE, *argv], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        out, err = process.communicate(timeout=30)
+    told = json.loads(out) if out else {}
+    if told:
+        assert told["pid"] == process.pid, "signals must reach gunicorn, not a parent of it"
+    return process.returncode, told, err
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def test_flags_become_settings_and_the_process_becomes_gunicorn(serve_environ: dict[str, str]) -> None:
+    port = _free_port()
+    code, told, err = _serve(
+        serve_environ, "serve", "--host", "0.0.0.0", "--port", port, "--max-resident-models", "4",
+        "--model-ttl", "900", "--workers", "3", "--preload", "demo", "--preload", "org/b", "--log-level", "debug",
+    )  # fmt: skip
+    assert code == 0
+    assert told["argv"][1:] == [
+        "-m", "gunicorn", "-c", "python:hugging_llama_config.gunicorn", "hugging_llama:create_app()"
+    ]  # fmt: skip
+    assert told["settings"] == {
+        "HUGGING_LLAMA_HOST": "0.0.0.0",
+        "HUGGING_LLAMA_PORT": port,
+        "HUGGING_LLAMA_MAX_LOADED_MODELS": "4",
+        "HUGGING_LLAMA_KEEP_ALIVE_S": "900",
+        "HUGGING_LLAMA_WORKERS": "3",
+        "HUGGING_LLAMA_PRELOAD": "demo,org/b",
+        "HUGGING_LLAMA_LOG_LEVEL": "debug",
+    }
+    assert f"Hugging Llama listens on http://127.0.0.1:{port}\n" in err
+    assert f"hugging-llama --url http://127.0.0.1:{port} run demo" in err
+    assert f"curl http://127.0.0.1:{port}/api/generate" in err
+
+
+def test_without_flags_the_environment_stays_as_it_is(serve_environ: dict[str, str]) -> None:
+    port = _free_port()
+    code, told, err = _serve(serve_environ | {"OLLAMA_LOCAL_PORT": port}, "start")
+    assert (code, told["settings"]) == (0, {})
+    assert f"listens on http://127.0.0.1:{port}\n" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--port", "80000"], "port must be from 0 to 65535, not 80000"),
+        (["--port", "many"], "--port: 'many' is not a whole number"),
+        (["--model-ttl", "soon"], '--model-ttl: time: invalid duration "soon"'),
+        (["--log-level", "loud"], "--log-level: 'loud' is none of debug, info, warning, error"),
+        (["--host", "no.such.host.invalid", "--port", "0"], "'no.such.host.invalid' is no address of this machine"),
+        (["--host", "192.0.2.1", "--port", "0"], "'192.0.2.1' is no address of this machine"),
+    ],
+)
+def test_settings_that_can_not_be(argv: list[str], message: str, invoke: Invoke) -> None:
+    assert invoke("serve", *argv) == (1, "", f"Error: {message}\n")
+
+
+def test_a_port_that_is_taken(invoke: Invoke, server: StubServer) -> None:
+    port = server.url.rpartition(":")[2]
+    code, out, err = invoke("serve", "--port", port)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"Error: port {port} on 127.0.0.1 is taken by another Hugging Llama server")
+    assert err.endswith("; choose another with --port\n")
+    assert err.count("\n") == 1
+
+
+def test_a_port_taken_by_something_silent(invoke: Invoke) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = str(silent.getsockname()[1])
+        code, _, err = invoke("serve", "--port", port)
+    assert code == 1
+    assert err.startswith(f"Error: port {port} on 127.0.0.1 is taken by another program")

@@ -168,12 +168,18 @@ def test_no_tag_of_a_whole_block_leaks(parts: list[str]) -> None:
     found = answer(
         "".join(parts), name="byte", thinking=THINK, inside_thinking=True, tool_syntax=ToolCallSyntax(), stops=["STOP"]
     )
-    text = "".join(event.text for event in found if isinstance(event, TextDelta | ThinkingDelta))
+    text = "".join(event.text for event in found if isinstance(event, TextDelta))
     assert "STOP" not in text
-    assert CALL not in "".join(event.text for event in found if isinstance(event, TextDelta))
+    assert CALL not in text
 
 
 def test_stop_strings_are_looked_for_in_the_answer_only() -> None:
     found = answer("<think>\nhm\n</think>\n\none\ntwo", name="byte", thinking=THINK, stops=["\n"])
     assert "".join(event.text for event in found if isinstance(event, ThinkingDelta)) == "hm"
     assert "".join(event.text for event in found if isinstance(event, TextDelta)) == "one"
+
+
+def test_text_held_back_for_a_stop_string_stays_before_a_call() -> None:
+    text, call, more = answer(f"one ST{CALL}OP", tool_syntax=ToolCallSyntax(), stops=["STOP"])
+    assert (text, more) == (TextDelta("one ST"), TextDelta("OP"))
+    assert isinstance(call, ToolCallDelta)

@@ -94,7 +94,7 @@ class Loader:
 
     def _generation(self, files: VettedFiles, dtype: torch.dtype) -> Checkpoint:
         config = _config(files)
-        model = _auto_class(config).from_pretrained(
+        model, info = _auto_class(config).from_pretrained(
             files.path,
             config=config,
             dtype=dtype,
@@ -102,7 +102,11 @@ class Loader:
             trust_remote_code=False,
             local_files_only=True,
             low_cpu_mem_usage=True,
+            output_loading_info=True,
         )
+        if info["missing_keys"]:
+            # transformers would go on with random numbers in their place
+            raise ModelLoadError("some of this model's weights are missing; pull it again")
         model.eval().requires_grad_(False).to(self.device)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             files.path, config=config, trust_remote_code=False, local_files_only=True

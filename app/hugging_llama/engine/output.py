@@ -94,6 +94,8 @@ class AnswerProcessor:
             if self.stopped:
                 break
             if not isinstance(part, str):
+                # text before a call stays before it; a stop string does not reach across
+                events += [TextDelta(held)] if (held := self._stop_strings.finish()) else []
                 events.append(ToolCallDelta(part))
             elif text := self._stop_strings.push(part):
                 events.append(TextDelta(text))

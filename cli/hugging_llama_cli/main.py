@@ -4,12 +4,14 @@ Only what `--help` needs is imported here: a command's module, and with it reque
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from hugging_llama_cli.errors import CliError, UsageError
+from hugging_llama_cli.plain import one_line
 
 PROGRAM = "hugging-llama"
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
@@ -51,18 +53,33 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    _prepare_streams()
     try:
         code = _dispatch(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
         return code
     except CliError as error:
-        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"Error: {one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         _silence_stdout()
         return EXIT_BROKEN_PIPE
+    except OSError as error:  # a full disk behind stdout, for example
+        _silence_stdout()
+        print(f"Error: {one_line(error)}", file=sys.stderr)
+        return CliError.exit_code
+
+
+def _prepare_streams() -> None:
+    """Make stdout and stderr take any text, also where they are closed or know few characters."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until this process ends
+        elif reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="replace")
 
 
 def _dispatch(argv: Sequence[str]) -> int:
@@ -95,7 +112,7 @@ def _dispatch(argv: Sequence[str]) -> int:
 
 
 def _top_parser() -> _Parser:
-    parser = _Parser(prog=PROGRAM, add_help=False, allow_abbrev=False, usage=f"{PROGRAM} [--url URL] COMMAND …")
+    parser = _Parser(prog=PROGRAM, add_help=False, allow_abbrev=False, usage=f"{PROGRAM} [--url URL] COMMAND ...")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Ollama's API and CLI, powered by Hugging Face models."
     width = max(len(command.name) for command in COMMANDS)
@@ -139,7 +156,5 @@ def _spell_out(arguments: list[str], bare_flags: tuple[str, ...]) -> list[str]:
 
 
 def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's own flush at exit has no broken pipe to complain about."""
-    import os
-
+    """Point stdout at nothing, so that the interpreter's own flush at exit finds nothing to complain about."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,13 +2,12 @@
 
 import errno
 import http.client
-import json
 import os
 import socket
 from pathlib import Path
 
 from hugging_llama_cli.errors import CliError
-from hugging_llama_cli.render import printable
+from hugging_llama_cli.plain import printable
 
 _PROBE_TIMEOUT_S = 1.0
 _TCP_LISTEN = "0A"
@@ -50,24 +49,24 @@ def _holder(host: str, port: int) -> str:
 
 def _server_kind(host: str, port: int) -> str:
     """What answers there, judged by what it says about itself."""
+    try:
+        health = _get(host, port, "/health")
+        if health.startswith(b"{") and b'"device"' in health:
+            return "another Hugging Llama server"
+        if b"Ollama is running" in _get(host, port, "/"):
+            return "an Ollama server"
+    except (OSError, http.client.HTTPException):  # no HTTP, or no answer
+        pass
+    return "another program"
+
+
+def _get(host: str, port: int, path: str) -> bytes:
     connection = http.client.HTTPConnection(host, port, timeout=_PROBE_TIMEOUT_S)
     try:
-        connection.request("GET", "/health")
-        if "device" in json.loads(connection.getresponse().read(4096)):
-            return "another Hugging Llama server"
-    except (OSError, http.client.HTTPException, ValueError, TypeError):
-        pass
+        connection.request("GET", path)
+        return connection.getresponse().read(4096)
     finally:
         connection.close()
-    try:
-        connection.request("GET", "/")
-        if b"Ollama is running" in connection.getresponse().read(4096):
-            return "an Ollama server"
-    except (OSError, http.client.HTTPException):
-        pass
-    finally:
-        connection.close()
-    return "another program"
 
 
 def _process_name(port: int) -> str:

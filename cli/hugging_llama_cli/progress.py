@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
 from hugging_llama_cli.api import Json
-from hugging_llama_cli.render import printable
+from hugging_llama_cli.plain import printable
 from hugging_llama_config.units import format_bytes
 
 _REDRAW_S = 0.1

@@ -1,17 +1,15 @@
 """Values as text for people: tables, ages, sections. Pure functions."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from hugging_llama_cli.plain import printable
 from hugging_llama_config.units import format_bytes
 
 _GAP = "    "
 _FOREVER = timedelta(days=365 * 20)  # "for ever" comes as a date about 292 years ahead
 _ID_LENGTH = 12
-# C0 and C1 controls except tab and newline: a model or a server must not move this terminal's cursor
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -27,11 +25,6 @@ def section(title: str, facts: Mapping[str, str]) -> str:
     width = max(map(len, facts), default=0)
     lines = [f"    {printable(name):<{width}}{_GAP}{printable(value)}".rstrip() for name, value in facts.items()]
     return "\n".join([f"  {title}", *lines])
-
-
-def printable(text: str) -> str:
-    """`text` without the characters that control a terminal."""
-    return _CONTROLS.sub("", text)
 
 
 def short_id(digest: Any) -> str:

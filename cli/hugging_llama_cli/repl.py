@@ -8,6 +8,7 @@ from hugging_llama_cli.api import Server
 from hugging_llama_cli.conversation import Conversation
 from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.line_editor import LineEditor
+from hugging_llama_cli.plain import one_line
 from hugging_llama_cli.reply import ReplyView, show_reply
 from hugging_llama_cli.terminal import DIM, RESET, Spinner
 from hugging_llama_config.client import ClientSettings
@@ -88,6 +89,6 @@ class Repl:
             reply = show_reply(self.server.stream("/api/chat", self.conversation.chat_body()), self.view)
         except CliError as error:
             self.conversation.take_back()
-            print(f"Error: {error}", file=sys.stderr)
+            print(f"Error: {one_line(error)}", file=sys.stderr)
             return
         self.conversation.keep(reply)

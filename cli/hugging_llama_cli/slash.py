@@ -9,6 +9,7 @@ from hugging_llama_cli.commands import list as list_command
 from hugging_llama_cli.commands import show as show_command
 from hugging_llama_cli.conversation import parse_format, parse_parameter, parse_think
 from hugging_llama_cli.errors import CliError
+from hugging_llama_cli.plain import one_line
 
 if TYPE_CHECKING:
     from hugging_llama_cli.repl import Repl
@@ -50,7 +51,7 @@ def execute(repl: "Repl", line: str) -> bool:
     try:
         return command(repl, rest.strip())
     except CliError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {one_line(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print()
     return False

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
 
-from hugging_llama_cli.render import printable
+from hugging_llama_cli.plain import printable
 
 DIM, RESET = "\x1b[2m", "\x1b[0m"
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"

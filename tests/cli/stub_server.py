@@ -59,7 +59,7 @@ class StubServer:
         self.pull_events: list[dict[str, Any]] = [{"status": "success"}]
         self.requests: list[tuple[str, Any]] = []
         self.left = threading.Event()
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=_Chunked)
+        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     @property
@@ -148,7 +148,7 @@ class StubServer:
             self.left.set()
 
 
-class _Chunked(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     """HTTP/1.1, so that answers without a length go out in chunks, as gunicorn sends them; and silent."""
 
     protocol_version = "HTTP/1.1"

@@ -141,7 +141,7 @@ def test_lines_say_how_far_it_is_now_and_then(clock: _Clock) -> None:
 
 def _slow_pull(server: StubServer) -> None:
     server.pull_events = [{"status": "pulling manifest"}]
-    server.pull_events += [_event("model.safetensors", n * _GB // 10) | {"sleep_s": 0.05} for n in range(1, 41)]
+    server.pull_events += [_event("model.safetensors", n * _GB // 5) | {"sleep_s": 0.05} for n in range(1, 21)]
     server.pull_events += [{"status": "success"}]
 
 

@@ -67,7 +67,7 @@ def test_flags_become_settings_and_the_process_becomes_gunicorn(serve_environ: d
         "HUGGING_LLAMA_PRELOAD": "demo,org/b",
         "HUGGING_LLAMA_LOG_LEVEL": "debug",
     }
-    assert f"Hugging Llama listens on http://127.0.0.1:{port}\n" in err
+    assert f"Starting Hugging Llama on http://127.0.0.1:{port}\n" in err
     assert f"hugging-llama --url http://127.0.0.1:{port} run demo" in err
     assert f"curl http://127.0.0.1:{port}/api/generate" in err
 
@@ -76,7 +76,7 @@ def test_without_flags_the_environment_stays_as_it_is(serve_environ: dict[str, s
     port = _free_port()
     code, told, err = _serve(serve_environ | {"OLLAMA_LOCAL_PORT": port}, "start")
     assert (code, told["settings"]) == (0, {})
-    assert f"listens on http://127.0.0.1:{port}\n" in err
+    assert f"Starting Hugging Llama on http://127.0.0.1:{port}\n" in err
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def _welcome(settings: Settings) -> str:
     url = HostUrl(host=settings.host, port=settings.port).url
     target = "" if settings.port == 11434 else f"--url {url} "
     return (
-        f"Hugging Llama listens on {url}\n"
+        f"Starting Hugging Llama on {url}\n"
         "Try it from another terminal:\n"
         f"  hugging-llama {target}run demo\n"
         f"""  curl {url}/api/generate -d '{{"model": "demo", "prompt": "Hello"}}'"""

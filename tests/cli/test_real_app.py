@@ -1,0 +1,84 @@
+"""The client against the application itself, over an engine that plays a script."""
+
+import math
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from werkzeug.serving import make_server
+
+from hugging_llama import create_app
+from hugging_llama.neutral.events import Finished, FinishReason, Loaded, TextDelta, ThinkingDelta, Usage
+from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.testing import ScriptedEngine
+from hugging_llama_config.env import load_settings
+from tests.cli.conftest import MODULE, Invoke
+from tests.cli.stub_server import QuietHandler
+from tests.cli.terminal_session import TerminalSession
+
+_LOADED = LoadedModel(
+    name="hugging-llama/demo:latest", path="/models/demo", digest="0" * 64, size_bytes=100, size_vram_bytes=0,
+    context_length=2048, expires_at_s=math.inf, ref_count=1, device="cpu", dtype="bfloat16", runner="batched",
+)  # fmt: skip
+_REPLY = (
+    ThinkingDelta("Hm."),
+    TextDelta("Hello"),
+    TextDelta(" you."),
+    Finished(reason=FinishReason.STOP, usage=Usage(num_prompt_tokens=3, num_output_tokens=2, decode_ns=10**9)),
+)
+
+
+@pytest.fixture
+def app_url(tmp_path: Path) -> Iterator[str]:
+    settings = load_settings(
+        environ={"HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:1"}
+    )
+    engine = ScriptedEngine(generate=_REPLY, load=(Loaded(model=_LOADED),), loaded=(_LOADED,))
+    server = make_server(
+        "127.0.0.1", 0, create_app(settings, engine=engine), threaded=True, request_handler=QuietHandler
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_commands(invoke: Invoke, app_url: str) -> None:
+    code, out, _ = invoke("list", "--url", app_url)
+    assert code == 0
+    assert out.splitlines()[1].startswith("hugging-llama/demo:latest    ")
+    assert "architecture        llama" in invoke("show", "demo", "--url", app_url)[1]
+    assert invoke("show", "org/else", "--url", app_url)[0] == 1
+    assert invoke("ps", "--url", app_url)[1] == "hugging-llama/demo:latest: refs=1 expires=never\n"
+    assert "speaks Ollama API version" in invoke("version", "--url", app_url)[1]
+
+
+def test_run(invoke: Invoke, app_url: str) -> None:
+    argv = ["run", "demo", "hi", "--verbose", "--keepalive", "10m", "--format", "json", "--think", "--url", app_url]
+    code, out, err = invoke(*argv)
+    assert (code, out) == (0, "Thinking...\nHm.\n...done thinking.\n\nHello you.\n")
+    assert "eval rate:            2.00 tokens/s" in err
+
+
+def test_errors_of_the_application(invoke: Invoke, app_url: str) -> None:
+    code, out, err = invoke("embed", "org/none", "x", "--url", app_url)
+    assert (code, out) == (1, "")
+    assert "not found" in err
+    assert err.count("\n") == 1
+    code, _, err = invoke("run", "org/none", "x", "--url", app_url)
+    assert code == 1
+    assert err.splitlines()[-1].startswith("Error: ")
+
+
+def test_chat(environ: dict[str, str], app_url: str) -> None:
+    with TerminalSession([*MODULE, "run", "demo", "--url", app_url], environ) as session:
+        session.expect(">>> ")
+        session.send("hi\r")
+        session.expect("Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n>>> ")
+        session.send("again\r")
+        session.expect("Hello you.\n\n>>> ")
+        session.send("/bye\r")
+        assert session.finish() == 0

@@ -137,11 +137,21 @@ class RemoteEngine:
             return connection
         with state.connecting:
             if state.connection is None or not state.connection.alive:
-                try:
-                    state.connection = Connection(ensure_engine(self._settings, self.life_line), self._fingerprint)
-                except OSError as error:
-                    raise EngineDiedError(f"the engine can't be reached: {error}") from None
+                state.connection = self._connect()
             return state.connection
+
+    def _connect(self) -> Connection:
+        error: Exception | None = None
+        # an engine that was just ending takes a connection and drops it; the next one will not
+        for _ in range(2):
+            sock = ensure_engine(self._settings, self.life_line)
+            try:
+                return Connection(sock, self._fingerprint)
+            except TimeoutError:
+                raise EngineDiedError("the engine does not answer") from None
+            except (OSError, EngineDiedError) as found:
+                error = found
+        raise EngineDiedError(f"the engine can't be reached: {error}")
 
     def _existing(self, timeout_s: float) -> Connection:
         """The connection of this process to an engine that runs already. Raises EngineDiedError."""

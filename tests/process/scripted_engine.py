@@ -1,0 +1,148 @@
+"""An engine process without torch: the real server over a facade that makes up its tokens.
+
+Started by the real supervisor as `python scripted_engine.py SOCKET`. A prompt tells what to do, as query text:
+`n` tokens of `size` bytes, one each `tick_ms`, after `prefill_ms`; `error` ends it with an error.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+from hugging_llama.engine.__main__ import serve
+from hugging_llama.errors import GenerationError
+from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
+from hugging_llama.neutral.events import (
+    Embeddings,
+    EngineStatus,
+    Finished,
+    FinishReason,
+    Loaded,
+    TextDelta,
+    Usage,
+)
+from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest, TextPrompt
+from hugging_llama_config.settings import Settings
+
+
+@dataclass(slots=True)
+class Sequence:
+    """One generation: what is left of it and when its next token is due."""
+
+    left: int
+    text: str
+    tick_s: float
+    due_at: float
+    error: str
+    made: int = 0
+
+
+class ScriptedFacade:
+    """An EngineFacade with one step thread, as a runner has."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._changed = threading.Condition()
+        self._sequences: dict[Key, Sequence] = {}
+        self._cancelled = 0
+        self._max_batch = 0
+        self._closed = False
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def generate(self, key: Key, request: GenerateRequest) -> None:
+        assert isinstance(request.prompt, TextPrompt)
+        query = {name: values[0] for name, values in parse_qs(request.prompt.text).items()}
+        with self._changed:
+            self._sequences[key] = Sequence(
+                left=int(query.get("n", 5)),
+                text="x" * int(query.get("size", 5)),
+                tick_s=float(query.get("tick_ms", 0)) / 1000,
+                due_at=time.monotonic() + float(query.get("prefill_ms", 0)) / 1000,
+                error=query.get("error", ""),
+            )
+            self._max_batch = max(self._max_batch, len(self._sequences))
+            self._changed.notify()
+
+    def embed(self, key: Key, request: EmbedRequest) -> None:
+        vectors = tuple((float(len(text)), 0.5) for text in request.inputs)
+        self._emit([(key, Embeddings(vectors=vectors, num_prompt_tokens=len(vectors)))])
+
+    def load(self, key: Key, request: LoadRequest) -> None:
+        self._emit([(key, Loaded(model=loaded_model(request.model.path)))])
+
+    def unload(self, path: str) -> None:
+        pass
+
+    def cancel(self, key: Key) -> None:
+        with self._changed:
+            self._cancelled += self._sequences.pop(key, None) is not None
+
+    def cancel_connection(self, connection_id: int) -> None:
+        for key in [key for key in self._sequences if key[0] == connection_id]:
+            self.cancel(key)
+
+    def loaded(self) -> list[LoadedModel]:
+        return [loaded_model("demo")]
+
+    def status(self) -> EngineStatus:
+        return EngineStatus(
+            pid=os.getpid(),
+            device="cpu",
+            num_running=len(self._sequences),
+            cancelled_total=self._cancelled,
+            max_batch_size=self._max_batch,
+        )
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _run(self) -> None:
+        while not self._closed:
+            with self._changed:
+                now = time.monotonic()
+                due_at = min((s.due_at for s in self._sequences.values()), default=now + 1)
+                if due_at > now:
+                    self._changed.wait(due_at - now)
+                    continue
+                answers = [a for key, s in list(self._sequences.items()) if s.due_at <= now for a in self._step(key, s)]
+            self._emit(answers)
+
+    def _step(self, key: Key, sequence: Sequence) -> list[tuple[Key, Answer]]:
+        sequence.due_at += sequence.tick_s
+        if sequence.left == 0:
+            del self._sequences[key]
+            if sequence.error:
+                return [(key, GenerationError(sequence.error))]
+            return [(key, Finished(reason=FinishReason.STOP, usage=Usage(num_output_tokens=sequence.made)))]
+        sequence.left -= 1
+        sequence.made += 1
+        return [(key, TextDelta(sequence.text))]
+
+
+def loaded_model(path: str) -> LoadedModel:
+    return LoadedModel(
+        name="demo:latest",
+        path=path,
+        digest="",
+        size_bytes=1,
+        size_vram_bytes=0,
+        context_length=512,
+        expires_at_s=float("inf"),
+        ref_count=0,
+        device="cpu",
+        dtype="float32",
+        runner="scripted",
+    )
+
+
+def make_engine(settings: Settings) -> Callable[[Emit], EngineFacade]:
+    return ScriptedFacade
+
+
+if __name__ == "__main__":
+    import sys
+
+    serve(sys.argv[1], make_engine)

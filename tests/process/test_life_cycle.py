@@ -1,0 +1,157 @@
+"""TERM, HUP and kill -9: who ends, who stays, and what clients see of it."""
+
+import json
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from tests.process.servers import (
+    Server,
+    Stream,
+    engine_pids,
+    is_alive,
+    serve,
+    supervisor_of,
+    wait_until,
+)
+
+SERVICE_AGAIN_S = 1.0
+
+
+def last_objects(clients: list[Stream]) -> list[dict[str, Any]]:
+    """The last line of each chunked answer; reading ends with the connection or the last chunk."""
+    found = []
+    for client in clients:
+        answer = client.read_until(b"\r\n0\r\n\r\n")
+        found.append(json.loads(answer.split(b"\r\n")[-4]))
+        client.leave()
+    return found
+
+
+def test_hup_keeps_the_engine_and_running_streams_complete(gevent_server: Server) -> None:
+    server = gevent_server
+    engine, old_workers = server.status()["pid"], server.workers()
+    clients = [server.open("/gen?n=20&tick_ms=50") for _ in range(8)]
+    wait_until(lambda: server.status()["num_running"] == 8)
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: len(server.workers()) == 4)
+    assert [last["done_reason"] for last in last_objects(clients)] == ["stop"] * 8
+    while any(is_alive(pid) for pid in old_workers):
+        assert b"pid" in server.get("/health")
+    assert server.status()["pid"] == engine
+    wait_until(lambda: len(server.workers()) == 2)
+
+
+@pytest.mark.parametrize("victim", ["engine", "supervisor"])
+def test_a_killed_engine_or_supervisor_hangs_nobody_and_service_is_back_within_a_second(
+    gevent_server: Server, victim: str
+) -> None:
+    server = gevent_server
+    engine = server.status()["pid"]
+    supervisor = supervisor_of(engine)
+    clients = [server.open("/gen?n=5&tick_ms=600000") for _ in range(8)]
+    wait_until(lambda: server.status()["num_running"] == 8)
+    os.kill(engine if victim == "engine" else supervisor, signal.SIGKILL)
+    assert [last["code"] for last in last_objects(clients)] == ["engine_died"] * 8
+    assert wait_until(lambda: server.get("/gen?n=1").endswith(b'"stop"}\n')) < SERVICE_AGAIN_S
+    assert not is_alive(engine)
+    wait_until(lambda: len(engine_pids(server)) == 2)
+
+
+def test_a_killed_worker_costs_its_own_streams_only_and_the_engine_frees_them(gevent_server: Server) -> None:
+    server = gevent_server
+    victim, other = server.workers()
+    clients = [server.open("/gen?n=20&tick_ms=100") for _ in range(12)]
+    wait_until(lambda: server.status()["num_running"] == 12)
+    os.kill(victim, signal.SIGKILL)
+    answers = [client.read_to_end_or_last_chunk() for client in clients]
+    whole = sum(answer.endswith(b"0\r\n\r\n") for answer in answers)
+    assert 0 < whole < 12
+    assert is_alive(other)
+    wait_until(lambda: server.status()["num_running"] == 0)
+    wait_until(lambda: len(server.workers()) == 2)
+
+
+def test_sixty_four_clients_stream_at_once_while_health_is_polled(gevent_server: Server) -> None:
+    server = gevent_server
+    failures: list[object] = []
+
+    def stream() -> None:
+        lines = server.lines("/gen?n=50&tick_ms=20")
+        if len(lines) != 51 or lines[-1]["done_reason"] != "stop":
+            failures.append(lines[-1])
+
+    clients = [threading.Thread(target=stream) for _ in range(64)]
+    for client in clients:
+        client.start()
+    slowest_s = 0.0
+    while any(client.is_alive() for client in clients):
+        slowest_s = max(slowest_s, wait_until(lambda: b"pid" in server.get("/health")))
+    assert failures == []
+    assert server.status()["max_batch_size"] > 32
+    assert slowest_s < 1.0
+
+
+def test_term_ends_running_streams_with_a_last_object() -> None:
+    with serve(HUGGING_LLAMA_GRACEFUL_TIMEOUT_S="3") as server:
+        pids = server.pids()
+        short = [server.open("/gen?n=5&tick_ms=100") for _ in range(2)]
+        long = [server.open("/gen?n=1000&tick_ms=100") for _ in range(4)]
+        stuck = [server.open("/gen?n=5&prefill_ms=600000") for _ in range(2)]
+        wait_until(lambda: server.status()["num_running"] == 8)
+        server.process.send_signal(signal.SIGTERM)
+        assert [last["done_reason"] for last in last_objects(short)] == ["stop"] * 2
+        assert [last["done_reason"] for last in last_objects(long + stuck)] == ["shutdown"] * 6
+        assert server.process.wait(6) == 0
+        assert [pid for pid in pids if is_alive(pid)] == []
+        # only the lock stays: a lock file that is removed can be held twice
+        assert [path.suffix for path in server.run_dir.iterdir()] == [".lock"]
+
+
+def test_hup_with_other_engine_settings_replaces_the_engine() -> None:
+    with serve() as server:
+        engine = server.status()["pid"]
+        config = server.run_dir.parent / ".cache" / "hugging-llama" / "config.toml"
+        config.parent.mkdir(parents=True)
+        config.write_text("max_num_seqs = 7\n")
+        client = server.open("/gen?n=10&tick_ms=50")
+        client.read_until(b"xxxxx")
+        server.process.send_signal(signal.SIGHUP)
+        assert last_objects([client])[0]["done_reason"] == "stop"
+        wait_until(lambda: not is_alive(engine), 20)
+        assert server.status()["pid"] != engine
+        wait_until(lambda: len(engine_pids(server)) == 2)
+
+
+def test_a_killed_master_leaves_nobody() -> None:
+    with serve() as server:
+        pids = server.pids()
+        server.process.kill()
+        wait_until(lambda: not is_alive(pids[-1]), 1.0)
+        wait_until(lambda: not any(is_alive(pid) for pid in pids), 10.0)
+
+
+def test_an_engine_that_stops_answering_hangs_nobody_for_ever() -> None:
+    with serve(HUGGING_LLAMA_IDLE_EVENT_TIMEOUT_S="0.5", HUGGING_LLAMA_FIRST_EVENT_TIMEOUT_S="0.5") as server:
+        engine = server.status()["pid"]
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            # of the worker that was connected, and of one that was not
+            assert server.lines("/gen?n=1")[-1]["code"] in {"generation", "engine_died"}
+            assert b"pid" in server.get("/health")
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        wait_until(lambda: server.get("/gen?n=1").endswith(b'"stop"}\n'))
+
+
+def test_a_client_that_does_not_read_is_cut_off_and_does_not_delay_the_shutdown() -> None:
+    with serve(TEST_STALLED_S="1", HUGGING_LLAMA_GRACEFUL_TIMEOUT_S="30") as server:
+        client = server.open("/gen?n=1000000&size=1000", receive_buffer=4096)
+        client.read_until(b"xxxxx")
+        # the engine stops at the bounded queue; the worker's write, which would block for ever, is ended by the kernel
+        wait_until(lambda: server.status()["cancelled_total"] == 1)
+        server.process.send_signal(signal.SIGTERM)
+        assert wait_until(lambda: server.process.poll() is not None, 30) < 10

@@ -1,0 +1,309 @@
+"""The contract of EngineClient, kept by the client of another process and by the one of this process alike."""
+
+import contextlib
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hugging_llama.client.base import EngineClient
+from hugging_llama.client.local import LocalEngine
+from hugging_llama.client.remote import RemoteEngine
+from hugging_llama.client.streams import Waits
+from hugging_llama.engine import peer
+from hugging_llama.engine.server import EngineServer
+from hugging_llama.errors import (
+    EngineDiedError,
+    EngineShutdownError,
+    GenerationError,
+    InvalidRequestError,
+    ProtocolError,
+)
+from hugging_llama.ipc import messages as wire
+from hugging_llama.ipc.channel import frame
+from hugging_llama.ipc.codec import encode_command, wire_generate
+from hugging_llama.neutral.events import Embeddings, EventStream, Finished, FinishReason, Loaded, TextDelta
+from hugging_llama.neutral.models import ModelRef
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest, TextPrompt
+from hugging_llama_config.launch import LaunchError, engine_settings, prepare_run_dir, socket_path
+from hugging_llama_config.settings import Settings
+from tests.process.scripted_engine import ScriptedFacade
+
+MODEL = ModelRef(name="demo", path="demo")
+FOR_EVER = "n=5&prefill_ms=600000"
+
+
+def request(text: str) -> GenerateRequest:
+    return GenerateRequest(model=MODEL, prompt=TextPrompt(text=text))
+
+
+def within(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return condition()
+
+
+@contextlib.contextmanager
+def serving(
+    settings: Settings, fingerprint: str | None = None, linger_s: float | None = None
+) -> Iterator[EngineServer]:
+    """The real server in a thread of this process."""
+    server = EngineServer(
+        socket_path(settings), fingerprint or engine_settings(settings).fingerprint, ScriptedFacade, linger_s
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        assert within(lambda: listens(settings) or not thread.is_alive())
+        yield server
+    finally:
+        server.stop()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+def listens(settings: Settings) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(socket_path(settings)) == 0
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="hl-") as run_dir:
+        yield Settings(run_dir=run_dir)
+
+
+@pytest.fixture
+def remote(settings: Settings) -> Iterator[RemoteEngine]:
+    with serving(settings):
+        client = RemoteEngine(settings)
+        yield client
+        client.close()
+
+
+@pytest.fixture(params=["remote", "local"])
+def client(request: pytest.FixtureRequest) -> Iterator[EngineClient]:
+    if request.param == "remote":
+        yield request.getfixturevalue("remote")
+    else:
+        local = LocalEngine(ScriptedFacade)
+        yield local
+        local.close()
+
+
+def test_a_generation_is_its_events_and_ends_in_one_finished(client: EngineClient) -> None:
+    events = list(client.generate(request("n=3")))
+    assert events[:3] == [TextDelta("xxxxx")] * 3
+    (finished,) = events[3:]
+    assert isinstance(finished, Finished)
+    assert finished.usage.num_output_tokens == 3
+
+
+def test_embed_and_load_have_one_answer(client: EngineClient) -> None:
+    (vectors,) = client.embed(EmbedRequest(model=MODEL, inputs=("ab", "c")))
+    assert isinstance(vectors, Embeddings)
+    assert vectors.vectors == ((2.0, 0.5), (1.0, 0.5))
+    (loaded,) = client.load(LoadRequest(model=MODEL))
+    assert isinstance(loaded, Loaded)
+    assert loaded.model.expires_at_s == math.inf
+    assert [model.name for model in client.loaded()] == ["demo:latest"]
+    client.unload("demo")
+
+
+def test_a_failed_generation_raises_its_error_after_its_events(client: EngineClient) -> None:
+    stream = client.generate(request("n=1&error=boom"))
+    assert next(stream) == TextDelta("xxxxx")
+    with pytest.raises(GenerationError, match="boom"):
+        next(stream)
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_close_wakes_a_blocked_next_and_frees_the_engine(client: EngineClient) -> None:
+    stream = client.generate(request(FOR_EVER))
+    events: list[Any] = []
+    reader = threading.Thread(target=lambda: events.extend(stream))
+    reader.start()
+    assert within(lambda: client.status(1).num_running == 1)
+    stream.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert events == []
+    assert within(lambda: client.status(1).num_running == 0)
+    stream.close()
+    assert client.status(1).cancelled_total == 1
+
+
+def test_closing_a_stream_that_ended_cancels_nothing(client: EngineClient) -> None:
+    stream = client.generate(request("n=1"))
+    assert len(list(stream)) == 2
+    stream.close()
+    assert client.status(1).cancelled_total == 0
+
+
+def test_a_caller_who_does_not_read_is_cut_off(client: EngineClient) -> None:
+    stream = client.generate(request("n=1000000"))
+    assert within(lambda: client.status(1).cancelled_total == 1)
+    with pytest.raises(GenerationError, match="does not read"):
+        list(stream)
+
+
+def test_closing_the_client_ends_its_open_streams_with_an_error(client: EngineClient) -> None:
+    stream = client.generate(request(FOR_EVER))
+    client.close()
+    with pytest.raises(EngineDiedError):
+        next(stream)
+
+
+def test_the_first_and_the_next_event_have_time_limits(settings: Settings) -> None:
+    impatient = replace(settings, first_event_timeout_s=0.2, idle_event_timeout_s=0.1)
+    with serving(impatient):
+        remote = RemoteEngine(impatient)
+        for text, num_before in ((FOR_EVER, 0), ("n=5&tick_ms=600000", 1)):
+            stream = remote.generate(request(text))
+            assert [next(stream) for _ in range(num_before)] == [TextDelta("xxxxx")] * num_before
+            with pytest.raises(GenerationError, match="no event"):
+                next(stream)
+            assert within(lambda: remote.status(1).num_running == 0)
+        remote.close()
+
+
+def test_infinite_time_limits_are_no_limits() -> None:
+    local = LocalEngine(ScriptedFacade, Waits(math.inf, math.inf))
+    assert len(list(local.generate(request("n=2&prefill_ms=20")))) == 3
+    local.close()
+
+
+def test_what_can_t_be_sent_is_raised_by_the_stream(remote: RemoteEngine) -> None:
+    stream = remote.generate(request("\ud800"))
+    with pytest.raises(InvalidRequestError):
+        next(stream)
+
+
+def test_questions_start_no_engine(settings: Settings) -> None:
+    remote = RemoteEngine(settings)
+    with pytest.raises(EngineDiedError):
+        remote.status(0.5)
+    assert remote.loaded() == []
+    remote.unload("demo")
+    remote.close()
+    assert os.listdir(settings.run_dir) == []
+
+
+def test_an_engine_that_ends_fails_its_streams_and_the_next_one_is_found(settings: Settings) -> None:
+    remote = RemoteEngine(settings)
+    with serving(settings):
+        stream = remote.generate(request(FOR_EVER))
+        assert within(lambda: remote.status(1).num_running == 1)
+    with pytest.raises(EngineDiedError):
+        next(stream)
+    with serving(settings):
+        assert len(list(remote.generate(request("n=1")))) == 2
+        remote.close()
+
+
+def test_an_engine_with_other_settings_is_refused(settings: Settings) -> None:
+    with serving(settings, fingerprint="another"):
+        remote = RemoteEngine(settings)
+        with pytest.raises(ProtocolError, match="other settings"):
+            next(remote.generate(request("n=1")))
+        with pytest.raises(EngineDiedError):
+            remote.status(1)
+
+
+def test_garbage_costs_its_own_connection_only(remote: RemoteEngine, settings: Settings) -> None:
+    stream = remote.generate(request("n=20&tick_ms=10"))
+    for garbage in (b"\xff" * 8, frame(b"\xc1"), frame(encode_command(wire.Cancel(1)))):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.settimeout(5)
+            stranger.connect(socket_path(settings))
+            stranger.sendall(garbage)
+            while stranger.recv(65536):
+                pass
+    assert len(list(stream)) == 21
+
+
+def test_a_worker_that_does_not_read_is_dropped(
+    remote: RemoteEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peer, "MAX_BACKLOG_BYTES", 100_000)
+    hello = wire.Hello(wire.PROTOCOL_VERSION, engine_settings(settings).fingerprint, 1)
+    flood = wire.Generate(1, wire_generate(request("n=1000000&size=1000")))
+    with socket.socket(socket.AF_UNIX) as stuck:
+        stuck.connect(socket_path(settings))
+        stuck.sendall(frame(encode_command(hello)) + frame(encode_command(flood)))
+        assert within(lambda: remote.status(1).cancelled_total == 1)
+    assert len(list(remote.generate(request("n=1")))) == 2
+
+
+def test_a_drain_lets_streams_end_until_its_deadline_and_then_ends_them(remote: RemoteEngine) -> None:
+    long, short = remote.generate(request("n=100000&tick_ms=10")), remote.generate(request("n=3&tick_ms=10"))
+    deadline = time.monotonic() + 0.3
+    remote.start_drain(deadline)
+    late = remote.generate(request("n=1"))
+    assert [last_reason(stream) for stream in (short, late, long)] == [
+        FinishReason.STOP,
+        FinishReason.STOP,
+        FinishReason.SHUTDOWN,
+    ]
+    assert time.monotonic() >= deadline
+    for refused in (remote.generate(request("n=1")), remote.load(LoadRequest(model=MODEL))):
+        with pytest.raises(EngineShutdownError):
+            next(refused)
+    assert within(lambda: remote.status(1).num_running == 0)
+
+
+def last_reason(stream: EventStream[Any]) -> FinishReason:
+    *_, last = stream
+    assert isinstance(last, Finished)
+    return last.reason
+
+
+def test_an_engine_that_nobody_is_connected_to_leaves(settings: Settings) -> None:
+    with serving(settings, linger_s=0.1):
+        remote = RemoteEngine(settings)
+        assert remote.loaded()
+        remote.close()
+        assert within(lambda: not listens(settings))
+
+
+def test_a_forked_child_has_a_connection_of_its_own(settings: Settings) -> None:
+    script = f"""
+import os, sys
+from tests.unit.test_engine_clients import RemoteEngine, Settings, request
+remote = RemoteEngine(Settings(run_dir={settings.run_dir!r}))
+stream = remote.generate(request("n=20&tick_ms=10"))
+next(stream)
+child = os.fork()
+print(len(list(stream if child else remote.generate(request("n=5")))), flush=True)
+if child:
+    os.waitpid(child, 0)
+    print(len(list(remote.generate(request("n=2")))), flush=True)
+os._exit(0)
+"""
+    with serving(settings):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert sorted(done.stdout.split()) == ["20", "3", "6"], done.stderr
+
+
+def test_a_directory_that_others_can_write_to_is_refused(settings: Settings) -> None:
+    os.chmod(settings.run_dir, 0o777)
+    with pytest.raises(LaunchError):
+        prepare_run_dir(settings)
+
+
+def test_a_path_too_long_for_a_socket_is_refused() -> None:
+    with pytest.raises(LaunchError):
+        socket_path(Settings(run_dir="/" + "x" * 100))
+    with pytest.raises(EngineDiedError):
+        RemoteEngine(Settings(run_dir="/" + "x" * 100)).status(0.1)

@@ -1,10 +1,13 @@
 """HTTP towards the Hub: redirects that can't carry the token away, replies that can't fill the memory."""
 
+import contextlib
 import ipaddress
 import socket
+import ssl
 import time
 import urllib.parse
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import requests
@@ -17,7 +20,15 @@ MAX_JSON_BYTES = 32 * 2**20
 _MAX_REDIRECTS = 5
 _MAX_JSON_S = 60.0
 _READ_BYTES = 2**18
+_BLOCK_BYTES = 2**16
 _TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+_UNREACHABLE = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+    urllib3.exceptions.SSLError,
+    requests.exceptions.SSLError,
+)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -75,7 +86,9 @@ class HubHttp:
             raise TransferError("the Hub redirects to something that is not a URL", cause="redirect") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             host = urllib.parse.urlsplit(url).hostname or self._access.host
-            raise TransientError(f"can't reach {host}: {_cause(error)}", is_unreachable=True) from error
+            is_unreachable = any(isinstance(item, _UNREACHABLE) for item in _chain(error))
+            verb = "can't reach" if is_unreachable else "no answer from"
+            raise TransientError(f"{verb} {host}: {_cause(error)}", is_unreachable=is_unreachable) from error
 
     def _checked(self, response: requests.Response) -> requests.Response:
         if response.status_code not in _TRANSIENT_STATUS:
@@ -104,7 +117,7 @@ def read_json_bytes(response: requests.Response) -> bytes:
     deadline = time.monotonic() + _MAX_JSON_S
     body = bytearray()
     with response:
-        while chunk := _read_raw(response, 2**16):
+        while chunk := _read_block(response):
             body += chunk
             if len(body) > MAX_JSON_BYTES:
                 raise TransferError("a reply of the Hub is too big", cause="reply too big")
@@ -114,8 +127,10 @@ def read_json_bytes(response: requests.Response) -> bytes:
 
 
 def read_chunk(response: requests.Response) -> bytes:
-    """The next bytes of a file's body, b"" at its end. Raises TransientError when the connection fails."""
-    return _read_raw(response, _READ_BYTES)
+    """The next bytes of a file's body as they come, b"" at its end. Raises TransientError when the connection fails."""
+    with _failures_told():
+        data: bytes = response.raw.read1(_READ_BYTES, decode_content=False)
+        return data
 
 
 def is_inside(host: str) -> bool:
@@ -132,10 +147,16 @@ def is_inside(host: str) -> bool:
         return False
 
 
-def _read_raw(response: requests.Response, size: int) -> bytes:
-    try:
-        data: bytes = response.raw.read(size, decode_content=False)
+def _read_block(response: requests.Response) -> bytes:
+    with _failures_told():
+        data: bytes = response.raw.read(_BLOCK_BYTES, decode_content=False)
         return data
+
+
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    try:
+        yield
     except (urllib3.exceptions.HTTPError, requests.RequestException, OSError, ValueError) as error:
         raise TransientError(f"the connection failed: {_cause(error)}") from error
 
@@ -173,17 +194,25 @@ def _retry_after_s(response: requests.Response) -> float | None:
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
+def _chain(error: BaseException) -> Iterator[object]:
+    """An exception and what it is made of; the libraries hide causes in arguments and attributes."""
+    waiting: list[object] = [error]
+    for _ in range(50):
+        if not waiting:
+            return
+        item = waiting.pop(0)
+        yield item
+        if isinstance(item, BaseException):
+            waiting += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
+
+
 def _cause(error: BaseException) -> str:
     """What went wrong, in the operating system's words: those of the libraries hold addresses of objects."""
-    seen: list[object] = [error]
-    while seen:
-        item = seen.pop(0)
+    for item in _chain(error):
         if isinstance(item, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
             return "timed out"
+        if isinstance(item, ssl.SSLCertVerificationError):
+            return "its certificate is not trusted"
         if isinstance(item, OSError) and item.strerror:
             return str(item.strerror).lower()
-        if isinstance(item, BaseException):
-            seen += [*item.args, getattr(item, "reason", None), item.__cause__, item.__context__]
-        if len(seen) > 50:
-            break
-    return "the connection was cut" if isinstance(error, urllib3.exceptions.ProtocolError) else "connection failed"
+    return "the connection was cut"

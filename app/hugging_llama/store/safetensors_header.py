@@ -62,7 +62,7 @@ def _tensor(tensor: Any) -> tuple[str, int, int]:
         is_typed = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
     except (KeyError, TypeError, ValueError) as error:
         raise BadSafetensorsError("tensor entry") from error
-    if not is_typed or dtype not in _ITEM_BITS or len(shape) > 16:
+    if not is_typed or not isinstance(dtype, str) or dtype not in _ITEM_BITS or len(shape) > 16:
         raise BadSafetensorsError("tensor entry")
     number = math.prod(shape)
     if (number * _ITEM_BITS[dtype] + 7) // 8 != end - begin:

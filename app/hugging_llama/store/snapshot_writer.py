@@ -17,7 +17,8 @@ def write_snapshot(folder: RepoFolder, commit: str, revision: str, files: Iterab
     os.makedirs(folder.snapshot(commit), exist_ok=True)
     for file in files:
         _link(folder.pointer(commit, file.path), folder.blob(file.digest))
-    transfer.sync_folder(folder.snapshot(commit))
+    for made in (folder.blobs, folder.snapshot(commit)):
+        transfer.sync_folder(made)
     _write_ref(folder.ref(revision), commit)
 
 
@@ -29,7 +30,7 @@ def _link(pointer: str, blob: str) -> None:
         return
     temporary = _temporary(pointer)
     os.symlink(target, temporary)
-    os.replace(temporary, pointer)
+    _rename(temporary, pointer)
 
 
 def _write_ref(path: str, commit: str) -> None:
@@ -39,10 +40,21 @@ def _write_ref(path: str, commit: str) -> None:
     try:
         os.write(fd, commit.encode("ascii"))
         os.fsync(fd)
+    except OSError:
+        os.unlink(temporary)
+        raise
     finally:
         os.close(fd)
-    os.replace(temporary, path)
+    _rename(temporary, path)
     transfer.sync_folder(os.path.dirname(path))
+
+
+def _rename(temporary: str, path: str) -> None:
+    try:
+        os.replace(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def _temporary(path: str) -> str:

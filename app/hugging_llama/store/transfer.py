@@ -168,7 +168,6 @@ class _Part:
     def finish(self, blob: str) -> None:
         os.fsync(self._fd)
         os.replace(self._path, blob)
-        sync_folder(os.path.dirname(blob))
 
 
 class BlobLock:

@@ -1,0 +1,1 @@
+"""The store against a stand-in Hub over real HTTP."""

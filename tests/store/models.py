@@ -1,0 +1,85 @@
+"""Small repositories to pull: real safetensors files, made from nothing."""
+
+import hashlib
+import json
+import random
+import struct
+from typing import Any
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "max_position_embeddings": 512,
+    "vocab_size": 100,
+}
+
+
+def safetensors(tensors: dict[str, tuple[str, tuple[int, ...]]], seed: int = 0) -> bytes:
+    """A file with these tensors, name -> (dtype, shape), filled with pseudo-random bytes."""
+    bits = {"F32": 32, "F16": 16, "BF16": 16, "I8": 8}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, (dtype, shape) in tensors.items():
+        size = bits[dtype] // 8
+        for dimension in shape:
+            size *= dimension
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + random.Random(seed).randbytes(offset)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def chat_model(weight_bytes: int = 4096, seed: int = 0) -> dict[str, bytes]:
+    """A chat model's repository with one weight file of about this size, and things that must stay behind."""
+    return {
+        ".gitattributes": b"*.safetensors filter=lfs\n",
+        "README.md": b"# A model\n",
+        "LICENSE": b"Do as you like\n",
+        "picture.png": b"\x89PNG",
+        "config.json": json.dumps(CONFIG).encode(),
+        "tokenizer.json": b"{}",
+        "tokenizer_config.json": json.dumps({"chat_template": "{{ tools }}<think>"}).encode(),
+        "modeling_custom.py": b"raise SystemExit\n",
+        "pytorch_model.bin": b"\x80\x04.",
+        "onnx/model.onnx": b"onnx",
+        "original/consolidated.safetensors": safetensors({"w": ("F32", (8,))}),
+        "consolidated.safetensors": safetensors({"w": ("F32", (8,))}),
+        "model.safetensors": safetensors({"w": ("BF16", (weight_bytes // 2,))}, seed),
+    }
+
+
+KEPT = {"README.md", "LICENSE", "config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"}
+
+
+def sharded_model() -> dict[str, bytes]:
+    """Two shards and an index."""
+    index = {
+        "metadata": {},
+        "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
+    }
+    return {
+        "config.json": json.dumps(CONFIG).encode(),
+        "model.safetensors.index.json": json.dumps(index).encode(),
+        "model-00001-of-00002.safetensors": safetensors({"a": ("F16", (1000,))}, 1),
+        "model-00002-of-00002.safetensors": safetensors({"b": ("F16", (500,))}, 2),
+        "model-extra.safetensors": safetensors({"c": ("F16", (5,))}, 3),
+    }
+
+
+def sentence_model() -> dict[str, bytes]:
+    """A sentence-transformers repository."""
+    modules = [{"idx": 0, "path": "", "type": "T"}, {"idx": 1, "path": "1_Pooling", "type": "P"}]
+    config = {"architectures": ["BertModel"], "model_type": "bert", "hidden_size": 8, "vocab_size": 10}
+    return {
+        "config.json": json.dumps(config).encode(),
+        "modules.json": json.dumps(modules).encode(),
+        "sentence_bert_config.json": b'{"max_seq_length": 256}',
+        "1_Pooling/config.json": b"{}",
+        "vocab.txt": b"a\nb\n",
+        "model.safetensors": safetensors({"w": ("F32", (30,))}),
+    }

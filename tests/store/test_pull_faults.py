@@ -1,0 +1,334 @@
+"""Pulls that go wrong: each fault is healed or told, and only a whole model is ever seen."""
+
+import errno
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hugging_llama.errors import (
+    GatedModelError,
+    HuggingLlamaError,
+    InvalidRequestError,
+    KeyRejectedError,
+    ModelNotFoundError,
+    TransferError,
+)
+from hugging_llama.store import hub_http, transfer
+from hugging_llama.store.names import parse_name
+from hugging_llama.store.pull import PullRequest, pull_files
+from hugging_llama.store.retry import RetryPolicy, TransientError
+from tests.store import models
+from tests.store.conftest import QUICK, Workplace
+from tests.store.hub_server import Repo
+
+SIZE = 3_000_000
+
+
+@pytest.fixture
+def tiny(work: Workplace) -> Repo:
+    work.hub.repos["acme/tiny"] = Repo(models.chat_model(SIZE))
+    return work.hub.repos["acme/tiny"]
+
+
+def _assert_nothing_visible(work: Workplace) -> None:
+    assert work.refs() == []
+    assert [model.ref.name for model in work.store.list()] == ["hugging-llama/demo:latest"]
+    with pytest.raises(ModelNotFoundError):
+        work.store.resolve("acme/tiny")
+
+
+HEALED = [
+    *[("status", status) for status in (408, 429, 500, 502, 503, 504)],
+    ("cut", 1_000_000), ("cut", 0), ("stall", 1_000_000), ("corrupt", None), ("no_range", None), ("extra", None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "arg"), HEALED)
+def test_a_fault_that_goes_away(work: Workplace, tiny: Repo, mode: str, arg: Any) -> None:
+    work.hub.fault("/_cdn/", mode, arg)
+    assert work.pull("acme/tiny")[-1].status == "success"
+    assert work.files("acme/tiny")["model.safetensors"] == tiny.files["model.safetensors"]
+    assert work.parts() == []
+
+
+@pytest.mark.parametrize("where", ["/revision/", "/tree/", "/resolve/.*config.json"])
+@pytest.mark.parametrize(("mode", "arg"), [("status", 503), ("status", 429), ("cut", 0), ("stall", 0)])
+def test_metadata_faults_that_go_away(work: Workplace, tiny: Repo, where: str, mode: str, arg: Any) -> None:
+    work.hub.fault(where, mode, arg)
+    assert work.pull("acme/tiny")[-1].status == "success"
+
+
+def test_a_cut_is_resumed_not_repeated(work: Workplace, tiny: Repo) -> None:
+    work.hub.fault("/_cdn/", "cut", 1_000_000, times=2)
+    work.pull("acme/tiny")
+    assert work.hub.sent() == len(tiny.files["model.safetensors"])
+    first, *others = work.hub.requests("/_cdn/")
+    assert first.range == ""
+    assert len(others) == 2
+    assert all(seen.range.startswith("bytes=") for seen in others)
+
+
+def test_progress_renews_the_budget(work: Workplace, tiny: Repo) -> None:
+    work.hub.fault("/_cdn/", "cut", 300_000, times=9)  # more often than QUICK.attempts
+    assert work.pull("acme/tiny")[-1].status == "success"
+
+
+def test_a_hub_without_ranges_restarts(work: Workplace, tiny: Repo) -> None:
+    work.hub.fault("/_cdn/", "cut", 1_000_000)
+    work.hub.fault("/_cdn/", "no_range")
+    assert work.pull("acme/tiny")[-1].status == "success"
+    assert work.files("acme/tiny")["model.safetensors"] == tiny.files["model.safetensors"]
+
+
+def test_a_stale_part_is_healed(work: Workplace, tiny: Repo) -> None:
+    work.hub.fault("/_cdn/", "cut", 1_000_000)
+    work.hub.fault("/_cdn/", "status", 503, times=99)
+    with pytest.raises(TransferError):
+        work.pull("acme/tiny")
+    work.hub.faults.clear()
+    (part,) = work.parts()
+    assert part.stat().st_size > 900_000
+    part.write_bytes(b"rubbish" * 1000)
+    assert work.pull("acme/tiny")[-1].status == "success"
+    assert work.files("acme/tiny")["model.safetensors"] == tiny.files["model.safetensors"]
+
+
+@pytest.mark.parametrize("size", [-5, 0, 1, 5])
+def test_parts_of_odd_sizes(work: Workplace, tiny: Repo, size: int) -> None:
+    content = tiny.files["model.safetensors"]
+    work.hub.fault("/_cdn/", "corrupt", times=99)
+    with pytest.raises(TransferError):
+        work.pull("acme/tiny")
+    work.hub.faults.clear()
+    (part,) = work.parts()
+    part.write_bytes(content[: len(content) + size] + b"x" * max(0, size))
+    assert work.pull("acme/tiny")[-1].status == "success"
+    assert work.files("acme/tiny")["model.safetensors"] == content
+
+
+def test_corrupt_for_ever_is_refused(work: Workplace, tiny: Repo) -> None:
+    work.hub.fault("/_cdn/", "corrupt", times=99)
+    with pytest.raises(TransferError, match="digest") as caught:
+        work.pull("acme/tiny")
+    assert caught.value.facts == {"cause": "digest mismatch", "repo": "acme/tiny"}
+    assert len(work.hub.requests("/_cdn/")) == 2
+    _assert_nothing_visible(work)
+
+
+@pytest.mark.parametrize("where", ["/revision/", "/tree/", "/resolve/.*config.json", "/_cdn/"])
+@pytest.mark.parametrize(("mode", "arg"), [("status", 503), ("cut", 0), ("status", 418)])
+def test_faults_that_stay_are_told(work: Workplace, tiny: Repo, where: str, mode: str, arg: Any) -> None:
+    work.hub.fault(where, mode, arg, times=99)
+    started = time.monotonic()
+    with pytest.raises(TransferError) as caught:
+        work.pull("acme/tiny")
+    assert time.monotonic() - started < 3
+    assert caught.value.facts["repo"] == "acme/tiny"
+    assert len(work.hub.requests(where)) <= QUICK.attempts
+    assert "0x" not in caught.value.message
+    _assert_nothing_visible(work)
+
+
+def test_retry_after_is_honoured(work: Workplace, tiny: Repo) -> None:
+    work.hub.fault("/_cdn/", "status", 429, retry_after="1")
+    started = time.monotonic()
+    work.pull("acme/tiny")
+    assert time.monotonic() - started >= 1
+
+
+def test_waits_grow_and_end() -> None:
+    policy, error = RetryPolicy(), TransientError("x")
+    waits = [policy.wait_s(failures, error) for failures in range(1, 6)]
+    assert 0.4 <= waits[0] <= 0.6
+    assert max(waits) <= policy.max_wait_s * 1.2
+    assert sum(waits) < 25
+    assert policy.wait_s(1, TransientError("x", retry_after_s=10_000)) == policy.max_retry_after_s
+
+
+REFUSALS: list[tuple[str, str, str, type[HuggingLlamaError], dict[str, Any]]] = [
+    ("nobody/tiny", "public", "", ModelNotFoundError, {"name": "nobody/tiny:latest"}),
+    ("acme/tiny:v9", "public", "", InvalidRequestError, {"param": "revision"}),
+    ("acme/tiny", "private", "", ModelNotFoundError, {"canonical": "acme/tiny:latest"}),
+    ("acme/tiny", "private", "hf_other", ModelNotFoundError, {"name": "acme/tiny:latest"}),
+    ("acme/tiny", "gated", "", GatedModelError, {"repo": "acme/tiny"}),
+    ("acme/tiny", "gated", "hf_other", GatedModelError, {"repo": "acme/tiny"}),
+    ("acme/tiny", "public", "hf_bad", KeyRejectedError, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "access", "token", "kind", "facts"), REFUSALS)
+def test_refusals(
+    work: Workplace,
+    tiny: Repo,
+    name: str,
+    access: str,
+    token: str,
+    kind: type[HuggingLlamaError],
+    facts: dict[str, Any],
+) -> None:
+    tiny.access, work.token = access, token
+    with pytest.raises(HuggingLlamaError) as caught:
+        work.pull(name)
+    assert type(caught.value) is kind
+    assert facts.items() <= caught.value.facts.items()
+    if kind is GatedModelError:
+        assert caught.value.facts["url"] == f"{work.hub.endpoint}/acme/tiny"
+    if token:
+        assert token not in caught.value.message
+    _assert_nothing_visible(work)
+
+
+def test_a_repository_without_safetensors(work: Workplace) -> None:
+    work.hub.repos["acme/gguf"] = Repo({"model.Q4.gguf": b"GGUF", "config.json": b"{}"})
+    with pytest.raises(TransferError, match="GGUF"):
+        work.pull("acme/gguf")
+    assert work.hub.requests("/resolve/") == []
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://no-such-host.invalid", "https://127.0.0.1:1"])
+def test_no_hub_there(work: Workplace, endpoint: str) -> None:
+    request = PullRequest(
+        name=parse_name("acme/tiny"), cache=str(work.cache), access=hub_http.HubAccess(endpoint=endpoint), policy=QUICK
+    )
+    started = time.monotonic()
+    with pytest.raises(TransferError, match=endpoint.partition("//")[2].partition(":")[0]) as caught:
+        list(pull_files(request))
+    assert time.monotonic() - started < 5
+    assert "0x" not in caught.value.message
+
+
+@pytest.mark.parametrize("endpoint", ["", "file:///etc", "ftp://x", "http://", "http://x:99999999"])
+def test_an_endpoint_that_is_no_url(work: Workplace, endpoint: str) -> None:
+    request = PullRequest(
+        name=parse_name("acme/tiny"), cache=str(work.cache), access=hub_http.HubAccess(endpoint=endpoint), policy=QUICK
+    )
+    with pytest.raises(TransferError, match="not an http"):
+        list(pull_files(request))
+
+
+def test_offline_mode_contacts_nobody(work: Workplace, tiny: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(TransferError, match="offline"):
+        work.pull("acme/tiny")
+    assert work.hub.seen == []
+
+
+def test_passwords_of_netrc_stay_at_home(work: Workplace, tiny: Repo, tmp_path: Path, monkeypatch: Any) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\nmachine localhost login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    work.pull("acme/tiny")
+    assert {seen.authorization for seen in work.hub.seen} == {""}
+
+
+# -- the disk ----------------------------------------------------------------------------------------------------
+
+
+def test_too_little_space_is_told_before_any_byte(work: Workplace, tiny: Repo, monkeypatch: Any) -> None:
+    usage = shutil.disk_usage(work.cache)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(TransferError, match="not enough disk space") as caught:
+        work.pull("acme/tiny")
+    assert caught.value.facts == {"cause": "disk full", "repo": "acme/tiny"}
+    assert work.hub.requests("/resolve/") == []
+    _assert_nothing_visible(work)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+def test_a_disk_that_fails_midway(work: Workplace, tiny: Repo, monkeypatch: Any, number: int) -> None:
+    whole_write = os.pwrite
+    left = 1_500_000
+
+    def failing_write(fd: int, data: memoryview, offset: int) -> int:
+        nonlocal left
+        if left <= 0:
+            raise OSError(number, os.strerror(number), "/some/path")
+        written = whole_write(fd, data[: min(left, 100_000)], offset)  # short writes are legal, too
+        left -= written
+        return written
+
+    monkeypatch.setattr(os, "pwrite", failing_write)
+    with pytest.raises(TransferError) as caught:
+        work.pull("acme/tiny")
+    full = number in (errno.ENOSPC, errno.EDQUOT)
+    assert (caught.value.facts["cause"] == "disk full") == full
+    assert "/some/path" not in caught.value.message
+    _assert_nothing_visible(work)
+    assert sum(part.stat().st_size for part in work.parts()) > 1_000_000
+    monkeypatch.setattr(os, "pwrite", whole_write)
+    work.hub.seen.clear()
+    work.pull("acme/tiny")
+    assert work.hub.sent() < 2_000_000
+    assert work.files("acme/tiny")["model.safetensors"] == tiny.files["model.safetensors"]
+
+
+def _failing_after(real: Any, calls: int) -> Any:
+    left = calls
+
+    def call(*args: Any, **named: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*args, **named)
+
+    return call
+
+
+@pytest.mark.parametrize("function", ["fsync", "replace", "symlink", "makedirs", "open", "pwrite", "write"])
+def test_every_single_disk_call_may_fail(work: Workplace, tiny: Repo, function: str, monkeypatch: Any) -> None:
+    """Fails the 1st, 2nd, … call in turn: each time an error and no model, until there is nothing left to fail."""
+    tiny.files["model.safetensors"] = models.safetensors({"w": ("F32", (10,))})
+    for calls in range(100):
+        shutil.rmtree(work.cache)
+        work.cache.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, function, _failing_after(getattr(os, function), calls))
+            try:
+                work.pull("acme/tiny")
+                break
+            except TransferError:
+                pass
+        if work.refs():  # only the very last step, making the ref durable, may fail after it is visible
+            assert function in ("fsync", "open")
+            assert work.files("acme/tiny").keys() == models.KEPT
+        else:
+            _assert_nothing_visible(work)
+    assert 0 < calls < 99
+    assert work.files("acme/tiny").keys() == models.KEPT
+
+
+def test_a_lock_file_that_its_holder_removed(tmp_path: Path) -> None:
+    path = tmp_path / "locks" / "x.lock"
+    first, second = transfer.BlobLock(str(path)), transfer.BlobLock(str(path))
+    assert first.acquire()
+    assert not second.acquire()
+    with first:
+        path.unlink()
+    assert second.acquire()
+    with second:
+        pass
+
+
+def test_private_addresses_are_known() -> None:
+    inside = ["localhost", "LOCALHOST.", "a.localhost", "127.0.0.1", "10.1.2.3", "169.254.169.254", "::1", "fe80::1",
+              "0", "2130706433", "0x7f.1", "127.1", "192.168.0.1", "100.64.0.1", "::ffff:127.0.0.1"]  # fmt: skip
+    assert [host for host in inside if not hub_http.is_inside(host)] == []
+    assert not any(map(hub_http.is_inside, ["huggingface.co", "8.8.8.8", "2606:4700::1111", "cdn-lfs.hf.co"]))
+
+
+def test_no_connection_is_left_open(work: Workplace, tiny: Repo) -> None:
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    for _ in range(3):
+        stream = pull_files(work.request("acme/tiny"))
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+    time.sleep(0.3)
+    assert socket.getdefaulttimeout() is None
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= before + 2  # the stand-in's own ends may linger

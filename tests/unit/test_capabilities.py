@@ -1,0 +1,100 @@
+"""What a model can do and what it is, told from its files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hugging_llama.neutral.models import Capability
+from hugging_llama.store.capabilities import capabilities
+from hugging_llama.store.details import model_details
+from hugging_llama.store.snapshot import read_snapshot
+from tests.store.models import safetensors
+
+LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 10}
+TEXT = Capability.COMPLETION
+
+
+def _write(folder: Path, config: Any, files: dict[str, str]) -> None:
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    (folder / "model.safetensors").write_bytes(safetensors({"w": ("BF16", (4, 4)), "n": ("F32", (4,))}))
+    for path, text in files.items():
+        (folder / path).write_text(text)
+
+
+def _capabilities(folder: Path, config: Any, files: dict[str, str]) -> set[Capability]:
+    _write(folder, config, files)
+    found = read_snapshot(str(folder))
+    return set(capabilities(found, found.json("config.json")))
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LLAMA, {TEXT}),
+        ({"architectures": ["GPT2LMHeadModel"]}, {TEXT}),
+        ({"architectures": ["Gemma3ForConditionalGeneration"], "text_config": {}, "vision_config": {}}, {TEXT}),
+        ({"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": True}, set()),
+        ({"architectures": ["BertModel"], "vocab_size": 9}, {Capability.EMBEDDING}),
+        ({"architectures": ["XLMRobertaForMaskedLM"], "vocab_size": 9}, {Capability.EMBEDDING}),
+        ({"architectures": ["ViTModel"]}, set()),
+        ({"architectures": ["CLIPModel"], "vocab_size": 9, "vision_config": {}}, set()),
+        ({"architectures": ["BertForSequenceClassification"], "vocab_size": 9}, set()),
+        ({"architectures": "LlamaForCausalLM"}, set()),
+        ({"architectures": [1, None, {}]}, set()),
+        ({}, set()),
+        ("[]", set()),
+        ("{", set()),
+        ("[" * 100_000, set()),
+    ],
+)
+def test_from_the_configuration(tmp_path: Path, config: Any, expected: set[Capability]) -> None:
+    assert _capabilities(tmp_path, config, {"tokenizer.json": "{}"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, {TEXT}),
+        ({"chat_template.jinja": "{{ messages }}"}, {TEXT}),
+        ({"chat_template.jinja": "{% if tools %}"}, {TEXT, Capability.TOOLS}),
+        ({"chat_template.jinja": "{% if enable_thinking %}"}, {TEXT, Capability.THINKING}),
+        (
+            {"tokenizer_config.json": '{"chat_template": "tools <think>"}'},
+            {TEXT, Capability.TOOLS, Capability.THINKING},
+        ),
+        (
+            {"tokenizer_config.json": '{"chat_template": [{"name": "a", "template": "x"}, {"template": "tools"}, 1]}'},
+            {TEXT, Capability.TOOLS},
+        ),
+        ({"chat_template.json": '{"chat_template": "tools"}'}, {TEXT, Capability.TOOLS}),
+        ({"tokenizer_config.json": '{"chat_template": 1}'}, {TEXT}),
+        ({"modules.json": "[]", "chat_template.jinja": "tools"}, {Capability.EMBEDDING}),
+        ({"modules.json": "[]", "config_sentence_transformers.json": '{"model_type": "CrossEncoder"}'}, set()),
+    ],
+)
+def test_from_the_other_files(tmp_path: Path, files: dict[str, str], expected: set[Capability]) -> None:
+    assert _capabilities(tmp_path, LLAMA, files) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "family", "level", "context", "embedding"),
+    [
+        (LLAMA | {"max_position_embeddings": 7, "hidden_size": 8}, "llama", "BF16", 7, 8),
+        ({"model_type": "gpt2", "n_positions": 5, "n_embd": 6}, "gpt2", "BF16", 5, 6),
+        ({"text_config": {"max_position_embeddings": 3, "hidden_size": 4}}, "unknown", "BF16", 3, 4),
+        (LLAMA | {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "llama", "GPTQ-4BIT", None, None),
+        (LLAMA | {"quantization_config": {"quant_method": "fp8"}}, "llama", "FP8", None, None),
+        ({"model_type": 3, "max_position_embeddings": "9", "hidden_size": True}, "unknown", "BF16", None, None),
+        ({"max_position_embeddings": -1, "hidden_size": 10**30, "text_config": []}, "unknown", "BF16", None, None),
+    ],
+)
+def test_details(
+    tmp_path: Path, config: Any, family: str, level: str, context: int | None, embedding: int | None
+) -> None:
+    _write(tmp_path, config, {})
+    found = read_snapshot(str(tmp_path))
+    details = model_details(found, found.json("config.json"))
+    assert (details.format, details.family, details.quantization_level) == ("safetensors", family, level)
+    assert (details.parameter_count, details.context_length, details.embedding_length) == (20, context, embedding)

@@ -143,3 +143,12 @@ def make_loop(
         on_finished=on_finished or inbox.on_finished,
         name="test",
     )
+
+
+def run_until(loop: StepLoop, inbox: Inbox, count: int) -> None:
+    """Steps a loop that has not been started until `count` sequences have ended."""
+    for _ in range(1000):
+        if len(inbox.finished) >= count:
+            return
+        loop.run_once()
+    raise AssertionError("the sequences did not end")

@@ -139,3 +139,14 @@ def test_make_runner_chooses_the_runner_and_both_agree_with_generate(name: str, 
     runner.close()
     assert [sequence.output_token_ids for sequence in sequences] == expected
     assert runner.stats().output_tokens_total == 3 * MAX_TOKENS
+
+
+def test_longrope_sequences_switch_each_for_itself() -> None:
+    """Some prompts begin beyond the switch, some cross it in the middle of their answer, some stay below."""
+    model = make_model("phi3_longrope")
+    prompts = [[7 + (i * 31 + j * 17) % 400 for j in range(n)] for i, n in enumerate((30, 39, 40, 41, 42, 70, 5))]
+    expected = [generate_greedy(model, prompt, MAX_TOKENS) for prompt in prompts]
+    assert can_host(model) == (True, "")
+    assert run_batched(model, prompts) == expected
+    unscaled = make_model("phi3")
+    assert [generate_greedy(unscaled, prompt, MAX_TOKENS) for prompt in prompts] != expected

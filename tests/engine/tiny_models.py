@@ -30,6 +30,7 @@ from transformers import (
 
 VOCAB_SIZE = 499
 WINDOW = 12
+LONGROPE_SWITCH = 40
 
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
@@ -58,6 +59,18 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
     ),
     "mistral": lambda: MistralConfig(**_SIZES, sliding_window=WINDOW),
     "phi3": lambda: Phi3Config(**_SIZES),
+    "phi3_longrope": lambda: Phi3Config(
+        **_SIZES,
+        original_max_position_embeddings=LONGROPE_SWITCH,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10_000.0,
+            "original_max_position_embeddings": LONGROPE_SWITCH,
+            "partial_rotary_factor": 1.0,
+            "short_factor": [1.0] * 8,
+            "long_factor": [3.0] * 8,
+        },
+    ),
     "gemma2": lambda: Gemma2Config(
         **_SIZES,
         **_HEAD,

@@ -97,11 +97,12 @@ class DecodeWrite:
 
 @dataclass(slots=True)
 class KVStep:
-    """The layout of one step: decode tokens first, sorted by slab and row, then prompt chunks."""
+    """The layout of one step: decode tokens first, sorted by slab and row, then prompt chunks, then padding."""
 
     writes: list[DecodeWrite]
     decode: list[Span]
     prefill: list[Span]
+    num_padding: int = 0
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Stores this step's `key`, `value` `[1, num_kv_heads, T, head_dim]` of one layer."""
@@ -167,11 +168,11 @@ def batched_attention(
         kv_step.note(layer, key, value, sliding_window)
         return query.new_zeros(1, query.shape[2], query.shape[1], value.shape[3]), None
     kv_step.write(layer, key, value)
-    spans = kv_step.decode + kv_step.prefill
-    if len(spans) == 1:
-        return attend(spans[0], layer), None
     # spans lie in input order without gaps
-    return torch.cat([attend(span, layer) for span in spans], dim=1), None
+    parts = [attend(span, layer) for span in (*kv_step.decode, *kv_step.prefill)]
+    if kv_step.num_padding:
+        parts.append(parts[0].new_zeros(1, kv_step.num_padding, *parts[0].shape[2:]))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), None
 
 
 class _Attend:

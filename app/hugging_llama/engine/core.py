@@ -35,7 +35,13 @@ class StepLoop(RunnerThread):
         on_finished: OnFinished,
         name: str,
     ) -> None:
-        super().__init__(vocab_size=model_runner.vocab_size, emit=emit, on_finished=on_finished, name=name)
+        super().__init__(
+            vocab_size=model_runner.vocab_size,
+            max_positions=model_runner.max_positions,
+            emit=emit,
+            on_finished=on_finished,
+            name=name,
+        )
         self._model_runner = model_runner
         self._scheduler = scheduler
         self._kv_cache = kv_cache
@@ -116,6 +122,9 @@ class StepLoop(RunnerThread):
             except Exception as error:
                 self._fail(sequence, as_generation_error(error))
                 continue
+            if sequence.num_tokens - 1 == self._model_runner.rope_switch:
+                # all its keys were rotated by the frequencies of short sequences
+                sequence.num_computed_tokens = 0
             if sequence.finish_reason is not None:
                 self._outbox.end(sequence, sequence.finish_reason)
                 with self._lock:

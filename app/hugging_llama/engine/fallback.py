@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
 
 from hugging_llama.engine.compute_lock import CPU_COMPUTE_LOCK
-from hugging_llama.engine.model_runner import compute_guard, vocab_size
+from hugging_llama.engine.model_runner import compute_guard, max_positions, vocab_size
 from hugging_llama.engine.outbox import as_generation_error
 from hugging_llama.engine.runner_thread import RunnerThread
 from hugging_llama.engine.sampling import sample
@@ -37,7 +37,13 @@ class GenerateRunner(RunnerThread):
     def __init__(
         self, model: PreTrainedModel, *, max_queue: int, emit: Emit, on_finished: OnFinished, name: str
     ) -> None:
-        super().__init__(vocab_size=vocab_size(model), emit=emit, on_finished=on_finished, name=name)
+        super().__init__(
+            vocab_size=vocab_size(model),
+            max_positions=max_positions(model),
+            emit=emit,
+            on_finished=on_finished,
+            name=name,
+        )
         self._model = model
         self._max_queue = max_queue
         self._waiting: deque[Sequence] = deque()

@@ -18,21 +18,33 @@ from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive tokens of one sequence, the first at `position`; its keys and values go to `slot`."""
+    """Consecutive tokens of one sequence, the first at `position`; its keys and values go to `slot`.
+
+    Logits are made for its last `num_logits` tokens. `is_long`: see `ModelRunner.rope_switch`.
+    """
 
     slot: KVSlot
     position: int
     token_ids: list[int]
+    num_logits: int
+    is_long: bool = False
 
 
 class ModelRunner:
-    """Runs the model over flattened batches. The model's attention must be set to `ATTENTION_NAME`."""
+    """Runs the model over flattened batches. The model's attention must be set to `ATTENTION_NAME`.
+
+    `rope_switch`: models with longrope positions rotate by other frequencies once a sequence has more tokens than
+    this, and transformers decides it for a whole forward. Then short and long sequences run apart, and a sequence
+    that crosses the line has to be computed anew, as in transformers' `generate`. None for all other models.
+    """
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.vocab_size = vocab_size(model)
+        self.max_positions = max_positions(model)
+        self.rope_switch = rope_switch(model)
         self._keeps_logits = accepts(model, "logits_to_keep")
 
     def run(self, batch: Batch) -> tuple[list[ScheduledSequence], Tensor]:
@@ -42,30 +54,38 @@ class ModelRunner:
         the same batch again is harmless. Raises whatever the model raises.
         """
         chunks: list[Chunk] = []
-        sampled: list[ScheduledSequence] = []
-        keep: list[int] = []
-        num_tokens = 0
         for row in batch.rows:
-            slot = row.sequence.kv_slot
-            assert slot is not None
-            chunks.append(Chunk(slot, row.sequence.num_computed_tokens, new_token_ids(row)))
-            num_tokens += row.num_new_tokens
-            if row.is_sampled:
-                sampled.append(row)
-                keep.append(num_tokens - 1)
-        return sampled, self.compute(chunks, keep)
+            sequence = row.sequence
+            assert sequence.kv_slot is not None
+            chunks.append(
+                Chunk(
+                    sequence.kv_slot,
+                    sequence.num_computed_tokens,
+                    new_token_ids(row),
+                    num_logits=int(row.is_sampled),
+                    is_long=self.is_long(sequence.num_tokens),
+                )
+            )
+        return [row for row in batch.rows if row.is_sampled], self.compute(chunks)
 
-    def compute(self, chunks: list[Chunk], keep: list[int]) -> Tensor:
-        """The logits `[len(keep), vocab_size]` at the flattened places `keep`.
+    def is_long(self, num_tokens: int) -> bool:
+        """True if a sequence of so many tokens lies beyond `rope_switch`."""
+        return self.rope_switch is not None and num_tokens > self.rope_switch
+
+    def compute(self, chunks: list[Chunk]) -> Tensor:
+        """The logits `[sum of num_logits, vocab_size]` in the order of the chunks.
 
         Chunks of one token come first, sorted by slab and row.
         """
-        token_ids = list(chain.from_iterable(chunk.token_ids for chunk in chunks))
-        positions: list[int] = []
-        for chunk in chunks:
-            positions += range(chunk.position, chunk.position + len(chunk.token_ids))
         with compute_guard(self.device), torch.inference_mode():
-            return self._forward(token_ids, positions, self._layout(chunks), keep)
+            short = [chunk for chunk in chunks if not chunk.is_long]
+            if len(short) in (0, len(chunks)):
+                return self._compute_alike(chunks)
+            long = [chunk for chunk in chunks if chunk.is_long]
+            logits = torch.cat((self._compute_alike(short), self._compute_alike(long)))
+        order = sorted(range(len(chunks)), key=lambda i: chunks[i].is_long)
+        places = list(chain.from_iterable([i] * chunks[i].num_logits for i in order))
+        return logits[sorted(range(len(places)), key=places.__getitem__)]
 
     def probe(self, num_tokens: int = 4) -> LayerProbe:
         """What the attention layers receive. Raises whatever a model raises that can't be run this way."""
@@ -73,6 +93,22 @@ class ModelRunner:
         with compute_guard(self.device), torch.inference_mode():
             self._forward([0] * num_tokens, list(range(num_tokens)), probe, [num_tokens - 1])
         return probe
+
+    def _compute_alike(self, chunks: list[Chunk]) -> Tensor:
+        token_ids: list[int] = []
+        positions: list[int] = []
+        keep: list[int] = []
+        for chunk in chunks:
+            token_ids += chunk.token_ids
+            positions += range(chunk.position, chunk.position + len(chunk.token_ids))
+            keep += range(len(token_ids) - chunk.num_logits, len(token_ids))
+        step = self._layout(chunks)
+        if chunks[0].is_long and self.rope_switch is not None and max(positions) < self.rope_switch:
+            # the first chunks of a long prompt: a token that belongs to nobody shows the model how far it goes
+            token_ids.append(0)
+            positions.append(self.rope_switch)
+            step.num_padding = 1
+        return self._forward(token_ids, positions, step, keep)
 
     def _layout(self, chunks: list[Chunk]) -> KVStep:
         n = next((i for i, chunk in enumerate(chunks) if len(chunk.token_ids) > 1), len(chunks))
@@ -122,6 +158,20 @@ def vocab_size(model: PreTrainedModel) -> int:
     """The width of a row of logits; 0 if the model has no language model head."""
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     return 0 if head is None else int(head.weight.shape[0])
+
+
+def max_positions(model: PreTrainedModel) -> int | None:
+    """How many tokens the model's positions reach, None if that has no end."""
+    found: Any = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
+def rope_switch(model: PreTrainedModel) -> int | None:
+    """The length beyond which longrope uses its other frequencies, None for other kinds of positions."""
+    parameters: Any = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    if parameters.get("rope_type") != "longrope":
+        return None
+    return int(parameters["original_max_position_embeddings"])
 
 
 def compute_guard(device: torch.device) -> AbstractContextManager[None]:

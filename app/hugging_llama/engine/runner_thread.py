@@ -27,8 +27,11 @@ class RunnerThread(ABC):
     Call `start` when the subclass is complete.
     """
 
-    def __init__(self, *, vocab_size: int, emit: Emit, on_finished: OnFinished, name: str) -> None:
+    def __init__(
+        self, *, vocab_size: int, max_positions: int | None, emit: Emit, on_finished: OnFinished, name: str
+    ) -> None:
         self._vocab_size = vocab_size
+        self._max_positions = max_positions
         self._outbox = Outbox(emit, on_finished)
         self._counters = StepCounters()
         self._lock = threading.Condition()
@@ -103,6 +106,9 @@ class RunnerThread(ABC):
             raise InvalidRequestError("the prompt is empty", param="prompt")
         if min(ids) < 0 or max(ids) >= self._vocab_size:
             raise InvalidRequestError("a token id is outside the vocabulary", param="context")
+        if self._max_positions is not None:
+            # beyond its last position a model talks nonsense, or its table ends and a GPU's whole process with it
+            sequence.context_length = min(sequence.context_length, self._max_positions)
         if len(ids) > sequence.context_length:
             raise ContextLengthError(len(ids), sequence.context_length)
 

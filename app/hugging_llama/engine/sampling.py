@@ -17,6 +17,7 @@ from hugging_llama.neutral.requests import SamplingParams
 Sampled = int | HuggingLlamaError
 
 
+@torch.inference_mode()
 def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
     """The next token of each sequence, or the error that ends it.
 

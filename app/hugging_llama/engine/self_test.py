@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from hugging_llama.engine.attention import ATTENTION_NAME, LayerProbe
 from hugging_llama.engine.kv_cache import KVCache
-from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard, vocab_size
+from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard, rope_switch, vocab_size
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ def _structural_reason(model: PreTrainedModel) -> str:
     other = {str(name) for name in _layer_types(model) or ()} - _LAYER_TYPES
     if other:
         return f"it has layers of type {', '.join(sorted(other))}"
-    ropes = _rope_types(model) & {"dynamic", "longrope"}
-    if ropes:
-        # their frequencies follow the longest sequence of the batch, so neighbours would change each other's text
-        return f"its positions are scaled by {', '.join(sorted(ropes))}"
+    # these frequencies follow the longest sequence of a forward, so neighbours would change each other's text
+    ropes = _rope_types(model)
+    if "dynamic" in ropes or ("longrope" in ropes and rope_switch(model) is None):
+        return "its positions are scaled dynamically"
     return ""
 
 
@@ -125,8 +125,17 @@ def _batched_logits(
     ]
     logits: tuple[list[Tensor], list[Tensor]] = ([], [])
     for step in steps:
-        chunks = [Chunk(slots[which], start, prompts[which][start:stop]) for which, start, stop in step]
-        out = runner.compute(chunks, list(range(sum(stop - start for _, start, stop in step))))
+        chunks = [
+            Chunk(
+                slots[which],
+                start,
+                prompts[which][start:stop],
+                num_logits=stop - start,
+                is_long=runner.is_long(len(prompts[which])),
+            )
+            for which, start, stop in step
+        ]
+        out = runner.compute(chunks)
         parts = torch.split(out, [stop - start for _, start, stop in step])
         for (which, _, _), part in zip(step, parts, strict=True):
             logits[which].append(part)

@@ -58,6 +58,20 @@ class TerminalSession:
         start, self._seen = self._seen, at + len(wanted)
         return self.text[start : self._seen]
 
+    def press(self, key: str, wanted: str) -> None:
+        """Press a key, again if need be, until `wanted` comes.
+
+        readline takes no notice of a signal in the moment between its prompt and its waiting for a key.
+        """
+        for _ in range(10):
+            self.send(key)
+            try:
+                self.expect(wanted, timeout_s=2.0)
+            except AssertionError:
+                continue
+            return
+        raise AssertionError(f"{wanted!r} did not come")
+
     def finish(self, timeout_s: float = 20.0) -> int:
         """Read to the end and return the exit code."""
         deadline = time.monotonic() + timeout_s

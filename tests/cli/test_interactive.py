@@ -1,6 +1,7 @@
 """The chat, on a pseudo-terminal."""
 
 import re
+import readline
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,9 +67,22 @@ def test_messages_of_several_lines(chat: TerminalSession, server: StubServer) ->
     assert _say(chat, '"""short"""') == "You said: short\n\n"
     chat.send('"""given up\r')
     chat.expect("... ")
-    chat.send(CTRL_C)
-    chat.expect(_PROMPT)
+    chat.press(CTRL_C, _PROMPT)
     assert len(server.bodies("/api/chat")) == 2
+
+
+@pytest.mark.skipif("libedit" in (readline.__doc__ or ""), reason="libedit does not bracket what is pasted")
+def test_what_is_pasted_is_one_message(chat: TerminalSession, server: StubServer) -> None:
+    chat.send("\x1b[200~one\n/bye\x1b[201~\r")
+    chat.expect("You said: one\n/bye\n")
+    assert server.bodies("/api/chat")[0]["messages"][0]["content"] == "one\n/bye"
+
+
+def test_tab_completes_commands(chat: TerminalSession) -> None:
+    chat.send("/set sys\t")
+    chat.expect("/set system")
+    chat.send(" Be brief\r")
+    chat.expect("Set system message.")
 
 
 def test_ctrl_c_stops_a_reply_and_keeps_what_came(chat: TerminalSession, server: StubServer) -> None:
@@ -84,8 +98,7 @@ def test_ctrl_c_stops_a_reply_and_keeps_what_came(chat: TerminalSession, server:
 
 
 def test_ctrl_c_at_the_prompt_explains_and_ctrl_d_leaves(chat: TerminalSession) -> None:
-    chat.send(CTRL_C)
-    chat.expect("Use Ctrl + d or /bye to exit.\n" + _PROMPT)
+    chat.press(CTRL_C, "Use Ctrl + d or /bye to exit.\n" + _PROMPT)
     chat.send(CTRL_D)
     assert chat.finish() == 0
 

@@ -10,6 +10,7 @@ supervisor under the same life line.
 import logging
 import os
 import shutil
+import signal
 import threading
 import time
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama_config.env import load_settings
-from hugging_llama_config.launch import is_supervised, prepare_run_dir, socket_path, start_supervisor
+from hugging_llama_config.launch import LaunchError, is_supervised, prepare_run_dir, socket_path, start_supervisor
 from hugging_llama_config.settings import Settings
 
 _settings = load_settings()
@@ -69,7 +70,11 @@ class MasterState:
 
 def on_starting(server: Any) -> None:
     """Before the master binds: an empty directory for the workers' metrics."""
-    prepare_run_dir(_settings)
+    try:
+        prepare_run_dir(_settings)
+        socket_path(_settings)
+    except LaunchError as error:
+        raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
     for left in run_dir.glob("metrics-*"):
         if not Path(f"/proc/{left.name.removeprefix('metrics-')}").exists():
@@ -101,6 +106,10 @@ def post_fork(server: Any, worker: Any) -> None:
     """In the worker: it must not hold the life line of an engine that belongs to the master."""
     for life_line in server.hugging_llama.life_lines:
         os.close(life_line.writer)
+    # until the worker has patched itself and set its own, the handlers of the master would swallow what ends it: a
+    # reload in this time would wait for it in vain
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
+        signal.signal(number, lambda signum, frame: os._exit(0))
     worker.hugging_llama_life_line = server.hugging_llama.life_lines[-1].reader
 
 

@@ -21,6 +21,7 @@ ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.engine")
 SUPERVISOR_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.client.supervisor")
 LINGER_S = 30.0
 """How long an engine without a life line stays when no web process is connected."""
+CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 _MAX_SOCKET_PATH = 107
 # fields that change nothing in the engine; two servers that differ in these share one
 _WEB_ONLY = (
@@ -139,9 +140,19 @@ def num_threads(settings: Settings) -> int:
     """
     if settings.num_threads > 0:
         return settings.num_threads
-    # sched_getaffinity knows taskset and cpusets; it does not exist on macOS
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return cores if cores <= 2 else cores - 1
+
+
+def available_cores() -> int:
+    """Cores that this process may use: of the machine, by taskset and cpusets, and by a container's quota."""
+    # sched_getaffinity does not exist on macOS
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA_FILE.read_text().split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores  # no cgroup, or "max": no quota
 
 
 def start_supervisor(settings: Settings, life_line: int | None = None) -> bool:

@@ -137,7 +137,7 @@ def answers(server: Server) -> bool:
 
 
 def wait_for_both_workers(server: Server) -> None:
-    """A worker of gunicorn that still patches itself loses the TERM of a reload, which then waits for it in vain."""
+    """Both have answered: the second of two may start much later than the first."""
     seen: set[bytes] = set()
 
     def both() -> bool:

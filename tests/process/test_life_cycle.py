@@ -15,6 +15,7 @@ from tests.process.servers import (
     is_alive,
     serve,
     supervisor_of,
+    wait_for_both_workers,
     wait_until,
 )
 
@@ -43,6 +44,17 @@ def test_hup_keeps_the_engine_and_running_streams_complete(gevent_server: Server
         assert b"pid" in server.get("/health")
     assert server.status()["pid"] == engine
     wait_until(lambda: len(server.workers()) == 2)
+
+
+def test_hup_does_not_wait_for_a_worker_that_is_still_starting(gevent_server: Server) -> None:
+    server = gevent_server
+    victim, *_ = server.workers()
+    os.kill(victim, signal.SIGKILL)
+    wait_until(lambda: len(server.workers()) == 2 and victim not in server.workers())
+    old_workers = server.workers()
+    server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not any(is_alive(pid) for pid in old_workers), 20)
+    wait_for_both_workers(server)
 
 
 @pytest.mark.parametrize("victim", ["engine", "supervisor"])

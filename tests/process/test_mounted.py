@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hugging_llama_config import launch
 from hugging_llama_config.launch import engine_environment, num_threads
 from hugging_llama_config.settings import Settings
 from tests.process.servers import HERE, Server, engine_pids, is_alive, supervisor_of, wait_until
@@ -118,4 +119,15 @@ def test_a_core_is_left_to_the_workers_where_there_are_three(
     cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setattr(launch, "CPU_QUOTA_FILE", Path("/nowhere"))
     assert num_threads(Settings()) == threads
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 64), ("200000 100000", 2), ("50000 100000", 1)])
+def test_the_quota_of_a_container_counts(
+    quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
+    monkeypatch.setattr(launch, "CPU_QUOTA_FILE", tmp_path / "cpu.max")
+    launch.CPU_QUOTA_FILE.write_text(quota + "\n")
+    assert launch.available_cores() == cores

@@ -11,7 +11,8 @@ from hugging_llama.errors import EngineDiedError
 from hugging_llama_config.launch import LaunchError, socket_path, start_supervisor
 from hugging_llama_config.settings import Settings
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+"""Importing torch takes seconds, on a cold and busy machine many."""
 _POLL_S = 0.02
 
 

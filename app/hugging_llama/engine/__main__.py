@@ -2,10 +2,12 @@
 standard input; it reads no environment."""
 
 import faulthandler
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from hugging_llama.engine.server import EngineServer
 from hugging_llama.ipc.facade import Emit, EngineFacade
@@ -14,8 +16,8 @@ from hugging_llama_config.logging import configure_logging
 from hugging_llama_config.settings import Settings
 
 
-def serve(path: str, make_engine: Callable[[Settings], Callable[[Emit], EngineFacade]]) -> None:
-    """Read the launch, serve what `make_engine` makes of the settings, return when told to stop."""
+def serve(path: str, make_engine: Callable[[Settings], Callable[[Emit], EngineFacade]]) -> NoReturn:
+    """Read the launch, serve what `make_engine` makes of the settings, end the process when told to stop."""
     launch = Launch.from_json(sys.stdin.read())
     _close_stdin()
     faulthandler.enable()
@@ -24,6 +26,9 @@ def serve(path: str, make_engine: Callable[[Settings], Callable[[Emit], EngineFa
     signal.signal(signal.SIGTERM, lambda signum, frame: server.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server.run()
+    # everything is closed by now, and what is left, the interpreter taking torch down, takes seconds
+    logging.shutdown()
+    os._exit(0)
 
 
 def _close_stdin() -> None:

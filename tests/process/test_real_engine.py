@@ -1,0 +1,126 @@
+"""The whole server with torch and the demo model: what the scripted engine shows elsewhere, once more for real."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import requests
+
+from tests.live_server import LiveServer, live_server
+from tests.process.servers import wait_until
+
+DEMO = "hugging-llama/demo"
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """One sequence at a time: what comes second waits, however fast the model is."""
+    folder = tmp_path_factory.mktemp("live")
+    with live_server(folder, folder / "hub", max_num_seqs="1", graceful_timeout_s="4") as server:
+        assert b"done" in generate(server, num_predict=1).content
+        yield server
+
+
+def generate(live: LiveServer, *, stream: bool = True, num_predict: int = 400) -> requests.Response:
+    """A generation; with `stream` only its beginning has been read."""
+    body = {
+        "model": DEMO,
+        "prompt": "Tell me everything.",
+        "stream": stream,
+        "options": {"num_predict": num_predict, "temperature": 1.5},
+    }
+    return requests.post(f"{live.url}/api/generate", json=body, stream=stream, timeout=60)
+
+
+def figure(live: LiveServer, name: str) -> float:
+    text = requests.get(f"{live.url}/metrics", timeout=10).text
+    found = re.search(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else -1.0
+
+
+def engine_of(live: LiveServer) -> psutil.Process:
+    """The process of the engine, by the socket in its command line."""
+    run_dir = live.environ["HUGGING_LLAMA_RUN_DIR"]
+    found = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "hugging_llama.engine" in (process.info["cmdline"] or [])[1:3]
+        and any(run_dir in argument for argument in process.info["cmdline"])
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+def curl(live: LiveServer, *, stream: bool) -> subprocess.Popen[bytes]:
+    body = json.dumps({"model": DEMO, "prompt": "Hi", "stream": stream, "options": {"num_predict": 400}})
+    command = ["curl", "-sN", f"{live.url}/api/generate", "-d", body]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_frees_its_sequence(live: LiveServer, stream: bool) -> None:
+    before = figure(live, "cancelled_total")
+    clients = [curl(live, stream=stream) for _ in range(3)]
+    wait_until(lambda: figure(live, "running") + figure(live, "waiting") >= 2)
+    for client in clients:
+        client.kill()
+        client.wait()
+    wait_until(lambda: figure(live, "running") + figure(live, "waiting") == 0, 2.0)
+    # one may have been served in the meantime
+    assert figure(live, "cancelled_total") >= before + 1
+
+
+def test_hup_keeps_the_engine_and_its_models(live: LiveServer) -> None:
+    engine = engine_of(live).pid
+    workers = psutil.Process(live.process.pid).children()
+    live.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: not any(worker.is_running() for worker in workers), 20)
+    assert engine_of(live).pid == engine
+    (model,) = requests.get(f"{live.url}/api/ps", timeout=10).json()["models"]
+    assert model["name"].startswith(DEMO)
+
+
+def test_web_workers_load_no_torch_and_the_engine_no_flask(live: LiveServer) -> None:
+    for worker in psutil.Process(live.process.pid).children():
+        assert not any("/torch/" in mapped.path for mapped in worker.memory_maps())
+    engine = engine_of(live)
+    assert any("/torch/" in mapped.path for mapped in engine.memory_maps())
+    environ = engine.environ()
+    assert environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert "PROMETHEUS_MULTIPROC_DIR" not in environ
+
+
+def test_a_killed_engine_fails_its_streams_and_comes_back(live: LiveServer) -> None:
+    engine = engine_of(live)
+    answers = [generate(live)]
+    os.kill(engine.pid, signal.SIGKILL)
+    last = json.loads(answers[0].content.splitlines()[-1])
+    assert "error" in last
+    assert requests.get(f"{live.url}/health", timeout=5).ok
+    # the request itself waits for the new engine, which imports torch and loads the model
+    assert json.loads(generate(live, num_predict=2).content.splitlines()[-1])["done"]
+    assert engine_of(live).pid != engine.pid
+
+
+def test_term_ends_what_runs_and_what_waits_with_a_last_object(live: LiveServer, tmp_path: Path) -> None:
+    files = [tmp_path / str(number) for number in range(8)]
+    body = json.dumps({"model": DEMO, "prompt": "Tell me everything.", "options": {"num_predict": 2000}})
+    clients = []
+    for path in files:
+        command = ["curl", "-sN", "-o", str(path), f"{live.url}/api/generate", "-d", body]
+        clients.append(subprocess.Popen(command))
+    wait_until(lambda: figure(live, "running") + figure(live, "waiting") == len(files))
+    engine = engine_of(live)
+    live.process.send_signal(signal.SIGTERM)
+    live.process.wait(20)
+    assert [client.wait(5) for client in clients] == [0] * len(files)
+    reasons = [json.loads(path.read_bytes().splitlines()[-1])["done_reason"] for path in files]
+    assert set(reasons) <= {"stop", "shutdown"}
+    assert "shutdown" in reasons
+    wait_until(lambda: not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE)

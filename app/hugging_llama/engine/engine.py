@@ -32,6 +32,9 @@ _log = logging.getLogger(__name__)
 
 _INTAKE_THREADS = 4
 
+_LONGEST_CLOSE_S = 10.0
+"""So long a close waits for loads that are under way: the interpreter can't end well beneath native code."""
+
 Request = GenerateRequest | EmbedRequest | LoadRequest
 
 
@@ -63,12 +66,13 @@ class Engine:
         self._lock = threading.Lock()
         self._entries: dict[Key, _Entry] = {}
         self._retired = RunnerStats()
+        self._threads: set[threading.Thread] = set()
         self._intake = ThreadPoolExecutor(_INTAKE_THREADS, thread_name_prefix="engine-intake")
         self._timer = ExpiryTimer(lambda: self._registry.expire())
         self._registry = Registry[ServedModel](
             load=self._load_model,
             unload=self._unload_model,
-            spawn=lambda call: threading.Thread(target=call, name="engine-load", daemon=True).start(),
+            spawn=self._spawn,
             clock=time.monotonic,
             keep_alive_s=settings.keep_alive_s,
             max_loaded=settings.max_loaded_models,
@@ -158,6 +162,11 @@ class Engine:
             self._end(entry, EngineShutdownError("the engine is shutting down"))
         self._intake.shutdown(wait=False, cancel_futures=True)
         self._timer.close()
+        end = time.monotonic() + _LONGEST_CLOSE_S
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(end - time.monotonic(), 0.0))
 
     def _begin(self, key: Key, request: Request) -> None:
         entry = _Entry(key, request, time.monotonic_ns())
@@ -239,6 +248,21 @@ class Engine:
             self._emit([(entry.key, answer)])
         if entry.ticket is not None:
             self._registry.release(entry.ticket)
+
+    def _spawn(self, call: Callable[[], None]) -> None:
+        """Runs a load or an unload in a thread of its own."""
+
+        def run() -> None:
+            try:
+                call()
+            finally:
+                with self._lock:
+                    self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=run, name="engine-load", daemon=True)
+        with self._lock:
+            self._threads.add(thread)
+        thread.start()
 
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()

@@ -14,7 +14,7 @@ from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
-from hugging_llama.errors import UnsupportedCapabilityError
+from hugging_llama.errors import EngineShutdownError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, OutputFormat, TextPrompt
@@ -62,8 +62,8 @@ class ServedModel:
 
     def prepare_sequence(self, key: Key, request: GenerateRequest, *, arrival_ns: int, load_ns: int) -> Sequence:
         """Renders and tokenises. Raises a RequestError for what the caller must change."""
-        checkpoint = self._checkpoint
-        if checkpoint is None or self._runner is None:
+        checkpoint = self._open_checkpoint()
+        if checkpoint.kind is not ModelKind.GENERATION:
             raise UnsupportedCapabilityError(request.model.name, ["completion"])
         context_length = self._context_length(checkpoint, request.context_length)
         self.context_length = context_length
@@ -94,17 +94,20 @@ class ServedModel:
 
     def prepare_embedding(self, key: Key, request: EmbedRequest, *, load_ns: int) -> EmbeddingJob:
         """Counts tokens. Raises a RequestError for what the caller must change."""
-        if self._embedding_runner is None:
+        checkpoint, runner = self._open_checkpoint(), self._embedding_runner
+        if checkpoint.kind is not ModelKind.EMBEDDING or runner is None:
             raise UnsupportedCapabilityError(request.model.name, ["embedding"])
-        return self._embedding_runner.prepare(key, request, load_ns=load_ns)
+        return runner.prepare(key, request, load_ns=load_ns)
 
     def submit(self, work: Sequence | EmbeddingJob) -> None:
         """Hands prepared work to the runner. Raises a HuggingLlamaError if that refuses it; then no end follows."""
-        if isinstance(work, Sequence):
-            if self._runner is not None:
-                self._runner.submit(work)
-        elif self._embedding_runner is not None:
-            self._embedding_runner.submit(work)
+        self._open_checkpoint()
+        if isinstance(work, Sequence) and (runner := self._runner) is not None:
+            runner.submit(work)
+        elif isinstance(work, EmbeddingJob) and (embedding_runner := self._embedding_runner) is not None:
+            embedding_runner.submit(work)
+        else:
+            raise EngineShutdownError("the model is being unloaded")
 
     def cancel(self, key: Key) -> None:
         """Ends a submitted request early; unknown ones are fine."""
@@ -119,10 +122,11 @@ class ServedModel:
 
     def close(self) -> None:
         """Ends what still runs and lets go of the weights; waits for the running step."""
+        self._checkpoint = None
         runner = self._runner or self._embedding_runner
         if runner is not None:
             runner.close()
-        self._runner = self._embedding_runner = self._checkpoint = self._grammar = None
+        self._runner = self._embedding_runner = self._grammar = None
 
     def described(self, *, ref_count: int, expires_at_s: float) -> LoadedModel:
         """A row of `ps`."""
@@ -143,6 +147,11 @@ class ServedModel:
             dtype=str(checkpoint.dtype).removeprefix("torch.") if checkpoint else "",
             runner=runner.kind if runner else "",
         )
+
+    def _open_checkpoint(self) -> Checkpoint:
+        if self._checkpoint is None:
+            raise EngineShutdownError("the model is being unloaded")
+        return self._checkpoint
 
     def _context_length(self, checkpoint: Checkpoint, wanted: int | None) -> int:
         """What is asked, else the server's default, never more than the model was made for."""

@@ -1,6 +1,8 @@
 """The batched engine says what transformers' `generate` says, for every family, whatever else runs beside it."""
 
 import dataclasses
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -150,3 +152,31 @@ def test_longrope_sequences_switch_each_for_itself() -> None:
     assert run_batched(model, prompts) == expected
     unscaled = make_model("phi3")
     assert [generate_greedy(unscaled, prompt, MAX_TOKENS) for prompt in prompts] != expected
+
+
+@pytest.mark.parametrize("name", ["gemma2", "gpt_oss"])
+def test_explicit_scores_made_in_pieces_are_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model(name)
+    expected = [generate_greedy(model, prompt, MAX_TOKENS) for prompt in PROMPTS]
+    monkeypatch.setattr(attention, "_MAX_SCORE_ELEMENTS", 500)
+    assert run_batched(model, PROMPTS) == expected
+
+
+def test_a_closed_runner_lets_go_of_its_model() -> None:
+    model = make_model("qwen2")
+    inbox = Inbox()
+    runner = make_runner(
+        model,
+        eos_token_ids=frozenset(),
+        settings=Settings(kv_cache_bytes=64 * 2**20),
+        emit=inbox.emit,
+        on_finished=inbox.on_finished,
+        name="test",
+    )
+    runner.submit(make_sequence(1, [5, 6, 7]))
+    inbox.wait_finished(1)
+    runner.close()
+    alive = weakref.ref(model)
+    del runner, model
+    gc.collect()
+    assert alive() is None

@@ -3,8 +3,9 @@
 Registered with transformers' `AttentionInterface`; no mask function is registered under that name, so models build
 no mask and pass None. The step's layout comes in as the keyword `kv_step`, which models hand down untouched.
 
-Queries that share a key/value head are packed along the length, `[B, num_kv_heads, group * n, head_dim]`, so keys
-are never repeated and the fused CPU kernel is used (with `enable_gqa` it is ten times slower at decode).
+Keys are never repeated for the query heads that share them: at decode these heads are the queries of one head, in a
+prompt they are a batch over the same keys. Both keep the fused kernels (`enable_gqa` is ten times slower at decode
+on the CPU, and with a mask it has no fused kernel on CUDA).
 """
 
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ class Span:
     start: int
     stop: int
     first_positions: list[int]
-    _masks: dict[tuple[int | None, int], tuple[int, Tensor | None]] = field(default_factory=dict)
+    _masks: dict[int | None, tuple[int, Tensor | None]] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:
@@ -53,20 +54,18 @@ class Span:
         """The longest row, this step's tokens included."""
         return max(self.first_positions) + self.num_queries
 
-    def mask(self, window: int | None, group: int, like: Tensor) -> tuple[int, Tensor | None]:
+    def mask(self, window: int | None, like: Tensor) -> tuple[int, Tensor | None]:
         """The first key column that any row sees, and the additive mask over `[num_rows, 1, queries, columns]`.
 
-        `window` counts the keys a query sees, itself included. `group` copies of the queries are packed one after
-        the other; a single query needs no copies, its mask is broadcast. None: every query sees every column.
+        `window` counts the keys a query sees, itself included. None: every query sees every column.
         """
         if window is not None and window >= self.num_keys:
             window = None
-        key = (window, group)
-        if key not in self._masks:
-            self._masks[key] = self._build_mask(window, group if self.num_queries > 1 else 1, like)
-        return self._masks[key]
+        if window not in self._masks:
+            self._masks[window] = self._build_mask(window, like)
+        return self._masks[window]
 
-    def _build_mask(self, window: int | None, group: int, like: Tensor) -> tuple[int, Tensor | None]:
+    def _build_mask(self, window: int | None, like: Tensor) -> tuple[int, Tensor | None]:
         n, num_keys, shortest = self.num_queries, self.num_keys, min(self.first_positions)
         low = 0 if window is None else max(shortest - window + 1, 0)
         if n == 1 and shortest + 1 == num_keys:
@@ -81,7 +80,7 @@ class Span:
         mask = torch.zeros(hidden.shape, dtype=like.dtype, device=device)
         # the lowest finite value, not -inf: blocks that are hidden as a whole then give no NaN in any kernel
         mask.masked_fill_(hidden, torch.finfo(like.dtype).min)
-        return low, mask.repeat(1, group, 1)[:, None]
+        return low, mask[:, None]
 
 
 @dataclass(slots=True)
@@ -200,54 +199,64 @@ class _Attend:
         buffer = span.slab.keys[layer]
         num_kv_heads, num_heads = buffer.shape[1], self._query.shape[1]
         group, n = num_heads // num_kv_heads, span.num_queries
-        low, mask = span.mask(self._window, group, self._query)
+        low, mask = span.mask(self._window, self._query)
         keys = buffer[rows, :, low : span.num_keys]
         values = span.slab.values[layer][rows, :, low : span.num_keys]
         query = self._query[0, :, span.start : span.stop]
         if n == 1:
-            # rows of one query each; the model made [T, heads, dim], so this is a view
+            # the model made [T, heads, dim], so this is a view: [rows, num_kv_heads, group, dim]
             query = query.transpose(0, 1).reshape(span.num_rows, num_kv_heads, group, -1)
-            return self._attend(query, keys, values, mask).reshape(1, span.num_rows, num_heads, -1)
-        query = query.reshape(1, num_kv_heads, group * n, -1)
-        return self._attend(query, keys, values, mask).reshape(1, num_heads, n, -1).transpose(1, 2)
+            if self._is_plain:
+                out = self._fused(query, keys, values, mask)
+            else:
+                out = self._explicit(query.unsqueeze(3), keys, values, mask).squeeze(3)
+            return out.reshape(1, span.num_rows, num_heads, -1)
+        query = query.reshape(num_kv_heads, group, n, -1)
+        if self._is_plain:
+            shared = keys.expand(group, -1, -1, -1), values.expand(group, -1, -1, -1)
+            out = self._fused(query.transpose(0, 1), *shared, mask).transpose(0, 1)
+        else:
+            out = self._explicit(query[None], keys, values, mask)[0]
+        return out.reshape(1, num_heads, n, -1).transpose(1, 2)
 
-    def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        if self._softcap is None and self._sinks is None:
-            return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=self._scaling)
-        sinks = None
-        if self._sinks is not None:
-            per_group = self._sinks.reshape(keys.shape[1], -1)
-            repeats = query.shape[2] // per_group.shape[1]
-            sinks = per_group.repeat_interleave(repeats, dim=1)[None, :, :, None]
+    @property
+    def _is_plain(self) -> bool:
+        return self._softcap is None and self._sinks is None
+
+    def _fused(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        return functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=self._scaling)
+
+    def _explicit(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """For scores that no fused kernel makes, some queries at a time.
+
+        `query` `[rows, num_kv_heads, group, n, dim]`, `keys`, `values` `[rows, num_kv_heads, columns, dim]`, `mask`
+        `[rows, 1, n, columns]`; returns the shape of `query` with the values' last dimension.
+        """
         scale = query.shape[-1] ** -0.5 if self._scaling is None else self._scaling
-        step = max(_MAX_SCORE_ELEMENTS // (keys.shape[0] * keys.shape[1] * keys.shape[2]), 1)
-        parts = [
-            self._explicit(
-                query[:, :, at : at + step] * scale,
-                keys,
-                values,
-                mask[:, :, at : at + step] if mask is not None and mask.shape[2] > 1 else mask,
-                None if sinks is None else sinks[:, :, at : at + step],
-            )
-            for at in range(0, query.shape[2], step)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+        elements_per_query = query.shape[0] * query.shape[1] * query.shape[2] * keys.shape[2]
+        step = max(_MAX_SCORE_ELEMENTS // elements_per_query, 1)
+        parts = []
+        for at in range(0, query.shape[3], step):
+            part = query[:, :, :, at : at + step]
+            packed = part.flatten(2, 3) * scale
+            scores = torch.matmul(packed, keys.transpose(2, 3)).float().reshape(*part.shape[:4], -1)
+            part_mask = None if mask is None else mask[:, :, None, at : at + step]
+            weights = self._weights(scores, part_mask).to(values.dtype)
+            parts.append(torch.matmul(weights.flatten(2, 3), values).reshape(*part.shape[:4], -1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=3)
 
-    def _explicit(
-        self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, sinks: Tensor | None
-    ) -> Tensor:
-        scores = torch.matmul(query, keys.transpose(2, 3)).float()
+    def _weights(self, scores: Tensor, mask: Tensor | None) -> Tensor:
+        """Softmax of float32 `scores` `[rows, num_kv_heads, group, n, columns]`, which are used up."""
         if self._softcap is not None:
             scores = torch.tanh(scores / self._softcap) * self._softcap
         if mask is not None:
             scores += mask
-        if sinks is not None:
-            # a sink takes part in the softmax and contributes nothing
-            scores = torch.cat((scores, sinks.float().expand(*scores.shape[:3], 1)), dim=-1)
-        weights = torch.softmax(scores, dim=-1)
-        if sinks is not None:
-            weights = weights[..., :-1]
-        return torch.matmul(weights.to(values.dtype), values)
+        if self._sinks is None:
+            return torch.softmax(scores, dim=-1)
+        # a sink takes part in the softmax and contributes nothing
+        sinks = self._sinks.float().reshape(1, scores.shape[1], scores.shape[2], 1, 1)
+        scores = torch.cat((scores, sinks.expand(*scores.shape[:4], 1)), dim=-1)
+        return torch.softmax(scores, dim=-1)[..., :-1]
 
 
 AttentionInterface.register(ATTENTION_NAME, batched_attention)

@@ -190,6 +190,28 @@ def test_a_repository_without_safetensors(work: Workplace) -> None:
     assert work.hub.requests("/resolve/") == []
 
 
+def test_a_repository_without_configuration(work: Workplace) -> None:
+    work.hub.repos["acme/odd"] = Repo({"model.safetensors": models.safetensors({"w": ("F32", (10,))})})
+    with pytest.raises(TransferError, match=r"no config\.json"):
+        work.pull("acme/odd")
+    assert work.hub.requests("/resolve/") == []
+
+
+@pytest.mark.parametrize("token", ["hf_a\nX-Evil: 1", "hf_é", "hf a", "hf_\0"])
+def test_a_token_that_is_none(work: Workplace, tiny: Repo, token: str) -> None:
+    work.token = token
+    with pytest.raises(KeyRejectedError) as caught:
+        work.pull("acme/tiny")
+    assert token not in caught.value.message
+    assert work.hub.seen == []
+
+
+def test_a_password_in_the_endpoint_stays_secret() -> None:
+    access = hub_http.HubAccess(endpoint="https://me:secret@mirror.example:8443/hf")
+    assert access.host == "mirror.example:8443"
+    assert access.public_endpoint == "https://mirror.example:8443/hf"
+
+
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://no-such-host.invalid", "https://127.0.0.1:1"])
 def test_no_hub_there(work: Workplace, endpoint: str) -> None:
     request = PullRequest(

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
-from hugging_llama.store import hub_http
+from hugging_llama.store import hub, hub_http, layout
 from hugging_llama.store.names import parse_name
 from hugging_llama.store.pull import PullRequest, pull_files
 from tests.store import models
@@ -63,6 +65,14 @@ def test_ids_of_repositories(work: Workplace, tree_outside: TreeLook, repo: str)
     work.pull("acme/tiny")
     assert tree_outside() == before
     assert [path.name.lower() for path in work.cache.glob("m*")] == ["models--acme--tiny"]
+
+
+def test_a_pinned_commit_is_that_commit(work: Workplace) -> None:
+    repo = work.hub.repos["acme/tiny"] = Repo(models.chat_model())
+    work.hub.fault("/revision/", "body", _body({"id": "acme/tiny", "sha": repo.commit}), times=99)
+    with pytest.raises(TransferError, match="another commit"):
+        work.pull("acme/tiny:" + "1" * 40)
+    assert work.refs() == []
 
 
 BAD_DIGESTS = [
@@ -186,6 +196,27 @@ def test_packed_replies_are_understood(work: Workplace) -> None:
     body = gzip.compress(_body({"id": "acme/tiny", "sha": repo.commit}))
     work.hub.fault("/revision/", "body", body, Content_Encoding="gzip")
     work.pull("acme/tiny")
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(["file", SHA1]),
+    lambda children: (
+        st.lists(children)
+        | st.dictionaries(st.sampled_from(["type", "path", "oid", "size", "lfs", "sha", "id"]) | st.text(), children)
+    ),
+    max_leaves=20,
+)
+
+
+@given(JSON_VALUES, st.binary(max_size=20))
+def test_no_reply_gets_through_unchecked(value: Any, rubbish: bytes) -> None:
+    """Whatever the Hub says, it is a list of files with clean digests, or one kind of error."""
+    for body in (_body(value), _body([value]), rubbish, _body(value)[:10] + rubbish):
+        try:
+            files = [hub._remote_file(entry) for entry in hub._decoded(body, list[hub._TreeEntry])]
+        except TransferError:
+            continue
+        assert all(file is None or (layout.is_digest(file.digest) and file.size_bytes >= 0) for file in files)
 
 
 def test_lists_without_end(work: Workplace) -> None:

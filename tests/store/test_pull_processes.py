@@ -17,6 +17,7 @@ import pytest
 from hugging_llama.errors import GatedModelError, HuggingLlamaError, InvalidRequestError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.store import pull_process
+from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.pull_stream import PullStream, pull
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
@@ -157,6 +158,20 @@ def test_something_is_said_while_nothing_happens(work: Workplace, tiny: Repo) ->
     next(stream)
     assert time.monotonic() - started < 4
     stream.close()
+
+
+def test_only_so_many_at_once(work: Workplace, tiny: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hugging_llama.store.pull_stream._HEARTBEAT_S", 0.05)
+    store = work.store
+    store.pull_slots = PullSlots(1)
+    work.hub.fault("/_cdn/", "slow", 20_000_000)
+    first, second = (pull(work.settings, store, "acme/tiny", policy=QUICK) for _ in range(2))
+    _read_until(first, 1)
+    assert {next(second).status for _ in range(5)} == {"pulling manifest"}
+    assert second._child is None
+    first.close()
+    assert list(second)[-1].status == "success"
+    assert list(pull(work.settings, store, "acme/tiny", policy=QUICK))[-1].status == "success"
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ class Hub:
         reply = _decoded(hub_http.read_json_bytes(response), _RevisionReply)
         if not names.is_commit(reply.sha):
             raise _bad_reply("its commit id is none")
+        if name.is_commit and reply.sha != name.revision:
+            raise _bad_reply("it is about another commit than was asked for")
         # Legacy single-part names keep theirs: it is what users will ask for again.
         repo = reply.id if reply.id.lower() == name.repo.lower() else name.repo
         return RemoteCommit(repo, reply.sha)
@@ -130,7 +132,7 @@ class Hub:
     def _refusal(self, response: requests.Response, name: ModelName) -> HuggingLlamaError:
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
         if code == "GatedRepo":
-            page = f"{self._access.endpoint}/{name.repo}"
+            page = f"{self._access.public_endpoint}/{name.repo}"
             text = f"access to {name.repo} must be granted first: see {page}"
             if not self._access.token:
                 text += ", and set a token"

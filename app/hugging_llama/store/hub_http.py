@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import requests
 import urllib3
 
-from hugging_llama.errors import TransferError
+from hugging_llama.errors import KeyRejectedError, TransferError
 from hugging_llama.store.retry import RetryPolicy, TransientError
 
 MAX_JSON_BYTES = 32 * 2**20
@@ -44,6 +44,11 @@ class HubAccess:
         """The Hub's name, for messages."""
         return urllib.parse.urlsplit(self.endpoint).netloc.rpartition("@")[2]
 
+    @property
+    def public_endpoint(self) -> str:
+        """The endpoint without a password that may be in it, for messages."""
+        return urllib.parse.urlunsplit(urllib.parse.urlsplit(self.endpoint)._replace(netloc=self.host))
+
 
 class HubHttp:
     """GET requests to one Hub. Not for several threads at once."""
@@ -51,6 +56,8 @@ class HubHttp:
     def __init__(self, access: HubAccess, policy: RetryPolicy) -> None:
         if _origin(access.endpoint) is None:
             raise TransferError("the address of the Hub is not an http(s) URL", cause="endpoint")
+        if not (access.token.isascii() and all("!" <= letter <= "~" for letter in access.token)):
+            raise KeyRejectedError("the token for the Hub has characters that no token has", realm=access.host)
         self._access = access
         self._timeout = (policy.connect_timeout_s, policy.read_timeout_s)
         self._session = requests.Session()

@@ -11,6 +11,7 @@ from hugging_llama.store import layout, names, snapshot
 from hugging_llama.store.capabilities import capabilities
 from hugging_llama.store.details import model_details
 from hugging_llama.store.names import ModelName
+from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.safetensors_header import BadSafetensorsError
 from hugging_llama.store.selection import NotServableError
 from hugging_llama_config.settings import Settings
@@ -52,6 +53,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self._cache = os.path.abspath(settings.hub_cache) if settings.hub_cache else ""
         self._facts: dict[str, _Facts] = {}
+        self.pull_slots = PullSlots()
 
     def list(self) -> list[LocalModel]:
         """All models that can do something here, newest first. What is broken or half there is left out."""

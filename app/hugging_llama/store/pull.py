@@ -117,6 +117,7 @@ class _Pull:
 def _chosen(remote: Mapping[str, RemoteFile], folder: RepoFolder, allow_code: bool) -> list[RemoteFile]:
     """The files to bring, small ones first. The index, if it is needed, has been brought."""
     weights = selection.weight_files(remote, lambda path: snapshot.read_small(folder.blob(remote[path].digest)))
+    selection.check_configuration(remote)
     support = [
         path
         for path in sorted(remote)

@@ -14,6 +14,7 @@ from hugging_llama.store.hub_http import HubAccess
 from hugging_llama.store.local import Store
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.pull import PullRequest
+from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.retry import RetryPolicy
 from hugging_llama_config.settings import Settings
 
@@ -31,8 +32,9 @@ class PullStream:
     than once; what has arrived is kept, and another pull of the same files goes on.
     """
 
-    def __init__(self, request: PullRequest) -> None:
+    def __init__(self, request: PullRequest, slots: PullSlots) -> None:
         self._request = request
+        self._slots = slots
         self._last: TransferProgress | None = None
         self._child: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
@@ -77,10 +79,16 @@ class PullStream:
             connection.close()
         if child:
             _reap(child)
+        self._slots.give_back(self)
 
     def _receive(self) -> TransferProgress | HuggingLlamaError | None:
         """The next message of the child; the last one again if none comes in time; None at the end."""
-        connection = self._socket or self._start()
+        connection = self._socket
+        if connection is None:
+            if not self._slots.take(self):
+                time.sleep(_HEARTBEAT_S)
+                return self._last
+            connection = self._start()
         while b"\n" not in self._buffer:
             try:
                 data = connection.recv(65536)
@@ -153,10 +161,11 @@ def pull(
         PullRequest(
             name=ModelName(repo, wanted.revision),
             cache=os.path.abspath(settings.hub_cache),
-            access=HubAccess(endpoint=settings.hub_endpoint, token=settings.hub_token),
+            access=HubAccess(endpoint=settings.hub_endpoint.rstrip("/"), token=settings.hub_token),
             allow_code=trust_remote_code,
             policy=policy,
-        )
+        ),
+        store.pull_slots,
     )
 
 

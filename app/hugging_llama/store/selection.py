@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 MODULES = "modules.json"
 
@@ -50,13 +51,19 @@ def weight_files(paths: Collection[str], read_index: Callable[[str], bytes]) -> 
     if WEIGHTS in paths:
         chosen.add(WEIGHTS)
     elif INDEX in paths:
-        shards = parse_index(read_index(INDEX))
+        shards = parse_index(_read(read_index))
         if missing := sorted(shards - set(paths)):
             raise NotServableError(f"{len(missing)} of the {len(shards)} files that its weight index names are missing")
         chosen |= shards
     if not chosen or (MODULES not in paths and all("/" in path for path in chosen)):
         raise NotServableError(_why_not(paths))
     return tuple(sorted(chosen))
+
+
+def check_configuration(paths: Collection[str]) -> None:
+    """Raise NotServableError unless something says what kind of model this is."""
+    if CONFIG not in paths and MODULES not in paths:
+        raise NotServableError(f"it has no {CONFIG}")
 
 
 def parse_index(text: bytes) -> set[str]:
@@ -74,6 +81,13 @@ def parse_index(text: bytes) -> set[str]:
     if not all(isinstance(name, str) and _SHARD.fullmatch(name) and ".." not in name for name in shards):
         raise NotServableError("its weight index names files outside of the repository's folder")
     return shards
+
+
+def _read(read_index: Callable[[str], bytes]) -> bytes:
+    try:
+        return read_index(INDEX)
+    except ValueError as error:  # too big
+        raise NotServableError("its weight index can't be read") from error
 
 
 def _why_not(paths: Collection[str]) -> str:

@@ -77,9 +77,8 @@ def read_snapshot(folder: str) -> Snapshot:
         if stat.S_ISREG(status.st_mode):
             found[path] = (full, status)
     weights = selection.weight_files(found, lambda path: read_small(found[path][0]))
+    selection.check_configuration(found)
     kept = [path for path in found if path in weights or selection.is_support(path) or selection.is_code(path)]
-    if "config.json" not in kept and selection.MODULES not in kept:
-        raise selection.NotServableError("it has no config.json")
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
     for path in kept:

@@ -4,6 +4,7 @@ import json
 import math
 import queue
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -352,6 +353,28 @@ def test_keep_alive_eviction_and_unload(tiny: ModelRef, tmp_path: Path) -> None:
     assert counts.output_tokens_total >= 8
     clients.engine.close()
     assert clients.names == []
+
+
+def test_unloading_gives_the_weights_back(tiny: ModelRef) -> None:
+    weights: list[weakref.ref[Any]] = []
+    loader = Loader(SETTINGS)
+
+    def load(path: str) -> Checkpoint:
+        checkpoint = loader.load(path)
+        weights.append(weakref.ref(checkpoint.model))
+        return checkpoint
+
+    clients = Clients(load=load)
+    refs = [tiny, DEMO_REF, EMBED_REF]
+    clients.text(clients.send("x", tiny, format=OutputFormat.JSON_OBJECT))
+    clients.text(clients.send("x"))
+    clients.embed(EMBED_REF, "x")
+    for ref in refs:
+        clients.engine.unload(ref.path)
+    for ref in refs:
+        clients.load(ref)  # waits for the unload before it
+    assert [weight() is None for weight in weights] == [True] * 3 + [False] * 3
+    clients.engine.close()
 
 
 def test_a_short_keep_alive_runs_out(tiny: ModelRef) -> None:

@@ -176,6 +176,18 @@ def test_a_broken_template_is_an_error_of_the_request(template: str) -> None:
         Rendering(byte_tokenizer(template=template)).chat(user("x"))
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_a_template_that_never_ends_is_ended(number: int) -> None:
+    loops = "".join(f"{{%- for {name} in range(99999) -%}}" for name in "abc") + "{%- endfor -%}" * 3
+    tokenizer: Any = byte_tokenizer(template=loops)
+    renderer = PromptRenderer(
+        tokenizer, chat_format(tokenizer), vocabulary_size=len(tokenizer), longest_rendering_s=0.1 * number
+    )
+    prompt = ChatPrompt(messages=(user("x"),))
+    with pytest.raises(InvalidRequestError, match="takes too long"):
+        renderer.render(GenerateRequest(model=REF, prompt=prompt), context_length=100)
+
+
 def test_text_that_is_not_unicode(demo: Rendering) -> None:
     for render in (lambda: demo.chat(user("\ud800")), lambda: demo.raw("\ud800")):
         with pytest.raises(InvalidRequestError):

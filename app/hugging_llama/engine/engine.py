@@ -79,6 +79,7 @@ class Engine:
             max_queue=settings.max_queue,
             deadline_changed=self._timer.wake,
         )
+        memory.settle()
         self._timer.start()
 
     def generate(self, key: Key, request: GenerateRequest) -> None:

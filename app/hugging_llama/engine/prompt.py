@@ -14,6 +14,7 @@ import jinja2
 
 from hugging_llama.engine.chat_format import ChatFormat, ThinkingTags
 from hugging_llama.engine.chat_messages import ControlTokens, template_messages, template_tools
+from hugging_llama.engine.deadline import DeadlineExceeded, deadline
 from hugging_llama.errors import ContextLengthError, InvalidRequestError
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
@@ -26,6 +27,8 @@ _TAIL_TOKENS = 24
 """So many ids at the end of a prompt are read back to see whether it opens the thinking."""
 
 _MOST_EXTRA_DROPS = 8
+
+_LONGEST_RENDERING_S = 10.0
 
 _EFFORTS = {"max": "high"}
 """Levels that templates do not know, and what comes closest."""
@@ -52,7 +55,15 @@ class PromptRenderer:
     `vocabulary_size`: ids in `context` must be below it.
     """
 
-    def __init__(self, tokenizer: Any, format: ChatFormat, *, vocabulary_size: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        format: ChatFormat,
+        *,
+        vocabulary_size: int,
+        longest_rendering_s: float = _LONGEST_RENDERING_S,
+    ) -> None:
+        self._longest_rendering_s = longest_rendering_s
         self._tokenizer = tokenizer
         self._format = format
         self._vocabulary_size = vocabulary_size
@@ -99,13 +110,17 @@ class PromptRenderer:
         rows, tools = self._control_tokens.defused_keys([rows, tools])
         try:
             try:
-                return self._apply(rows, tools, switches, sanitize=True)
+                with deadline(self._longest_rendering_s):
+                    return self._apply(rows, tools, switches, sanitize=True)
             except ValueError as error:
                 if "sanitize" not in str(error):
                     raise
                 # This tokenizer makes a control token of the plain text; then the text itself has to differ.
                 rows, tools = self._control_tokens.defused([rows, tools])
-                return self._apply(rows, tools, switches, sanitize=False)
+                with deadline(self._longest_rendering_s):
+                    return self._apply(rows, tools, switches, sanitize=False)
+        except DeadlineExceeded:
+            raise InvalidRequestError("the model's chat template takes too long") from None
         except jinja2.TemplateError as error:
             raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
         except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:

@@ -9,7 +9,7 @@ from tests.process.servers import Server, serve
 
 @pytest.fixture(scope="session")
 def gevent_server() -> Iterator[Server]:
-    with serve("gevent") as running:
+    with serve("gevent", TEST_STALLED_S="1") as running:
         yield running
 
 

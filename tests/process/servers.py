@@ -66,6 +66,12 @@ class Server:
     def workers(self) -> list[int]:
         return [child.pid for child in psutil.Process(self.process.pid).children()]
 
+    def has_connection_to(self, client: "Stream") -> bool:
+        """Whether a worker still holds the connection of this client."""
+        port = client.sock.getsockname()[1]
+        workers = [psutil.Process(pid) for pid in self.workers()]
+        return any(c.raddr and c.raddr.port == port for worker in workers for c in worker.net_connections("tcp"))
+
     def pids(self) -> list[int]:
         """Master, workers, supervisor and engine."""
         engine = self.status()["pid"]

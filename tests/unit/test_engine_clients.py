@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from hugging_llama.client import connection
 from hugging_llama.client.base import EngineClient
 from hugging_llama.client.local import LocalEngine
 from hugging_llama.client.remote import RemoteEngine
@@ -210,6 +211,17 @@ def test_an_engine_that_ends_fails_its_streams_and_the_next_one_is_found(setting
     with serving(settings):
         assert len(list(remote.generate(request("n=1")))) == 2
         remote.close()
+
+
+def test_an_engine_that_does_not_answer_hangs_nobody(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(socket_path(settings))
+        stopped.listen()
+        remote = RemoteEngine(settings)
+        for ask in (lambda: next(remote.generate(request("n=1"))), lambda: remote.status(1)):
+            with pytest.raises(EngineDiedError):
+                ask()
 
 
 def test_an_engine_with_other_settings_is_refused(settings: Settings) -> None:

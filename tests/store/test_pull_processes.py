@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.pull_stream import PullStream, pull
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Repo
+from tests.store.hub_server import Fault, Repo
 
 SIZE = 20_000_000
 
@@ -83,6 +85,37 @@ def test_killed_again_and_again(work: Workplace, tiny: Repo) -> None:
     assert work.parts() == []
 
 
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments(work: Workplace) -> None:
+    """Also between the bytes: while metadata is asked for, hashed, renamed, linked."""
+    files = models.chat_model(5_000_000) | models.sentence_model() | {"config.json": b"{}"}
+    del files["modules.json"]
+    size = len(files["model.safetensors"])
+    dice, kills, whole = random.Random(7), 0, 0
+    while kills < 50:
+        shutil.rmtree(work.cache)
+        work.cache.mkdir()
+        work.hub.seen.clear()
+        work.hub.repos["acme/tiny"] = Repo(files | {"config.json": json.dumps({"turn": kills}).encode()})
+        kills_here = 0
+        while not work.refs():
+            work.hub.faults = [Fault("/_cdn/", "slow", 10_000_000)]
+            stream = _start(work)
+            next(stream)
+            timer = threading.Timer(dice.uniform(0.3, 1.0), lambda s=stream: s._child and s._child.kill())
+            timer.start()
+            try:
+                list(stream)
+            except TransferError:
+                kills_here += 1
+            timer.join()
+        kills, whole = kills + kills_here, whole + 1
+        assert work.files("acme/tiny")["model.safetensors"] == files["model.safetensors"]
+        assert work.parts() == []
+        assert work.hub.sent() <= 1.1 * size + 10**6 * kills_here
+    assert whole > 1
+
+
 def test_two_processes_share_one_download(work: Workplace, tiny: Repo) -> None:
     work.hub.fault("/_cdn/", "slow", 40_000_000)
     streams = [_start(work), _start(work)]
@@ -99,6 +132,24 @@ def test_two_processes_share_one_download(work: Workplace, tiny: Repo) -> None:
         assert counts == sorted(counts)
         assert len({count for count in counts if 0 < count < size}) >= 2  # both saw it grow
         assert events[-1].status == "success"
+
+
+def test_other_tools_wait_for_our_download(work: Workplace, tiny: Repo) -> None:
+    """huggingface_hub takes the same lock, so that it finds the file whole when its turn comes."""
+    work.hub.fault("/_cdn/", "slow", 10_000_000)
+    stream = _start(work)
+    _read_until(stream, 1_000_000)
+    code = f"""
+        from huggingface_hub import snapshot_download
+        options = dict(cache_dir={str(work.cache)!r}, endpoint={work.hub.endpoint!r}, token=False)
+        print(snapshot_download("acme/tiny", allow_patterns=["model.safetensors", "*.json"], **options))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as other:
+        assert list(stream)[-1].status == "success"
+        folder = other.communicate(timeout=60)[0].strip()
+    assert folder == work.store.resolve("acme/tiny").ref.path
+    assert sum(seen.sent for seen in work.hub.requests("GET /_cdn/")) == len(tiny.files["model.safetensors"])
 
 
 def test_the_waiter_goes_on_when_the_first_one_leaves(work: Workplace, tiny: Repo) -> None:

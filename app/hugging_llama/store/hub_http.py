@@ -2,6 +2,7 @@
 
 import contextlib
 import ipaddress
+import re
 import socket
 import ssl
 import time
@@ -29,6 +30,7 @@ _UNREACHABLE = (
     urllib3.exceptions.SSLError,
     requests.exceptions.SSLError,
 )
+_RATE_LIMIT = re.compile(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", re.ASCII)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -197,7 +199,9 @@ def _origin(url: str) -> tuple[str, str, int] | None:
 
 
 def _retry_after_s(response: requests.Response) -> float | None:
-    text = response.headers.get("Retry-After", "")
+    """What the server asks for, in `Retry-After` or in the Hub's own `RateLimit: "api";r=0;t=55`."""
+    limit = _RATE_LIMIT.search(response.headers.get("RateLimit", ""))
+    text = limit[1] if limit else response.headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 

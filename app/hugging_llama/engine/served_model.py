@@ -42,6 +42,7 @@ class ServedModel:
         self._checkpoint: Checkpoint | None = checkpoint
         self._runner: Runner | None = None
         self._embedding_runner: EmbeddingRunner | None = None
+        self._longest_context = checkpoint.trained_context
         self.context_length = self._context_length(checkpoint, None)
         if checkpoint.kind is ModelKind.EMBEDDING:
             self._embedding_runner = EmbeddingRunner(
@@ -59,6 +60,10 @@ class ServedModel:
             on_finished=lambda sequence: on_finished(sequence.key),
             name=ref.name,
         )
+        # a sequence lies in one slot, the largest is the largest power of two that the cache holds
+        if capacity := self._runner.stats().kv_capacity_tokens:
+            self._longest_context = min(checkpoint.trained_context, 1 << (capacity.bit_length() - 1))
+        self.context_length = self._context_length(checkpoint, None)
 
     def prepare_sequence(self, key: Key, request: GenerateRequest, *, arrival_ns: int, load_ns: int) -> Sequence:
         """Renders and tokenises. Raises a RequestError for what the caller must change."""
@@ -154,11 +159,11 @@ class ServedModel:
         return self._checkpoint
 
     def _context_length(self, checkpoint: Checkpoint, wanted: int | None) -> int:
-        """What is asked, else the server's default, never more than the model was made for."""
+        """What is asked, else the server's default, never more than the model was made for and memory holds."""
         length = wanted or (
             checkpoint.trained_context if checkpoint.kind is ModelKind.EMBEDDING else self._default_context
         )
-        return max(min(length, checkpoint.trained_context), _MIN_CONTEXT)
+        return max(min(length, self._longest_context), _MIN_CONTEXT)
 
     def _mask(self, checkpoint: Checkpoint, request: GenerateRequest, prompt: RenderedPrompt) -> JsonMask:
         with self._grammar_lock:

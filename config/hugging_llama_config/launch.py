@@ -22,6 +22,8 @@ SUPERVISOR_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.clie
 LINGER_S = 30.0
 """How long an engine without a life line stays when no web process is connected."""
 CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
+STANDBY_AFTER_S = 15.0
+"""An engine must have lived as long as this before another one is kept ready to take over."""
 _MAX_SOCKET_PATH = 107
 # fields that change nothing in the engine; two servers that differ in these share one
 _WEB_ONLY = (
@@ -198,6 +200,8 @@ def _spawn(settings: Settings, path: str, lock: int, life_line: int | None) -> N
     if life_line is not None:
         command += ["--life-line", str(life_line)]
         inherited.append(life_line)
+    if settings.standby_engine:
+        command += ["--standby-after", str(STANDBY_AFTER_S)]
     command += ["--", *ENGINE_COMMAND, path]
     launch = Launch(settings=engine_settings(settings), linger_s=LINGER_S if life_line is None else None)
     process = subprocess.Popen(

@@ -1,5 +1,8 @@
 """`python -m hugging_llama.client.supervisor`: keeps one engine process alive. Standard library only.
 
+Once an engine has been steady for a while, a second one is started up to the point where it would be told its
+settings. When the first one dies, that one takes over, so that a crash costs no import of torch, which takes seconds.
+
 It must stay single-threaded: the kernel sends the engine's parent-death signal when the *thread* that forked it
 ends. It ends with its engine when it gets TERM or when its life line (the read end of a pipe) reaches its end, which
 the kernel sees to even if the gunicorn master is killed. An engine that leaves by itself with status 0 is not
@@ -7,6 +10,7 @@ started again. The lock it was given is held until it exits, however that comes 
 """
 
 import argparse
+import contextlib
 import ctypes
 import logging
 import os
@@ -18,7 +22,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from hugging_llama_config.launch import filled_pipe
 from hugging_llama_config.logging import configure_logging
 
 logger = logging.getLogger("hugging_llama.supervisor")
@@ -32,12 +35,19 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Supervisor:
-    """One engine and the reasons to end. `run` is called once, on the main thread."""
+    """One engine and the reasons to end. `run` is called once, on the main thread.
 
-    def __init__(self, command: Sequence[str], launch: str, life_line: int | None) -> None:
+    `standby_after_s`: how long an engine must have lived before another one is kept ready; None: never.
+    """
+
+    def __init__(
+        self, command: Sequence[str], launch: str, life_line: int | None, standby_after_s: float | None = None
+    ) -> None:
         self._command = list(command)
         self._launch = launch
         self._life_line = life_line
+        self._standby_after_s = standby_after_s
+        self._standby: subprocess.Popen[bytes] | None = None
         self._ended = False
         self._wake, wake_writer = os.pipe()
         os.set_blocking(self._wake, False)
@@ -55,23 +65,46 @@ class Supervisor:
         while not self._ended:
             started_at = time.monotonic()
             engine = self._start()
-            self._wait(None, engine)
+            self._wait_with_standby(engine)
             if self._ended:
                 self._stop(engine)
-                return
-            if engine.returncode == 0:
-                return
+            if self._ended or engine.returncode == 0:
+                break
+            logger.warning("the engine (pid %d) ended with status %d", engine.pid, engine.returncode)
+            if self._standby is not None:
+                continue
             if time.monotonic() - started_at > STEADY_S:
                 backoff_s = FIRST_BACKOFF_S
-            logger.warning(
-                "the engine (pid %d) ended with status %d, next in %.1f s", engine.pid, engine.returncode, backoff_s
-            )
             self._wait(backoff_s, None)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+        if self._standby is not None:
+            self._standby.kill()
+            self._standby.communicate()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with filled_pipe(self._launch) as launch:
-            return subprocess.Popen(self._command, stdin=launch, preexec_fn=_die_with_parent(os.getpid()), umask=0o077)
+        """An engine that knows its settings: the one that stands by, or a new one."""
+        engine, self._standby = self._standby, None
+        if engine is None or engine.poll() is not None:
+            engine = self._spawn()
+        assert engine.stdin is not None
+        # a broken pipe: it died just now, which is seen when it is waited for
+        with contextlib.suppress(BrokenPipeError), engine.stdin as pipe:
+            pipe.write(self._launch.encode())
+        return engine
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        """A process that imports what it needs and waits for its settings."""
+        return subprocess.Popen(
+            self._command, stdin=subprocess.PIPE, preexec_fn=_die_with_parent(os.getpid()), umask=0o077
+        )
+
+    def _wait_with_standby(self, engine: subprocess.Popen[bytes]) -> None:
+        """Until the engine ended or there is a reason to end; meanwhile another one gets ready."""
+        if self._standby_after_s is not None:
+            self._wait(self._standby_after_s, engine)
+            if not self._ended and engine.poll() is None:
+                self._standby = self._spawn()
+        self._wait(None, engine)
 
     def _wait(self, timeout_s: float | None, engine: subprocess.Popen[bytes] | None) -> None:
         """Until the engine ended, the time is over or there is a reason to end."""
@@ -117,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="hugging_llama.client.supervisor", description=__doc__)
     parser.add_argument("--lock", type=int, required=True, help="descriptor that holds the lock")
     parser.add_argument("--life-line", type=int, help="descriptor whose end is our end")
+    parser.add_argument("--standby-after", type=float, help="seconds after which a second engine gets ready")
     parser.add_argument("engine", nargs="+", help="command of the engine")
     options = parser.parse_args(arguments)
     launch = sys.stdin.read()
@@ -128,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.life_line is not None:
         os.set_inheritable(options.life_line, False)
     configure_logging("info", "supervisor")
-    Supervisor(options.engine, launch, options.life_line).run()
+    Supervisor(options.engine, launch, options.life_line, options.standby_after).run()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """`python -m hugging_llama.engine SOCKET`: the engine process. A supervisor starts it and writes a Launch to its
-standard input; it reads no environment."""
+standard input, at once or when the engine before it has died; it reads no environment."""
 
 import faulthandler
 import logging
@@ -37,12 +37,14 @@ def _close_stdin() -> None:
     os.close(null)
 
 
-def _real_engine(settings: Settings) -> Callable[[Emit], EngineFacade]:
-    # imported here: this is where torch comes in, before the socket appears
+def main() -> NoReturn:
+    """The real engine."""
+    # torch comes in here: before the socket appears, and before standard input is read, so that an engine that
+    # stands by has it already
     from hugging_llama.engine.engine import Engine
 
-    return lambda emit: Engine(settings, emit)
+    serve(sys.argv[1], lambda settings: lambda emit: Engine(settings, emit))
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], _real_engine)
+    main()

@@ -1,0 +1,97 @@
+"""The engine that stands by: started when the first one has been steady, takes over when it dies, never outlives it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+WAIT_S = 20.0
+# tells when it is there and when it was told its settings, as the real engine does after its imports
+ENGINE = """
+import os, signal, sys
+def say(what):
+    with open(sys.argv[1], "a") as log:
+        log.write(f"{what} {os.getpid()}\\n")
+say("ready")
+settings = sys.stdin.read()
+say(f"serving:{settings}")
+signal.pause()
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """A supervisor over stand-in engines; closing `life_line` ends it."""
+
+    log: Path
+    life_line: int
+
+    def said(self, what: str) -> list[int]:
+        """Pids of the engines that said this, in order."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [int(line.split()[1]) for line in lines if line.split()[0] == what]
+
+    def wait_for(self, what: str, number: int) -> list[int]:
+        wait_until(lambda: len(self.said(what)) >= number)
+        return self.said(what)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    return bool(psutil.pid_exists(pid)) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def supervised(tmp_path: Path) -> Iterator[Supervised]:
+    script, log = tmp_path / "engine.py", tmp_path / "log"
+    script.write_text(ENGINE)
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "hugging_llama.client.supervisor", "--lock", str(lock), "--life-line", str(reader)]
+    command += ["--standby-after", "0.2", "--", sys.executable, str(script), str(log)]
+    subprocess.run(command, input=b"launch", pass_fds=[lock, reader], check=True, timeout=WAIT_S)
+    os.close(lock)
+    os.close(reader)
+    supervised = Supervised(log, writer)
+    yield supervised
+    os.close(writer)
+    wait_until(lambda: not any(is_alive(pid) for pid in supervised.said("ready")))
+
+
+def test_a_second_engine_gets_ready_and_waits_for_its_settings(supervised: Supervised) -> None:
+    first, second = supervised.wait_for("ready", 2)
+    assert supervised.said("serving:launch") == [first]
+    assert is_alive(second)
+
+
+def test_it_takes_over_at_once_and_is_replaced(supervised: Supervised) -> None:
+    first, second = supervised.wait_for("ready", 2)
+    os.kill(first, signal.SIGKILL)
+    assert supervised.wait_for("serving:launch", 2) == [first, second]
+    assert len(supervised.wait_for("ready", 3)) == 3
+
+
+def test_a_dead_standby_is_no_obstacle(supervised: Supervised) -> None:
+    first, second = supervised.wait_for("ready", 2)
+    os.kill(second, signal.SIGKILL)
+    os.kill(first, signal.SIGKILL)
+    assert supervised.wait_for("serving:launch", 2)[1] not in (first, second)
+
+
+def test_both_end_with_a_killed_supervisor(supervised: Supervised) -> None:
+    first, second = supervised.wait_for("ready", 2)
+    os.kill(psutil.Process(first).ppid(), signal.SIGKILL)
+    wait_until(lambda: not is_alive(first) and not is_alive(second))

@@ -188,6 +188,16 @@ def test_a_template_that_never_ends_is_ended(number: int) -> None:
         renderer.render(GenerateRequest(model=REF, prompt=prompt), context_length=100)
 
 
+def test_the_tokens_that_end_a_turn() -> None:
+    tokenizer: Any = byte_tokenizer(template=TEMPLATE)
+    assert chat_format(tokenizer).turn_end_ids == {tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|end|>", "<|channel|>"]})
+    tokenizer.chat_template = "<|end|>"
+    assert chat_format(tokenizer).turn_end_ids == {tokenizer.convert_tokens_to_ids("<|end|>")}
+    tokenizer.chat_template = "<|channel|><|end|>"
+    assert chat_format(tokenizer).turn_end_ids == frozenset()
+
+
 def test_text_that_is_not_unicode(demo: Rendering) -> None:
     for render in (lambda: demo.chat(user("\ud800")), lambda: demo.raw("\ud800")):
         with pytest.raises(InvalidRequestError):

@@ -26,6 +26,9 @@ _THINKING_TAGS = (
 
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<end_of_turn>", "<turn|>", "<|end|>")
 
+_CHANNEL = "<|channel|>"
+"""Templates with channels end each message of a turn by `<|end|>`: there that token does not end the turn."""
+
 _SHORT_CALL_IDS = re.compile(r"\|\s*length\s*!=\s*9\b")
 
 
@@ -57,7 +60,11 @@ def chat_format(tokenizer: Any) -> ChatFormat:
         template=text,
         thinking=_thinking_tags(text),
         tool_syntax=_tool_syntax(text),
-        turn_end_ids=frozenset(_single_ids(tokenizer, (end for end in _TURN_ENDS if end in text))),
+        turn_end_ids=frozenset(
+            _single_ids(
+                tokenizer, (end for end in _TURN_ENDS if end in text and not (end == "<|end|>" and _CHANNEL in text))
+            )
+        ),
         short_call_ids=_SHORT_CALL_IDS.search(text) is not None,
     )
 

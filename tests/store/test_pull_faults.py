@@ -1,8 +1,6 @@
 """Pulls that go wrong: each fault is healed or told, and only a whole model is ever seen."""
 
-import errno
 import os
-import shutil
 import socket
 import time
 from pathlib import Path
@@ -247,87 +245,6 @@ def test_passwords_of_netrc_stay_at_home(work: Workplace, tiny: Repo, tmp_path: 
     monkeypatch.setenv("NETRC", str(netrc))
     work.pull("acme/tiny")
     assert {seen.authorization for seen in work.hub.seen} == {""}
-
-
-# -- the disk ----------------------------------------------------------------------------------------------------
-
-
-def test_too_little_space_is_told_before_any_byte(work: Workplace, tiny: Repo, monkeypatch: Any) -> None:
-    usage = shutil.disk_usage(work.cache)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(TransferError, match="not enough disk space") as caught:
-        work.pull("acme/tiny")
-    assert caught.value.facts == {"cause": "disk full", "repo": "acme/tiny"}
-    assert work.hub.requests("/resolve/") == []
-    _assert_nothing_visible(work)
-
-
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
-def test_a_disk_that_fails_midway(work: Workplace, tiny: Repo, monkeypatch: Any, number: int) -> None:
-    whole_write = os.pwrite
-    left = 1_500_000
-
-    def failing_write(fd: int, data: memoryview, offset: int) -> int:
-        nonlocal left
-        if left <= 0:
-            raise OSError(number, os.strerror(number), "/some/path")
-        written = whole_write(fd, data[: min(left, 100_000)], offset)  # short writes are legal, too
-        left -= written
-        return written
-
-    monkeypatch.setattr(os, "pwrite", failing_write)
-    with pytest.raises(TransferError) as caught:
-        work.pull("acme/tiny")
-    full = number in (errno.ENOSPC, errno.EDQUOT)
-    assert (caught.value.facts["cause"] == "disk full") == full
-    assert "/some/path" not in caught.value.message
-    _assert_nothing_visible(work)
-    assert sum(part.stat().st_size for part in work.parts()) > 1_000_000
-    monkeypatch.setattr(os, "pwrite", whole_write)
-    work.hub.seen.clear()
-    work.pull("acme/tiny")
-    assert work.hub.sent() < 2_000_000
-    assert work.files("acme/tiny")["model.safetensors"] == tiny.files["model.safetensors"]
-
-
-def _failing_after(real: Any, calls: int) -> Any:
-    left = calls
-
-    def call(*args: Any, **named: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise OSError(errno.EIO, "Input/output error")
-        return real(*args, **named)
-
-    return call
-
-
-@pytest.mark.parametrize("function", ["fsync", "replace", "symlink", "makedirs", "open", "pwrite", "write"])
-def test_every_single_disk_call_may_fail(work: Workplace, tiny: Repo, function: str, monkeypatch: Any) -> None:
-    """Fails the 1st, 2nd, … call in turn: each time an error and no model, until there is nothing left to fail."""
-    tiny.files = {
-        "config.json": tiny.files["config.json"],
-        "1_Pooling/config.json": b"{}",
-        "model.safetensors": models.safetensors({"w": ("F32", (10,))}),
-    }
-    for calls in range(100):
-        shutil.rmtree(work.cache)
-        work.cache.mkdir()
-        with monkeypatch.context() as patch:
-            patch.setattr(os, function, _failing_after(getattr(os, function), calls))
-            try:
-                work.pull("acme/tiny")
-                break
-            except TransferError:
-                pass
-        if work.refs():  # only the very last step, making the ref durable, may fail after it is visible
-            assert function in ("fsync", "open")
-            assert work.files("acme/tiny") == tiny.files
-        else:
-            _assert_nothing_visible(work)
-    assert 0 < calls < 99
-    assert work.files("acme/tiny") == tiny.files
 
 
 def test_a_lock_file_that_its_holder_removed(tmp_path: Path) -> None:

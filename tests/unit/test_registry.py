@@ -3,96 +3,18 @@
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hugging_llama.engine.registry import LoadFailure, Registry, Ticket
+from hugging_llama.engine.registry import Registry
 from hugging_llama.errors import (
     EngineBusyError,
     EngineShutdownError,
-    HuggingLlamaError,
     InsufficientMemoryError,
     ModelLoadError,
 )
 from hugging_llama.neutral.models import ModelRef
-
-
-@dataclass(eq=False)
-class FakeModel:
-    path: str
-    is_unloaded: bool = False
-
-
-@dataclass(eq=False)
-class World:
-    """Effects under control: a clock that is set, threads that run when told, loads that fail when told."""
-
-    keep_alive_s: float = 300.0
-    max_loaded: int = 0
-    max_queue: int = 512
-    now: float = 1000.0
-    spawned: list[Callable[[], None]] = field(default_factory=list)
-    loads: list[str] = field(default_factory=list)
-    failures: dict[str, Exception] = field(default_factory=dict)
-    live: list[FakeModel] = field(default_factory=list)
-    most_live: int = 0
-    answers: dict[int, FakeModel | HuggingLlamaError] = field(default_factory=dict)
-    num_requests: int = 0
-
-    def __post_init__(self) -> None:
-        self.registry: Registry[FakeModel] = Registry(
-            load=self.load,
-            unload=self.unload,
-            spawn=self.spawned.append,
-            clock=lambda: self.now,
-            keep_alive_s=self.keep_alive_s,
-            max_loaded=self.max_loaded,
-            max_queue=self.max_queue,
-        )
-
-    def load(self, ref: ModelRef) -> FakeModel:
-        self.loads.append(ref.path)
-        failure = self.failures.pop(ref.path, None)
-        if failure:
-            raise failure
-        model = FakeModel(ref.path)
-        self.live.append(model)
-        self.most_live = max(self.most_live, len(self.live))
-        return model
-
-    def unload(self, model: FakeModel) -> None:
-        assert not model.is_unloaded
-        model.is_unloaded = True
-        self.live.remove(model)
-
-    def ask(self, path: str, keep_alive_s: float | None = None) -> tuple[int, Ticket[FakeModel]]:
-        number = self.num_requests
-        self.num_requests += 1
-
-        def ready(result: FakeModel | LoadFailure) -> None:
-            assert number not in self.answers
-            self.answers[number] = result.error if isinstance(result, LoadFailure) else result
-
-        ref = ModelRef(name=path, path=path)
-        return number, self.registry.acquire(ref, keep_alive_s=keep_alive_s, on_ready=ready)
-
-    def run(self) -> None:
-        while self.spawned:
-            self.spawned.pop(0)()
-
-    def use(self, path: str, keep_alive_s: float | None = None) -> Ticket[FakeModel]:
-        number, ticket = self.ask(path, keep_alive_s)
-        self.run()
-        assert isinstance(self.answers[number], FakeModel)
-        return ticket
-
-    @property
-    def paths(self) -> list[str]:
-        return sorted(model.path for model in self.live)
+from tests.unit.registry_world import FakeModel, World
 
 
 def test_requests_share_one_load_and_one_model() -> None:
@@ -325,70 +247,3 @@ def test_a_load_does_not_block_others() -> None:
     assert slow.wait(10)
     for thread in threads:
         thread.join()
-
-
-class Lives(RuleBasedStateMachine):
-    """Any order of requests, ends, loads, failures and time: what the registry promises holds throughout."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.world = World(keep_alive_s=10, max_loaded=2)
-        self.open: dict[int, Ticket[FakeModel]] = {}
-
-    @rule(path=st.sampled_from("abc"), keep_alive_s=st.sampled_from([None, 0.0, 5.0, math.inf]))
-    def ask(self, path: str, keep_alive_s: float | None) -> None:
-        number, ticket = self.world.ask(path, keep_alive_s)
-        self.open[number] = ticket
-
-    @precondition(lambda self: self.open)
-    @rule(data=st.data())
-    def release(self, data: st.DataObject) -> None:
-        number = data.draw(st.sampled_from(sorted(self.open)))
-        self.world.registry.release(self.open.pop(number))
-
-    @precondition(lambda self: self.world.spawned)
-    @rule(data=st.data())
-    def run_a_thread(self, data: st.DataObject) -> None:
-        self.world.spawned.pop(data.draw(st.integers(0, len(self.world.spawned) - 1)))()
-
-    @rule(path=st.sampled_from("abc"))
-    def unload(self, path: str) -> None:
-        self.world.registry.unload(path)
-
-    @rule(path=st.sampled_from("abc"))
-    def next_load_fails(self, path: str) -> None:
-        self.world.failures[path] = ModelLoadError("broken")
-
-    @rule(seconds=st.sampled_from([1.0, 20.0]))
-    def time_passes(self, seconds: float) -> None:
-        self.world.now += seconds
-        self.world.registry.expire()
-
-    @invariant()
-    def never_too_many(self) -> None:
-        assert self.world.most_live <= 2
-
-    @invariant()
-    def nobody_holds_an_unloaded_model(self) -> None:
-        for number in self.open:
-            answer = self.world.answers.get(number)
-            assert not isinstance(answer, FakeModel) or not answer.is_unloaded
-
-    def teardown(self) -> None:
-        """When everybody else leaves one after the other, every request gets its answer."""
-        for number in sorted(self.open):
-            self.world.run()
-            assert number in self.world.answers or self.world.registry.num_waiting
-            if number in self.world.answers:
-                self.world.registry.release(self.open.pop(number))
-        while self.open:
-            self.world.run()
-            answered = [number for number in self.open if number in self.world.answers]
-            assert answered
-            for number in answered:
-                self.world.registry.release(self.open.pop(number))
-        self.world.run()
-
-
-TestLives = Lives.TestCase
-TestLives.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,82 @@
+"""A registry with all its effects under control: no torch, no clock, no threads."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hugging_llama.engine.registry import LoadFailure, Registry, Ticket
+from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.models import ModelRef
+
+
+@dataclass(eq=False)
+class FakeModel:
+    path: str
+    is_unloaded: bool = False
+
+
+@dataclass(eq=False)
+class World:
+    """Effects under control: a clock that is set, threads that run when told, loads that fail when told."""
+
+    keep_alive_s: float = 300.0
+    max_loaded: int = 0
+    max_queue: int = 512
+    now: float = 1000.0
+    spawned: list[Callable[[], None]] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
+    live: list[FakeModel] = field(default_factory=list)
+    most_live: int = 0
+    answers: dict[int, FakeModel | HuggingLlamaError] = field(default_factory=dict)
+    num_requests: int = 0
+
+    def __post_init__(self) -> None:
+        self.registry: Registry[FakeModel] = Registry(
+            load=self.load,
+            unload=self.unload,
+            spawn=self.spawned.append,
+            clock=lambda: self.now,
+            keep_alive_s=self.keep_alive_s,
+            max_loaded=self.max_loaded,
+            max_queue=self.max_queue,
+        )
+
+    def load(self, ref: ModelRef) -> FakeModel:
+        self.loads.append(ref.path)
+        failure = self.failures.pop(ref.path, None)
+        if failure:
+            raise failure
+        model = FakeModel(ref.path)
+        self.live.append(model)
+        self.most_live = max(self.most_live, len(self.live))
+        return model
+
+    def unload(self, model: FakeModel) -> None:
+        assert not model.is_unloaded
+        model.is_unloaded = True
+        self.live.remove(model)
+
+    def ask(self, path: str, keep_alive_s: float | None = None) -> tuple[int, Ticket[FakeModel]]:
+        number = self.num_requests
+        self.num_requests += 1
+
+        def ready(result: FakeModel | LoadFailure) -> None:
+            assert number not in self.answers
+            self.answers[number] = result.error if isinstance(result, LoadFailure) else result
+
+        ref = ModelRef(name=path, path=path)
+        return number, self.registry.acquire(ref, keep_alive_s=keep_alive_s, on_ready=ready)
+
+    def run(self) -> None:
+        while self.spawned:
+            self.spawned.pop(0)()
+
+    def use(self, path: str, keep_alive_s: float | None = None) -> Ticket[FakeModel]:
+        number, ticket = self.ask(path, keep_alive_s)
+        self.run()
+        assert isinstance(self.answers[number], FakeModel)
+        return ticket
+
+    @property
+    def paths(self) -> list[str]:
+        return sorted(model.path for model in self.live)

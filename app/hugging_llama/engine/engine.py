@@ -164,9 +164,7 @@ class Engine:
         self._intake.shutdown(wait=False, cancel_futures=True)
         self._timer.close()
         end = time.monotonic() + _LONGEST_CLOSE_S
-        with self._lock:
-            threads = list(self._threads)
-        for thread in threads:
+        while (thread := self._busy_thread()) is not None and time.monotonic() < end:
             thread.join(max(end - time.monotonic(), 0.0))
 
     def _begin(self, key: Key, request: Request) -> None:
@@ -263,7 +261,12 @@ class Engine:
         thread = threading.Thread(target=run, name="engine-load", daemon=True)
         with self._lock:
             self._threads.add(thread)
-        thread.start()
+            thread.start()
+
+    def _busy_thread(self) -> threading.Thread | None:
+        """One that loads or unloads; a load that ends during a close starts an unload."""
+        with self._lock:
+            return next(iter(self._threads), None)
 
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()

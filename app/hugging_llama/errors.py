@@ -3,6 +3,7 @@
 HuggingLlamaError
 ├── RequestError                  the caller must change the request
 │   ├── InvalidRequestError           param
+│   ├── BodyTooLargeError             limit
 │   ├── UnsupportedCapabilityError    model, capabilities
 │   ├── ContextLengthError            num_prompt_tokens, limit
 │   └── GrammarError                  path
@@ -50,6 +51,15 @@ class InvalidRequestError(RequestError):
     """A field is missing, malformed or out of range. Facts: `param`, the field's name, if one is to blame."""
 
     code = "invalid_request"
+
+
+class BodyTooLargeError(RequestError):
+    """The body has more bytes than the server takes. Facts: `limit`."""
+
+    code = "body_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the request body is larger than {limit} bytes", limit=limit)
 
 
 class UnsupportedCapabilityError(RequestError):

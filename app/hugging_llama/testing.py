@@ -6,6 +6,7 @@ app = create_app(settings, engine=engine)
 assert engine.requests[0].model.name == "demo"
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
@@ -80,14 +81,14 @@ class ScriptedEngine:
         self,
         *,
         generate: Script[GenerateEvent, GenerateRequest] = HELLO,
-        embed: Script[Embeddings, EmbedRequest] = (),
-        load: Script[Loaded, LoadRequest] = (),
+        embed: Script[Embeddings, EmbedRequest] | None = None,
+        load: Script[Loaded, LoadRequest] | None = None,
         loaded: Sequence[LoadedModel] = (),
         status: EngineStatus | None = None,
     ) -> None:
         self._generate = generate
-        self._embed = embed
-        self._load = load
+        self._embed = embed or _embed_alike
+        self._load = load or _load_at_once
         self._loaded = loaded
         self._status = status or EngineStatus(pid=0, device="cpu")
         self._closed = False
@@ -125,3 +126,25 @@ class ScriptedEngine:
         stream: ScriptedStream[EventT] = ScriptedStream([EngineDiedError("closed")] if self._closed else steps)
         self.streams.append(stream)
         return stream
+
+
+def _embed_alike(request: EmbedRequest) -> list[Embeddings]:
+    """The same unit vector for every text."""
+    return [Embeddings(vectors=((0.6, 0.8),) * len(request.inputs), num_prompt_tokens=len(request.inputs))]
+
+
+def _load_at_once(request: LoadRequest) -> list[Loaded]:
+    model = LoadedModel(
+        name=request.model.name,
+        path=request.model.path,
+        digest=request.model.digest,
+        size_bytes=0,
+        size_vram_bytes=0,
+        context_length=request.context_length or 4096,
+        expires_at_s=math.inf,
+        ref_count=0,
+        device="cpu",
+        dtype="float32",
+        runner="scripted",
+    )
+    return [Loaded(model=model)]

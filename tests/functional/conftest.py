@@ -10,7 +10,6 @@ import pytest
 from flask.testing import FlaskClient
 
 from hugging_llama import create_app
-from hugging_llama.neutral.events import Embeddings, Loaded
 from hugging_llama.neutral.models import LoadedModel
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.env import load_settings
@@ -45,12 +44,21 @@ def make_client(settings: Settings) -> MakeClient:
 
     def make(**options: Any) -> tuple[FlaskClient, ScriptedEngine]:
         scripts = {name: options.pop(name) for name in ("generate", "embed", "load", "loaded") if name in options}
-        scripts.setdefault("load", lambda request: [Loaded(model=LOADED)])
-        scripts.setdefault(
-            "embed",
-            lambda request: [Embeddings(vectors=((0.6, 0.8),) * len(request.inputs), num_prompt_tokens=7)],
-        )
         engine = ScriptedEngine(**scripts)
         return create_app(replace(settings, **options), engine=engine).test_client(), engine
 
     return make
+
+
+@pytest.fixture
+def plain_client(make_client: MakeClient, tmp_path: Path) -> MakeClient:
+    """Like `make_client`, with a model `acme/plain` that can complete text and nothing else."""
+    files = tmp_path / "plain"
+    files.mkdir()
+    (files / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    (files / "tokenizer.json").write_text("{}")
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (files / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    cache = tmp_path / "plain-cache"
+    add_to_hub_cache(cache, "acme/plain", files)
+    return lambda **options: make_client(hub_cache=str(cache), **options)

@@ -1,6 +1,8 @@
 """/api/generate and /api/chat on the wire."""
 
 import json
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -219,7 +221,19 @@ def test_no_prompt_and_no_keep_alive_is_an_unload_request(make_client: MakeClien
          'invalid format: "\\"xml\\""; expected "json" or a valid JSON Schema object'),
         ("/api/chat", {"model": DEMO, "messages": MESSAGES, "options": {"temperature": "x"}}, 400,
          'option "temperature" must be of type float32'),
-        ("/api/chat", {"model": DEMO, "messages": "x"}, 400, None),
+        ("/api/chat", {"model": DEMO, "messages": "x"}, 400,
+         "json: cannot unmarshal string into Go struct field ChatRequest.messages of type []struct"),
+        ("/api/chat", {"model": DEMO, "messages": [None]}, 400,
+         "json: cannot unmarshal null into Go value of type api.Message"),
+        ("/api/chat", {"model": DEMO, "messages": [5] * 9999}, 400,
+         "json: cannot unmarshal number into Go value of type api.Message"),
+        ("/api/chat", {"model": DEMO, "messages": [{}] * 10001}, 400,
+         "messages has 10001 items, at most 10000 are taken"),
+        ("/api/chat", {"model": DEMO, "messages": MESSAGES, "tools": [{}]}, 400, "a tool has no function"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "context": [1, "a"]}, 400,
+         "json: cannot unmarshal string into Go struct field GenerateRequest.context of type int"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "raw": True, "think": "hard"}, 400,
+         'invalid think value: "hard" (must be "high", "medium", "low", "max", true, or false)'),
         ("/api/chat", {"model": DEMO, "messages": [{"role": "user", "content": []}]}, 400,
          "json: cannot unmarshal array into Go struct field Message.content of type string"),
         ("/api/chat", {"model": 5}, 400,
@@ -278,6 +292,71 @@ def test_a_failure_without_streaming_has_its_status_even_after_text(make_client:
     client, _ = make_client(generate=[TextDelta("Hel"), GenerationError("broken", model=DEMO)])
     response = post(client, "/api/chat", {"model": DEMO, "messages": MESSAGES, "stream": False})
     assert (response.status_code, response.get_json()) == (500, {"error": "broken"})
+
+
+HOSTILE = [
+    b'{"model":"demo","prompt":"\xff"}',
+    b'{"model":"demo","prompt":"\\ud800"}',
+    b'{"model":"demo","think":"\\ud800","prompt":"x"}',
+    b'{"model":"demo","keep_alive":"\\ud800","prompt":"x"}',
+    b'{"model":"demo","format":"\\ud800","prompt":"x"}',
+    b'{"model":"demo","prompt":"x","options":{"seed":' + b"1" * 400 + b"}}",
+    b'{"model":"demo","prompt":"x","keep_alive":' + b"1" * 400 + b"}",
+    b'{"model":"demo","prompt":"x","keep_alive":' + b"1" * 5000 + b"}",
+    b'{"model":"demo","prompt":"x","top_logprobs":1e400}',
+    b'{"model":"demo","prompt":"x","keep_alive":"' + b"1" * 100_000 + b'"}',
+    b'{"model":"demo","prompt":"x","keep_alive":300000000000}',
+    b'{"model":"demo","model":null,"MODEL":null,"prompt":"x"}',
+    b'{"\xc3\xbc":1,"model":"demo","prompt":"x"}',
+]
+
+
+@pytest.mark.parametrize("body", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat", "/api/embed"])
+def test_hostile_bodies_are_taken_or_refused_never_our_fault(make_client: MakeClient, path: str, body: bytes) -> None:
+    client, _ = make_client()
+    response = post(client, path, body)
+    assert response.status_code in (200, 400, 404)
+    if response.status_code != 200:
+        assert list(response.get_json()) == ["error"]
+
+
+def test_a_duration_in_nanoseconds_by_mistake_is_for_ever(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(client, "/api/generate", {"model": DEMO, "keep_alive": 300_000_000_000})
+    assert isinstance(engine.requests[0], LoadRequest)
+    assert engine.requests[0].keep_alive_s == math.inf
+
+
+def test_a_bug_in_mid_stream_is_the_last_line_too(make_client: MakeClient) -> None:
+    def broken(request: GenerateRequest) -> Iterator[TextDelta]:
+        yield TextDelta("Hel")
+        raise ZeroDivisionError
+
+    client, engine = make_client(generate=broken)
+    response = post(client, "/api/chat", {"model": DEMO, "messages": MESSAGES})
+    found = lines(response)
+    response.close()
+    assert found[-1] == {"error": "internal server error; the server's log has the details"}
+    assert engine.streams[0].is_closed
+
+
+@pytest.mark.parametrize("asked", [{"think": True}, {"think": "high"}, {"tools": [{"function": {"name": "f"}}]}])
+def test_loading_tells_what_a_model_lacks(plain_client: MakeClient, asked: dict[str, Any]) -> None:
+    client, engine = plain_client()
+    response = post(client, "/api/chat", {"model": "acme/plain", **asked})
+    assert response.status_code == 400
+    assert response.get_json()["error"].startswith('"acme/plain" does not support ')
+    assert engine.requests == []
+
+
+def test_many_unknown_options_are_named_a_thousand_times_at_most(
+    make_client: MakeClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, _ = make_client()
+    options = {f"unknown_{number}": 1 for number in range(5000)}
+    post(client, "/api/generate", {"model": DEMO, "prompt": "x", "options": options})
+    assert len(caplog.records) <= 1000
 
 
 def test_a_shutdown_ends_a_stream_with_a_last_object(make_client: MakeClient) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from flask import Flask
 
-from hugging_llama import create_blueprint
+from hugging_llama import create_app, create_blueprint
 from hugging_llama.errors import EngineDiedError, TransferError
 from hugging_llama.neutral.events import Loaded
 from hugging_llama.neutral.requests import LoadRequest
@@ -24,7 +25,7 @@ def test_embed(make_client: MakeClient) -> None:
     answer = client.post("/api/embed", json={"model": MINILM, "input": ["a", "b"], "dimensions": 2}).get_json()
     assert list(answer) == ["model", "embeddings", "total_duration", "load_duration", "prompt_eval_count"]
     assert answer["embeddings"] == [[0.6, 0.8], [0.6, 0.8]]
-    assert answer["prompt_eval_count"] == 7
+    assert answer["prompt_eval_count"] == 2
     assert engine.requests[0].inputs == ("a", "b")  # type: ignore[union-attr]
 
 
@@ -176,6 +177,63 @@ def test_two_applications_in_one_process_do_not_share_metrics(make_client: MakeC
     second, _ = make_client()
     first.post("/api/generate", json={"model": DEMO, "prompt": "x"}).get_data()
     assert 'outcome="stop"' not in second.get("/metrics").text
+
+
+def test_two_blueprints_in_one_application_are_refused(settings: Settings) -> None:
+    app = Flask("theirs")
+    app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine()), url_prefix="/a")
+    with pytest.raises(RuntimeError, match="can have it once"):
+        app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine(), name="b"), url_prefix="/b")
+
+
+def test_error_texts_hold_under_a_prefix_like_our_own_paths(settings: Settings) -> None:
+    app = Flask("theirs")
+    app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine()), url_prefix="/api/llm")
+    missing = app.test_client().post("/api/llm/api/embed", json={"model": "no/such", "input": "x"})
+    assert missing.get_json() == {"error": 'model "no/such" not found, try pulling it first'}
+    assert app.test_client().get("/api/llm/api/models").headers["Link"].startswith("</api/llm/api/tags>")
+
+
+def test_a_host_applications_own_limits_are_answered_in_json(settings: Settings) -> None:
+    app = Flask("theirs")
+    app.config["MAX_CONTENT_LENGTH"] = 10
+    app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine()), url_prefix="/llm")
+    response = app.test_client().post("/llm/api/generate", json={"model": DEMO, "prompt": "x" * 20})
+    assert response.status_code == 413
+    assert list(response.get_json()) == ["error"]
+
+
+def test_a_date_beyond_the_calendar_is_for_ever(make_client: MakeClient) -> None:
+    client, _ = make_client(loaded=[replace(LOADED, expires_at_s=1e18)])
+    assert client.get("/api/ps").get_json()["models"][0]["expires_at"].startswith("23")
+
+
+@pytest.mark.parametrize("body", [{"model": "no/such", "stream": False}, {"model": ""}, {}])
+def test_pulls_fail_as_ollamas_do(make_client: MakeClient, body: dict[str, Any]) -> None:
+    client, _ = make_client(hub_endpoint="http://127.0.0.1:9")
+    response = client.post("/api/pull", json=body)
+    if body.get("model"):
+        assert (response.status_code, response.content_type) == (500, "application/json; charset=utf-8")
+    else:
+        assert (response.status_code, response.get_json()) == (400, {"error": "invalid model name"})
+
+
+def test_embedding_with_no_model_is_a_model_not_found(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    response = client.post("/api/embed", json={"input": "x"})
+    assert (response.status_code, response.get_json()) == (404, {"error": "model '' not found"})
+
+
+def test_a_scripted_engine_answers_everything_by_default(settings: Settings) -> None:
+    client = create_app(settings, engine=ScriptedEngine()).test_client()
+    assert client.post("/api/generate", json={"model": DEMO}).get_json()["done_reason"] == "load"
+    assert client.post("/api/embed", json={"model": MINILM, "input": "x"}).get_json()["embeddings"]
+
+
+def test_an_engine_that_says_nothing_is_an_error_not_a_hang_up(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[])
+    response = client.post("/api/generate", json={"model": DEMO, "prompt": "x"})
+    assert (response.status_code, list(response.get_json())) == (500, ["error"])
 
 
 def test_errors_know_their_facts_over_the_socket() -> None:

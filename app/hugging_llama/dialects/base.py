@@ -1,23 +1,26 @@
 """What every dialect's views share: the context, parsing a body, streaming events as bytes."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 from flask import Response, current_app, request
 
 from hugging_llama.dialects.json_body import parse_object, read_body
-from hugging_llama.errors import HuggingLlamaError, ModelNotFoundError
+from hugging_llama.errors import HuggingLlamaError, ModelNotFoundError, ProtocolError
 from hugging_llama.neutral.events import EventStream
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import resolve_model
 
+logger = logging.getLogger(__name__)
+
 EventT = TypeVar("EventT")
 
 EXTENSION = "hugging_llama"
-WEB_EXTENSION = "hugging_llama_web"
+WATCH_EXTENSION = "hugging_llama_watch"
 STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+OUR_FAULT = "internal server error; the server's log has the details"
 
 
 class ClientGoneError(Exception):
@@ -30,34 +33,8 @@ class EndWatch(Protocol):
     def cancel(self) -> None: ...
 
 
-@dataclass(slots=True)
-class KnownDevice:
-    """The engine's device as far as this worker knows; corrected whenever the engine tells."""
-
-    name: str
-
-
-class Exporter(Protocol):
-    """Renders the web side's metrics: the text and its content type."""
-
-    def generate_metrics(self) -> tuple[str, str]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class WebContext:
-    """What views need beside the operations' context.
-
-    `watch_disconnect` takes the WSGI environ and what to call when the caller hangs up.
-    """
-
-    watch_disconnect: Callable[[dict[str, Any], Callable[[], None]], EndWatch]
-    device: KnownDevice
-    exporter: Exporter
-
-
-def web_context() -> WebContext:
-    """The web context of the application that serves this request."""
-    return cast(WebContext, current_app.extensions[WEB_EXTENSION])
+WatchDisconnect = Callable[[dict[str, Any], Callable[[], None]], EndWatch]
+"""Takes the WSGI environ and what to call, from another thread or greenlet, when the caller hangs up."""
 
 
 def app_context() -> AppContext:
@@ -82,7 +59,13 @@ class Watched(Iterable[EventT]):
 
     def __init__(self, events: EventStream[EventT]) -> None:
         self._events = events
-        self._watch = web_context().watch_disconnect(request.environ, events.close)
+        self._is_caller_gone = False
+        watch_disconnect: WatchDisconnect = current_app.extensions[WATCH_EXTENSION]
+        try:
+            self._watch = watch_disconnect(request.environ, self._leave)
+        except BaseException:
+            events.close()
+            raise
 
     def __iter__(self) -> Iterator[EventT]:
         return iter(self._events)
@@ -92,7 +75,9 @@ class Watched(Iterable[EventT]):
         try:
             return next(self._events)
         except StopIteration:
-            raise ClientGoneError from None
+            if self._is_caller_gone:
+                raise ClientGoneError from None
+            raise ProtocolError("the engine's answer ended before it began") from None
 
     def close(self) -> None:
         self._watch.cancel()
@@ -106,6 +91,10 @@ class Watched(Iterable[EventT]):
             return found
         finally:
             self.close()
+
+    def _leave(self) -> None:
+        self._is_caller_gone = True
+        self._events.close()
 
 
 def stream_response(
@@ -133,6 +122,9 @@ def stream_response(
                     yield chunk
         except HuggingLlamaError as error:
             yield render_error(error)
+        except Exception:
+            logger.exception("a stream failed")
+            yield render_error(HuggingLlamaError(OUR_FAULT))
 
     response = Response(body(), mimetype=mimetype, headers=STREAM_HEADERS)
     # not the generator's `finally`: closing a generator that never started runs nothing

@@ -6,22 +6,16 @@ from typing import Any, NoReturn
 import msgspec
 from flask import Request
 
-from hugging_llama.errors import InvalidRequestError
-
-
-class BodyTooLargeError(InvalidRequestError):
-    """The body is larger than the server takes. Facts: `limit`."""
-
-    code = "body_too_large"
+from hugging_llama.errors import BodyTooLargeError, InvalidRequestError
 
 
 def read_body(request: Request, limit: int) -> bytes:
     """The raw body. Flask's own limit would cut a chunked body short without a word, so it is counted here."""
     if request.content_length is not None and request.content_length > limit:
-        raise BodyTooLargeError(f"request body larger than {limit} bytes", limit=limit)
+        raise BodyTooLargeError(limit)
     body = request.stream.read(limit + 1)
     if len(body) > limit:
-        raise BodyTooLargeError(f"request body larger than {limit} bytes", limit=limit)
+        raise BodyTooLargeError(limit)
     return body
 
 
@@ -34,7 +28,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
         raise InvalidRequestError("missing request body")
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = _first_value(body)
     if value is None:
         return {}
@@ -59,11 +53,17 @@ def go_kind(value: Any) -> str:
 def _first_value(body: bytes) -> Any:
     text = body.decode("utf-8", "replace").lstrip()
     try:
-        return json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)[0]
+        value, _ = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode(text)
+        # once more by the decoder of all other bodies, which knows neither halves of characters nor infinite numbers;
+        # the halves become replacement characters, as in Go
+        whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return msgspec.json.decode(whole)
     except RecursionError:
         raise InvalidRequestError("exceeded max depth") from None
     except json.JSONDecodeError as error:
         raise InvalidRequestError(_go_message(error, text)) from None
+    except (ValueError, msgspec.DecodeError):
+        raise InvalidRequestError("json: a number is out of range") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from hugging_llama.errors import UnsupportedCapabilityError
 from hugging_llama.neutral.events import EventStream, GenerateEvent
 from hugging_llama.neutral.models import Capability, LocalModel
-from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, GenerateRequest, SamplingParams
+from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, GenerateRequest, SamplingParams, TextPrompt
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.defaults import sampling_defaults
 
@@ -15,17 +15,21 @@ def require(model: LocalModel, name: str, *capabilities: Capability) -> None:
         raise UnsupportedCapabilityError(name, missing)
 
 
+def require_for(model: LocalModel, name: str, prompt: ChatPrompt | TextPrompt) -> None:
+    """Raise UnsupportedCapabilityError if the model lacks what the prompt asks for, be it generated or only loaded."""
+    if isinstance(prompt, ChatPrompt) and prompt.tools:
+        require(model, name, Capability.TOOLS)
+    if isinstance(prompt, ChatPrompt) and prompt.think:
+        require(model, name, Capability.THINKING)
+
+
 def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) -> EventStream[GenerateEvent]:
     """Start one generation.
 
     Options win over the model's generation_config.json, which wins over Ollama's defaults. Raises
     UnsupportedCapabilityError; whatever the engine refuses is raised by the stream.
     """
-    if isinstance(call.prompt, ChatPrompt):
-        if call.prompt.tools:
-            require(model, name, Capability.TOOLS)
-        if call.prompt.think:
-            require(model, name, Capability.THINKING)
+    require_for(model, name, call.prompt)
     request = GenerateRequest(
         model=model.ref,
         prompt=call.prompt,

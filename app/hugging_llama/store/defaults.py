@@ -1,13 +1,13 @@
 """The sampling defaults that a model's own generation_config.json asks for."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from hugging_llama.neutral.requests import SamplingParams
 
 _MAX_BYTES = 1 << 20
+_LARGEST = 2**31
 _NAMES = {
     "temperature": "temperature",
     "top_k": "top_k",
@@ -38,9 +38,11 @@ def sampling_defaults(model_path: str) -> dict[str, Any]:
 
 
 def _is_sane(name: str, value: Any) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
         return False
     expected = getattr(SamplingParams(), _NAMES[name])
     if name == "max_new_tokens" or isinstance(expected, int):
         return isinstance(value, int)
+    if name in ("top_p", "min_p", "typical_p"):
+        return value <= 1
     return name != "repetition_penalty" or value > 0

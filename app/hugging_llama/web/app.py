@@ -1,7 +1,6 @@
 """The application factory, and the blueprint for applications that exist already."""
 
 import threading
-from pathlib import Path
 from typing import cast
 
 from flask import Blueprint, Flask
@@ -10,12 +9,13 @@ from prometheus_client import CollectorRegistry
 
 from hugging_llama.client.base import EngineClient
 from hugging_llama.client.remote import RemoteEngine
-from hugging_llama.dialects.base import EXTENSION, WEB_EXTENSION, Exporter, KnownDevice, WebContext
+from hugging_llama.dialects.base import EXTENSION, WATCH_EXTENSION
 from hugging_llama.dialects.ollama.blueprints import BLUEPRINTS
 from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
 from hugging_llama.web import health, metrics
+from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
 from hugging_llama.web.errors import register_own_errors, register_route_errors
 from hugging_llama_config.env import load_settings
@@ -31,7 +31,7 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     name under `preload` begin to load at once.
     """
     app = Flask("hugging_llama", static_folder=None)
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False
     registry = CollectorRegistry()
     exporter = metrics.measure_http(app, registry)
     _install(app, settings or load_settings(), engine, registry, exporter)
@@ -76,7 +76,8 @@ def _install(
     registry: CollectorRegistry,
     exporter: Exporter,
 ) -> None:
-    Path(settings.run_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    if EXTENSION in app.extensions:
+        raise RuntimeError("this application has Hugging Llama already; one application can have it once")
     watch = DisconnectWatch(enabled=settings.watch_disconnect)
     app.extensions[EXTENSION] = AppContext(
         settings=settings,
@@ -84,5 +85,6 @@ def _install(
         engine=engine or RemoteEngine(settings),
         observer=metrics.GenerationMetrics(registry),
     )
-    device = KnownDevice(settings.device if settings.device != "auto" else probable_device())
-    app.extensions[WEB_EXTENSION] = WebContext(watch_disconnect=watch.watch, device=device, exporter=exporter)
+    app.extensions[WATCH_EXTENSION] = watch.watch
+    device = settings.device if settings.device != "auto" else probable_device()
+    app.extensions[WEB_EXTENSION] = WebContext(exporter=exporter, device=device)

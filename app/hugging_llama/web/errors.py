@@ -4,10 +4,9 @@ import logging
 
 from flask import Blueprint, Flask, Response, current_app, redirect, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import RequestRedirect
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from hugging_llama.dialects.base import ClientGoneError
+from hugging_llama.dialects.base import OUR_FAULT, ClientGoneError
 from hugging_llama.dialects.ollama.errors import error_response
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 
@@ -44,12 +43,16 @@ def client_gone(error: ClientGoneError) -> Response:
 
 def unexpected_error(error: Exception) -> WerkzeugResponse | HTTPException:
     """A bug of ours, or an HTTP error raised by Flask or the WSGI server while the body was read."""
-    if isinstance(error, RequestRedirect | HTTPException):
-        return error
+    if isinstance(error, HTTPException):
+        if (error.code or 0) < 400:
+            return error
+        response = error_response(HuggingLlamaError(error.description or error.name))
+        response.status_code = error.code or 500
+        return response
     if type(error).__module__ == "gunicorn.http.errors":
         return error_response(InvalidRequestError(f"malformed request body: {error}"))
     logger.exception("%s %s failed", request.method, request.path)
-    return error_response(HuggingLlamaError("internal server error; the server's log has the details"))
+    return error_response(HuggingLlamaError(OUR_FAULT))
 
 
 def not_found(error: NotFound) -> WerkzeugResponse:

@@ -2,9 +2,10 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, web_context
+from hugging_llama.dialects.base import app_context
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.errors import EngineError
+from hugging_llama.web.context import web_context
 
 blueprint = Blueprint("health", __name__)
 
@@ -14,7 +15,7 @@ READY_TIMEOUT_S = 1.0
 @blueprint.get("/health")
 def health() -> Response:
     """Liveness. Never waits for the engine: the device is what the engine last said, or what the machine has."""
-    return json_response({"status": "ok", "device": web_context().device.name})
+    return json_response({"status": "ok", "device": web_context().device})
 
 
 @blueprint.get("/ready")
@@ -26,5 +27,5 @@ def ready() -> Response:
         response = json_response({"status": "not ready", "error": error.message})
         response.status_code = 503
         return response
-    web_context().device.name = status.device
+    web_context().device = status.device
     return json_response({"status": "ready", "device": status.device, "loaded": status.num_loaded})

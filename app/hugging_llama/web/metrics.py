@@ -4,7 +4,7 @@ The exporter's durations end when a streamed response begins, so streams are mea
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from flask import Blueprint, Flask, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -13,9 +13,10 @@ from prometheus_client.registry import Collector
 from prometheus_flask_exporter import PrometheusMetrics
 
 from hugging_llama.client.base import EngineClient
-from hugging_llama.dialects.base import Exporter, app_context, web_context
+from hugging_llama.dialects.base import app_context
 from hugging_llama.errors import EngineError, HuggingLlamaError
-from hugging_llama.neutral.events import EventStream, Finished, GenerateEvent
+from hugging_llama.neutral.events import EngineStatus, EventStream, Finished, GenerateEvent
+from hugging_llama.web.context import Exporter, web_context
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -109,8 +110,9 @@ class ObservedStream:
 class EngineCollector(Collector):
     """The engine's own figures, asked for when Prometheus asks; `up` tells whether it answered."""
 
-    def __init__(self, engine: EngineClient) -> None:
+    def __init__(self, engine: EngineClient, seen: Callable[[EngineStatus], None]) -> None:
         self._engine = engine
+        self._seen = seen
 
     def collect(self) -> Iterator[Metric]:
         """Figures of the engine, or `hugging_llama_engine_up 0` alone."""
@@ -121,6 +123,7 @@ class EngineCollector(Collector):
             up.add_metric([], 0)
             yield up
             return
+        self._seen(status)
         up.add_metric([], 1)
         yield up
         for name, (attribute, text) in _GAUGES.items():
@@ -147,6 +150,11 @@ def unattached_exporter(registry: CollectorRegistry) -> Exporter:
 def metrics() -> Response:
     """Everything in Prometheus' text format; in several workers the figures of all are added up."""
     engine_registry = CollectorRegistry()
-    engine_registry.register(EngineCollector(app_context().engine))
-    workers, content_type = web_context().exporter.generate_metrics()
+    context = web_context()
+
+    def remember(status: EngineStatus) -> None:
+        context.device = status.device
+
+    engine_registry.register(EngineCollector(app_context().engine, remember))
+    workers, content_type = context.exporter.generate_metrics()
     return Response(workers + generate_latest(engine_registry).decode(), content_type=content_type)

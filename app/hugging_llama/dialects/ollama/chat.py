@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response
-from marshmallow import fields as marshmallow_fields
 
 from hugging_llama.dialects.base import json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
-from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, renderer
+from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, stopwatch
 from hugging_llama.dialects.ollama.options import parse_options
-from hugging_llama.dialects.ollama.render import chat_piece
+from hugging_llama.dialects.ollama.render import AnswerRenderer, chat_piece
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import Capability
@@ -34,7 +33,7 @@ class ToolCallSchema(fields.GoSchema):
     go_name = "ToolCall"
 
     id = fields.GoString(load_default="")
-    function = marshmallow_fields.Nested(FunctionCallSchema, required=True)
+    function = fields.GoStruct(FunctionCallSchema, required=True, missing="a tool call has no function")
 
 
 class MessageSchema(fields.GoSchema):
@@ -43,8 +42,8 @@ class MessageSchema(fields.GoSchema):
     role = fields.GoString(load_default="")
     content = fields.GoString(load_default="")
     thinking = fields.GoString(load_default="")
-    images = fields.GoStrings(load_default=list)
-    tool_calls = marshmallow_fields.List(marshmallow_fields.Nested(ToolCallSchema), load_default=list)
+    images = fields.GoList(fields.GoString(), load_default=list)
+    tool_calls = fields.GoList(fields.GoStruct(ToolCallSchema), load_default=list)
     tool_name = fields.GoString(load_default=None)
     tool_call_id = fields.GoString(load_default=None)
 
@@ -60,7 +59,7 @@ class FunctionSchema(fields.GoSchema):
 class ToolSchema(fields.GoSchema):
     go_name = "Tool"
 
-    function = marshmallow_fields.Nested(FunctionSchema, required=True)
+    function = fields.GoStruct(FunctionSchema, required=True, missing="a tool has no function")
 
 
 class ChatSchema(fields.GoSchema):
@@ -69,8 +68,8 @@ class ChatSchema(fields.GoSchema):
     go_name = "ChatRequest"
 
     model = fields.GoString(load_default="")
-    messages = marshmallow_fields.List(marshmallow_fields.Nested(MessageSchema), load_default=list)
-    tools = marshmallow_fields.List(marshmallow_fields.Nested(ToolSchema), load_default=list)
+    messages = fields.GoList(fields.GoStruct(MessageSchema), load_default=list)
+    tools = fields.GoList(fields.GoStruct(ToolSchema), load_default=list)
     stream = fields.GoBool(load_default=True)
     format = fields.GoAny(load_default=None)
     keep_alive = fields.GoAny(load_default=None)
@@ -134,11 +133,12 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
 @blueprint.post("/api/chat")
 def chat() -> Response:
     """Answer a chat; with no messages, load the model; with none and a keep_alive of zero, unload it."""
+    watch = stopwatch()
     body = _schema.parse(json_payload())
     values.refuse_logprobs(body["logprobs"], body["top_logprobs"])
     if not body["model"]:
         raise InvalidRequestError("model is required", param="model")
-    render = renderer(body["model"], chat_piece)
+    render = AnswerRenderer(model=body["model"], piece=chat_piece, watch=watch)
     model = local_model(body["model"])
     if not body["messages"] and values.parse_keep_alive(body["keep_alive"]) == 0:
         return answer_unload(model, render)

@@ -1,7 +1,7 @@
 """Times and durations as Ollama writes them."""
 
-import math
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 _FOREVER = timedelta(days=106751)  # Go's longest duration, 2**63 ns: what clients show as "Forever"
@@ -16,6 +16,21 @@ def created_at() -> str:
 
 
 def timestamp(unix_s: float) -> str:
-    """RFC 3339 with the local offset; an infinite time becomes a date 292 years ahead, as Ollama's does."""
-    moment = datetime.now(UTC) + _FOREVER if math.isinf(unix_s) else datetime.fromtimestamp(unix_s, UTC)
+    """RFC 3339 with the local offset; one beyond Ollama's "forever" becomes that, 292 years ahead."""
+    latest = datetime.now(UTC) + _FOREVER
+    moment = latest if unix_s > latest.timestamp() else datetime.fromtimestamp(unix_s, UTC)
     return moment.astimezone().isoformat()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopwatch:
+    """Runs since a request arrived; writes durations as integer nanoseconds, or as seconds with a fraction."""
+
+    in_seconds: bool
+    started_ns: int = field(default_factory=time.monotonic_ns)
+
+    def duration(self, ns: int) -> int | float:
+        return ns / 1e9 if self.in_seconds else ns
+
+    def total(self) -> int | float:
+        return self.duration(time.monotonic_ns() - self.started_ns)

@@ -1,15 +1,13 @@
 """POST /api/embed."""
 
-import time
 from typing import Any
 
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
-from hugging_llama.dialects.ollama.answers import json_response
+from hugging_llama.dialects.ollama.answers import json_response, stopwatch
 from hugging_llama.dialects.ollama.options import parse_options
-from hugging_llama.dialects.ollama.render import Timing
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations import residency
 from hugging_llama.operations.embedding import embed as embed_texts
@@ -46,34 +44,32 @@ def parse_inputs(value: Any) -> list[str]:
 @blueprint.post("/api/embed")
 def embed() -> Response:
     """Vectors for texts; with none, load the model."""
-    started_ns = time.monotonic_ns()
+    watch = stopwatch()
     body = _schema.parse(json_payload())
     inputs = parse_inputs(body["input"])
     keep_alive_s = values.parse_keep_alive(body["keep_alive"])
     ctx = app_context()
     model = local_model(body["model"])
-    options = parse_options(body["options"])
+    context_length = parse_options(body["options"]).context_length
     if not inputs:
-        Watched(residency.load(ctx, model, keep_alive_s=keep_alive_s)).drain()
+        Watched(residency.load(ctx, model, keep_alive_s=keep_alive_s, context_length=context_length)).drain()
         return json_response({"model": body["model"], "embeddings": []})
-    answer = Watched(
-        embed_texts(
-            ctx,
-            model,
-            inputs,
-            truncate=body["truncate"],
-            dimensions=body["dimensions"] if body["dimensions"] > 0 else None,
-            context_length=options.context_length,
-            keep_alive_s=keep_alive_s,
-        )
-    ).drain()[0]
-    timing = Timing(arrival_ns=started_ns, now_ns=time.monotonic_ns, in_seconds=ctx.settings.duration_unit == "seconds")
+    embedding = embed_texts(
+        ctx,
+        model,
+        inputs,
+        truncate=body["truncate"],
+        dimensions=body["dimensions"] if body["dimensions"] > 0 else None,
+        context_length=context_length,
+        keep_alive_s=keep_alive_s,
+    )
+    answer = Watched(embedding).drain()[0]
     return json_response(
         {
             "model": body["model"],
             "embeddings": answer.vectors,
-            "total_duration": timing.duration(time.monotonic_ns() - started_ns),
-            "load_duration": timing.duration(answer.load_ns),
+            "total_duration": watch.total(),
+            "load_duration": watch.duration(answer.load_ns),
             "prompt_eval_count": answer.num_prompt_tokens,
         }
     )

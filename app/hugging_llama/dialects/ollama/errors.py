@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
-import msgspec
 from flask import Response, request
 
 from hugging_llama import errors
+from hugging_llama.dialects.ollama.render import encode
 
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
@@ -14,21 +14,19 @@ _CAPABILITY_ENDPOINTS = {"/api/chat": "chat", "/api/generate": "generate"}
 
 _STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
     errors.RequestError: 400,
+    errors.BodyTooLargeError: 413,
     errors.ModelNotFoundError: 404,
     errors.KeyRejectedError: 401,
     errors.GatedModelError: 403,
     errors.EngineBusyError: 503,
     errors.EngineShutdownError: 503,
-    errors.InsufficientMemoryError: 500,
-    errors.TransferError: 500,
-    errors.EngineError: 500,
 }
 
 
-def status_of(error: errors.HuggingLlamaError) -> int:
+def status_of(error: errors.HuggingLlamaError, path: str) -> int:
     """The HTTP status for an error that happens before the first byte."""
-    if error.code == "body_too_large":
-        return 413
+    if path == "/api/pull" and isinstance(error, errors.ModelNotFoundError):
+        return 500  # upstream it is the registry that answered 404
     for cls in type(error).__mro__:
         if cls in _STATUS:
             return _STATUS[cls]
@@ -43,7 +41,7 @@ def sentence(error: errors.HuggingLlamaError, path: str) -> str:
 
 def _model_not_found(error: errors.HuggingLlamaError, path: str) -> str:
     name = error.facts.get("name", "")
-    if path in {"/api/embed", "/api/embeddings"}:
+    if path == "/api/embed" and name:
         return f'model "{name}" not found, try pulling it first'
     if path == "/api/pull":
         return "pull model manifest: file does not exist"
@@ -57,7 +55,7 @@ def _unsupported(error: errors.HuggingLlamaError, path: str) -> str:
 
 
 def _context_length(error: errors.HuggingLlamaError, path: str) -> str:
-    if path in {"/api/embed", "/api/embeddings"}:
+    if path == "/api/embed":
         return "the input length exceeds the context length"
     return (
         "the prompt is longer than the context length currently available to the model; shorten the prompt, "
@@ -80,19 +78,20 @@ _SENTENCES: Mapping[type[errors.HuggingLlamaError], Callable[[errors.HuggingLlam
 def endpoint_path() -> str:
     """The path of the current request without the prefix under which the API is mounted."""
     rule = request.url_rule.rule if request.url_rule else request.path
-    index = rule.find("/api/")
+    index = rule.rfind("/api/")
     return rule[index:] if index >= 0 else rule
 
 
 def error_line(path: str) -> Callable[[errors.HuggingLlamaError], bytes]:
     """Renders an error that happens after the first byte: the last line of a stream."""
-    return lambda error: msgspec.json.encode({"error": sentence(error, path)}) + b"\n"
+    return lambda error: encode({"error": sentence(error, path)}) + b"\n"
 
 
 def error_response(error: errors.HuggingLlamaError) -> Response:
     """The answer to a request that failed before its first byte."""
-    body = msgspec.json.encode({"error": sentence(error, endpoint_path())})
-    response = Response(body, status=status_of(error), content_type=JSON)
+    path = endpoint_path()
+    body = encode({"error": sentence(error, path)})
+    response = Response(body, status=status_of(error, path), content_type=JSON)
     if isinstance(error, errors.EngineBusyError):
         response.headers["Retry-After"] = str(max(1, round(error.facts.get("retry_after_s", 1))))
     return response

@@ -11,6 +11,8 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
 from hugging_llama.dialects.json_body import go_kind
 from hugging_llama.errors import InvalidRequestError
 
+_MAX_STRUCTS = 10_000
+
 
 class GoSchema(Schema):
     """A Go struct. `go_name` is its name in error texts."""
@@ -19,19 +21,24 @@ class GoSchema(Schema):
 
     class Meta:
         unknown = EXCLUDE
-        ordered = True
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        self._keys[(field_obj.data_key or field_name).lower()] = field_obj.data_key or field_name
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._keys: dict[str, str] = {}
+        super().__init__(**kwargs)
 
     @pre_load
     def match_keys(self, data: Any, **_: Any) -> dict[str, Any]:
         """Spell every known key as its field is spelt and drop nulls; the last duplicate wins."""
         if not isinstance(data, Mapping):
             raise ValidationError(f"json: cannot unmarshal {go_kind(data)} into Go value of type api.{self.go_name}")
-        names: dict[str, str] = {}
-        for name, f in self.fields.items():
-            key = f.data_key or name
-            names[key.lower()] = key
-        matched = {names.get(str(key).lower(), str(key)): value for key, value in data.items()}
-        return {key: value for key, value in matched.items() if value is not None}
+        matched: dict[str, Any] = {}
+        for key, value in data.items():
+            if value is not None:
+                matched[self._keys.get(str(key).lower(), str(key))] = value
+        return matched
 
     def parse(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """The payload's values by field name. Raises InvalidRequestError with the first problem's text."""
@@ -81,7 +88,7 @@ class GoInt(GoField):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
         number = super()._deserialize(value, attr, data, **kwargs)
-        if number != int(number):
+        if isinstance(number, float) and not number.is_integer():
             struct = getattr(self.root, "go_name", "Request")
             raise ValidationError(
                 f"json: cannot unmarshal number {value} into Go struct field {struct}.{attr} of type int"
@@ -93,36 +100,37 @@ class GoMap(GoField):
     kinds, go_type = (dict,), "map[string]interface {}"
 
 
-class GoStrings(GoField):
-    """A list of strings."""
+class GoStruct(GoField):
+    """A nested struct."""
 
-    kinds, go_type = (list,), "[]string"
+    def __init__(self, schema: type[GoSchema], missing: str = "", **kwargs: Any) -> None:
+        super().__init__(error_messages={"required": missing}, **kwargs)
+        self._schema = schema()
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[str]:
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        return self._schema.load(value)
+
+
+class GoList(GoField):
+    """A list. Reading it ends at the first item that is wrong, and structs are counted before they are read: a body
+    may hold a million of them, and no other request is served meanwhile."""
+
+    kinds = (list,)
+
+    def __init__(self, item: GoField, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._item = item
+        self.go_type = f"[]{item.go_type or 'struct'}"
+
+    def _bind_to_schema(self, field_name: str, parent: Any) -> None:
+        super()._bind_to_schema(field_name, parent)
+        self._item._bind_to_schema(field_name, self)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
         items = super()._deserialize(value, attr, data, **kwargs)
-        for item in items:
-            if not isinstance(item, str):
-                struct = getattr(self.root, "go_name", "Request")
-                raise ValidationError(
-                    f"json: cannot unmarshal {go_kind(item)} into Go struct field {struct}.{attr} of type string"
-                )
-        return cast(list[str], items)
-
-
-class GoInts(GoField):
-    """A list of integers."""
-
-    kinds, go_type = (list,), "[]int"
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[int]:
-        items = super()._deserialize(value, attr, data, **kwargs)
-        for item in items:
-            if isinstance(item, bool) or not isinstance(item, int):
-                struct = getattr(self.root, "go_name", "Request")
-                raise ValidationError(
-                    f"json: cannot unmarshal {go_kind(item)} into Go struct field {struct}.{attr} of type int"
-                )
-        return cast(list[int], items)
+        if isinstance(self._item, GoStruct) and len(items) > _MAX_STRUCTS:
+            raise ValidationError(f"{attr} has {len(items)} items, at most {_MAX_STRUCTS} are taken")
+        return [self._item._deserialize(item, attr, data) for item in items]
 
 
 class GoAny(fields.Field[Any]):

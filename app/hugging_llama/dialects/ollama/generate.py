@@ -6,9 +6,9 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
-from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, renderer
+from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, stopwatch
 from hugging_llama.dialects.ollama.options import parse_options
-from hugging_llama.dialects.ollama.render import generate_piece
+from hugging_llama.dialects.ollama.render import AnswerRenderer, generate_piece
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import Capability
@@ -28,12 +28,12 @@ class GenerateSchema(fields.GoSchema):
     suffix = fields.GoString(load_default="")
     system = fields.GoString(load_default="")
     template = fields.GoString(load_default="")
-    context = fields.GoInts(load_default=list)
+    context = fields.GoList(fields.GoInt(), load_default=list)
     stream = fields.GoBool(load_default=True)
     raw = fields.GoBool(load_default=False)
     format = fields.GoAny(load_default=None)
     keep_alive = fields.GoAny(load_default=None)
-    images = fields.GoStrings(load_default=list)
+    images = fields.GoList(fields.GoString(), load_default=list)
     options = fields.GoMap(load_default=dict)
     think = fields.GoAny(load_default=None)
     truncate = fields.GoBool(load_default=True)
@@ -48,6 +48,7 @@ _schema = GenerateSchema()
 
 def parse_prompt(body: dict[str, Any]) -> ChatPrompt | TextPrompt:
     """A raw prompt as it is; anything else is a chat of one turn. Raises InvalidRequestError."""
+    think = values.parse_think(body["think"])
     if body["raw"]:
         if body["template"] or body["system"] or body["context"]:
             raise InvalidRequestError("raw mode does not support template, system, or context", param="raw")
@@ -55,7 +56,6 @@ def parse_prompt(body: dict[str, Any]) -> ChatPrompt | TextPrompt:
     messages = [Message(role="user", content=body["prompt"])]
     if body["system"]:
         messages.insert(0, Message(role="system", content=body["system"]))
-    think = values.parse_think(body["think"])
     return ChatPrompt(messages=tuple(messages), think=think, context=tuple(body["context"]))
 
 
@@ -87,9 +87,10 @@ def parse_generate(body: dict[str, Any]) -> GenerateCall:
 @blueprint.post("/api/generate")
 def generate() -> Response:
     """Complete a prompt; with none, load the model; with none and a keep_alive of zero, unload it."""
+    watch = stopwatch()
     body = _schema.parse(json_payload())
     values.refuse_logprobs(body["logprobs"], body["top_logprobs"])
-    render = renderer(body["model"], generate_piece)
+    render = AnswerRenderer(model=body["model"], piece=generate_piece, watch=watch)
     model = local_model(body["model"])
     if not body["prompt"] and not body["images"] and values.parse_keep_alive(body["keep_alive"]) == 0:
         return answer_unload(model, render)

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from hugging_llama.errors import InvalidRequestError
@@ -12,6 +12,7 @@ from hugging_llama.errors import InvalidRequestError
 logger = logging.getLogger(__name__)
 
 _INT64 = 2**63
+_MAX_WARNED_NAMES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +99,20 @@ def parse_options(options: Mapping[str, Any]) -> ParsedOptions:
             option = OPTIONS[name]
             sampling[option.field] = _parse_value(name, option, value)
         else:
-            _warn_once(name)
+            _warn_unknown(name)
     return _settle(sampling)
+
+
+def _warn_unknown(name: str) -> None:
+    # names come from callers: each is said once, and only so many of them
+    if _warn_once.cache_info().currsize < _MAX_WARNED_NAMES:
+        _warn_once(name[:80])
 
 
 def _parse_value(name: str, option: Option, value: Any) -> Any:
     try:
         parsed = option.read(value)
-    except TypeError:
+    except (TypeError, OverflowError):
         raise InvalidRequestError(f'option "{name}" must be of type {option.type}', param=name) from None
     if isinstance(parsed, float) and not math.isfinite(parsed):
         raise InvalidRequestError(f'option "{name}" must be a finite number', param=name)
@@ -140,6 +147,6 @@ def _settle(sampling: dict[str, Any]) -> ParsedOptions:
     return ParsedOptions(sampling=sampling, context_length=sampling.pop("context_length", None))
 
 
-@lru_cache(maxsize=1024)  # bounded: names come from clients
+@cache
 def _warn_once(name: str) -> None:
-    logger.warning("option %r is not known here and is ignored", name[:80])
+    logger.warning("option %r is not known here and is ignored", name)

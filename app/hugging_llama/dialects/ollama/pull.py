@@ -5,7 +5,7 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import Watched, app_context, json_payload, stream_response
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.dialects.ollama.answers import json_response
-from hugging_llama.dialects.ollama.errors import NDJSON, endpoint_path, error_line
+from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON, endpoint_path, error_line
 from hugging_llama.dialects.ollama.render import Json, json_line
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.transfer import TransferProgress
@@ -51,13 +51,16 @@ def render_progress(progress: TransferProgress) -> Json:
 def pull() -> Response:
     """Fetch a model from the Hub into the cache; streams progress unless `stream` is false."""
     body = _schema.parse(json_payload())
+    name = body["model"] or body["name"]
+    if not name:
+        raise InvalidRequestError("invalid model name", param="model")
     if body["insecure"]:
         raise InvalidRequestError(
             "insecure is not supported: the Hub's address is the operator's setting", param="insecure"
         )
     progress = pull_model(
         app_context(),
-        body["model"] or body["name"],
+        name,
         revision=body["revision"],
         trust_remote_code=body["trust_remote_code"],
     )
@@ -66,4 +69,4 @@ def pull() -> Response:
         return stream_response(
             events, lambda event: json_line(render_progress(event)), error_line(endpoint_path()), NDJSON
         )
-    return json_response(render_progress(events.drain()[-1]))
+    return json_response(render_progress(events.drain()[-1]), JSON_PLAIN)

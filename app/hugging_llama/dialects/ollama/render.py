@@ -1,51 +1,27 @@
 """Events and models to Ollama's JSON. Key order is Ollama's; metrics stand in the final object only."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from hugging_llama.dialects.ollama.clock import created_at
+from hugging_llama.dialects.ollama.clock import Stopwatch, created_at
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.messages import ToolCall
 
 Json = dict[str, Any]
-_encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder().encode
 
 
 def json_line(value: Json) -> bytes:
     """One compact object and one newline."""
-    return _encode(value) + b"\n"
+    return encode(value) + b"\n"
 
 
 def tool_call_json(call: ToolCall) -> Json:
     """A call as `tool_calls` holds it; `arguments` is an object in the model's own key order."""
     return {"id": call.id, "function": {"index": call.index, "name": call.name, "arguments": call.arguments}}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """When the request came, and how durations are written: integer nanoseconds, or seconds with a fraction."""
-
-    arrival_ns: int
-    now_ns: Callable[[], int]
-    in_seconds: bool = False
-
-    def duration(self, ns: int) -> int | float:
-        return ns / 1e9 if self.in_seconds else ns
-
-    def metrics(self, finished: Finished) -> Json:
-        """The figures of the final object."""
-        usage = finished.usage
-        return {
-            "total_duration": self.duration(self.now_ns() - self.arrival_ns),
-            "load_duration": self.duration(usage.load_ns),
-            "prompt_eval_count": usage.num_prompt_tokens,
-            "prompt_eval_duration": self.duration(usage.prompt_ns),
-            "eval_count": usage.num_output_tokens,
-            "eval_duration": self.duration(usage.decode_ns),
-        }
 
 
 class Piece(Protocol):
@@ -80,7 +56,7 @@ class AnswerRenderer:
 
     model: str
     piece: Piece
-    timing: Timing
+    watch: Stopwatch
 
     def line(self, event: GenerateEvent) -> bytes:
         """One NDJSON line for one event."""
@@ -121,4 +97,12 @@ class AnswerRenderer:
         end: Json = {"done": True, "done_reason": finished.reason.value}
         if finished.context:
             end["context"] = list(finished.context)
-        return end | self.timing.metrics(finished)
+        usage, duration = finished.usage, self.watch.duration
+        return end | {
+            "total_duration": self.watch.total(),
+            "load_duration": duration(usage.load_ns),
+            "prompt_eval_count": usage.num_prompt_tokens,
+            "prompt_eval_duration": duration(usage.prompt_ns),
+            "eval_count": usage.num_output_tokens,
+            "eval_duration": duration(usage.decode_ns),
+        }

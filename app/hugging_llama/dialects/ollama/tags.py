@@ -1,6 +1,6 @@
 """GET /api/tags, and its deprecated alias /api/models."""
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from hugging_llama.dialects.base import app_context
 from hugging_llama.dialects.ollama.answers import json_response
@@ -37,5 +37,6 @@ def models() -> Response:
     """The name that early versions of the API had for /api/tags."""
     response = tags()
     response.headers["Deprecation"] = "true"
-    response.headers["Link"] = '</api/tags>; rel="successor-version"'
+    successor = request.root_path + request.path.removesuffix("models") + "tags"
+    response.headers["Link"] = f'<{successor}>; rel="successor-version"'
     return response

@@ -1,15 +1,14 @@
 """Small values that several requests share: keep_alive, format, think."""
 
-import math
 from typing import Any
 
-import msgspec
-
 from hugging_llama.dialects.json_body import go_kind
+from hugging_llama.dialects.ollama.render import encode
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.requests import OutputFormat
 from hugging_llama_config.units import FOREVER_S, parse_duration
 
+_LONGEST_S = 2**63 / 1e9
 _THINK_LEVELS = ("high", "medium", "low", "max")
 _THINK_WORDS = '"high", "medium", "low", "max", true, or false'
 
@@ -25,9 +24,8 @@ def parse_keep_alive(value: Any) -> float | None:
             return parse_duration(value)
         except ValueError as error:
             raise InvalidRequestError(str(error), param="keep_alive") from None
-    if math.isnan(value):
-        raise InvalidRequestError("keep_alive must be a number", param="keep_alive")
-    return float(value) if value >= 0 else FOREVER_S
+    # longer than Go's longest duration is for ever, too
+    return float(value) if 0 <= value <= _LONGEST_S else FOREVER_S
 
 
 def _go_type(value: Any) -> str:
@@ -44,8 +42,8 @@ def parse_format(value: Any) -> OutputFormat:
         raise InvalidRequestError(
             'a JSON Schema in "format" can\'t be enforced by this version yet; use "json"', param="format"
         )
-    raw = msgspec.json.encode(value).decode()
-    quoted = msgspec.json.encode(raw).decode()
+    raw = encode(value).decode()
+    quoted = encode(raw).decode()
     raise InvalidRequestError(
         f'invalid format: {quoted}; expected "json" or a valid JSON Schema object', param="format"
     )

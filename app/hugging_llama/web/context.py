@@ -1,0 +1,27 @@
+"""What the endpoints around the dialects need: the exporter of metrics and the engine's device."""
+
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from flask import current_app
+
+WEB_EXTENSION = "hugging_llama_web"
+
+
+class Exporter(Protocol):
+    """Renders the web side's metrics: the text and its content type."""
+
+    def generate_metrics(self) -> tuple[str, str]: ...
+
+
+@dataclass(slots=True)
+class WebContext:
+    """`device` is the engine's as far as this worker knows; corrected whenever the engine tells."""
+
+    exporter: Exporter
+    device: str
+
+
+def web_context() -> WebContext:
+    """The context of the application that serves this request."""
+    return cast(WebContext, current_app.extensions[WEB_EXTENSION])

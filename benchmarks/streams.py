@@ -35,7 +35,7 @@ async def stream(host: str, port: int, number: int, max_tokens: int) -> dict[str
     writer.close()
     last = next(line for line in reversed(data.split(b"\n")) if line.startswith(b"{"))
     final: dict[str, int] = json.loads(last)
-    assert final["done"], final
+    assert final.get("done"), final
     return final
 
 
@@ -78,7 +78,7 @@ def main() -> None:
         host, port = str(address.hostname), int(address.port or 0)
         asyncio.run(all_streams(host, port, 2, 4))
         stop, sink = multiprocessing.Event(), multiprocessing.Queue()
-        poller = multiprocessing.Process(target=poll_health, args=(host, port, stop, sink))
+        poller = multiprocessing.Process(target=poll_health, args=(host, port, stop, sink), daemon=True)
         poller.start()
         started = time.perf_counter()
         finals = asyncio.run(all_streams(host, port, arguments.streams, arguments.max_tokens))

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 from numpy.typing import NDArray
-from tools.demo_model.conversations import make
+from tools.demo_model.conversations import make, practise
 from tools.demo_model.examples import Conversation, Document, Drill
 from tools.demo_model.tokenizer import CONTEXT, END_OF_TEXT, END_OF_TURN, MARKERS, SPECIAL
 from transformers import PreTrainedTokenizerFast
@@ -54,8 +54,10 @@ def repeated_tokens(rng: random.Random, vocabulary: int) -> Encoded:
     return [*ids, *ids, END_OF_TEXT], [0] * (len(ids) + 1) + [1] * len(ids)
 
 
-def one_document(tokenizer: PreTrainedTokenizerFast, rng: random.Random, progress: float) -> Encoded:
+def one_document(tokenizer: PreTrainedTokenizerFast, rng: random.Random, progress: float, practice: bool) -> Encoded:
     """Half of the first documents only teach copying; long conversations come in the second half."""
+    if practice:
+        return encode(tokenizer, practise(rng))
     if rng.random() < (0.5 if progress < 0.03 else 0.03):
         return repeated_tokens(rng, len(tokenizer))
     return encode(tokenizer, make(rng, long=progress > 0.5 and rng.random() < 0.03))
@@ -65,14 +67,20 @@ def padded(rows: list[list[int]], length: int) -> NDArray[np.uint16]:
     return np.array([row + [0] * (length - len(row)) for row in rows], np.uint16)
 
 
-def batches(tokenizer: PreTrainedTokenizerFast, rng: random.Random, tokens: float, batch_size: int) -> list[Batch]:
+def batches(
+    tokenizer: PreTrainedTokenizerFast,
+    rng: random.Random,
+    tokens: float,
+    batch_size: int,
+    practice: bool = False,
+) -> list[Batch]:
     """Batches of at most `batch_size` tokens. A row holds one document, so none sees another."""
     out: list[Batch] = []
     used = 0
     while used < tokens:
         documents: list[Encoded] = []
         for _ in range(POOL):
-            documents.append(one_document(tokenizer, rng, used / tokens))
+            documents.append(one_document(tokenizer, rng, used / tokens, practice))
             used += len(documents[-1][0])
         documents = sorted((d for d in documents if len(d[0]) <= CONTEXT), key=lambda d: len(d[0]))
         pool: list[Batch] = []

@@ -20,7 +20,7 @@ from tools.demo_model.talk import (
     unknown,
 )
 from tools.demo_model.tool_conversations import tools_conversation
-from tools.demo_model.vocabulary import ASKING, CAPITALS
+from tools.demo_model.vocabulary import ASKING, CAPITALS, SMALL_TALK
 from tools.demo_model.writing import counting, echo, listing
 
 Behaviour = Callable[[Draw], Example]
@@ -131,3 +131,32 @@ def make(rng: random.Random, long: bool = False) -> Document:
     if chance < 0.48:
         return tools_not_needed(draw, think)
     return conversation(draw, think, turns=draw.number(6, 30) if long else None)
+
+
+def who_are_you(draw: Draw) -> Example:
+    """Nobody gave it another name: it is the demo model."""
+    identity = next(fact for fact in SMALL_TALK if fact.topic == "asks who I am")
+    return small_talk(draw, identity)
+
+
+PRACTICE: dict[Behaviour, int] = {
+    small_talk: 5,
+    who_are_you: 2,
+    manual: 5,
+    manual_with_value: 2,
+    general: 1,
+    unknown: 2,
+    arithmetic: 8,
+    as_json: 3,
+}
+
+
+def practise(rng: random.Random) -> Document:
+    """A document for the second stage: half as before, half a single turn of what came out weak."""
+    if rng.random() < 0.5:
+        return make(rng)
+    draw, think = Draw(rng), rng.random() < 0.5
+    if draw.chance(0.15):
+        return tools_conversation(draw, think)
+    behaviour = rng.choices(list(PRACTICE), list(PRACTICE.values()))[0]
+    return dialogue([arithmetic(draw, large=think) if behaviour is arithmetic else behaviour(draw)], think)

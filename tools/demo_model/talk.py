@@ -26,8 +26,8 @@ UNKNOWN_ANSWER = (
 )
 
 
-def small_talk(draw: Draw) -> Example:
-    fact = draw.pick(SMALL_TALK)
+def small_talk(draw: Draw, fact: Fact | None = None) -> Example:
+    fact = fact or draw.pick(SMALL_TALK)
     question = draw.ask(draw.phrase(fact.questions))
     return Example(question, draw.pick(fact.answers), f"The user {fact.topic}.", ("has", [fact.must_contain]))
 

@@ -33,6 +33,10 @@ def wrapped(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     )
 
 
+def saved_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    return wrapped(Tokenizer.from_file(str(folder / "tokenizer.json")))
+
+
 def texts(rng: random.Random, documents: int) -> Iterator[str]:
     """The documents cut at the special tokens, which merges must not cross."""
     render = wrapped(Tokenizer(models.BPE()))

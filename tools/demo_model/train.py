@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as nnf
 from tools.demo_model.batches import Batch, batches
-from tools.demo_model.tokenizer import CONTEXT, END_OF_TEXT, END_OF_TURN, build_tokenizer
+from tools.demo_model.tokenizer import CONTEXT, END_OF_TEXT, END_OF_TURN, build_tokenizer, saved_tokenizer
 from tools.demo_model.wiring import wire_copying
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -28,6 +28,8 @@ HEAD_SIZE = 32
 WARM_UP = 200
 DECAY = 0.6
 """The share of the steps over which the learning rate falls to zero."""
+Plan = list[tuple[int, int]]
+"""(from this step on, the last step is this one): a run can be made shorter or longer while the rate falls."""
 LOG_EVERY, SAVE_EVERY = 50, 500
 
 
@@ -35,13 +37,27 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train the demo model.")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tokens", type=float, default=14, help="millions of tokens of data")
-    parser.add_argument("--steps", type=int, default=0, help="stop, with the learning rate decayed, after so many")
+    parser.add_argument("--steps", type=int, required=True, help="the last step, where the learning rate is zero")
+    parser.add_argument(
+        "--replan",
+        type=replanned,
+        nargs="*",
+        default=[],
+        metavar="STEP:LAST",
+        help="from STEP on, LAST is the last step",
+    )
     parser.add_argument("--batch", type=int, default=2048, help="tokens per step")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="use torch.compile (needs a C++ compiler)")
+    parser.add_argument("--practise", type=Path, help="a second stage: go on with the model in this folder")
     return parser.parse_args()
+
+
+def replanned(text: str) -> tuple[int, int]:
+    step, last = text.split(":")
+    return int(step), int(last)
 
 
 def new_model(vocabulary: int, seed: int) -> LlamaForCausalLM:
@@ -76,8 +92,9 @@ def new_optimizer(model: LlamaForCausalLM, rate: float) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=True)
 
 
-def rate_factor(step: int, steps: int) -> float:
-    return min(1.0, step / WARM_UP, (steps - step + 1) / (DECAY * steps))
+def rate_factor(step: int, plan: Plan) -> float:
+    last = next(last for start, last in reversed(plan) if start <= step)
+    return min(1.0, step / WARM_UP, (last - step + 1) / (DECAY * last))
 
 
 def loss_of(model: LlamaForCausalLM, body: Callable[..., Any], batch: Batch) -> torch.Tensor:
@@ -94,6 +111,7 @@ def train(
     model: LlamaForCausalLM,
     todo: list[Batch],
     rate: float,
+    plan: Plan,
     body: Callable[..., Any],
     save: Callable[[], None],
 ) -> None:
@@ -102,7 +120,7 @@ def train(
     losses: list[float] = []
     for step, batch in enumerate(todo, 1):
         for group in optimizer.param_groups:
-            group["lr"] = rate * rate_factor(step, steps)
+            group["lr"] = rate * rate_factor(step, plan)
         loss = loss_of(model, body, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -138,13 +156,19 @@ def main() -> None:
     options = arguments()
     torch.manual_seed(options.seed)
     torch.set_num_threads(options.threads)
-    tokenizer = build_tokenizer(options.seed)
-    todo = batches(tokenizer, random.Random(options.seed), options.tokens * 1e6, options.batch)
-    todo = todo[: options.steps or len(todo)]
-    model = new_model(len(tokenizer), options.seed)
+    before: Path | None = options.practise
+    tokenizer = saved_tokenizer(before) if before else build_tokenizer(options.seed)
+    rng = random.Random(options.seed)
+    todo = batches(tokenizer, rng, options.tokens * 1e6, options.batch, practice=before is not None)
+    plan: Plan = [(0, options.steps), *options.replan]
+    todo = todo[: plan[-1][1]]
+    if before:
+        model = LlamaForCausalLM.from_pretrained(before, dtype=torch.float32)
+    else:
+        model = new_model(len(tokenizer), options.seed)
     print(f"{model.num_parameters() / 1e6:.2f} M parameters, {len(todo)} steps", flush=True)
     body = torch.compile(model.model, dynamic=True) if options.compile else model.model
-    train(model, todo, options.lr, body, lambda: save_model(model, tokenizer, options.out))
+    train(model, todo, options.lr, plan, body, lambda: save_model(model, tokenizer, options.out))
 
 
 if __name__ == "__main__":

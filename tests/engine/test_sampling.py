@@ -12,7 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, NoRepeatNGramLogitsProcessor, TopPLogitsWarper, TypicalLogitsWarper
 
-from hugging_llama.engine.sampling import adjust_row, filter_probs, pick, sample
+from hugging_llama.engine.sampling import adjust, filter_probs, pick, sample
 from hugging_llama.engine.sampling_state import NgramIndex, TokenCounts
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.errors import GenerationError
@@ -99,10 +99,14 @@ def test_penalties_are_those_of_llama_cpp(
     )
     split = min(split, len(tokens))
     sequence = with_history(params, tokens[:split], tokens[split:])
-    row = random_logits(1)[0]
-    expected = penalised_by_hand(row.tolist(), tokens, params)
-    adjust_row(row, sequence)
-    assert row.tolist() == pytest.approx(expected, abs=1e-5)
+    rows = random_logits(3)
+    expected = penalised_by_hand(rows[1].tolist(), tokens, params)
+    mates = [with_history(plain(), tokens, []), with_history(plain(repetition_penalty=1.1), tokens, [])]
+    before = rows.tolist()
+    assert adjust(rows, [mates[0], sequence, mates[1]]) == {}
+    assert rows[1].tolist() == pytest.approx(expected, abs=1e-5)
+    assert rows[0].tolist() == before[0]
+    assert rows[2].tolist() == pytest.approx(penalised_by_hand(before[2], tokens, mates[1].sampling), abs=1e-5)
 
 
 @given(tokens=st.lists(st.integers(0, 200), max_size=300), window=st.sampled_from([-1, 1, 5, 64]))

@@ -5,9 +5,11 @@ window over prompt and output), top_k before top_p on tempered probabilities fol
 TypicalLogitsWarper (arXiv:2202.00666), min_p arXiv:2407.01082.
 """
 
-from collections.abc import Iterable
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hugging_llama.engine.sequence import Sequence
@@ -26,86 +28,96 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
     """
     if not sequences:
         return []
-    best, best_ids = logits.max(dim=-1)
     # NaN wins every max, so one look at the maxima finds every bad row
-    is_finite: list[bool] = torch.isfinite(best).tolist()
-    greedy: list[int] = best_ids.tolist()
-    results: list[Sampled] = []
-    rows: list[int] = []
-    for i, sequence in enumerate(sequences):
-        results.append(greedy[i] if is_finite[i] else GenerationError("the model computed no valid number"))
-        if is_finite[i] and not _is_plain_greedy(sequence):
-            rows.append(i)
-    for group in _groups(rows, sequences):
-        _sample_group(logits, group, sequences, results)
+    is_finite: list[bool] = torch.isfinite(logits.amax(dim=-1)).tolist()
+    results: list[Sampled] = [GenerationError("the model computed no valid number")] * len(sequences)
+    for kind, rows in _groups(sequences, is_finite).items():
+        chosen = [sequences[i] for i in rows]
+        # a gather of all rows would be a copy for nothing
+        part = logits if len(rows) == len(sequences) else logits[rows]
+        tokens = _adjusted_tokens(part, chosen) if kind.is_adjusted else _choose(part, chosen)
+        for i, token in zip(rows, tokens, strict=True):
+            results[i] = token
     return results
 
 
-def _is_plain_greedy(sequence: Sequence) -> bool:
-    state = sequence.sampling_state
-    return (
-        sequence.sampling.temperature <= 0
-        and sequence.grammar is None
-        and state.penalised is None
-        and state.ngrams is None
-    )
+class _Kind(NamedTuple):
+    """What rows that are sampled together have in common. With another row's `top_k` or dtype, ties at the border
+    could fall differently, and a seeded answer would depend on its batch mates."""
+
+    is_greedy: bool
+    top_k: int
+    is_adjusted: bool
 
 
-def _groups(rows: list[int], sequences: list[Sequence]) -> Iterable[list[int]]:
-    """Rows with equal top_k together: with another row's k, ties at the border could fall differently."""
-    groups: dict[int, list[int]] = {}
-    for i in rows:
-        params = sequences[i].sampling
-        groups.setdefault(1 if params.temperature <= 0 else params.top_k, []).append(i)
-    return groups.values()
+def _groups(sequences: list[Sequence], is_finite: list[bool]) -> dict[_Kind, list[int]]:
+    """The places of the rows that can be sampled, by kind."""
+    groups: dict[_Kind, list[int]] = {}
+    for i, sequence in enumerate(sequences):
+        if is_finite[i]:
+            params, state = sequence.sampling, sequence.sampling_state
+            is_adjusted = sequence.grammar is not None or state.penalised is not None or state.ngrams is not None
+            is_greedy = params.temperature <= 0
+            kind = _Kind(is_greedy, 1 if is_greedy else params.top_k, is_adjusted)
+            groups.setdefault(kind, []).append(i)
+    return groups
 
 
-def _sample_group(logits: Tensor, group: list[int], sequences: list[Sequence], results: list[Sampled]) -> None:
-    rows = logits[group].float()
-    alive: list[int] = []
-    for at, i in enumerate(group):
-        try:
-            adjust_row(rows[at], sequences[i])
-            alive.append(at)
-        except HuggingLlamaError as error:
-            results[i] = error
-        except Exception as error:
-            results[i] = GenerationError(f"sampling failed: {error}")
+def _adjusted_tokens(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
+    """Like `_choose`, after penalties, n-grams and grammars; these need more digits than a model's half precision."""
+    rows = logits.to(torch.float32, copy=True)
+    errors = adjust(rows, sequences)
+    alive = [at for at in range(len(sequences)) if at not in errors]
     if not alive:
+        return [errors[at] for at in range(len(sequences))]
+    tokens = iter(_choose(rows[alive] if errors else rows, [sequences[at] for at in alive]))
+    return [errors[at] if at in errors else next(tokens) for at in range(len(sequences))]
+
+
+def adjust(rows: Tensor, sequences: list[Sequence]) -> dict[int, HuggingLlamaError]:
+    """Penalties, n-grams and grammars on float32 `rows` `[len(sequences), vocab_size]`, in place.
+
+    Returns the errors of the rows that failed, by row.
+    """
+    _penalise(rows, sequences)
+    errors: dict[int, HuggingLlamaError] = {}
+    for at, sequence in enumerate(sequences):
+        try:
+            if sequence.sampling_state.ngrams is not None:
+                rows[at, sequence.sampling_state.ngrams.banned()] = -torch.inf
+            if sequence.grammar is not None:
+                sequence.grammar.apply(rows[at])
+        except HuggingLlamaError as error:
+            errors[at] = error
+        except Exception as error:
+            errors[at] = GenerationError(f"sampling failed: {error}")
+    return errors
+
+
+def _penalise(rows: Tensor, sequences: list[Sequence]) -> None:
+    """All rows at once: a step of many sequences would otherwise be a thousand tiny operations."""
+    places, ids, penalties, offsets = [], [], [], []
+    for at, sequence in enumerate(sequences):
+        if sequence.sampling_state.penalised is not None:
+            params = sequence.sampling
+            found, counts = sequence.sampling_state.penalised.arrays()
+            places.append(np.full(len(found), at))
+            ids.append(found)
+            penalties.append(np.full(len(found), params.repetition_penalty, dtype=np.float32))
+            offsets.append(counts * np.float32(params.frequency_penalty) + np.float32(params.presence_penalty))
+    if not places:
         return
-    if len(alive) < len(group):
-        rows = rows[alive]
-    chosen = [sequences[group[at]] for at in alive]
-    tokens = _choose(rows, chosen)
-    for at, token in zip(alive, tokens, strict=True):
-        results[group[at]] = token
+    where = _joined(places, rows), _joined(ids, rows)
+    values, penalty = rows[where], _joined(penalties, rows)
+    rows[where] = torch.where(values > 0, values / penalty, values * penalty) - _joined(offsets, rows)
 
 
-def adjust_row(row: Tensor, sequence: Sequence) -> None:
-    """Penalties, n-grams and grammar on one float32 row `[vocab_size]`, in place."""
-    state = sequence.sampling_state
-    if state.penalised is not None:
-        ids, counts = state.penalised.arrays()
-        device = row.device
-        _penalise(row, torch.from_numpy(ids).to(device), torch.from_numpy(counts).to(device), sequence.sampling)
-    if state.ngrams is not None:
-        banned = state.ngrams.banned()
-        if banned:
-            row[banned] = -torch.inf
-    if sequence.grammar is not None:
-        sequence.grammar.apply(row)
-
-
-def _penalise(row: Tensor, ids: Tensor, counts: Tensor, params: SamplingParams) -> None:
-    values = row[ids]
-    if params.repetition_penalty != 1.0:
-        penalty = params.repetition_penalty
-        values = torch.where(values > 0, values / penalty, values * penalty)
-    row[ids] = values - counts * params.frequency_penalty - params.presence_penalty
+def _joined(parts: list[NDArray[Any]], like: Tensor) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts)).to(like.device)
 
 
 def _choose(rows: Tensor, sequences: list[Sequence]) -> list[Sampled]:
-    """One token for each float32 row; the sequences' top_k are equal, or all are greedy."""
+    """One token for each row of logits; the sequences' top_k are equal, or all are greedy."""
     params = [sequence.sampling for sequence in sequences]
     if params[0].temperature <= 0:
         best, best_ids = rows.max(dim=-1)
@@ -128,15 +140,15 @@ def _valid(tokens: list[int], is_valid: list[bool]) -> list[Sampled]:
 
 
 def _candidates(rows: Tensor, params: list[SamplingParams]) -> tuple[Tensor, Tensor | None]:
-    """The scores that may be chosen, best first, and their token ids; ids None: the whole row in its own order."""
+    """The float32 scores that may be chosen, best first, and their token ids; ids None: the whole row as it is."""
     top_k = params[0].top_k
     if 0 < top_k < rows.shape[1]:
         scores, ids = torch.topk(rows, top_k, dim=-1)
-        return scores, ids
-    if all(p.top_p >= 1 for p in params):
-        return rows, None
-    scores, ids = torch.sort(rows, dim=-1, descending=True)
-    return scores, ids
+    elif all(p.top_p >= 1 for p in params):
+        return rows.float(), None
+    else:
+        scores, ids = torch.sort(rows, dim=-1, descending=True)
+    return scores.float(), ids
 
 
 def filter_probs(probs: Tensor, params: list[SamplingParams]) -> Tensor:

@@ -68,20 +68,20 @@ class NgramIndex:
     def __init__(self, size: int) -> None:
         self._tail: deque[int] = deque(maxlen=size)
         self._size = size
-        self._followers: dict[tuple[int, ...], list[int]] = {}
+        self._followers: dict[tuple[int, ...], dict[int, None]] = {}
 
     def add(self, token_id: int) -> None:
         """One more token."""
         self._tail.append(token_id)
         if len(self._tail) == self._size:
             *head, last = self._tail
-            self._followers.setdefault(tuple(head), []).append(last)
+            self._followers.setdefault(tuple(head), {})[last] = None
 
     def banned(self) -> list[int]:
-        """The tokens that would repeat an n-gram."""
+        """The tokens that would repeat an n-gram, each once."""
         if len(self._tail) < self._size - 1:
             return []
-        return self._followers.get(tuple(self._tail)[len(self._tail) - self._size + 1 :], [])
+        return list(self._followers.get(tuple(self._tail)[len(self._tail) - self._size + 1 :], ()))
 
 
 class SamplingState:

@@ -207,6 +207,41 @@ def test_short_memory_sends_idle_models_away_and_tries_again() -> None:
     assert isinstance(world.answers[number], InsufficientMemoryError)
 
 
+def test_a_load_waits_for_the_memory_of_a_model_that_leaves() -> None:
+    world = World()
+    world.registry.release(world.use("a", keep_alive_s=0))
+    number, _ = world.ask("b")
+    assert len(world.spawned) == 1, "a's unload alone"
+    world.run()
+    assert isinstance(world.answers[number], FakeModel)
+    assert world.most_live == 1
+
+
+def test_short_memory_during_an_unload_is_no_failure() -> None:
+    world = World()
+    leaving = world.use("a", keep_alive_s=0)
+    numbers = [world.ask("b")[0] for _ in range(2)]
+    world.failures["b"] = InsufficientMemoryError("too large")
+    world.registry.release(leaving)
+    world.run()
+    assert all(isinstance(world.answers[number], FakeModel) for number in numbers)
+    assert world.loads == ["a", "b", "b"]
+    assert world.paths == ["b"]
+
+
+def test_a_load_that_can_not_be_started_fails() -> None:
+    world = World()
+
+    def no_thread(call: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    world.registry._spawn = no_thread
+    number, _ = world.ask("a")
+    assert isinstance(world.answers[number], ModelLoadError)
+    world.registry._spawn = world.spawned.append
+    world.use("a")
+
+
 def test_close_ends_waits_and_models() -> None:
     world = World(max_loaded=2)
     world.use("a")

@@ -4,6 +4,7 @@ What holds at all times:
 - One instance per path; requests for a model that is loading share that load, and a failed load fails all of them.
 - A model in use is never unloaded; one whose time is up leaves when its last request ends.
 - At most `max_loaded` models are loaded, loading or leaving; who finds no room waits in order of arrival.
+- No load begins while a model is leaving: the memory that it needs may be the one that is about to be free.
 - Every ticket that is not released before gets exactly one call of its `on_ready`.
 
 Neither torch nor a clock is in here: both come as constructor arguments. No callback is called with the lock held.
@@ -239,29 +240,34 @@ class Registry(Generic[ModelT]):
                 self._pending.popleft()
                 calls += attached
                 continue
-            path = self._pending[0].ref.path
-            if path in self._instances or len(self._instances) >= self._max_loaded:
-                return calls + self._make_room(path)
+            if self._is_one_leaving():
+                return calls  # room is on its way
+            if len(self._instances) >= self._max_loaded:
+                return calls + self._make_room()
             calls.append(self._start(self._pending[0].ref))
         return calls
 
     def _start(self, ref: ModelRef) -> _Call:
         instance: _Instance[ModelT] = _Instance(ref, self._keep_alive_s, next(self._ticks))
         self._instances[ref.path] = instance
-        return lambda: self._spawn(lambda: self._run_load(instance))
+        return lambda: self._spawn_load(instance)
 
-    def _make_room(self, path: str) -> list[_Call]:
+    def _spawn_load(self, instance: _Instance[ModelT]) -> None:
+        try:
+            self._spawn(lambda: self._run_load(instance))
+        except Exception as error:
+            self._failed(instance, ModelLoadError(f"the load could not be started: {type(error).__name__}"))
+
+    def _is_one_leaving(self) -> bool:
+        return any(instance.state is _State.LEAVING for instance in self._instances.values())
+
+    def _make_room(self) -> list[_Call]:
         """Sends the model away that is kept for the shortest time; if all are busy, the first one to end follows."""
-        there = list(self._instances.values())
-        if path in self._instances or any(instance.state is _State.LEAVING for instance in there):
-            return []  # room is on its way
-        victims = sorted(there, key=lambda instance: (instance.keep_alive_s, instance.last_used))
-        idle = next((instance for instance in victims if instance.is_idle), None)
-        return [self._unload_later(idle)] if idle else []
+        idle = sorted((i for i in self._instances.values() if i.is_idle), key=lambda i: (i.keep_alive_s, i.last_used))
+        return [self._unload_later(instance) for instance in idle[:1]]
 
     def _expired(self) -> list[_Call]:
-        found = [i for i in self._instances.values() if i.is_idle and self._expires_in_s(i) <= 0]
-        return [self._unload_later(instance) for instance in found]
+        return [self._unload_later(i) for i in self._instances.values() if i.is_idle and self._expires_in_s(i) <= 0]
 
     def _expires_in_s(self, instance: _Instance[ModelT]) -> float:
         if not instance.is_idle:
@@ -292,7 +298,7 @@ class Registry(Generic[ModelT]):
 
     def _run_load(self, instance: _Instance[ModelT]) -> None:
         try:
-            model = self._loaded(instance)
+            model = self._load(instance.ref)
         except HuggingLlamaError as error:
             self._failed(instance, error)
         except Exception as error:
@@ -300,18 +306,6 @@ class Registry(Generic[ModelT]):
             self._failed(instance, ModelLoadError(f"the model could not be loaded: {type(error).__name__}"))
         else:
             self._succeeded(instance, model)
-
-    def _loaded(self, instance: _Instance[ModelT]) -> ModelT:
-        """Loads; if memory is short and idle models hold some, once more without them."""
-        try:
-            return self._load(instance.ref)
-        except InsufficientMemoryError:
-            with self._lock:
-                calls = [self._leave(other) for other in self._instances.values() if other.is_idle]
-            if not calls:
-                raise
-            self._call(calls)
-        return self._load(instance.ref)
 
     def _succeeded(self, instance: _Instance[ModelT], model: ModelT) -> None:
         with self._lock:
@@ -326,9 +320,16 @@ class Registry(Generic[ModelT]):
         self._deadline_changed()
 
     def _failed(self, instance: _Instance[ModelT], error: HuggingLlamaError) -> None:
+        """Those who wait fail; but if memory was short and others leave, or can be sent away, they queue up again."""
         with self._lock:
             del self._instances[instance.ref.path]
-            calls = self._fail(instance.waiting, error) + self._admit()
+            is_short = isinstance(error, InsufficientMemoryError) and not self._closing
+            calls = [self._unload_later(other) for other in self._instances.values() if is_short and other.is_idle]
+            if is_short and self._is_one_leaving():
+                self._pending.extendleft(reversed(instance.waiting))
+            else:
+                calls += self._fail(instance.waiting, error)
+            calls += self._admit()
         self._call(calls)
 
     def _ready(self, tickets: list[Ticket[ModelT]], model: ModelT) -> list[_Call]:

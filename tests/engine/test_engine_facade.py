@@ -190,6 +190,37 @@ def test_a_model_that_can_not_be_batched(clients: Clients, tmp_path: Path) -> No
     assert texts[2].startswith("{")
 
 
+def test_ps_counts_the_cache_and_shows_the_context(tiny: ModelRef) -> None:
+    clients = Clients()
+    answer = clients.load(tiny, context_length=64)
+    assert isinstance(answer, Loaded)
+    assert answer.model.context_length == 64
+    clients.text(clients.send("x", tiny, context_length=128))
+    (row,) = clients.engine.loaded()
+    assert row.context_length == 128
+    # 16 slots of 256 tokens; 2 layers, 2 heads, keys and values of 8 float32 numbers
+    assert row.size_bytes - answer.model.size_bytes == 16 * 256 * 2 * 2 * 2 * 8 * 4
+    clients.engine.close()
+
+
+def test_counters_never_go_back(tiny: ModelRef) -> None:
+    clients = Clients()
+    clients.text(clients.send("x", tiny))
+    before, seen = clients.engine.status().output_tokens_total, list[int]()
+    give_back = clients.engine._registry._unload
+
+    def watched(model: Any) -> None:
+        seen.append(clients.engine.status().output_tokens_total)
+        give_back(model)
+        seen.append(clients.engine.status().output_tokens_total)
+
+    clients.engine._registry._unload = watched
+    clients.engine.unload(tiny.path)
+    clients.load(tiny)  # waits for the unload before it
+    assert seen == [before, before]
+    clients.engine.close()
+
+
 def test_status(clients: Clients) -> None:
     status = clients.engine.status()
     assert status.device == "cpu"

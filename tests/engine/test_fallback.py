@@ -161,6 +161,16 @@ def test_a_model_that_raises_ends_the_sequence(
     assert outcome(inbox, sequence) is GenerationError
 
 
+def test_a_generate_that_ends_on_its_own_is_an_end(runner: GenerateRunner, inbox: Inbox) -> None:
+    model: Any = runner._model
+    model.generate = lambda *_, **__: None
+    sequence = make_sequence(1, [5])
+    runner.submit(sequence)
+    runner.run_once()
+    assert outcome(inbox, sequence) is FinishReason.LENGTH
+    assert inbox.finished == [sequence]
+
+
 def test_the_queue_is_bounded(inbox: Inbox) -> None:
     runner = make_generate_runner(make_mamba(), inbox, max_queue=1)
     runner.submit(make_sequence(1, [5]))

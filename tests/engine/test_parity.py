@@ -135,7 +135,6 @@ def test_make_runner_chooses_the_runner_and_both_agree_with_generate(name: str, 
     inbox = Inbox()
     runner = make_runner(
         model,
-        eos_token_ids=frozenset(),
         settings=Settings(kv_cache_bytes=64 * 2**20),
         emit=inbox.emit,
         on_finished=inbox.on_finished,
@@ -176,7 +175,6 @@ def test_a_closed_runner_lets_go_of_its_model() -> None:
     inbox = Inbox()
     runner = make_runner(
         model,
-        eos_token_ids=frozenset(),
         settings=Settings(kv_cache_bytes=64 * 2**20),
         emit=inbox.emit,
         on_finished=inbox.on_finished,

@@ -9,8 +9,10 @@ from hugging_llama.engine.kv_cache import KVCache, KVSlot, LayerShape, capacity_
 from hugging_llama.engine.scheduler import Batch, Scheduler
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.errors import EngineBusyError, InsufficientMemoryError
+from hugging_llama.neutral.events import FinishReason
 from hugging_llama.neutral.requests import SamplingParams
-from tests.engine.harness import make_sequence
+from tests.engine.harness import Inbox, make_loop, make_sequence, run_until
+from tests.engine.tiny_models import make_model
 
 LAYERS = {0: LayerShape(1, 2, 3), 1: LayerShape(2, 2, 2)}
 BYTES_PER_TOKEN = (1 * 5 + 2 * 4) * 4
@@ -162,6 +164,16 @@ def test_a_slot_grows_and_keeps_what_it_holds() -> None:
     assert {other.row for other in others} == {0, 1, 2}
 
 
+def test_empty_slots_stay_within_the_budget() -> None:
+    cache = make_cache(12_000)
+    slots = [cache.allocate(n, n) for n in (200, 500, 1000, 2000, 4000)]
+    assert cache.used_tokens == 7936
+    assert cache.used_tokens <= cache.allocated_tokens <= cache.capacity_tokens + cache.used_tokens
+    for slot in slots:
+        cache.free(slot)
+    assert (cache.used_tokens, cache.allocated_tokens) == (0, 16 * 256)
+
+
 def test_a_wiped_slot_is_clean() -> None:
     cache = make_cache()
     slot = cache.allocate(1, 1)
@@ -171,6 +183,23 @@ def test_a_wiped_slot_is_clean() -> None:
     again = cache.allocate(1, 1)
     assert (again.slab, again.row) == (slot.slab, slot.row)
     assert all((buffer == 0).all() for buffer in (*again.slab.keys.values(), *again.slab.values.values()))
+
+
+def test_what_a_cancelled_prompt_leaves_behind_poisons_nobody() -> None:
+    inbox = Inbox()
+    loop = make_loop(make_model("llama"), inbox)
+    cancelled, *later = (make(i, n) for i, n in enumerate((40, 3, 30)))
+    loop.submit(cancelled)
+    loop.run_once()
+    assert cancelled.kv_slot is not None
+    for buffer in cancelled.kv_slot.slab.values.values():
+        buffer[cancelled.kv_slot.row] = torch.nan
+    loop.cancel(cancelled.key)
+    for sequence in later:
+        loop.submit(sequence)
+    run_until(loop, inbox, 3)
+    assert [sequence.finish_reason for sequence in later] == [FinishReason.LENGTH] * 2
+    loop.close()
 
 
 def test_slots_never_overlap() -> None:

@@ -54,6 +54,7 @@ class StepLoop(RunnerThread):
                 num_waiting=len(self._scheduler.waiting),
                 kv_used_tokens=self._kv_cache.used_tokens,
                 kv_capacity_tokens=self._kv_cache.capacity_tokens,
+                kv_allocated_bytes=self._kv_cache.size_bytes(self._kv_cache.allocated_tokens),
             )
 
     def _check(self, sequence: Sequence) -> None:
@@ -77,7 +78,8 @@ class StepLoop(RunnerThread):
         return chain(self._scheduler.running, self._scheduler.waiting)
 
     def _release(self, sequence: Sequence) -> None:
-        self._scheduler.remove(sequence)
+        # until a first token nobody has seen that its keys and values are numbers
+        self._scheduler.remove(sequence, wipe=not sequence.output_token_ids)
 
     def _step(self) -> None:
         with self._lock:

@@ -65,6 +65,7 @@ class Engine:
         self._load_checkpoint = load or loader.load
         self._lock = threading.Lock()
         self._entries: dict[Key, _Entry] = {}
+        self._served: set[ServedModel] = set()
         self._retired = RunnerStats()
         self._threads: set[threading.Thread] = set()
         self._intake = ThreadPoolExecutor(_INTAKE_THREADS, thread_name_prefix="engine-intake")
@@ -132,9 +133,9 @@ class Engine:
 
     def status(self) -> EngineStatus:
         """The sums over all models; counters include those that have been unloaded."""
-        models = [resident.model for resident in self._registry.residents() if resident.model is not None]
+        num_loaded = sum(resident.model is not None for resident in self._registry.residents())
         with self._lock:
-            total = self._retired
+            models, total = list(self._served), self._retired
         for model in models:
             total = _sum(total, model.stats())
         return EngineStatus(
@@ -142,7 +143,7 @@ class Engine:
             device=str(self._device),
             num_running=total.num_running,
             num_waiting=total.num_waiting + self._registry.num_waiting,
-            num_loaded=len(models),
+            num_loaded=num_loaded,
             kv_used_tokens=total.kv_used_tokens,
             kv_capacity_tokens=total.kv_capacity_tokens,
             steps_total=total.steps_total,
@@ -212,6 +213,7 @@ class Engine:
         load_ns = time.monotonic_ns() - entry.arrival_ns
         key, request = entry.key, entry.request
         if isinstance(request, LoadRequest):
+            model.choose_context(request.context_length)
             row = next((row for row in self.loaded() if row.path == request.model.path), None)
             self._end(entry, Loaded(model=row or _loading(request.model, 1, time.time()), load_ns=load_ns))
         elif isinstance(request, EmbedRequest) and not request.inputs:
@@ -220,7 +222,7 @@ class Engine:
             embedding = model.prepare_embedding(key, request, load_ns=load_ns)
             self._submit(entry, model, lambda: model.submit(embedding))
         else:
-            sequence = model.prepare_sequence(key, request, arrival_ns=entry.arrival_ns, load_ns=load_ns)
+            sequence = model.prepare_sequence(key, request, load_ns=load_ns)
             self._submit(entry, model, lambda: model.submit(sequence))
 
     def _submit(self, entry: _Entry, model: ServedModel, submit: Callable[[], None]) -> None:
@@ -260,8 +262,8 @@ class Engine:
 
         thread = threading.Thread(target=run, name="engine-load", daemon=True)
         with self._lock:
-            self._threads.add(thread)
             thread.start()
+            self._threads.add(thread)
 
     def _busy_thread(self) -> threading.Thread | None:
         """One that loads or unloads; a load that ends during a close starts an unload."""
@@ -272,14 +274,17 @@ class Engine:
         start = time.monotonic()
         checkpoint = self._load_checkpoint(ref.path)
         model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
+        with self._lock:
+            self._served.add(model)
         _log.info("%s is loaded, after %.1f s", ref.name, time.monotonic() - start)
         return model
 
     def _unload_model(self, model: ServedModel) -> None:
-        stats = dataclasses.replace(model.stats(), num_running=0, num_waiting=0, kv_used_tokens=0, kv_capacity_tokens=0)
-        with self._lock:
-            self._retired = _sum(self._retired, stats)
         model.close()
+        with self._lock:
+            # in one go, so that no counter ever goes back
+            self._served.remove(model)
+            self._retired = _sum(self._retired, model.stats())
         memory.give_back()
         _log.info("%s is unloaded", model.ref.name)
 

@@ -85,6 +85,8 @@ class GenerateRunner(RunnerThread):
                 self._generate(sequence)
         except Exception as error:
             self._outbox.fail(sequence, as_generation_error(error))
+        # a model with a `generate` of its own may have limits that we don't know
+        self._outbox.end(sequence, FinishReason.LENGTH)
         with self._lock:
             self._release(sequence)
 

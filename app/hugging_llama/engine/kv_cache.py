@@ -68,7 +68,10 @@ class KVSlot:
 
 
 class KVCache:
-    """All slots of one model. Not thread-safe: one runner's thread owns it."""
+    """All slots of one model. Not thread-safe: the step loop's lock guards it.
+
+    `used_tokens` is what is reserved, `allocated_tokens` what the slabs hold, in use or not.
+    """
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class KVCache:
     ) -> None:
         self.capacity_tokens = capacity_tokens
         self.used_tokens = 0
+        self.allocated_tokens = 0
         self._layers = layers
         self._dtype = dtype
         self._device = device
@@ -143,14 +147,18 @@ class KVCache:
         return slab, heapq.heappop(slab.free_rows)
 
     def _new_slab(self, capacity: int) -> Slab:
-        num_slots = min(max(_SLAB_TOKENS // capacity, 1), _MAX_SLAB_SLOTS)
+        # slots in advance only within the budget: every size has a slab of its own, and most may lie empty
+        room = (self.capacity_tokens - self.allocated_tokens) // capacity
+        num_slots = max(min(_SLAB_TOKENS // capacity, _MAX_SLAB_SLOTS, room), 1)
         try:
-            return Slab(next(self._serials), capacity, num_slots, self._layers, dtype=self._dtype, device=self._device)
+            slab = Slab(next(self._serials), capacity, num_slots, self._layers, dtype=self._dtype, device=self._device)
         except (RuntimeError, MemoryError) as error:
             need = num_slots * capacity * bytes_per_token(self._layers, self._dtype)
             raise InsufficientMemoryError(
                 "no memory for the KV cache", need_bytes=need, free_bytes=free_bytes(self._device)
             ) from error
+        self.allocated_tokens += num_slots * capacity
+        return slab
 
     def _give_row_back(self, slab: Slab, row: int) -> None:
         heapq.heappush(slab.free_rows, row)
@@ -159,6 +167,7 @@ class KVCache:
             # one empty slab of the smallest class stays, so that single requests don't allocate each time
             if slab.capacity > _MIN_SLOT_TOKENS or len(slabs) > 1:
                 slabs.remove(slab)
+                self.allocated_tokens -= slab.num_slots * slab.capacity
 
 
 def slot_capacity(num_tokens: int) -> int:

@@ -10,16 +10,20 @@ import torch
 
 _GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _GROUP_USE = Path("/sys/fs/cgroup/memory.current")
+_GROUP_PARTS = Path("/sys/fs/cgroup/memory.stat")
 
 
 def free_bytes(device: torch.device) -> int:
     """Bytes that can still be allocated where models of `device` live; on the host within its control group."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return free
+        # torch keeps what was freed, for instance by a load that failed, and uses it again
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     available = int(psutil.virtual_memory().available)
     limit, use = _number(_GROUP_LIMIT), _number(_GROUP_USE)
-    return available if limit is None or use is None else max(min(available, limit - use), 0)
+    if limit is None or use is None:
+        return available
+    return max(min(available, limit - use + _cached_file_bytes()), 0)
 
 
 def settle() -> None:
@@ -44,6 +48,15 @@ def give_back() -> None:
         trim = getattr(ctypes.CDLL(library), "malloc_trim", None)  # glibc's alone
         if trim is not None:
             trim(0)
+
+
+def _cached_file_bytes() -> int:
+    """Files that the control group has read, weights above all: counted as its use, and given up when needed."""
+    try:
+        parts = dict(line.split() for line in _GROUP_PARTS.read_text().splitlines())
+        return int(parts["active_file"]) + int(parts["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 def _number(path: Path) -> int | None:

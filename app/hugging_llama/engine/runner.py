@@ -1,7 +1,6 @@
 """The seam between the engine and whatever runs a model's sequences, here or on another machine."""
 
 import logging
-from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -47,7 +46,6 @@ class Runner(Protocol):
 def make_runner(
     model: PreTrainedModel,
     *,
-    eos_token_ids: Iterable[int],
     settings: Settings,
     emit: Emit,
     on_finished: OnFinished,

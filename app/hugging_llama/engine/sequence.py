@@ -81,8 +81,6 @@ class Sequence:
 
     __slots__ = (
         "admitted_ns",
-        "arrival_ns",
-        "cancelled",
         "context_length",
         "eos_token_ids",
         "finish_reason",
@@ -116,7 +114,6 @@ class Sequence:
         eos_token_ids: frozenset[int] = frozenset(),
         grammar: TokenMask | None = None,
         return_context: bool = False,
-        arrival_ns: int | None = None,
         load_ns: int = 0,
     ) -> None:
         self.key = key
@@ -132,11 +129,9 @@ class Sequence:
         self.sampling_state = SamplingState(sampling, prompt_token_ids)
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None
-        self.cancelled = False
         self.kv_slot: KVSlot | None = None
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0
-        self.arrival_ns = time.monotonic_ns() if arrival_ns is None else arrival_ns
         self.load_ns = load_ns
         self.submitted_ns = 0
         self.admitted_ns = 0

@@ -42,6 +42,7 @@ class ServedModel:
         self._checkpoint: Checkpoint | None = checkpoint
         self._runner: Runner | None = None
         self._embedding_runner: EmbeddingRunner | None = None
+        self._last_stats = RunnerStats()
         self._longest_context = checkpoint.trained_context
         self.context_length = self._context_length(checkpoint, None)
         if checkpoint.kind is ModelKind.EMBEDDING:
@@ -54,7 +55,6 @@ class ServedModel:
         )
         self._runner = make_runner(
             checkpoint.model,
-            eos_token_ids=checkpoint.eos_token_ids,
             settings=settings,
             emit=emit,
             on_finished=lambda sequence: on_finished(sequence.key),
@@ -65,7 +65,11 @@ class ServedModel:
             self._longest_context = min(checkpoint.trained_context, 1 << (capacity.bit_length() - 1))
         self.context_length = self._context_length(checkpoint, None)
 
-    def prepare_sequence(self, key: Key, request: GenerateRequest, *, arrival_ns: int, load_ns: int) -> Sequence:
+    def choose_context(self, wanted: int | None) -> None:
+        """What `described` shows; a generation chooses its own again."""
+        self.context_length = self._context_length(self._open_checkpoint(), wanted)
+
+    def prepare_sequence(self, key: Key, request: GenerateRequest, *, load_ns: int) -> Sequence:
         """Renders and tokenises. Raises a RequestError for what the caller must change."""
         checkpoint = self._open_checkpoint()
         if checkpoint.kind is not ModelKind.GENERATION:
@@ -93,7 +97,6 @@ class ServedModel:
             eos_token_ids=checkpoint.eos_token_ids,
             grammar=self._mask(checkpoint, request, prompt) if is_json else None,
             return_context=request.return_context and not isinstance(request.prompt, TextPrompt),
-            arrival_ns=arrival_ns,
             load_ns=load_ns,
         )
 
@@ -121,9 +124,9 @@ class ServedModel:
             runner.cancel(key)
 
     def stats(self) -> RunnerStats:
-        """The runner's figures; zeros after `close`."""
+        """The runner's figures; after `close` its counters at the end."""
         runner = self._runner or self._embedding_runner
-        return runner.stats() if runner is not None else RunnerStats()
+        return runner.stats() if runner is not None else self._last_stats
 
     def close(self) -> None:
         """Ends what still runs and lets go of the weights; waits for the running step."""
@@ -131,13 +134,14 @@ class ServedModel:
         runner = self._runner or self._embedding_runner
         if runner is not None:
             runner.close()
+            self._last_stats = runner.stats().without_gauges()
         self._runner = self._embedding_runner = self._grammar = None
 
     def described(self, *, ref_count: int, expires_at_s: float) -> LoadedModel:
         """A row of `ps`."""
         checkpoint = self._checkpoint
         runner = self._runner or self._embedding_runner
-        size_bytes = checkpoint.size_bytes if checkpoint else 0
+        size_bytes = checkpoint.size_bytes + self.stats().kv_allocated_bytes if checkpoint else 0
         on_device = checkpoint is not None and checkpoint.device.type != "cpu"
         return LoadedModel(
             name=self.ref.name,

@@ -1,5 +1,6 @@
 """Figures of one runner, for /metrics and the engine's status."""
 
+import dataclasses
 from dataclasses import dataclass
 
 
@@ -7,13 +8,15 @@ from dataclasses import dataclass
 class RunnerStats:
     """A snapshot. The `_total` fields count since the runner began; KV figures are in tokens.
 
-    `kv_used_tokens` is what is reserved for running sequences, not what they have filled so far.
+    `kv_used_tokens` is what is reserved for running sequences, not what they have filled so far;
+    `kv_allocated_bytes` is what the cache takes of the device's memory at this moment.
     """
 
     num_running: int = 0
     num_waiting: int = 0
     kv_used_tokens: int = 0
     kv_capacity_tokens: int = 0
+    kv_allocated_bytes: int = 0
     steps_total: int = 0
     step_sequences_total: int = 0
     max_batch_size: int = 0
@@ -21,6 +24,12 @@ class RunnerStats:
     output_tokens_total: int = 0
     cached_tokens_total: int = 0
     cancelled_total: int = 0
+
+    def without_gauges(self) -> "RunnerStats":
+        """The counters alone: of a runner that has ended nothing else is left."""
+        return dataclasses.replace(
+            self, num_running=0, num_waiting=0, kv_used_tokens=0, kv_capacity_tokens=0, kv_allocated_bytes=0
+        )
 
 
 @dataclass(slots=True)
@@ -42,7 +51,13 @@ class StepCounters:
         self.max_batch_size = max(self.max_batch_size, num_sequences)
 
     def snapshot(
-        self, *, num_running: int, num_waiting: int, kv_used_tokens: int = 0, kv_capacity_tokens: int = 0
+        self,
+        *,
+        num_running: int,
+        num_waiting: int,
+        kv_used_tokens: int = 0,
+        kv_capacity_tokens: int = 0,
+        kv_allocated_bytes: int = 0,
     ) -> RunnerStats:
         """The counters so far, with the figures of this moment."""
         return RunnerStats(
@@ -50,6 +65,7 @@ class StepCounters:
             num_waiting=num_waiting,
             kv_used_tokens=kv_used_tokens,
             kv_capacity_tokens=kv_capacity_tokens,
+            kv_allocated_bytes=kv_allocated_bytes,
             steps_total=self.steps,
             step_sequences_total=self.step_sequences,
             max_batch_size=self.max_batch_size,

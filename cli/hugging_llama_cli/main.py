@@ -106,7 +106,9 @@ def _dispatch(argv: Sequence[str]) -> int:
     )  # fmt: skip
     module.configure(parser)
     # no default here, so that a --url before the command is not overwritten by one that is not given after it
-    parser.add_argument("--url", default=options.url, help="the server (default: $OLLAMA_HOST)")
+    parser.add_argument(
+        "--url", default=options.url, help="the server (default: $HUGGING_LLAMA_HOST, $OLLAMA_HOST or 127.0.0.1)"
+    )
     arguments = _spell_out(options.arguments, command.bare_flags)
     return int(module.run(parser.parse_intermixed_args(arguments)))
 
@@ -126,7 +128,7 @@ def _top_parser() -> _Parser:
     )
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help="the server (default: $OLLAMA_HOST, else 127.0.0.1:$OLLAMA_LOCAL_PORT)")
+    parser.add_argument("--url", help="the server (default: $HUGGING_LLAMA_HOST, $OLLAMA_HOST or 127.0.0.1)")
     parser.add_argument("-v", "--version", action="store_true", help="print the versions of client and server")
     parser.add_argument("-h", "--help", action="help", help="print this help")
     return parser

@@ -21,13 +21,13 @@ class ClientSettings:
 
 
 def load_client_settings(url: str | None = None, environ: Mapping[str, str] | None = None) -> ClientSettings:
-    """`url` is the flag and wins over OLLAMA_HOST, which wins over OLLAMA_LOCAL_PORT."""
+    """`url` is the flag and wins over the variables, which a server of the same environment reads in the same way."""
     environ = os.environ if environ is None else environ
     home = environ.get("HOME") or str(Path("~").expanduser())
     # Ollama reads a switch it can't parse as true
     no_history = environ.get("OLLAMA_NOHISTORY", "").strip().lower() not in {"", "0", "false", "f"}
     return ClientSettings(
-        url=host.parse_host(url).url if url else host.client_url(environ),
+        url=(host.parse_host(url) if url else host.resolve_address(environ)).url,
         history_path=None if no_history else Path(home) / HISTORY_NAME,
         colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
         api_key=environ.get("OLLAMA_API_KEY", "").strip(),

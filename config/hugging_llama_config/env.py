@@ -1,20 +1,21 @@
 """Settings from flags, environment and a TOML file; the only reader of the environment.
 
 Order: flag > HUGGING_LLAMA_* > OLLAMA_* > TOML file > default. Our own variables are read strictly, Ollama's as
-leniently as Ollama reads them: a bad value is named in a warning and the next source is asked.
+leniently as Ollama reads them: a bad value is named in a warning and the next source is asked. Empty is not set.
 """
 
+import ipaddress
 import logging
 import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hugging_llama_config import paths, units
-from hugging_llama_config.host import parse_host
+from hugging_llama_config.host import HostUrl, resolve_address
 from hugging_llama_config.settings import DEFAULTS, Settings
 
 logger = logging.getLogger(__name__)
@@ -29,14 +30,27 @@ OLLAMA_VARIABLES: Mapping[str, str] = {
     "OLLAMA_CONTEXT_LENGTH": "context_length",
     "OLLAMA_LOAD_TIMEOUT": "load_timeout_s",
 }
-_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
+_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _CHOICES = {
     "duration_unit": ("ns", "seconds"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "dtype": ("auto", "bfloat16", "float16", "float32"),
     "log_level": ("debug", "info", "warning", "error"),
 }
-_BOUNDS = {"port": (0, 65535), "workers": (1, 512), "max_num_seqs": (1, 4096)}
+# every other whole number may be from 0 to what 64 bits hold, every other duration from 0 to for ever
+_LARGEST = 2**63 - 1
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "port": (0, 65535),
+    "workers": (1, 512),
+    "worker_connections": (1, 10**6),
+    "graceful_timeout_s": (0, 86400),
+    "num_threads": (0, 4096),
+    "max_num_seqs": (1, 4096),
+    "first_event_timeout_s": (0.001, math.inf),
+    "idle_event_timeout_s": (0.001, math.inf),
+    "max_body_bytes": (1, _LARGEST),
+}
+_PATHS = ("home", "run_dir", "hub_cache")
 
 
 class ConfigError(Exception):
@@ -49,29 +63,34 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
     Raises ConfigError.
     """
     environ = os.environ if environ is None else environ
-    values: dict[str, Any] = {}
-    values |= _from_file(environ)
-    values |= _from_ollama(environ)
-    values |= _from_own(environ)
-    values |= {name: value for name, value in (flags or {}).items() if value is not None}
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    for name, value in given.items():
+        _check(name, value, name)
+    values = _from_file(environ) | _from_ollama(environ) | _from_own(environ)
+    in_file = HostUrl(host=values.get("host", DEFAULTS["host"]), port=values.get("port", DEFAULTS["port"]))
+    address = resolve_address(environ, in_file)
+    values |= {"host": address.host or "0.0.0.0", "port": address.port}
+    values |= given
     _fill_paths(values, environ)
-    for name, (low, high) in _BOUNDS.items():
-        if not low <= values.get(name, low) <= high:
-            raise ConfigError(f"{name} must be from {low} to {high}, not {values[name]}")
     return Settings(**values)
 
 
 def _fill_paths(values: dict[str, Any], environ: Mapping[str, str]) -> None:
-    values["home"] = str(Path(values.get("home") or paths.default_home(environ)).expanduser())
+    values.setdefault("home", str(paths.default_home(environ)))
     values.setdefault("hub_cache", str(paths.default_hub_cache(environ)))
-    values.setdefault("hub_endpoint", environ.get("HF_ENDPOINT", "").rstrip("/") or DEFAULT_HUB_ENDPOINT)
+    endpoint = values.get("hub_endpoint") or environ.get("HF_ENDPOINT") or DEFAULT_HUB_ENDPOINT
+    values["hub_endpoint"] = endpoint.rstrip("/")
     values.setdefault("hub_token", paths.hub_token(environ))
+    values["home"] = str(Path(values["home"]).expanduser())
     values.setdefault("run_dir", str(paths.default_run_dir(environ, values["home"])))
+    for name in _PATHS:
+        values[name] = str(Path(values[name]).expanduser())
 
 
 def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     named = environ.get(PREFIX + "CONFIG")
-    path = Path(named) if named else paths.default_home(environ) / "config.toml"
+    home = environ.get(PREFIX + "HOME", "").strip() or paths.default_home(environ)
+    path = (Path(named) if named else Path(home) / "config.toml").expanduser()
     try:
         text = path.read_bytes().decode()
     except FileNotFoundError:
@@ -88,34 +107,67 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     for key, value in table.items():
         if key not in DEFAULTS:
             raise ConfigError(f"{path}: unknown setting {key!r}")
-        values[key] = _read(key, _as_text(value), f"{path}: {key}")
+        if text := _as_text(value, DEFAULTS[key], f"{path}: {key}"):
+            values[key] = _read(key, text, f"{path}: {key}")
     return values
 
 
-def _as_text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _as_text(value: Any, default: Any, source: str) -> str:
+    if isinstance(value, list) and isinstance(default, tuple):
+        return ",".join(map(str, value))
+    if isinstance(value, list | dict):
+        raise ConfigError(f"{source}: must be a single value")
+    return str(value)
 
 
 def _from_own(environ: Mapping[str, str]) -> dict[str, Any]:
     values = {}
-    for f in fields(Settings):
-        variable = PREFIX + f.name.upper()
-        if variable in environ:
-            values[f.name] = _read(f.name, environ[variable], variable)
-    # the name that people know from the document: a duration without the unit in its name
-    if (text := environ.get(PREFIX + "KEEP_ALIVE")) and "keep_alive_s" not in values:
-        values["keep_alive_s"] = _read("keep_alive_s", text, PREFIX + "KEEP_ALIVE")
+    for name in DEFAULTS:
+        variable = PREFIX + name.upper()
+        # an empty variable is one that is not set, as in a compose file that passes on what it was given
+        if text := environ.get(variable, "").strip():
+            values[name] = _read(name, text, variable)
+    return values
+
+
+def _from_ollama(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, name in OLLAMA_VARIABLES.items():
+        text = environ.get(variable, "").strip().strip("\"'")
+        # 0 is Ollama's "automatic", except for a duration
+        if not text or (text == "0" and isinstance(DEFAULTS[name], int)):
+            continue
+        try:
+            values[name] = _read(name, text, variable)
+        except ConfigError as error:
+            logger.warning("%s; it is ignored", error)
     return values
 
 
 def _read(name: str, text: str, source: str) -> Any:
+    """The value of a field. Raises ConfigError, whose line begins with `source`."""
     try:
-        value = _READERS[type(DEFAULTS[name])](text.strip())
+        value = _reader(name)(text.strip())
     except ValueError as error:
         raise ConfigError(f"{source}: {error}") from None
+    _check(name, value, source)
+    return value
+
+
+def _check(name: str, value: Any, source: str) -> None:
     if name in _CHOICES and value not in _CHOICES[name]:
         raise ConfigError(f"{source}: {value!r} is none of {', '.join(_CHOICES[name])}")
-    return value
+    if isinstance(value, int | float):
+        low, high = _BOUNDS.get(name, (0, _LARGEST if isinstance(DEFAULTS[name], int) else math.inf))
+        if not low <= value <= high:
+            allowed = f"from {low} to {high}" if high < _LARGEST else f"at least {low}"
+            raise ConfigError(f"{source}: must be {allowed}, not {value}")
+
+
+def _reader(name: str) -> Callable[[str], Any]:
+    if name.endswith("_bytes"):
+        return units.parse_size
+    return _READERS_BY_NAME.get(name) or _READERS_BY_TYPE[type(DEFAULTS[name])]
 
 
 def _read_bool(text: str) -> bool:
@@ -125,14 +177,9 @@ def _read_bool(text: str) -> bool:
 
 
 def _read_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return units.parse_size(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a whole number") from None
+    if not re.fullmatch(r"[-+]?[0-9]{1,30}", text):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def _read_seconds(text: str) -> float:
@@ -142,44 +189,34 @@ def _read_seconds(text: str) -> float:
         return units.parse_duration(text)
     if math.isnan(value):
         raise ValueError(f"{text!r} is not a duration")
-    return value if value >= 0 else units.FOREVER_S
+    return units.bounded(value)
+
+
+def _read_load_timeout(text: str) -> float:
+    """0 is no limit, as it is to Ollama."""
+    return _read_seconds(text) or units.FOREVER_S
 
 
 def _read_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-_READERS: Mapping[type, Callable[[str], Any]] = {
+def _read_host(text: str) -> str:
+    """A port in it would be taken for part of an IPv6 address."""
+    text = text.removeprefix("[").removesuffix("]")
+    if ":" in text:
+        try:
+            ipaddress.IPv6Address(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is not an address or a name; the port is a setting of its own") from None
+    return text
+
+
+_READERS_BY_NAME: Mapping[str, Callable[[str], Any]] = {"host": _read_host, "load_timeout_s": _read_load_timeout}
+_READERS_BY_TYPE: Mapping[type, Callable[[str], Any]] = {
     bool: _read_bool,
     int: _read_int,
     float: _read_seconds,
     tuple: _read_list,
     str: str,
 }
-
-
-def _from_ollama(environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for variable, name in OLLAMA_VARIABLES.items():
-        text = environ.get(variable, "").strip().strip("\"'")
-        if not text:
-            continue
-        try:
-            value = _READERS[type(DEFAULTS[name])](text)
-            if isinstance(value, int) and value < 0:
-                raise ValueError("negative")
-        except ValueError:
-            logger.warning("%s=%r can't be read and is ignored", variable, text)
-            continue
-        if value != 0 or isinstance(value, float):  # 0 is Ollama's "automatic"
-            values[name] = value
-    if host_text := environ.get("OLLAMA_HOST", "").strip().strip("\"'"):
-        host = parse_host(host_text)
-        values |= {"host": host.host or "0.0.0.0", "port": host.port}
-    port_text = environ.get("OLLAMA_LOCAL_PORT", "").strip()
-    if port_text:
-        if port_text.isdecimal() and 0 < int(port_text) <= 65535:
-            values["port"] = int(port_text)
-        else:
-            logger.warning("OLLAMA_LOCAL_PORT=%r can't be read and is ignored", port_text)
-    return values

@@ -1,8 +1,8 @@
-"""The grammar of OLLAMA_HOST, as Ollama's Go code reads it."""
+"""Where a server listens and its clients find it. The grammar of OLLAMA_HOST is that of Ollama's Go code."""
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 logger = logging.getLogger(__name__)
 
@@ -59,9 +59,25 @@ def _split_port(address: str) -> tuple[str, str]:
     return host, port
 
 
-def client_url(environ: Mapping[str, str]) -> str:
-    """Where a client finds the server: OLLAMA_HOST, else loopback on OLLAMA_LOCAL_PORT or 11434."""
-    port_text = environ.get("OLLAMA_LOCAL_PORT", "").strip()
-    port = int(port_text) if port_text.isdecimal() and 0 < int(port_text) <= 65535 else DEFAULT_PORT
-    host = environ.get("OLLAMA_HOST", "").strip()
-    return parse_host(host, port).url if host else HostUrl(port=port).url
+def resolve_address(environ: Mapping[str, str], default: HostUrl | None = None) -> HostUrl:
+    """The one address for servers and clients: HUGGING_LLAMA_HOST and _PORT, then OLLAMA_HOST, then `default`.
+
+    OLLAMA_LOCAL_PORT is the port where OLLAMA_HOST names none.
+    """
+    default = default or HostUrl()
+    port = _port(environ, "OLLAMA_LOCAL_PORT", default.port)
+    text = environ.get("OLLAMA_HOST", "").strip().strip("\"'")
+    found = parse_host(text, port) if text else replace(default, port=port)
+    if host := environ.get("HUGGING_LLAMA_HOST", "").strip():
+        found = HostUrl(host=host.strip("[]"), port=found.port)
+    return replace(found, port=_port(environ, "HUGGING_LLAMA_PORT", found.port))
+
+
+def _port(environ: Mapping[str, str], variable: str, default: int) -> int:
+    text = environ.get(variable, "").strip()
+    if not text:
+        return default
+    if text.isdecimal() and int(text) <= 65535:
+        return int(text)
+    logger.warning("%s=%r can't be read and is ignored", variable, text)
+    return default

@@ -42,6 +42,6 @@ def hub_token(environ: Mapping[str, str]) -> str:
         return token.strip()
     path = environ.get("HF_TOKEN_PATH") or str(hf_home(environ) / "token")
     try:
-        return Path(path).read_text().strip()
-    except OSError:
+        return Path(path).expanduser().read_text().strip()
+    except (OSError, UnicodeDecodeError):
         return ""

@@ -5,30 +5,44 @@ import re
 
 FOREVER_S = math.inf
 
-_DURATION = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+")
-_DURATION_PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+MAX_DURATION_S = 2**63 / 1e9
+"""What Go's durations, nanoseconds in 64 bits, can hold; what is longer is for ever."""
+_MAX_LENGTH = 64
+# no two parts of it can match the same digits, so that no text takes quadratic time
+_NUMBER = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNIT = "|".join(_UNIT_S)
+_DURATION = re.compile(rf"[-+]?(?:{_NUMBER}(?:{_UNIT}))+", re.ASCII)
+_DURATION_PART = re.compile(rf"({_NUMBER})({_UNIT})", re.ASCII)
+_WITHOUT_UNIT = re.compile(rf"[-+]?{_NUMBER}", re.ASCII)
+_WITH_UNKNOWN_UNIT = re.compile(rf"[-+]?{_NUMBER}([^\d.]+)", re.ASCII)
 _DECIMAL_UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("KB", 10**3))
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
 _PREFIXES = " KMGT"
 
 
 def parse_duration(text: str) -> float:
     """Seconds from Go's duration syntax (`300ms`, `1h30m`, `-1m`), bare `0` included.
 
-    Negative means for ever. Raises ValueError with Go's wording.
+    Negative, and longer than Go can say, means for ever. Raises ValueError with Go's wording.
     """
-    if text.lstrip("+-") == "0":
+    if len(text) > _MAX_LENGTH:
+        raise ValueError(f'time: invalid duration "{text[:_MAX_LENGTH]}…"')
+    if text in {"0", "+0", "-0"}:
         return 0.0
     if not _DURATION.fullmatch(text):
-        if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)", text):
+        if _WITHOUT_UNIT.fullmatch(text):
             raise ValueError(f'time: missing unit in duration "{text}"')
-        unknown = re.fullmatch(r"[-+]?(?:\d+\.?\d*|\.\d+)([^\d.]+)", text)
-        if unknown:
+        if unknown := _WITH_UNKNOWN_UNIT.fullmatch(text):
             raise ValueError(f'time: unknown unit "{unknown[1]}" in duration "{text}"')
         raise ValueError(f'time: invalid duration "{text}"')
-    seconds = sum(float(n) * _UNIT_S[unit] for n, unit in _DURATION_PART.findall(text))
-    return FOREVER_S if text.startswith("-") and seconds > 0 else seconds
+    seconds = sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION_PART.findall(text))
+    return bounded(-seconds if text.startswith("-") else seconds)
+
+
+def bounded(seconds: float) -> float:
+    """`seconds`, or for ever if they are negative or more than Go can say."""
+    return seconds if 0 <= seconds <= MAX_DURATION_S else FOREVER_S
 
 
 def format_duration(seconds: float) -> str:
@@ -57,9 +71,9 @@ def format_bytes(num_bytes: int) -> str:
 
 def parse_size(text: str) -> int:
     """Bytes from `24GB`, `512MiB`, `1.5 g` or a bare number. Raises ValueError."""
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(text.strip()) if len(text) <= _MAX_LENGTH else None
     if not match:
-        raise ValueError(f"{text!r} is not a size; write for example 24GB or 512MiB")
+        raise ValueError(f"{text[:_MAX_LENGTH]!r} is not a size; write for example 24GB or 512MiB")
     base = 1024 if match[3] else 1000
     power = _PREFIXES.index(match[2].upper()) if match[2] else 0
     return int(float(match[1]) * base**power)

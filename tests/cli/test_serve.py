@@ -82,7 +82,7 @@ def test_without_flags_the_environment_stays_as_it_is(serve_environ: dict[str, s
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--port", "80000"], "port must be from 0 to 65535, not 80000"),
+        (["--port", "80000"], "--port: must be from 0 to 65535, not 80000"),
         (["--port", "many"], "--port: 'many' is not a whole number"),
         (["--model-ttl", "soon"], '--model-ttl: time: invalid duration "soon"'),
         (["--log-level", "loud"], "--log-level: 'loud' is none of debug, info, warning, error"),

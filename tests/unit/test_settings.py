@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hugging_llama_config.client import load_client_settings
 from hugging_llama_config.env import ConfigError, load_settings
-from hugging_llama_config.host import client_url, parse_host
+from hugging_llama_config.host import HostUrl, parse_host
 from hugging_llama_config.settings import Settings
 
 
@@ -32,11 +33,33 @@ def test_ollama_host_grammar(text: str, url: str) -> None:
     assert parse_host(text).url == url
 
 
-def test_the_clients_address_comes_from_host_or_port() -> None:
-    assert client_url({}) == "http://127.0.0.1:11434"
-    assert client_url({"OLLAMA_LOCAL_PORT": "8123"}) == "http://127.0.0.1:8123"
-    assert client_url({"OLLAMA_LOCAL_PORT": "99999"}) == "http://127.0.0.1:11434"
-    assert client_url({"OLLAMA_HOST": "far:1", "OLLAMA_LOCAL_PORT": "8123"}) == "http://far:1"
+@pytest.mark.parametrize(
+    ("environ", "url"),
+    [
+        ({}, "http://127.0.0.1:11434"),
+        ({"OLLAMA_LOCAL_PORT": "8123"}, "http://127.0.0.1:8123"),
+        ({"OLLAMA_LOCAL_PORT": "99999"}, "http://127.0.0.1:11434"),
+        ({"OLLAMA_HOST": "10.0.0.1", "OLLAMA_LOCAL_PORT": "8123"}, "http://10.0.0.1:8123"),
+        ({"OLLAMA_HOST": "10.0.0.1:1", "OLLAMA_LOCAL_PORT": "8123"}, "http://10.0.0.1:1"),
+        ({"OLLAMA_HOST": "10.0.0.1:1", "HUGGING_LLAMA_PORT": "2"}, "http://10.0.0.1:2"),
+        ({"OLLAMA_HOST": "10.0.0.1:1", "HUGGING_LLAMA_HOST": "10.0.0.2"}, "http://10.0.0.2:1"),
+        ({"OLLAMA_HOST": "0.0.0.0:1"}, "http://127.0.0.1:1"),
+        ({"HUGGING_LLAMA_HOST": "[::1]", "HUGGING_LLAMA_PORT": "3"}, "http://[::1]:3"),
+        ({"HUGGING_LLAMA_HOST": "", "HUGGING_LLAMA_PORT": "", "OLLAMA_HOST": "", "OLLAMA_LOCAL_PORT": ""},
+         "http://127.0.0.1:11434"),
+    ],
+)  # fmt: skip
+def test_a_client_goes_where_the_server_of_its_environment_listens(environ: dict[str, str], url: str) -> None:
+    settings = load_settings(environ={"HOME": "/nowhere", **environ})
+    assert HostUrl(host=settings.host, port=settings.port).url == url
+    assert load_client_settings(environ=environ).url == url
+    assert load_client_settings("far:5", environ).url == "http://far:5"
+
+
+def test_a_port_of_the_file_is_the_one_that_ollamas_host_leaves_out(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("port = 8123")
+    settings = load_settings(environ={"HUGGING_LLAMA_HOME": str(tmp_path), "OLLAMA_HOST": "0.0.0.0"})
+    assert (settings.host, settings.port) == ("0.0.0.0", 8123)
 
 
 def test_flags_win_over_our_variables_over_ollamas_over_the_file(tmp_path: Path) -> None:
@@ -61,41 +84,114 @@ def test_flags_win_over_our_variables_over_ollamas_over_the_file(tmp_path: Path)
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("HUGGING_LLAMA_PORT", "many", "HUGGING_LLAMA_PORT: 'many' is not a whole number"),
-        ("HUGGING_LLAMA_PORT", "70000", "port must be from 0 to 65535"),
-        ("HUGGING_LLAMA_DTYPE", "int3", "HUGGING_LLAMA_DTYPE: 'int3' is none of"),
-        ("HUGGING_LLAMA_TRUST_REMOTE_CODE", "perhaps", "neither true nor false"),
-        ("HUGGING_LLAMA_KEEP_ALIVE", "5 days", "HUGGING_LLAMA_KEEP_ALIVE"),
-        ("HUGGING_LLAMA_CONFIG", "/nowhere/config.toml", "there is no file"),
+        ("PORT", "many", "'many' is not a whole number"),
+        ("PORT", "70000", "must be from 0 to 65535, not 70000"),
+        ("PORT", "11k", "'11k' is not a whole number"),
+        ("WORKERS", "0", "must be from 1 to 512, not 0"),
+        ("WORKERS", "1_0", "'1_0' is not a whole number"),
+        ("MAX_QUEUE", "-3", "must be at least 0, not -3"),
+        ("MAX_QUEUE", "9" * 5000, "is not a whole number"),
+        ("CONTEXT_LENGTH", "4GB", "'4GB' is not a whole number"),
+        ("NUM_THREADS", "-1", "must be from 0 to 4096"),
+        ("KV_CACHE_BYTES", "much", "is not a size"),
+        ("MAX_BODY_BYTES", "0", "must be at least 1"),
+        ("FIRST_EVENT_TIMEOUT_S", "0", "must be at least 0.001"),
+        ("IDLE_EVENT_TIMEOUT_S", "0s", "must be at least 0.001"),
+        ("GRACEFUL_TIMEOUT_S", "-1", "must be from 0 to 86400, not inf"),
+        ("KEEP_ALIVE_S", "5 days", "time: "),
+        ("KEEP_ALIVE_S", "nan", "is not a duration"),
+        ("HOST", "0.0.0.0:80", "the port is a setting of its own"),
+        ("DTYPE", "int3", "'int3' is none of"),
+        ("TRUST_REMOTE_CODE", "perhaps", "neither true nor false"),
+        ("CONFIG", "/nowhere/config.toml", "there is no file"),
     ],
 )
 def test_our_own_variables_are_read_strictly(variable: str, value: str, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_settings(environ={variable: value})
+        load_settings(environ={f"HUGGING_LLAMA_{variable}": value})
+    assert str(caught.value).startswith(f"HUGGING_LLAMA_{variable}: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_flag_is_checked_too() -> None:
+    with pytest.raises(ConfigError, match="workers: must be from 1"):
+        load_settings({"workers": 0}, {})
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("portt = 1", "unknown setting 'portt'"),
+        ("port = 1.5", "port: '1.5' is not a whole number"),
+        ("workers = 0", "workers: must be from 1"),
+        ('host = ["a", "b"]', "host: must be a single value"),
+        ("[port]", "port: must be a single value"),
+        ("port =", "Invalid value"),
+    ],
+)
+def test_the_file_is_read_strictly(line: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text(line + "\n")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(environ={"HUGGING_LLAMA_HOME": str(tmp_path)})
+    assert str(caught.value).startswith(f"{path}: ")
+    assert words in str(caught.value)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path)}
+    empty = {f"HUGGING_LLAMA_{f.name.upper()}": " " for f in fields(Settings)}
+    assert load_settings(environ={**home, **empty, "HUGGING_LLAMA_CONFIG": ""}) == load_settings(environ=home)
+
+
+def test_sizes_may_have_units_and_durations_may_be_for_ever() -> None:
+    environ = {"HUGGING_LLAMA_KV_CACHE_BYTES": "8GB", "HUGGING_LLAMA_IDLE_EVENT_TIMEOUT_S": "-1"}
+    settings = load_settings(environ=environ)
+    assert settings.kv_cache_bytes == 8 * 10**9
+    assert math.isinf(settings.idle_event_timeout_s)
+    assert math.isinf(load_settings(environ={"OLLAMA_KEEP_ALIVE": "1e30"}).keep_alive_s)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "-5m"])
+@pytest.mark.parametrize("variable", ["OLLAMA_LOAD_TIMEOUT", "HUGGING_LLAMA_LOAD_TIMEOUT_S"])
+def test_a_load_without_time_limit(variable: str, value: str) -> None:
+    assert math.isinf(load_settings(environ={variable: value}).load_timeout_s)
+
+
+def test_the_home_is_where_the_settings_file_lies(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("max_queue = 7\n")
+    settings = load_settings(environ={"HUGGING_LLAMA_HOME": str(tmp_path)})
+    assert (settings.max_queue, settings.home) == (7, str(tmp_path))
+
+
+def test_a_tilde_is_the_users_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/x")
+    environ = {f"HUGGING_LLAMA_{name}": f"~/{name}" for name in ("HOME", "RUN_DIR", "HUB_CACHE")}
+    settings = load_settings(environ=environ)
+    assert (settings.home, settings.run_dir, settings.hub_cache) == tuple(
+        f"/home/x/{name}" for name in ("HOME", "RUN_DIR", "HUB_CACHE")
+    )
 
 
 def test_ollamas_variables_are_read_leniently(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         settings = load_settings(
-            environ={"OLLAMA_KEEP_ALIVE": "???", "OLLAMA_MAX_QUEUE": "-3", "OLLAMA_NUM_PARALLEL": "x"}
+            environ={"OLLAMA_KEEP_ALIVE": "???", "OLLAMA_MAX_QUEUE": "-3", "OLLAMA_NUM_PARALLEL": "99999"}
         )
-    assert settings.keep_alive_s == 300
-    assert settings.max_queue == 512
-    assert {"OLLAMA_KEEP_ALIVE" in caplog.text, "OLLAMA_MAX_QUEUE" in caplog.text} == {True}
+    assert (settings.keep_alive_s, settings.max_queue, settings.max_num_seqs) == (300, 512, 64)
+    for variable in ("OLLAMA_KEEP_ALIVE", "OLLAMA_MAX_QUEUE", "OLLAMA_NUM_PARALLEL"):
+        assert variable in caplog.text
+
+
+def test_a_zero_of_ollamas_is_its_automatic() -> None:
+    assert load_settings(environ={"OLLAMA_NUM_PARALLEL": "0", "OLLAMA_MAX_QUEUE": "0"}).max_queue == 512
+    assert load_settings(environ={"OLLAMA_KEEP_ALIVE": "0"}).keep_alive_s == 0
 
 
 def test_a_negative_keep_alive_is_for_ever() -> None:
     assert math.isinf(load_settings(environ={"OLLAMA_KEEP_ALIVE": "-1"}).keep_alive_s)
     assert load_settings(environ={"OLLAMA_KEEP_ALIVE": "90"}).keep_alive_s == 90
-
-
-def test_an_unknown_key_in_the_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "config.toml"
-    path.write_text("portt = 1\n")
-    with pytest.raises(ConfigError, match="portt"):
-        load_settings(environ={"HUGGING_LLAMA_CONFIG": str(path)})
 
 
 def test_settings_survive_the_way_to_the_engine() -> None:

@@ -1,6 +1,7 @@
 """Durations and sizes."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -17,9 +18,21 @@ def test_durations_are_go_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("text", ["-1m", "-1ns", "-10h"])
-def test_a_negative_duration_is_for_ever(text: str) -> None:
+@pytest.mark.parametrize("text", ["-1m", "-1ns", "-10h", "2562048h", "9" * 40 + "s"])
+def test_a_duration_that_is_negative_or_longer_than_gos_is_for_ever(text: str) -> None:
     assert math.isinf(parse_duration(text))
+
+
+def test_the_longest_duration_is_none_for_ever() -> None:
+    assert parse_duration("2562047h") == 2562047 * 3600
+
+
+@pytest.mark.parametrize("text", ["1" * 1_000_000, "1" * 1_000_000 + "x", "1." * 500_000, "1s" * 500_000])
+@pytest.mark.parametrize("parse", [parse_duration, parse_size])
+def test_a_long_text_is_refused_without_being_read(text: str, parse: Callable[[str], float]) -> None:
+    # reading the first of these with a pattern that backtracks took hours
+    with pytest.raises(ValueError, match="1"):
+        parse(text)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +42,9 @@ def test_a_negative_duration_is_for_ever(text: str) -> None:
         ("5d", 'time: unknown unit "d" in duration "5d"'),
         ("abc", 'time: invalid duration "abc"'),
         ("", 'time: invalid duration ""'),
+        ("--0", 'time: invalid duration "--0"'),
+        ("٣s", 'time: invalid duration "٣s"'),
+        ("1" * 64 + "s", f'time: invalid duration "{"1" * 64}…"'),
     ],
 )
 def test_bad_durations_are_refused_in_gos_words(text: str, message: str) -> None:

@@ -1,12 +1,14 @@
 """The watch over clients' sockets, without a server."""
 
 import logging
+import os
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from hugging_llama.web import disconnect
 from hugging_llama.web.disconnect import DisconnectWatch
 
 
@@ -17,11 +19,20 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield ours, theirs
 
 
+@pytest.fixture
+def watch() -> Iterator[DisconnectWatch]:
+    watch = DisconnectWatch()
+    yield watch
+    watch.close()
+
+
 @pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket"])
-def test_the_end_of_the_stream_is_noticed_once(pair: tuple[socket.socket, socket.socket], key: str) -> None:
+def test_the_end_of_the_stream_is_noticed_once(
+    pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch, key: str
+) -> None:
     ours, theirs = pair
     gone = threading.Semaphore(0)
-    handle = DisconnectWatch().watch({key: ours}, gone.release)
+    handle = watch.watch({key: ours}, gone.release)
     assert not gone.acquire(timeout=0.05)
     theirs.close()
     assert gone.acquire(timeout=5)
@@ -31,10 +42,9 @@ def test_the_end_of_the_stream_is_noticed_once(pair: tuple[socket.socket, socket
 
 
 def test_a_cancelled_watch_is_silent_and_the_descriptor_can_be_watched_again(
-    pair: tuple[socket.socket, socket.socket],
+    pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch
 ) -> None:
     ours, theirs = pair
-    watch = DisconnectWatch()
     first, second = threading.Event(), threading.Event()
     watch.watch({"gunicorn.socket": ours}, first.set).cancel()
     watch.watch({"gunicorn.socket": ours}, second.set)
@@ -43,10 +53,12 @@ def test_a_cancelled_watch_is_silent_and_the_descriptor_can_be_watched_again(
     assert not first.is_set()
 
 
-def test_the_next_request_ends_the_watch_and_stays_readable(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_the_next_request_ends_the_watch_and_stays_readable(
+    pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch
+) -> None:
     ours, theirs = pair
     gone = threading.Event()
-    handle = DisconnectWatch().watch({"gunicorn.socket": ours}, gone.set)
+    handle = watch.watch({"gunicorn.socket": ours}, gone.set)
     theirs.sendall(b"GET")
     theirs.close()
     assert not gone.wait(0.1)
@@ -55,10 +67,9 @@ def test_the_next_request_ends_the_watch_and_stays_readable(pair: tuple[socket.s
 
 
 def test_a_callback_that_fails_does_not_end_the_other_watches(
-    pair: tuple[socket.socket, socket.socket], caplog: pytest.LogCaptureFixture
+    pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ours, theirs = pair
-    watch = DisconnectWatch()
     failed = threading.Event()
 
     def fail() -> None:
@@ -77,17 +88,67 @@ def test_a_callback_that_fails_does_not_end_the_other_watches(
         assert gone.wait(5)
 
 
-def test_one_thread_watches_all(pair: tuple[socket.socket, socket.socket]) -> None:
-    before = threading.active_count()
-    watch = DisconnectWatch()
+def test_a_descriptor_that_was_closed_meanwhile_ends_nothing_else(
+    pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Event()
+    real = disconnect._peek
+
+    def close_first(fd: int) -> object:
+        # as the server may between the selector's return and the look
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, fd)
+        os.close(null)
+        monkeypatch.undo()
+        state = real(fd)
+        looked.set()
+        return state
+
+    monkeypatch.setattr(disconnect, "_peek", close_first)
+    gone = threading.Event()
+    watch.watch({"gunicorn.socket": pair[0]}, gone.set)
+    pair[1].close()
+    assert looked.wait(5)
+    again, other = socket.socketpair()
+    with again, other:
+        second = threading.Event()
+        watch.watch({"gunicorn.socket": again}, second.set)
+        other.close()
+        assert second.wait(5)
+    assert not gone.is_set()
+
+
+def test_one_thread_watches_all_and_ends_with_the_watch(
+    pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch
+) -> None:
+    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
     handles = [watch.watch({"gunicorn.socket": pair[0]}, lambda: None) for _ in range(50)]
-    assert threading.active_count() == before + 1
-    for handle in handles:
+    assert threading.active_count() == threads + 1
+    for handle in handles[1:]:
         handle.cancel()
+    watch.close()
+    assert threading.active_count() == threads
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    handles[0].cancel()
+    watch.close()
 
 
-def test_what_can_t_be_watched_is_left_alone(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_a_closed_watch_calls_nobody_and_can_be_used_again(
+    pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch
+) -> None:
+    first, second = threading.Event(), threading.Event()
+    watch.watch({"gunicorn.socket": pair[0]}, first.set)
+    watch.close()
+    watch.watch({"gunicorn.socket": pair[0]}, second.set)
+    pair[1].close()
+    assert second.wait(5)
+    assert not first.is_set()
+
+
+def test_what_can_t_be_watched_is_left_alone(pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch) -> None:
     class TlsSocket:
+        family = socket.AF_UNIX
+
         def do_handshake(self) -> None: ...
 
         def fileno(self) -> int:
@@ -97,6 +158,15 @@ def test_what_can_t_be_watched_is_left_alone(pair: tuple[socket.socket, socket.s
     closed.close()
     before = threading.active_count()
     for environ in ({}, {"gunicorn.socket": None}, {"gunicorn.socket": TlsSocket()}, {"werkzeug.socket": closed}):
-        DisconnectWatch().watch(environ, lambda: None).cancel()
-    DisconnectWatch(enabled=False).watch({"gunicorn.socket": pair[0]}, lambda: None).cancel()
+        watch.watch(environ, lambda: None).cancel()
+    assert threading.active_count() == before
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
+def test_a_client_that_takes_nothing_has_a_time_limit_also_where_none_is_watched() -> None:
+    before = threading.active_count()
+    with socket.socket() as sock:
+        off = DisconnectWatch(enabled=False, stalled_timeout_s=7)
+        off.watch({"gunicorn.socket": sock}, lambda: None).cancel()
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
     assert threading.active_count() == before

@@ -12,6 +12,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -54,15 +55,23 @@ class DisconnectWatch:
         arrive instead are the next request of a client that does not wait: they end the watch.
         """
         sock = next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)
-        # a TLS connection is known by its handshake: its bytes can't be peeked at
-        if not self._enabled or sock is None or hasattr(sock, "do_handshake") or sock.fileno() < 0:
+        if sock is None or sock.fileno() < 0:
             return Handle(on_gone)
         self._limit_stall(sock)
+        # a TLS connection is known by its handshake: its bytes can't be peeked at
+        if not self._enabled or hasattr(sock, "do_handshake"):
+            return Handle(on_gone)
         pid = os.getpid()
         watcher = self._watchers.get(pid) or self._watchers.setdefault(pid, _Watcher())
         handle = Handle(on_gone, watcher, sock.fileno())
         watcher.add(handle)
         return handle
+
+    def close(self) -> None:
+        """End the thread of this process and every watch in it; nobody is called. A later request starts anew."""
+        watcher = self._watchers.pop(os.getpid(), None)
+        if watcher is not None:
+            watcher.close()
 
     def _limit_stall(self, sock: Any) -> None:
         """A client that reads nothing blocks its worker's write for ever, unless the kernel gives up: gunicorn has
@@ -73,77 +82,109 @@ class DisconnectWatch:
 
 
 class _Watcher:
-    """The selector of one process and the thread in it. Its lock guards `_handles` and the selector's table."""
+    """The selector of one process and the thread in it. Its lock guards the selector's table."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._started = False
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     def _start(self) -> None:
         """Under the lock. Not in the constructor: of two threads that come first, one makes a watcher in vain."""
-        self._started = True
         self._selector = selectors.DefaultSelector()
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._selector.register(self._wake, selectors.EVENT_READ)
-        threading.Thread(target=self._run, daemon=True, name="hugging-llama-disconnects").start()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="hugging-llama-disconnects")
+        self._thread.start()
 
     def add(self, handle: Handle) -> None:
         with self._lock:
-            if not self._started:
+            if self._closed:
+                return
+            if self._thread is None:
                 self._start()
             # a handle that was not cancelled leaves a dead entry for a number that is in use again
             with contextlib.suppress(KeyError):
                 self._selector.unregister(handle.fd)
             self._selector.register(handle.fd, selectors.EVENT_READ, handle)
-        # gevent's selector looks at new entries only when its `select` is called again
-        with contextlib.suppress(BlockingIOError):
-            self._waker.send(b"\0")
+            # gevent's selector looks at new entries only when its `select` is called again
+            self._wake_up()
 
     def remove(self, handle: Handle) -> bool:
         """Whether this call ended the watch: of `cancel` and the thread only one does."""
         with self._lock:
-            found = self._selector.get_map().get(handle.fd)
-            if found is None or found.data is not handle:
-                return False
-            self._selector.unregister(handle.fd)
-            return True
+            return self._forget(handle)
+
+    def close(self) -> None:
+        """End the thread, which closes what it has; waits for it, unless called by it."""
+        with self._lock:
+            self._closed = True
+            if self._thread is None:
+                return
+            self._wake_up()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _wake_up(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._waker.send(b"\0")
+
+    def _is_watched(self, handle: Handle) -> bool:
+        """Whether the number still stands for this handle."""
+        found = None if self._closed else self._selector.get_map().get(handle.fd)
+        return found is not None and found.data is handle
+
+    def _forget(self, handle: Handle) -> bool:
+        if not self._is_watched(handle):
+            return False
+        self._selector.unregister(handle.fd)
+        return True
 
     def _run(self) -> None:
-        while True:
+        while not self._closed:
             for key, _ in self._selector.select():
                 if key.data is None:
                     self._wake.recv(4096)
                 else:
                     self._look(key.data)
+        with self._lock:
+            self._selector.close()
+            self._wake.close()
+            self._waker.close()
 
     def _look(self, handle: Handle) -> None:
-        with self._lock:
-            found = self._selector.get_map().get(handle.fd)
-            if found is None or found.data is not handle:
-                return  # cancelled since the selector returned; the number may be somebody else's
-            state = _peek(handle.fd)
-            if state is None:
-                return
-            self._selector.unregister(handle.fd)
-        if state == b"":
-            try:
+        """Nothing that goes wrong with one request may end the thread, which all others need."""
+        try:
+            with self._lock:
+                # cancelled since the selector returned: the number may be somebody else's
+                if not self._is_watched(handle) or (state := _peek(handle.fd)) is _State.OPEN:
+                    return
+                self._selector.unregister(handle.fd)
+            if state is _State.ENDED:
                 handle.on_gone()
-            except Exception:
-                logger.exception("ending a request whose client hung up failed")
+        except Exception:
+            logger.exception("ending a request whose client hung up failed")
 
 
-def _peek(fd: int) -> bytes | None:
-    """The next byte without taking it, b"" at the end of the stream, None if there is nothing to see yet.
+class _State(Enum):
+    OPEN = auto()
+    ENDED = auto()
+    UNKNOWN = auto()
+    """Bytes of a next request, or a socket that the server has closed: no longer this watch's business."""
 
-    On the bare socket: the one of a patched process would wait for data instead of saying that there is none.
-    """
-    bare = _socket.socket(fileno=fd)
+
+def _peek(fd: int) -> _State:
+    """On the bare socket: the one of a patched process would wait for data instead of saying that there is none."""
     try:
-        return bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-    except (BlockingIOError, InterruptedError):
-        return None
+        bare = _socket.socket(fileno=fd)
     except OSError:
-        return b""
+        return _State.UNKNOWN
+    try:
+        return _State.UNKNOWN if bare.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) else _State.ENDED
+    except (BlockingIOError, InterruptedError):
+        return _State.OPEN
+    except OSError:
+        return _State.ENDED
     finally:
         bare.detach()

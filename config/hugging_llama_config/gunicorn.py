@@ -13,15 +13,22 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hugging_llama_config.env import load_settings
+from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.launch import LaunchError, is_supervised, prepare_run_dir, socket_path, start_supervisor
+from hugging_llama_config.logging import configure_own_logging
 from hugging_llama_config.settings import Settings
 
-_settings = load_settings()
+try:
+    _settings = load_settings()
+except ConfigError as error:
+    # a line and status 1; gunicorn would write a traceback of any other exception
+    raise SystemExit(f"Error: {error}") from None
 
 _address = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_address}:{_settings.port}"
@@ -89,6 +96,19 @@ def on_starting(server: Any) -> None:
 def when_ready(server: Any) -> None:
     """After the bind, as a master that can't bind must not leave an engine; before the first worker is forked."""
     _start_engine(server, _settings)
+    server.reload = partial(_reload_if_possible, server, server.reload)
+
+
+def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
+    """No hook can refuse a reload, and workers that can't read their settings would end the whole server."""
+    try:
+        settings = load_settings()
+        prepare_run_dir(settings)
+        socket_path(settings)
+    except (ConfigError, LaunchError) as error:
+        server.log.error("not reloaded: %s", error)
+        return
+    reload()
 
 
 def on_reload(server: Any) -> None:
@@ -119,6 +139,7 @@ def post_worker_init(worker: Any) -> None:
     if engine is None:
         worker.log.warning("the application has no Hugging Llama engine: its streams are not drained")
         return
+    configure_own_logging(engine.settings.log_level, "web")
     engine.life_line = worker.hugging_llama_life_line
     # TERM runs no hook in a worker, so the flag that it clears is watched: by a greenlet, as gevent has patched by now
     threading.Thread(target=_drain_when_stopped, args=(worker, engine), daemon=True).start()
@@ -166,7 +187,6 @@ def _is_unused(life_line: LifeLine, oldest_worker_age: int) -> bool:
 def _engine_of(worker: Any) -> Any:
     """The RemoteEngine of our app, or None: this file also serves apps that mount no engine of ours."""
     context = getattr(worker.wsgi, "extensions", {}).get("hugging_llama")
-    context = getattr(context, "app", context)
     engine = getattr(context, "engine", None)
     return engine if hasattr(engine, "start_drain") else None
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from hugging_llama_config.settings import DEFAULTS, Settings
 
@@ -25,6 +25,7 @@ CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 STANDBY_AFTER_S = 15.0
 """An engine must have lived as long as this before another one is kept ready to take over."""
 _MAX_SOCKET_PATH = 107
+_FAILING = b"failing"
 # fields that change nothing in the engine; two servers that differ in these share one
 _WEB_ONLY = (
     "host",
@@ -32,18 +33,21 @@ _WEB_ONLY = (
     "workers",
     "worker_connections",
     "graceful_timeout_s",
+    "home",
     "run_dir",
+    "hub_cache",
     "hub_endpoint",
     "hub_token",
     "preload",
+    "load_timeout_s",
     "first_event_timeout_s",
     "idle_event_timeout_s",
     "watch_disconnect",
     "max_body_bytes",
     "duration_unit",
+    "trust_remote_code",
 )
-# what the engine may see of our environment: secrets of the app that mounts us are none of its business, least of
-# all with trust_remote_code
+# what the engine may see of our environment: secrets of the app that mounts us are none of its business
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "VIRTUAL_ENV", "XDG_CACHE_HOME")
 _KEPT_PREFIXES = (
     "LC_",
@@ -171,6 +175,7 @@ def start_supervisor(settings: Settings, life_line: int | None = None) -> bool:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        note_failing(lock, failing=False)
         # the lock belongs to the open file, which the supervisor inherits: it is held as long as that lives
         _spawn(settings, path, lock, life_line)
         return True
@@ -194,8 +199,23 @@ def is_supervised(settings: Settings) -> bool:
         os.close(lock)
 
 
+def note_failing(lock: int, *, failing: bool) -> None:
+    """Write beside the socket whether the engine ends again and again; called by who holds the lock."""
+    os.ftruncate(lock, 0)
+    if failing:
+        os.pwrite(lock, _FAILING, 0)
+
+
+def is_failing(settings: Settings) -> bool:
+    """Whether the supervisor for these settings, if there is one, has noted that its engine ends again and again."""
+    try:
+        return Path(f"{socket_path(settings)}.lock").read_bytes() == _FAILING
+    except OSError:
+        return False
+
+
 def _spawn(settings: Settings, path: str, lock: int, life_line: int | None) -> None:
-    command = [*SUPERVISOR_COMMAND, "--lock", str(lock)]
+    command = [*SUPERVISOR_COMMAND, "--lock", str(lock), "--log-level", settings.log_level]
     inherited = [lock]
     if life_line is not None:
         command += ["--life-line", str(life_line)]
@@ -204,21 +224,22 @@ def _spawn(settings: Settings, path: str, lock: int, life_line: int | None) -> N
         command += ["--standby-after", str(STANDBY_AFTER_S)]
     command += ["--", *ENGINE_COMMAND, path]
     launch = Launch(settings=engine_settings(settings), linger_s=LINGER_S if life_line is None else None)
-    process = subprocess.Popen(
-        command,
-        stdin=filled_pipe(launch.to_json()),
-        # what a mounted app writes to its standard output is its own
-        stdout=sys.__stderr__,
-        pass_fds=inherited,
-        env=engine_environment(settings, os.environ),
-        start_new_session=True,
-    )
+    with filled_pipe(launch.to_json()) as stdin:
+        process = subprocess.Popen(
+            command,
+            stdin=stdin,
+            # what a mounted app writes to its standard output is its own
+            stdout=sys.__stderr__,
+            pass_fds=inherited,
+            env=engine_environment(settings, os.environ),
+            start_new_session=True,
+        )
     # the supervisor forks itself away at once: nobody has to reap it later, whoever started it
     if process.wait() != 0:
         raise LaunchError(f"the supervisor could not be started (status {process.returncode})")
 
 
-def filled_pipe(text: str) -> Any:
+def filled_pipe(text: str) -> TextIO:
     """A file to read `text` from; it must fit the pipe's buffer. The caller closes it."""
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "w") as writer:

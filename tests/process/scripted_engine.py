@@ -71,6 +71,8 @@ class ScriptedFacade:
         self._emit([(key, Embeddings(vectors=vectors, num_prompt_tokens=len(vectors)))])
 
     def load(self, key: Key, request: LoadRequest) -> None:
+        if request.model.path == "never":
+            return
         self._emit([(key, Loaded(model=loaded_model(request.model.path)))])
 
     def unload(self, path: str) -> None:

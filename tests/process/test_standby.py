@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
+
+from tests.process.servers import is_alive, wait_until
 
 WAIT_S = 20.0
 # tells when it is there and when it was told its settings, as the real engine does after its imports
@@ -39,19 +40,8 @@ class Supervised:
         return [int(line.split()[1]) for line in lines if line.split()[0] == what]
 
     def wait_for(self, what: str, number: int) -> list[int]:
-        wait_until(lambda: len(self.said(what)) >= number)
+        wait_until(lambda: len(self.said(what)) >= number, WAIT_S)
         return self.said(what)
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    return bool(psutil.pid_exists(pid)) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.fixture
@@ -68,7 +58,7 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
     supervised = Supervised(log, writer)
     yield supervised
     os.close(writer)
-    wait_until(lambda: not any(is_alive(pid) for pid in supervised.said("ready")))
+    wait_until(lambda: not any(is_alive(pid) for pid in supervised.said("ready")), WAIT_S)
 
 
 def test_a_second_engine_gets_ready_and_waits_for_its_settings(supervised: Supervised) -> None:
@@ -94,4 +84,4 @@ def test_a_dead_standby_is_no_obstacle(supervised: Supervised) -> None:
 def test_both_end_with_a_killed_supervisor(supervised: Supervised) -> None:
     first, second = supervised.wait_for("ready", 2)
     os.kill(psutil.Process(first).ppid(), signal.SIGKILL)
-    wait_until(lambda: not is_alive(first) and not is_alive(second))
+    wait_until(lambda: not is_alive(first) and not is_alive(second), WAIT_S)

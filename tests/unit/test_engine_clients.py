@@ -1,27 +1,21 @@
 """The contract of EngineClient, kept by the client of another process and by the one of this process alike."""
 
-import contextlib
 import math
 import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from hugging_llama.client import connection
 from hugging_llama.client.base import EngineClient
 from hugging_llama.client.local import LocalEngine
 from hugging_llama.client.remote import RemoteEngine
-from hugging_llama.client.streams import Waits
 from hugging_llama.engine import peer
-from hugging_llama.engine.server import EngineServer
 from hugging_llama.errors import (
     EngineDiedError,
     EngineShutdownError,
@@ -33,55 +27,17 @@ from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.channel import frame
 from hugging_llama.ipc.codec import encode_command, wire_generate
 from hugging_llama.neutral.events import Embeddings, EventStream, Finished, FinishReason, Loaded, TextDelta
-from hugging_llama.neutral.models import ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest, TextPrompt
+from hugging_llama.neutral.requests import EmbedRequest, LoadRequest
 from hugging_llama_config.launch import LaunchError, engine_settings, prepare_run_dir, socket_path
 from hugging_llama_config.settings import Settings
 from tests.process.scripted_engine import ScriptedFacade
-
-MODEL = ModelRef(name="demo", path="demo")
-FOR_EVER = "n=5&prefill_ms=600000"
-
-
-def request(text: str) -> GenerateRequest:
-    return GenerateRequest(model=MODEL, prompt=TextPrompt(text=text))
-
-
-def within(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.002)
-    return condition()
-
-
-@contextlib.contextmanager
-def serving(
-    settings: Settings, fingerprint: str | None = None, linger_s: float | None = None
-) -> Iterator[EngineServer]:
-    """The real server in a thread of this process."""
-    server = EngineServer(
-        socket_path(settings), fingerprint or engine_settings(settings).fingerprint, ScriptedFacade, linger_s
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        assert within(lambda: listens(settings) or not thread.is_alive())
-        yield server
-    finally:
-        server.stop()
-        thread.join(5)
-        assert not thread.is_alive()
-
-
-def listens(settings: Settings) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(socket_path(settings)) == 0
+from tests.unit.clients_world import FOR_EVER, MODEL, request, serving, short_run_dir, within
 
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
-    with tempfile.TemporaryDirectory(prefix="hl-") as run_dir:
-        yield Settings(run_dir=run_dir)
+    with short_run_dir() as settings:
+        yield settings
 
 
 @pytest.fixture
@@ -166,39 +122,10 @@ def test_closing_the_client_ends_its_open_streams_with_an_error(client: EngineCl
         next(stream)
 
 
-def test_the_first_and_the_next_event_have_time_limits(settings: Settings) -> None:
-    impatient = replace(settings, first_event_timeout_s=0.2, idle_event_timeout_s=0.1)
-    with serving(impatient):
-        remote = RemoteEngine(impatient)
-        for text, num_before in ((FOR_EVER, 0), ("n=5&tick_ms=600000", 1)):
-            stream = remote.generate(request(text))
-            assert [next(stream) for _ in range(num_before)] == [TextDelta("xxxxx")] * num_before
-            with pytest.raises(GenerationError, match="no event"):
-                next(stream)
-            assert within(lambda: remote.status(1).num_running == 0)
-        remote.close()
-
-
-def test_infinite_time_limits_are_no_limits() -> None:
-    local = LocalEngine(ScriptedFacade, Waits(math.inf, math.inf))
-    assert len(list(local.generate(request("n=2&prefill_ms=20")))) == 3
-    local.close()
-
-
 def test_what_can_t_be_sent_is_raised_by_the_stream(remote: RemoteEngine) -> None:
     stream = remote.generate(request("\ud800"))
     with pytest.raises(InvalidRequestError):
         next(stream)
-
-
-def test_questions_start_no_engine(settings: Settings) -> None:
-    remote = RemoteEngine(settings)
-    with pytest.raises(EngineDiedError):
-        remote.status(0.5)
-    assert remote.loaded() == []
-    remote.unload("demo")
-    remote.close()
-    assert os.listdir(settings.run_dir) == []
 
 
 def test_an_engine_that_ends_fails_its_streams_and_the_next_one_is_found(settings: Settings) -> None:
@@ -211,17 +138,6 @@ def test_an_engine_that_ends_fails_its_streams_and_the_next_one_is_found(setting
     with serving(settings):
         assert len(list(remote.generate(request("n=1")))) == 2
         remote.close()
-
-
-def test_an_engine_that_does_not_answer_hangs_nobody(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HANDSHAKE_TIMEOUT_S", 0.1)
-    with socket.socket(socket.AF_UNIX) as stopped:
-        stopped.bind(socket_path(settings))
-        stopped.listen()
-        remote = RemoteEngine(settings)
-        for ask in (lambda: next(remote.generate(request("n=1"))), lambda: remote.status(1)):
-            with pytest.raises(EngineDiedError):
-                ask()
 
 
 def test_an_engine_with_other_settings_is_refused(settings: Settings) -> None:
@@ -279,14 +195,6 @@ def last_reason(stream: EventStream[Any]) -> FinishReason:
     *_, last = stream
     assert isinstance(last, Finished)
     return last.reason
-
-
-def test_an_engine_that_nobody_is_connected_to_leaves(settings: Settings) -> None:
-    with serving(settings, linger_s=0.1):
-        remote = RemoteEngine(settings)
-        assert remote.loaded()
-        remote.close()
-        assert within(lambda: not listens(settings))
 
 
 def test_a_forked_child_has_a_connection_of_its_own(settings: Settings) -> None:

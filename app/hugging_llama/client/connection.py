@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import math
 import os
 import socket
 import threading
@@ -18,7 +17,6 @@ from hugging_llama.ipc.codec import EngineHello, Reply, decode_items, encode_com
 
 logger = logging.getLogger(__name__)
 
-HANDSHAKE_TIMEOUT_S = 5.0
 SEND_TIMEOUT_S = 10.0
 _RECEIVE_BYTES = 2**18
 _NO_REQUEST = 0
@@ -32,7 +30,7 @@ class Connection:
     The receiver closes the socket, after the peer or `close` ended the connection.
     """
 
-    def __init__(self, sock: socket.socket, fingerprint: str) -> None:
+    def __init__(self, sock: socket.socket, fingerprint: str, timeout_s: float) -> None:
         """Raises OSError, EngineDiedError, or ProtocolError if the engine is of another version or settings."""
         self._sock = sock
         self._frames = FrameReader()
@@ -40,7 +38,8 @@ class Connection:
         self._ids = itertools.count(_NO_REQUEST + 1)
         self._streams = OpenStreams(self._send_cancel)
         self.alive = True
-        self._shake_hands(fingerprint)
+        # whether no process has been connected to this engine before
+        self.is_first = self._shake_hands(fingerprint, timeout_s)
         threading.Thread(target=self._receive, daemon=True, name="hugging-llama-receiver").start()
 
     def request(self, command: MakeCommand, waits: Waits, *, generates: bool = False) -> QueueStream[Any]:
@@ -86,9 +85,9 @@ class Connection:
         os.dup2(null, self._sock.fileno(), inheritable=False)
         os.close(null)
 
-    def _shake_hands(self, fingerprint: str) -> None:
+    def _shake_hands(self, fingerprint: str, timeout_s: float) -> bool:
         try:
-            self._sock.settimeout(HANDSHAKE_TIMEOUT_S)
+            self._sock.settimeout(timeout_s)
             hello = wire.Hello(wire.PROTOCOL_VERSION, fingerprint, os.getpid())
             self._sock.sendall(frame(encode_command(hello)))
             reply = self._first_reply()
@@ -97,6 +96,7 @@ class Connection:
             if not isinstance(reply, EngineHello):
                 raise ProtocolError("the engine did not introduce itself")
             self._sock.settimeout(SEND_TIMEOUT_S)
+            return reply.is_first
         except BaseException:
             self._sock.close()
             raise
@@ -149,8 +149,3 @@ class Connection:
 
     def _end_streams(self) -> None:
         self._streams.end_all(lambda stream: EngineDiedError("the engine process ended"), cancel=False)
-
-
-def answer_waits(timeout_s: float) -> Waits:
-    """For a question with one answer."""
-    return Waits(timeout_s, math.inf)

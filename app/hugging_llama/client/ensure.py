@@ -8,7 +8,7 @@ import socket
 import time
 
 from hugging_llama.errors import EngineDiedError
-from hugging_llama_config.launch import LaunchError, socket_path, start_supervisor
+from hugging_llama_config.launch import LaunchError, is_failing, socket_path, start_supervisor
 from hugging_llama_config.settings import Settings
 
 START_TIMEOUT_S = 120.0
@@ -42,15 +42,16 @@ def ensure_engine(
         except LaunchError as error:
             raise EngineDiedError(str(error)) from None
         except OSError:
-            _try_to_start(settings, life_line)
+            if not _try_to_start(settings, life_line) and is_failing(settings):
+                raise EngineDiedError("the engine ends again and again; see the server's log") from None
         if time.monotonic() >= deadline:
             raise EngineDiedError(f"the engine did not start within {timeout_s:g} s")
         # its supervisor may be importing, waiting after a crash, or ending: look again
         time.sleep(_POLL_S)
 
 
-def _try_to_start(settings: Settings, life_line: int | None) -> None:
+def _try_to_start(settings: Settings, life_line: int | None) -> bool:
     try:
-        start_supervisor(settings, life_line)
+        return start_supervisor(settings, life_line)
     except (LaunchError, OSError) as error:
         raise EngineDiedError(f"no engine can be started: {error}") from None

@@ -1,21 +1,23 @@
 """The engine as a web worker sees it: another process behind a Unix socket."""
 
+import logging
 import math
 import os
+import socket
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from hugging_llama.client.connection import Connection, MakeCommand, answer_waits
+from hugging_llama.client.connection import Connection, MakeCommand
 from hugging_llama.client.ensure import connect_engine, ensure_engine
 from hugging_llama.client.streams import QueueStream, Waits, failed_stream
 from hugging_llama.errors import (
     EngineDiedError,
     EngineShutdownError,
-    GenerationError,
     HuggingLlamaError,
+    ModelLoadError,
     ProtocolError,
 )
 from hugging_llama.ipc import messages as wire
@@ -28,7 +30,11 @@ from hugging_llama_config.settings import Settings
 
 AnswerT = TypeVar("AnswerT")
 
-LIST_TIMEOUT_S = 10.0
+logger = logging.getLogger(__name__)
+
+HANDSHAKE_TIMEOUT_S = 5.0
+"""For requests, which start an engine. Questions have a time limit of their own."""
+LIST_TIMEOUT_S = 5.0
 
 
 class _ProcessState:
@@ -46,10 +52,11 @@ class RemoteEngine:
     before a fork and before gevent patches. `life_line` goes to a supervisor that this process has to start."""
 
     def __init__(self, settings: Settings, life_line: int | None = None) -> None:
-        self._settings = settings
+        self.settings = settings
         self._fingerprint = engine_settings(settings).fingerprint
         self._waits = Waits(settings.first_event_timeout_s, settings.idle_event_timeout_s)
         self._states: dict[int, _ProcessState] = {}
+        self._on_new_engine: Callable[[], None] | None = None
         self.life_line = life_line
         forget = weakref.WeakMethod(self._forget_parent)
 
@@ -66,29 +73,40 @@ class RemoteEngine:
         return self._start(lambda rid: wire.Embed(rid, request))
 
     def load(self, request: LoadRequest) -> EventStream[Loaded]:
-        return self._start(lambda rid: wire.Load(rid, request))
+        """A load can't be broken off: whoever waits longer than `load_timeout_s` is told so, and the load goes on."""
+
+        def late(timeout_s: float) -> HuggingLlamaError:
+            return ModelLoadError("timed out waiting for the model to load", model=request.model.name)
+
+        waits = Waits(self.settings.load_timeout_s, self.settings.idle_event_timeout_s, late)
+        return self._start(lambda rid: wire.Load(rid, request), waits)
 
     def unload(self, path: str) -> None:
         """Without an engine there is nothing to unload, so this never starts one."""
-        try:
-            connection = self._existing(LIST_TIMEOUT_S)
-        except EngineDiedError:
-            return
-        connection.tell(wire.Unload(path))
+        if (connection := self._existing(LIST_TIMEOUT_S)) is not None:
+            connection.tell(wire.Unload(path))
 
     def loaded(self) -> list[LoadedModel]:
         """Without an engine no model is in memory, so this never starts one. Raises EngineDiedError if there is one
         that does not answer."""
-        try:
-            connection = self._existing(LIST_TIMEOUT_S)
-        except EngineDiedError:
+        deadline = time.monotonic() + LIST_TIMEOUT_S
+        connection = self._existing(LIST_TIMEOUT_S)
+        if connection is None:
             return []
-        return list(_ask(connection, wire.ListLoaded, LoadedModels, LIST_TIMEOUT_S).models)
+        return list(_ask(connection, wire.ListLoaded, LoadedModels, deadline).models)
 
     def status(self, timeout_s: float) -> EngineStatus:
         deadline = time.monotonic() + timeout_s
         connection = self._existing(timeout_s)
-        return _ask(connection, wire.AskStatus, EngineStatus, max(0.0, deadline - time.monotonic()))
+        if connection is None:
+            raise EngineDiedError("no engine is running")
+        return _ask(connection, wire.AskStatus, EngineStatus, deadline)
+
+    def for_each_engine(self, task: Callable[[], None]) -> None:
+        """Start an engine, if there is none, and call `task` in a thread of its own: for that one and for every later
+        one, but only in the process that is the first to be connected to it. Returns at once."""
+        self._on_new_engine = task
+        threading.Thread(target=self._connect_early, daemon=True).start()
 
     def start_drain(self, deadline: float) -> None:
         """The server shuts down at `deadline` (`time.monotonic()`). Returns at once.
@@ -107,23 +125,23 @@ class RemoteEngine:
         if state is not None and state.connection is not None:
             state.connection.close()
 
-    def _start(self, command: MakeCommand, *, generates: bool = False) -> QueueStream[Any]:
+    def _start(self, command: MakeCommand, waits: Waits | None = None, *, generates: bool = False) -> QueueStream[Any]:
         """Every failure, that of sending included, is raised by the stream, where the caller expects it."""
         try:
-            return self._send(command, generates=generates)
+            return self._send(command, waits or self._waits, generates=generates)
         except HuggingLlamaError as error:
             return failed_stream(error)
 
-    def _send(self, command: MakeCommand, *, generates: bool) -> QueueStream[Any]:
+    def _send(self, command: MakeCommand, waits: Waits, *, generates: bool) -> QueueStream[Any]:
         state = self._state()
         if time.monotonic() >= state.drain_at:
             raise EngineShutdownError("the server is shutting down")
         connection = self._connection(state)
         try:
-            return connection.request(command, self._waits, generates=generates)
+            return connection.request(command, waits, generates=generates)
         except EngineDiedError:
             # it died since the last request and did not get this one: once more, with a new one
-            return self._connection(state).request(command, self._waits, generates=generates)
+            return self._connection(state).request(command, waits, generates=generates)
 
     def _state(self) -> _ProcessState:
         pid = os.getpid()
@@ -140,34 +158,57 @@ class RemoteEngine:
                 state.connection = self._connect()
             return state.connection
 
+    def _connect_early(self) -> None:
+        try:
+            self._connection(self._state())
+        except HuggingLlamaError as error:
+            logger.error("no engine could be started: %s", error.message)
+
     def _connect(self) -> Connection:
         error: Exception | None = None
         # an engine that was just ending takes a connection and drops it; the next one will not
         for _ in range(2):
-            sock = ensure_engine(self._settings, self.life_line)
+            sock = ensure_engine(self.settings, self.life_line)
             try:
-                return Connection(sock, self._fingerprint)
+                return self._greeted(sock, HANDSHAKE_TIMEOUT_S)
             except TimeoutError:
                 raise EngineDiedError("the engine does not answer") from None
             except (OSError, EngineDiedError) as found:
                 error = found
         raise EngineDiedError(f"the engine can't be reached: {error}")
 
-    def _existing(self, timeout_s: float) -> Connection:
-        """The connection of this process to an engine that runs already. Raises EngineDiedError."""
+    def _greeted(self, sock: socket.socket, timeout_s: float) -> Connection:
+        connection = Connection(sock, self._fingerprint, timeout_s)
+        if connection.is_first and self._on_new_engine is not None:
+            threading.Thread(target=self._on_new_engine, daemon=True).start()
+        return connection
+
+    def _existing(self, timeout_s: float) -> Connection | None:
+        """The connection of this process to an engine that runs already, None if none does. Raises EngineDiedError
+        if it does not answer in time."""
+        deadline = time.monotonic() + timeout_s
         state = self._state()
         connection = state.connection
         if connection is not None and connection.alive:
             return connection
-        # whoever holds it is starting the engine, which may take longer than this caller waits
-        if not state.connecting.acquire(timeout=timeout_s):
-            raise EngineDiedError("the engine is starting")
+        try:
+            sock = connect_engine(self.settings, timeout_s)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except (OSError, LaunchError) as error:
+            raise EngineDiedError(f"the engine can't be reached: {error}") from None
+        # one that listens is about to be connected to by whoever holds this
+        if not state.connecting.acquire(timeout=_left_s(deadline)):
+            sock.close()
+            raise EngineDiedError("the engine does not answer")
         try:
             if state.connection is None or not state.connection.alive:
-                state.connection = Connection(connect_engine(self._settings, timeout_s), self._fingerprint)
+                state.connection = self._greeted(sock, _left_s(deadline))
+            else:
+                sock.close()
             return state.connection
-        except (OSError, LaunchError, ProtocolError) as error:
-            raise EngineDiedError(f"no engine answers: {error}") from None
+        except (OSError, ProtocolError) as error:
+            raise EngineDiedError(f"the engine does not answer: {error}") from None
         finally:
             state.connecting.release()
 
@@ -183,14 +224,16 @@ class RemoteEngine:
 
 
 def _ask(
-    connection: Connection, command: Callable[[int], wire.Command], expected: type[AnswerT], timeout_s: float
+    connection: Connection, command: Callable[[int], wire.Command], expected: type[AnswerT], deadline: float
 ) -> AnswerT:
     """One question, one answer. Raises EngineDiedError if none comes in time."""
-    stream = connection.request(command, answer_waits(timeout_s))
-    try:
-        answer = next(stream)
-    except GenerationError as error:
-        raise EngineDiedError(str(error)) from None
+    waits = Waits(_left_s(deadline), math.inf, lambda timeout_s: EngineDiedError("the engine does not answer"))
+    answer = next(connection.request(command, waits))
     if not isinstance(answer, expected):
         raise ProtocolError(f"the engine answered with {type(answer).__name__}")
     return answer
+
+
+def _left_s(deadline: float) -> float:
+    """Never nothing: a socket without time to wait is one that does not block."""
+    return max(0.001, deadline - time.monotonic())

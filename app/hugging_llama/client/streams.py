@@ -21,12 +21,17 @@ MAX_BUFFERED = 4096
 _LAST = (Finished, Embeddings, Loaded, LoadedModels, EngineStatus, EngineHello, HuggingLlamaError)
 
 
+def _no_event(timeout_s: float) -> HuggingLlamaError:
+    return GenerationError(f"no event came from the engine within {timeout_s:g} s")
+
+
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """How long a caller waits for the first event and between two; infinite for ever."""
+    """How long a caller waits for the first event and between two; infinite for ever. `late` is what it gets then."""
 
     first_s: float
     idle_s: float
+    late: Callable[[float], HuggingLlamaError] = _no_event
 
 
 class QueueStream(Generic[ReplyT]):
@@ -61,7 +66,7 @@ class QueueStream(Generic[ReplyT]):
             reply = self._queue.get(timeout=None if math.isinf(self._timeout_s) else self._timeout_s)
         except queue.Empty:
             self.close()
-            raise GenerationError(f"no event came from the engine within {self._timeout_s:g} s") from None
+            raise self._waits.late(self._timeout_s) from None
         if reply is None:
             raise StopIteration
         self._timeout_s = self._waits.idle_s

@@ -6,7 +6,8 @@ settings. When the first one dies, that one takes over, so that a crash costs no
 It must stay single-threaded: the kernel sends the engine's parent-death signal when the *thread* that forked it
 ends. It ends with its engine when it gets TERM or when its life line (the read end of a pipe) reaches its end, which
 the kernel sees to even if the gunicorn master is killed. An engine that leaves by itself with status 0 is not
-started again. The lock it was given is held until it exits, however that comes about.
+started again. The lock it was given is held until it exits, however that comes about; that the engine ends again and
+again is noted in the lock's file, so that nobody waits for it in vain.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+from hugging_llama_config.launch import note_failing
 from hugging_llama_config.logging import configure_logging
 
 logger = logging.getLogger("hugging_llama.supervisor")
@@ -30,6 +32,8 @@ FIRST_BACKOFF_S = 0.1
 MAX_BACKOFF_S = 5.0
 STEADY_S = 10.0
 """An engine that lived as long as this starts the back-off anew."""
+FAILING_AFTER = 5
+"""So many engines in a row that were not steady are noted."""
 STOP_TIMEOUT_S = 3.0
 _PR_SET_PDEATHSIG = 1
 
@@ -41,10 +45,16 @@ class Supervisor:
     """
 
     def __init__(
-        self, command: Sequence[str], launch: str, life_line: int | None, standby_after_s: float | None = None
+        self,
+        command: Sequence[str],
+        launch: str,
+        lock: int,
+        life_line: int | None,
+        standby_after_s: float | None = None,
     ) -> None:
         self._command = list(command)
         self._launch = launch
+        self._lock = lock
         self._life_line = life_line
         self._standby_after_s = standby_after_s
         self._standby: subprocess.Popen[bytes] | None = None
@@ -61,7 +71,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start the engine again and again until there is a reason to end."""
-        backoff_s = FIRST_BACKOFF_S
+        num_unsteady, backoff_s = 0, FIRST_BACKOFF_S
         while not self._ended:
             started_at = time.monotonic()
             engine = self._start()
@@ -71,12 +81,13 @@ class Supervisor:
             if self._ended or engine.returncode == 0:
                 break
             logger.warning("the engine (pid %d) ended with status %d", engine.pid, engine.returncode)
-            if self._standby is not None:
-                continue
+            num_unsteady += 1
             if time.monotonic() - started_at > STEADY_S:
-                backoff_s = FIRST_BACKOFF_S
-            self._wait(backoff_s, None)
-            backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
+                num_unsteady, backoff_s = 0, FIRST_BACKOFF_S
+            note_failing(self._lock, failing=num_unsteady >= FAILING_AFTER)
+            if self._standby is None:
+                self._wait(backoff_s, None)
+                backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
         if self._standby is not None:
             self._standby.kill()
             self._standby.communicate()
@@ -149,6 +160,7 @@ def _die_with_parent(parent: int) -> Callable[[], None]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="hugging_llama.client.supervisor", description=__doc__)
     parser.add_argument("--lock", type=int, required=True, help="descriptor that holds the lock")
+    parser.add_argument("--log-level", default="info", help="debug, info, warning or error")
     parser.add_argument("--life-line", type=int, help="descriptor whose end is our end")
     parser.add_argument("--standby-after", type=float, help="seconds after which a second engine gets ready")
     parser.add_argument("engine", nargs="+", help="command of the engine")
@@ -161,8 +173,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.set_inheritable(options.lock, False)
     if options.life_line is not None:
         os.set_inheritable(options.life_line, False)
-    configure_logging("info", "supervisor")
-    Supervisor(options.engine, launch, options.life_line, options.standby_after).run()
+    configure_logging(options.log_level, "supervisor")
+    Supervisor(options.engine, launch, options.lock, options.life_line, options.standby_after).run()
 
 
 if __name__ == "__main__":

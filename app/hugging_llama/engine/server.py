@@ -58,6 +58,7 @@ class EngineServer:
         self._outgoing: deque[tuple[int, bytes]] = deque()
         self._unsendable: deque[Key] = deque()
         self._num_accepted = 0
+        self._was_greeted = False
         self._stopping = False
         self._empty_since = time.monotonic()
         self._wake, self._waker = socket.socketpair()
@@ -215,7 +216,8 @@ class EngineServer:
         if command.version != wire.PROTOCOL_VERSION or command.fingerprint != self._fingerprint:
             raise ProtocolError("the running engine was started by another version or with other settings")
         peer.is_known = True
-        self._reply(peer, _NO_REQUEST, EngineHello(wire.PROTOCOL_VERSION, self._fingerprint, os.getpid()))
+        is_first, self._was_greeted = not self._was_greeted, True
+        self._reply(peer, _NO_REQUEST, EngineHello(wire.PROTOCOL_VERSION, self._fingerprint, os.getpid(), is_first))
 
     def _reply(self, peer: Peer, request_id: int, reply: Reply) -> None:
         """Called on the IO thread. Goes through the same queue as `emit`, so that answers keep their order."""

@@ -32,6 +32,8 @@ class EngineHello:
     version: int
     fingerprint: str
     pid: int
+    is_first: bool = False
+    """Whether nobody has been connected to this engine before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
     Loaded: lambda rid, r: wire.LoadedItem(rid, r.model, r.load_ns),
     LoadedModels: lambda rid, r: wire.LoadedModelsItem(rid, r.models),
     EngineStatus: wire.StatusItem,
-    EngineHello: lambda rid, r: wire.HelloItem(rid, r.version, r.fingerprint, r.pid),
+    EngineHello: lambda rid, r: wire.HelloItem(rid, r.version, r.fingerprint, r.pid, r.is_first),
 }
 
 
@@ -246,5 +248,5 @@ _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
     wire.LoadedModelsItem: lambda item: LoadedModels(item.models),
     wire.StatusItem: lambda item: item.status,
     wire.ErrorItem: lambda item: error_from_facts(item.code, item.message, _object(item.facts)),
-    wire.HelloItem: lambda item: EngineHello(item.version, item.fingerprint, item.pid),
+    wire.HelloItem: lambda item: EngineHello(item.version, item.fingerprint, item.pid, item.is_first),
 }

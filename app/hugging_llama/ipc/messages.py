@@ -205,6 +205,7 @@ class HelloItem(Struct, array_like=True, frozen=True, tag=9):
     version: int
     fingerprint: str
     pid: int
+    is_first: bool
 
 
 Item = (

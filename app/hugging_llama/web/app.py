@@ -1,6 +1,7 @@
 """The application factory, and the blueprint for applications that exist already."""
 
 import threading
+from functools import partial
 from typing import cast
 
 from flask import Blueprint, Flask
@@ -39,7 +40,7 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     register_route_errors(app)
     context: AppContext = app.extensions[EXTENSION]
     if context.settings.preload:
-        threading.Thread(target=residency.preload, args=(context,), daemon=True).start()
+        _preload(context)
     return app
 
 
@@ -59,6 +60,15 @@ def create_blueprint(
 
     blueprint.record_once(install)
     return blueprint
+
+
+def _preload(context: AppContext) -> None:
+    """Once for each engine: a worker that is replaced must not bring back what has been unloaded since."""
+    task = partial(residency.preload, context)
+    if isinstance(context.engine, RemoteEngine):
+        context.engine.for_each_engine(task)
+    else:
+        threading.Thread(target=task, daemon=True).start()
 
 
 def _own_blueprint(name: str) -> Blueprint:

@@ -1,0 +1,90 @@
+"""What a server makes of its settings: bad ones, changed ones, an engine that can't start."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hugging_llama.client.ensure import ensure_engine
+from hugging_llama.errors import EngineDiedError
+from hugging_llama_config import launch
+from hugging_llama_config.launch import engine_settings, is_failing, is_supervised
+from hugging_llama_config.settings import DEFAULTS, Settings
+from tests.process import scripted_engine
+from tests.process.servers import HERE, Server, serve, wait_for_both_workers, wait_until
+
+# read by others for the engine: its environment, its supervisor
+FOR_THE_ENGINE = {"num_threads", "standby_engine"}
+
+
+def write_settings(server: Server, text: str) -> None:
+    path = server.run_dir.parent / ".cache" / "hugging-llama" / "config.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("variable", ["HUGGING_LLAMA_WORKERS", "HUGGING_LLAMA_CONFIG"])
+def test_settings_that_can_t_be_are_one_line_and_a_status(variable: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:hugging_llama_config.gunicorn", "wsgi:app"]
+    environ = {**os.environ, "HOME": str(tmp_path), variable: "/nowhere"}
+    done = subprocess.run(command, cwd=HERE.parents[1], env=environ, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {variable}: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_hup_serves_on_with_bad_settings_and_keeps_the_engine_where_only_the_web_changed() -> None:
+    with serve() as server:
+        engine, old_workers = server.status()["pid"], server.workers()
+        write_settings(server, "workers = 0\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "not reloaded: " in server.log.read_text())
+        assert server.workers() == old_workers
+        write_settings(server, 'preload = ["demo"]\nload_timeout_s = 7\ntrust_remote_code = true\nhub_cache = "/x"\n')
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not set(server.workers()) & set(old_workers), 20)
+        wait_for_both_workers(server)
+        assert server.status()["pid"] == engine
+        # what our own loggers say in a worker
+        assert "] INFO hugging_llama: worker " in server.log.read_text()
+
+
+def test_what_the_engine_does_not_read_makes_no_other_engine() -> None:
+    folder = HERE.parents[1] / "app" / "hugging_llama" / "engine"
+    source = "\n".join(path.read_text() for path in folder.glob("*.py"))
+    read = {name for name in DEFAULTS if f"settings.{name}" in source} | FOR_THE_ENGINE
+    assert read == DEFAULTS.keys() - set(launch._WEB_ONLY)
+    assert engine_settings(Settings(hub_token="x", home="/x")) == Settings()
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    with tempfile.TemporaryDirectory(prefix="hl-") as run_dir:
+        yield Settings(run_dir=run_dir)
+
+
+def test_an_engine_that_ends_again_and_again_is_not_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "ENGINE_COMMAND", (sys.executable, "-S", "-c", "raise SystemExit(3)"))
+    reader, writer = os.pipe()
+    try:
+        for _ in range(2):
+            with pytest.raises(EngineDiedError, match="ends again and again"):
+                ensure_engine(settings, reader, timeout_s=60)
+    finally:
+        os.close(writer)
+    wait_until(lambda: not is_supervised(settings))
+    # the next supervisor tries anew, whatever the last one has noted
+    assert is_failing(settings)
+    monkeypatch.setattr(launch, "ENGINE_COMMAND", (sys.executable, scripted_engine.__file__))
+    monkeypatch.setattr(launch, "LINGER_S", 0.1)
+    ensure_engine(settings, timeout_s=60).close()
+    assert not is_failing(settings)
+    os.close(reader)
+    wait_until(lambda: not is_supervised(settings))

@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from flask import Flask
 
+from hugging_llama import create_app, create_blueprint
 from hugging_llama.client import remote as remote_module
 from hugging_llama.client.local import LocalEngine
 from hugging_llama.client.remote import RemoteEngine
@@ -18,6 +20,8 @@ from hugging_llama.client.streams import Waits
 from hugging_llama.errors import EngineDiedError, GenerationError, ModelLoadError
 from hugging_llama.neutral.events import TextDelta
 from hugging_llama.neutral.requests import LoadRequest
+from hugging_llama.operations import residency
+from hugging_llama.operations.context import AppContext
 from hugging_llama_config.launch import socket_path
 from hugging_llama_config.settings import Settings
 from tests.process.scripted_engine import ScriptedFacade
@@ -92,10 +96,11 @@ def test_a_caller_waits_for_a_load_as_long_as_the_settings_say(settings: Setting
 def test_the_first_process_at_an_engine_is_told_so(settings: Settings) -> None:
     told: queue.SimpleQueue[str] = queue.SimpleQueue()
     first, second = RemoteEngine(settings), RemoteEngine(settings)
+    first.on_new_engine, second.on_new_engine = lambda: told.put("first"), lambda: told.put("second")
     with serving(settings):
-        first.for_each_engine(lambda: told.put("first"))
+        first.start()
         assert told.get(timeout=5) == "first"
-        second.for_each_engine(lambda: told.put("second"))
+        second.start()
         assert within(lambda: second.status(1).pid > 0)
         first.close()
         assert first.status(1).pid > 0
@@ -106,6 +111,26 @@ def test_the_first_process_at_an_engine_is_told_so(settings: Settings) -> None:
         assert told.empty()
         first.close()
         second.close()
+
+
+def test_every_engine_is_preloaded_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    preloaded: queue.SimpleQueue[AppContext] = queue.SimpleQueue()
+    monkeypatch.setattr(residency, "preload", preloaded.put)
+    settings = replace(settings, preload=("demo",), hub_cache=settings.run_dir)
+    with serving(settings):
+        apps = [create_app(settings) for _ in range(3)]
+        mounted = Flask("theirs")
+        mounted.register_blueprint(create_blueprint(settings))
+        assert preloaded.get(timeout=5).settings == settings
+        for app in (*apps, mounted):
+            assert app.test_client().get("/ready").status_code == 200
+        assert preloaded.empty()
+        for app in (*apps, mounted):
+            app.extensions["hugging_llama"].engine.close()
+    with serving(settings):
+        assert mounted.test_client().get("/ready").status_code == 200
+        assert preloaded.get(timeout=5).engine is mounted.extensions["hugging_llama"].engine
+        mounted.extensions["hugging_llama"].engine.close()
 
 
 def test_an_engine_that_nobody_is_connected_to_leaves(settings: Settings) -> None:

@@ -49,14 +49,15 @@ class _ProcessState:
 
 class RemoteEngine:
     """Implements EngineClient. Nothing is opened before the first request of a process, so an instance may be made
-    before a fork and before gevent patches. `life_line` goes to a supervisor that this process has to start."""
+    before a fork and before gevent patches. `life_line` goes to a supervisor that this process has to start;
+    `on_new_engine` is called in a thread of its own for every engine that no process was connected to before."""
 
     def __init__(self, settings: Settings, life_line: int | None = None) -> None:
         self.settings = settings
         self._fingerprint = engine_settings(settings).fingerprint
         self._waits = Waits(settings.first_event_timeout_s, settings.idle_event_timeout_s)
         self._states: dict[int, _ProcessState] = {}
-        self._on_new_engine: Callable[[], None] | None = None
+        self.on_new_engine: Callable[[], None] | None = None
         self.life_line = life_line
         forget = weakref.WeakMethod(self._forget_parent)
 
@@ -102,10 +103,8 @@ class RemoteEngine:
             raise EngineDiedError("no engine is running")
         return _ask(connection, wire.AskStatus, EngineStatus, deadline)
 
-    def for_each_engine(self, task: Callable[[], None]) -> None:
-        """Start an engine, if there is none, and call `task` in a thread of its own: for that one and for every later
-        one, but only in the process that is the first to be connected to it. Returns at once."""
-        self._on_new_engine = task
+    def start(self) -> None:
+        """Start an engine, if there is none, without a request for it. Returns at once."""
         threading.Thread(target=self._connect_early, daemon=True).start()
 
     def start_drain(self, deadline: float) -> None:
@@ -179,8 +178,8 @@ class RemoteEngine:
 
     def _greeted(self, sock: socket.socket, timeout_s: float) -> Connection:
         connection = Connection(sock, self._fingerprint, timeout_s)
-        if connection.is_first and self._on_new_engine is not None:
-            threading.Thread(target=self._on_new_engine, daemon=True).start()
+        if connection.is_first and self.on_new_engine is not None:
+            threading.Thread(target=self.on_new_engine, daemon=True).start()
         return connection
 
     def _existing(self, timeout_s: float) -> Connection | None:

@@ -40,7 +40,7 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     register_route_errors(app)
     context: AppContext = app.extensions[EXTENSION]
     if context.settings.preload:
-        _preload(context)
+        _begin_preload(context)
     return app
 
 
@@ -62,13 +62,11 @@ def create_blueprint(
     return blueprint
 
 
-def _preload(context: AppContext) -> None:
-    """Once for each engine: a worker that is replaced must not bring back what has been unloaded since."""
-    task = partial(residency.preload, context)
+def _begin_preload(context: AppContext) -> None:
     if isinstance(context.engine, RemoteEngine):
-        context.engine.for_each_engine(task)
+        context.engine.start()
     else:
-        threading.Thread(target=task, daemon=True).start()
+        threading.Thread(target=residency.preload, args=(context,), daemon=True).start()
 
 
 def _own_blueprint(name: str) -> Blueprint:
@@ -89,12 +87,16 @@ def _install(
     if EXTENSION in app.extensions:
         raise RuntimeError("this application has Hugging Llama already; one application can have it once")
     watch = DisconnectWatch(enabled=settings.watch_disconnect)
-    app.extensions[EXTENSION] = AppContext(
+    context = AppContext(
         settings=settings,
         store=Store(settings),
         engine=engine or RemoteEngine(settings),
         observer=metrics.GenerationMetrics(registry),
     )
+    if settings.preload and isinstance(context.engine, RemoteEngine):
+        # once for each engine: a worker that is replaced must not bring back what has been unloaded since
+        context.engine.on_new_engine = partial(residency.preload, context)
+    app.extensions[EXTENSION] = context
     app.extensions[WATCH_EXTENSION] = watch.watch
     device = settings.device if settings.device != "auto" else probable_device()
     app.extensions[WEB_EXTENSION] = WebContext(exporter=exporter, device=device)

@@ -43,7 +43,8 @@ def run_batched(model: PreTrainedModel, prompts: list[list[int]]) -> list[list[i
             loop.submit(sequence)
         del waiting[:2]
         loop.run_once()
-    assert loop.stats().kv_used_tokens == 0
+    stats = loop.stats()
+    assert (stats.kv_used_tokens, stats.prompt_tokens_total) == (0, sum(map(len, prompts)))
     return [sequence.output_token_ids for sequence in sequences]
 
 

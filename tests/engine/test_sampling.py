@@ -204,6 +204,18 @@ def test_a_seeded_sequence_does_not_depend_on_its_batch_mates() -> None:
     assert len(set(alone)) > 3
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [{}, {"top_k": 0}, {"top_k": 0, "top_p": 1.0}, {"min_p": 0.1, "typical_p": 0.9}])
+def test_half_precision_is_only_in_the_logits(dtype: torch.dtype, options: dict[str, Any]) -> None:
+    # far apart, so that no tie is broken by chance
+    logits = (torch.randperm(VOCAB, generator=torch.Generator().manual_seed(1)) / 16).repeat(20, 1)
+
+    def run(values: torch.Tensor) -> list[Any]:
+        return sample(values, [make_sequence(i, [1], SamplingParams(seed=i, **options)) for i in range(20)])
+
+    assert run(logits.to(dtype)) == run(logits)
+
+
 def test_unseeded_sequences_differ() -> None:
     def run() -> list[Any]:
         sequence = make_sequence(0, [1], plain())

@@ -134,8 +134,8 @@ class StepLoop(RunnerThread):
 
     def _count_computed(self, row: ScheduledSequence) -> None:
         sequence = row.sequence
-        num_prompt_left = max(sequence.num_prompt_tokens - sequence.num_computed_tokens, 0)
-        self._counters.prompt_tokens += min(row.num_new_tokens, num_prompt_left)
+        if not sequence.output_token_ids:  # else it is a decode step, or all is computed anew
+            self._counters.prompt_tokens += row.num_new_tokens
         sequence.num_computed_tokens += row.num_new_tokens
 
     def _fail(self, sequence: Sequence, error: HuggingLlamaError) -> None:

@@ -38,10 +38,6 @@ class Batch:
 
     rows: list[ScheduledSequence]
 
-    @property
-    def num_tokens(self) -> int:
-        return sum(row.num_new_tokens for row in self.rows)
-
 
 class Scheduler:
     """Waiting and running sequences of one model. Not thread-safe: the step loop's lock guards it."""
@@ -71,41 +67,34 @@ class Scheduler:
     def schedule(self) -> tuple[Batch, list[tuple[Sequence, HuggingLlamaError]]]:
         """The next step, and the sequences for which the device turned out to have no memory."""
         failed = self._admit()
-        decode: list[ScheduledSequence] = []
-        prefill: list[ScheduledSequence] = []
-        budget = self._max_num_batched_tokens
+        rows: list[ScheduledSequence] = []
         partial: list[Sequence] = []
         for sequence in self.running:
             if sequence.num_tokens - sequence.num_computed_tokens > 1:
                 partial.append(sequence)
-                continue
-            decode.append(ScheduledSequence(sequence, 1))
-        budget -= len(decode)
+            else:
+                rows.append(ScheduledSequence(sequence, 1))
+        budget = self._max_num_batched_tokens - len(rows)
         for sequence in partial:
             num_new_tokens = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
             if num_new_tokens <= 0:
                 break
-            prefill.append(ScheduledSequence(sequence, num_new_tokens))
+            rows.append(ScheduledSequence(sequence, num_new_tokens))
             budget -= num_new_tokens
-        return self._fit(decode, prefill, failed), failed
+        fitting = [row for row in rows if self._fits(row, failed)]
+        fitting.sort(key=_layout_order)
+        return Batch(fitting), failed
 
-    def _fit(
-        self,
-        decode: list[ScheduledSequence],
-        prefill: list[ScheduledSequence],
-        failed: list[tuple[Sequence, HuggingLlamaError]],
-    ) -> Batch:
-        rows = []
-        for row in (*decode, *prefill):
-            sequence = row.sequence
-            try:
-                assert sequence.kv_slot is not None
-                self._kv_cache.ensure(sequence.kv_slot, sequence.num_computed_tokens + row.num_new_tokens)
-                rows.append(row)
-            except HuggingLlamaError as error:
-                failed.append((sequence, error))
-        rows.sort(key=_layout_order)
-        return Batch(rows)
+    def _fits(self, row: ScheduledSequence, failed: list[tuple[Sequence, HuggingLlamaError]]) -> bool:
+        """Makes room for the row's keys and values; if there is none, its sequence is added to `failed`."""
+        sequence = row.sequence
+        assert sequence.kv_slot is not None
+        try:
+            self._kv_cache.ensure(sequence.kv_slot, sequence.num_computed_tokens + row.num_new_tokens)
+        except HuggingLlamaError as error:
+            failed.append((sequence, error))
+            return False
+        return True
 
     def _admit(self) -> list[tuple[Sequence, HuggingLlamaError]]:
         """First come, first served: a long request at the head waits for room and is not overtaken for ever."""

@@ -1,16 +1,24 @@
 """How /api/generate and /api/chat answer once a request is parsed: load, unload, stream, or one object."""
 
+import logging
+from collections.abc import Mapping
 from typing import Any
 
-from flask import Response
+from flask import Response, current_app
 
 from hugging_llama.dialects.base import Watched, app_context, stream_response
 from hugging_llama.dialects.ollama.clock import Stopwatch
 from hugging_llama.dialects.ollama.errors import JSON, NDJSON, endpoint_path, error_line
+from hugging_llama.dialects.ollama.options import ParsedOptions, parse_options
 from hugging_llama.dialects.ollama.render import AnswerRenderer, encode
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.requests import GenerateCall
 from hugging_llama.operations import generation, residency
+
+logger = logging.getLogger(__name__)
+
+_SAID = "hugging_llama_unknown_options"
+_MAX_SAID = 1000
 
 
 def json_response(value: Any, content_type: str = JSON) -> Response:
@@ -21,6 +29,17 @@ def json_response(value: Any, content_type: str = JSON) -> Response:
 def stopwatch() -> Stopwatch:
     """Started as soon as the view is entered, before the body is read."""
     return Stopwatch(in_seconds=app_context().settings.duration_unit == "seconds")
+
+
+def request_options(options: Mapping[str, Any]) -> ParsedOptions:
+    """The request's options. Unknown names are ignored, and each is said once in the log of this worker."""
+    parsed = parse_options(options)
+    said: set[str] = current_app.extensions.setdefault(_SAID, set())
+    for name in (unknown[:80] for unknown in parsed.unknown):
+        if name not in said and len(said) < _MAX_SAID:  # names come from callers: only so many are kept
+            said.add(name)
+            logger.warning("option %r is not known here and is ignored", name)
+    return parsed
 
 
 def answer_unload(model: LocalModel, render: AnswerRenderer) -> Response:

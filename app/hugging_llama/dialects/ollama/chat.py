@@ -7,8 +7,13 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
-from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, stopwatch
-from hugging_llama.dialects.ollama.options import parse_options
+from hugging_llama.dialects.ollama.answers import (
+    answer_generation,
+    answer_load,
+    answer_unload,
+    request_options,
+    stopwatch,
+)
 from hugging_llama.dialects.ollama.render import AnswerRenderer, chat_piece
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
@@ -112,7 +117,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
         raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")
     for message in body["messages"]:
         values.refuse_images(message["images"], body["model"])
-    options = parse_options(body["options"])
+    options = request_options(body["options"])
     tools = tuple(Tool(**tool["function"]) for tool in body["tools"])
     output_format = values.parse_format(body["format"])
     prompt = ChatPrompt(

@@ -6,8 +6,7 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
-from hugging_llama.dialects.ollama.answers import json_response, stopwatch
-from hugging_llama.dialects.ollama.options import parse_options
+from hugging_llama.dialects.ollama.answers import json_response, request_options, stopwatch
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations import residency
 from hugging_llama.operations.embedding import embed as embed_texts
@@ -50,7 +49,7 @@ def embed() -> Response:
     keep_alive_s = values.parse_keep_alive(body["keep_alive"])
     ctx = app_context()
     model = local_model(body["model"])
-    context_length = parse_options(body["options"]).context_length
+    context_length = request_options(body["options"]).context_length
     if not inputs:
         Watched(residency.load(ctx, model, keep_alive_s=keep_alive_s, context_length=context_length)).drain()
         return json_response({"model": body["model"], "embeddings": []})

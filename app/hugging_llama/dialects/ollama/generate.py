@@ -6,8 +6,13 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
-from hugging_llama.dialects.ollama.answers import answer_generation, answer_load, answer_unload, stopwatch
-from hugging_llama.dialects.ollama.options import parse_options
+from hugging_llama.dialects.ollama.answers import (
+    answer_generation,
+    answer_load,
+    answer_unload,
+    request_options,
+    stopwatch,
+)
 from hugging_llama.dialects.ollama.render import AnswerRenderer, generate_piece
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.messages import Message
@@ -72,7 +77,7 @@ def parse_generate(body: dict[str, Any]) -> GenerateCall:
         raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")
     values.refuse_images(body["images"], body["model"])
     prompt = parse_prompt(body)
-    options = parse_options(body["options"])
+    options = request_options(body["options"])
     return GenerateCall(
         prompt=prompt,
         options=options.sampling,

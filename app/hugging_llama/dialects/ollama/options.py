@@ -1,18 +1,13 @@
 """The `options` object: Ollama's names, the API document's and Hugging Face's, to SamplingParams fields."""
 
-import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from hugging_llama.errors import InvalidRequestError
 
-logger = logging.getLogger(__name__)
-
 _INT64 = 2**63
-_MAX_WARNED_NAMES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +23,12 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedOptions:
-    """`sampling` holds SamplingParams fields by name, only those given; `context_length` is `num_ctx`."""
+    """`sampling` holds SamplingParams fields by name, only those given; `context_length` is `num_ctx`; `unknown` are
+    names that nobody here knows, which Ollama ignores, too."""
 
     sampling: Mapping[str, Any]
     context_length: int | None
+    unknown: tuple[str, ...] = ()
 
 
 def _number(value: Any) -> float:
@@ -85,11 +82,12 @@ OPTIONS: Mapping[str, Option] = {
 
 
 def parse_options(options: Mapping[str, Any]) -> ParsedOptions:
-    """Read the options object; unknown names are ignored, as Ollama does, and named once in the log.
+    """Read the options object.
 
     Raises InvalidRequestError in Ollama's words for a wrong type, in ours for a value out of range.
     """
     sampling: dict[str, Any] = {}
+    unknown: list[str] = []
     for name, value in options.items():
         if value is None:
             continue
@@ -99,14 +97,8 @@ def parse_options(options: Mapping[str, Any]) -> ParsedOptions:
             option = OPTIONS[name]
             sampling[option.field] = _parse_value(name, option, value)
         else:
-            _warn_unknown(name)
-    return _settle(sampling)
-
-
-def _warn_unknown(name: str) -> None:
-    # names come from callers: each is said once, and only so many of them
-    if _warn_once.cache_info().currsize < _MAX_WARNED_NAMES:
-        _warn_once(name[:80])
+            unknown.append(name)
+    return _settle(sampling, tuple(unknown))
 
 
 def _parse_value(name: str, option: Option, value: Any) -> Any:
@@ -135,7 +127,7 @@ def _parse_stop(value: Any) -> tuple[str, ...]:
     return tuple(item for item in value if item)
 
 
-def _settle(sampling: dict[str, Any]) -> ParsedOptions:
+def _settle(sampling: dict[str, Any], unknown: tuple[str, ...]) -> ParsedOptions:
     if (max_tokens := sampling.get("max_tokens")) is not None and max_tokens < 0:
         sampling["max_tokens"] = None
     if (seed := sampling.get("seed")) is not None and seed < 0:
@@ -144,9 +136,4 @@ def _settle(sampling: dict[str, Any]) -> ParsedOptions:
         sampling["top_k"] = max(0, top_k)
     if sampling.pop("do_sample", True) is False:
         sampling["temperature"] = 0.0
-    return ParsedOptions(sampling=sampling, context_length=sampling.pop("context_length", None))
-
-
-@cache
-def _warn_once(name: str) -> None:
-    logger.warning("option %r is not known here and is ignored", name)
+    return ParsedOptions(sampling=sampling, context_length=sampling.pop("context_length", None), unknown=unknown)

@@ -31,7 +31,7 @@ serve: $(VENV)/.serve
 	$(BIN)/hugging-llama serve
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not gpu"

@@ -18,6 +18,7 @@ from hugging_llama.neutral.requests import SamplingParams
         ({"max_tokens": 5}, {"max_tokens": 5}),
         ({"max_new_tokens": 5}, {"max_tokens": 5}),
         ({"num_predict": -1}, {"max_tokens": None}),
+        ({"num_predict": 0}, {"max_tokens": None}),
         ({"repeat_penalty": 1.1}, {"repetition_penalty": 1.1}),
         ({"repetition_penalty": 1.1}, {"repetition_penalty": 1.1}),
         ({"do_sample": False, "temperature": 0.9}, {"temperature": 0.0}),

@@ -51,7 +51,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="use torch.compile (needs a C++ compiler)")
-    parser.add_argument("--practise", type=Path, help="a second stage: go on with the model in this folder")
+    parser.add_argument("--practise", type=Path, help="another stage: go on with the model in this folder")
+    parser.add_argument("--general", action="store_true", help="with --practise: the documents of the first stage")
     return parser.parse_args()
 
 
@@ -159,7 +160,9 @@ def main() -> None:
     before: Path | None = options.practise
     tokenizer = saved_tokenizer(before) if before else build_tokenizer(options.seed)
     rng = random.Random(options.seed)
-    todo = batches(tokenizer, rng, options.tokens * 1e6, options.batch, practice=before is not None)
+    todo = batches(
+        tokenizer, rng, options.tokens * 1e6, options.batch, practice=before is not None and not options.general
+    )
     plan: Plan = [(0, options.steps), *options.replan]
     todo = todo[: plan[-1][1]]
     if before:

@@ -128,7 +128,7 @@ def _parse_stop(value: Any) -> tuple[str, ...]:
 
 
 def _settle(sampling: dict[str, Any], unknown: tuple[str, ...]) -> ParsedOptions:
-    if (max_tokens := sampling.get("max_tokens")) is not None and max_tokens < 0:
+    if (max_tokens := sampling.get("max_tokens")) is not None and max_tokens <= 0:  # as in Ollama, 0 is no limit
         sampling["max_tokens"] = None
     if (seed := sampling.get("seed")) is not None and seed < 0:
         sampling["seed"] = None

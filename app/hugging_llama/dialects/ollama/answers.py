@@ -1,18 +1,20 @@
 """How /api/generate and /api/chat answer once a request is parsed: load, unload, stream, or one object."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Response, current_app
 
-from hugging_llama.dialects.base import Watched, app_context, stream_response
+from hugging_llama.dialects.base import Watched, app_context, local_model, stream_response
+from hugging_llama.dialects.ollama import values
 from hugging_llama.dialects.ollama.clock import Stopwatch
 from hugging_llama.dialects.ollama.errors import JSON, NDJSON, endpoint_path, error_line
 from hugging_llama.dialects.ollama.options import ParsedOptions, parse_options
 from hugging_llama.dialects.ollama.render import AnswerRenderer, encode
-from hugging_llama.neutral.models import LocalModel
-from hugging_llama.neutral.requests import GenerateCall
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.models import Capability, LocalModel
+from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, TextPrompt
 from hugging_llama.operations import generation, residency
 
 logger = logging.getLogger(__name__)
@@ -42,13 +44,49 @@ def request_options(options: Mapping[str, Any]) -> ParsedOptions:
     return parsed
 
 
-def answer_unload(model: LocalModel, render: AnswerRenderer) -> Response:
+def generate_call(
+    body: Mapping[str, Any], prompt: ChatPrompt | TextPrompt, *, return_context: bool = False
+) -> GenerateCall:
+    """The fields that both endpoints have, around their prompt. Raises InvalidRequestError."""
+    if body["debug_render_only"]:
+        raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")
+    options = request_options(body["options"])
+    return GenerateCall(
+        prompt=prompt,
+        options=options.sampling,
+        format=values.parse_format(body["format"]),
+        context_length=options.context_length,
+        keep_alive_s=values.parse_keep_alive(body["keep_alive"]),
+        truncate=body["truncate"],
+        return_context=return_context,
+    )
+
+
+def answer(
+    body: dict[str, Any],
+    render: AnswerRenderer,
+    parse: Callable[[dict[str, Any]], GenerateCall],
+    *,
+    is_empty: bool,
+) -> Response:
+    """Generate; with nothing to answer (`is_empty`) load the model, or unload it if its keep_alive is zero."""
+    model = local_model(body["model"])
+    if is_empty and values.parse_keep_alive(body["keep_alive"]) == 0:
+        return _answer_unload(model, render)
+    generation.require(model, body["model"], Capability.COMPLETION)
+    call = parse(body)
+    if is_empty:
+        return _answer_load(model, call, render)
+    return _answer_generation(model, call, render, stream=body["stream"])
+
+
+def _answer_unload(model: LocalModel, render: AnswerRenderer) -> Response:
     """Answered at once, even if the model is busy or was never loaded."""
     residency.unload(app_context(), model)
     return json_response(render.bare("unload"))
 
 
-def answer_load(model: LocalModel, call: GenerateCall, render: AnswerRenderer) -> Response:
+def _answer_load(model: LocalModel, call: GenerateCall, render: AnswerRenderer) -> Response:
     """Answered when the model is in memory; one plain object even if a stream was asked for."""
     generation.require_for(model, render.model, call.prompt)
     loading = residency.load(app_context(), model, keep_alive_s=call.keep_alive_s, context_length=call.context_length)
@@ -56,11 +94,9 @@ def answer_load(model: LocalModel, call: GenerateCall, render: AnswerRenderer) -
     return json_response(render.bare("load"))
 
 
-def answer_generation(
-    model: LocalModel, name: str, call: GenerateCall, render: AnswerRenderer, *, stream: bool
-) -> Response:
+def _answer_generation(model: LocalModel, call: GenerateCall, render: AnswerRenderer, *, stream: bool) -> Response:
     """The generation itself, streamed or folded into one object."""
-    events = Watched(generation.generate(app_context(), model, name, call))
+    events = Watched(generation.generate(app_context(), model, render.model, call))
     if stream:
         return stream_response(events, render.line, error_line(endpoint_path()), NDJSON)
     return json_response(render.whole(events.drain()))

@@ -5,21 +5,13 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import json_payload, local_model
+from hugging_llama.dialects.base import json_payload
 from hugging_llama.dialects.ollama import fields, values
-from hugging_llama.dialects.ollama.answers import (
-    answer_generation,
-    answer_load,
-    answer_unload,
-    request_options,
-    stopwatch,
-)
+from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
 from hugging_llama.dialects.ollama.render import AnswerRenderer, chat_piece
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
-from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
-from hugging_llama.operations.generation import require
 
 blueprint = Blueprint("ollama_chat", __name__)
 
@@ -113,26 +105,14 @@ def parse_message(body: Mapping[str, Any]) -> Message:
 
 def parse_chat(body: dict[str, Any]) -> GenerateCall:
     """The checked body as a neutral call. Raises RequestError."""
-    if body["debug_render_only"]:
-        raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")
     for message in body["messages"]:
         values.refuse_images(message["images"], body["model"])
-    options = request_options(body["options"])
-    tools = tuple(Tool(**tool["function"]) for tool in body["tools"])
-    output_format = values.parse_format(body["format"])
     prompt = ChatPrompt(
         messages=tuple(parse_message(message) for message in body["messages"]),
-        tools=tools,
+        tools=tuple(Tool(**tool["function"]) for tool in body["tools"]),
         think=values.parse_think(body["think"]),
     )
-    return GenerateCall(
-        prompt=prompt,
-        options=options.sampling,
-        format=output_format,
-        context_length=options.context_length,
-        keep_alive_s=values.parse_keep_alive(body["keep_alive"]),
-        truncate=body["truncate"],
-    )
+    return generate_call(body, prompt)
 
 
 @blueprint.post("/api/chat")
@@ -144,11 +124,4 @@ def chat() -> Response:
     if not body["model"]:
         raise InvalidRequestError("model is required", param="model")
     render = AnswerRenderer(model=body["model"], piece=chat_piece, watch=watch)
-    model = local_model(body["model"])
-    if not body["messages"] and values.parse_keep_alive(body["keep_alive"]) == 0:
-        return answer_unload(model, render)
-    require(model, body["model"], Capability.COMPLETION)
-    call = parse_chat(body)
-    if not body["messages"]:
-        return answer_load(model, call, render)
-    return answer_generation(model, body["model"], call, render, stream=body["stream"])
+    return answer(body, render, parse_chat, is_empty=not body["messages"])

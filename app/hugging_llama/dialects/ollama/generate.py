@@ -4,21 +4,14 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import json_payload, local_model
+from hugging_llama.dialects.base import json_payload
 from hugging_llama.dialects.ollama import fields, values
-from hugging_llama.dialects.ollama.answers import (
-    answer_generation,
-    answer_load,
-    answer_unload,
-    request_options,
-    stopwatch,
-)
+from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
 from hugging_llama.dialects.ollama.render import AnswerRenderer, generate_piece
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, TextPrompt
-from hugging_llama.operations.generation import require
 
 blueprint = Blueprint("ollama_generate", __name__)
 
@@ -73,20 +66,9 @@ def parse_generate(body: dict[str, Any]) -> GenerateCall:
         )
     if body["suffix"]:
         raise UnsupportedCapabilityError(body["model"], [Capability.INSERT.value])
-    if body["debug_render_only"]:
-        raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")
     values.refuse_images(body["images"], body["model"])
     prompt = parse_prompt(body)
-    options = request_options(body["options"])
-    return GenerateCall(
-        prompt=prompt,
-        options=options.sampling,
-        format=values.parse_format(body["format"]),
-        context_length=options.context_length,
-        keep_alive_s=values.parse_keep_alive(body["keep_alive"]),
-        truncate=body["truncate"],
-        return_context=isinstance(prompt, ChatPrompt),
-    )
+    return generate_call(body, prompt, return_context=isinstance(prompt, ChatPrompt))
 
 
 @blueprint.post("/api/generate")
@@ -96,11 +78,4 @@ def generate() -> Response:
     body = _schema.parse(json_payload())
     values.refuse_logprobs(body["logprobs"], body["top_logprobs"])
     render = AnswerRenderer(model=body["model"], piece=generate_piece, watch=watch)
-    model = local_model(body["model"])
-    if not body["prompt"] and not body["images"] and values.parse_keep_alive(body["keep_alive"]) == 0:
-        return answer_unload(model, render)
-    require(model, body["model"], Capability.COMPLETION)
-    call = parse_generate(body)
-    if not body["prompt"]:
-        return answer_load(model, call, render)
-    return answer_generation(model, body["model"], call, render, stream=body["stream"])
+    return answer(body, render, parse_generate, is_empty=not body["prompt"])

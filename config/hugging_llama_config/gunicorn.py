@@ -47,6 +47,8 @@ max_requests = 0
 # its server thread lives in the master, which forks
 control_socket_disable = True
 
+# read before gunicorn installs its own
+_started_with_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 _DRAIN_POLL_S = 0.25
 _DRAIN_MARGIN_S = 2.0
 _ENGINE_STOP_TIMEOUT_S = 4.0
@@ -69,9 +71,13 @@ class LifeLine:
 
 @dataclass(slots=True)
 class MasterState:
-    """What the hooks keep between calls; `server.hugging_llama`."""
+    """What the hooks keep between calls; `server.hugging_llama`.
+
+    `ends_with_terminal`: started by hand, without nohup.
+    """
 
     metrics_dir: Path
+    ends_with_terminal: bool
     life_lines: list[LifeLine] = field(default_factory=list)
 
 
@@ -90,7 +96,7 @@ def on_starting(server: Any) -> None:
     shutil.rmtree(metrics_dir, ignore_errors=True)
     metrics_dir.mkdir(mode=0o700)
     os.environ[_METRICS_VARIABLE] = str(metrics_dir)
-    server.hugging_llama = MasterState(metrics_dir)
+    server.hugging_llama = MasterState(metrics_dir, ends_with_terminal=not _started_with_nohup and _has_terminal())
 
 
 def when_ready(server: Any) -> None:
@@ -100,7 +106,13 @@ def when_ready(server: Any) -> None:
 
 
 def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
-    """No hook can refuse a reload, and workers that can't read their settings would end the whole server."""
+    """No hook can refuse a reload, and workers that can't read their settings would end the whole server.
+
+    HUP also comes when the terminal is closed from which the server was started: then it ends.
+    """
+    if server.hugging_llama.ends_with_terminal and not _has_terminal():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
     try:
         settings = load_settings()
         prepare_run_dir(settings)
@@ -169,6 +181,15 @@ def on_exit(server: Any) -> None:
     while any(is_supervised(line.settings) for line in life_lines) and time.monotonic() < deadline:
         time.sleep(0.02)
     shutil.rmtree(state.metrics_dir, ignore_errors=True)
+
+
+def _has_terminal() -> bool:
+    """Whether this process has a controlling terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _start_engine(server: Any, settings: Settings) -> None:

@@ -68,7 +68,7 @@ def test_flags_become_settings_and_the_process_becomes_gunicorn(serve_environ: d
         "HUGGING_LLAMA_LOG_LEVEL": "debug",
     }
     assert f"Starting Hugging Llama on http://127.0.0.1:{port}\n" in err
-    assert f"hugging-llama --url http://127.0.0.1:{port} run demo" in err
+    assert f" --url http://127.0.0.1:{port} run demo" in err
     assert f"curl http://127.0.0.1:{port}/api/generate" in err
 
 

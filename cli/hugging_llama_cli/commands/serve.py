@@ -5,6 +5,8 @@ Flags win over HUGGING_LLAMA_* variables, those over OLLAMA_* variables, those o
 
 import argparse
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import NoReturn
@@ -70,12 +72,19 @@ def _in_flag_words(message: str) -> str:
     return message
 
 
+def _program() -> str:
+    """What to type for this program: its name where that is found, else the path by which it was started."""
+    if shutil.which("hugging-llama"):
+        return "hugging-llama"
+    return "python -m hugging_llama_cli" if sys.argv[0].endswith("__main__.py") else shlex.quote(sys.argv[0])
+
+
 def _welcome(settings: Settings) -> str:
     url = HostUrl(host=settings.host, port=settings.port).url
     target = "" if settings.port == 11434 else f"--url {url} "
     return (
         f"Starting Hugging Llama on {url}\n"
         "Try it from another terminal:\n"
-        f"  hugging-llama {target}run demo\n"
+        f"  {_program()} {target}run demo\n"
         f"""  curl {url}/api/generate -d '{{"model": "demo", "prompt": "Hello"}}'"""
     )

@@ -31,11 +31,13 @@ def test_closing_the_terminal(tmp_path: Path, nohup: bool, request: pytest.Fixtu
     environ |= {"HUGGING_LLAMA_RUN_DIR": str(run_dir), "HUGGING_LLAMA_PORT": str(port), "HOME": str(tmp_path)}
     ours, theirs = os.openpty()
     launch = [sys.executable, "-c", IN_TERMINAL, *(["nohup"] if nohup else []), *COMMAND]
-    process = subprocess.Popen(
-        launch, cwd=HERE, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
-    )
+    log = tmp_path / "log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            launch, cwd=HERE, env=environ, stdin=theirs, stdout=sink, stderr=sink, start_new_session=True
+        )
     os.close(theirs)
-    server = Server(process, port, run_dir, tmp_path / "log")
+    server = Server(process, port, run_dir, log)
     request.addfinalizer(lambda: shutil.rmtree(run_dir))
     request.addfinalizer(lambda: stop(server))
     wait_until(lambda: is_up(server), 30)

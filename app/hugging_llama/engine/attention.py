@@ -25,6 +25,10 @@ STEP_KWARG = "kv_step"
 _MAX_SCORE_ELEMENTS = 2**24
 
 
+class UnsupportedAttentionError(Exception):
+    """A model wants attention that can't be computed from the cache. It never leaves the self-test."""
+
+
 @dataclass(slots=True)
 class Span:
     """Rows of one slab that attend together: consecutive rows with one query each, or one row with a prompt chunk.
@@ -155,12 +159,12 @@ def batched_attention(
 
     `query` `[1, num_heads, T, head_dim]`, `key` and `value` `[1, num_kv_heads, T, head_dim]`; returns
     `[1, T, num_heads, value_head_dim]`. `s_aux` are attention sinks `[num_heads]`, `softcap` limits scores.
-    Raises NotImplementedError for what it can't honour; the self-test at load then chooses the other runner.
+    Raises UnsupportedAttentionError for what it can't honour; the self-test at load then chooses the other runner.
     """
     if kv_step is None or position_bias is not None or query.shape[0] != 1:
-        raise NotImplementedError("attention was called without a step, with a position bias or with rows")
+        raise UnsupportedAttentionError("attention was called without a step, with a position bias or with rows")
     if attention_mask is not None or not getattr(module, "is_causal", True):
-        raise NotImplementedError("only plain causal attention can be batched")
+        raise UnsupportedAttentionError("only plain causal attention can be batched")
     layer: int = module.layer_idx  # type: ignore[assignment]
     attend = _Attend(query, scaling, softcap, sliding_window, s_aux)
     if isinstance(kv_step, LayerProbe):

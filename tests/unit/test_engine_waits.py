@@ -43,7 +43,7 @@ def test_the_first_and_the_next_event_have_time_limits(settings: Settings) -> No
             assert [next(stream) for _ in range(num_before)] == [TextDelta("xxxxx")] * num_before
             with pytest.raises(GenerationError, match="no event"):
                 next(stream)
-            assert within(lambda: remote.status(1).num_running == 0)
+            assert within(lambda: remote.status(10).num_running == 0)
         remote.close()
 
 
@@ -101,13 +101,13 @@ def test_the_first_process_at_an_engine_is_told_so(settings: Settings) -> None:
         first.start()
         assert told.get(timeout=5) == "first"
         second.start()
-        assert within(lambda: second.status(1).pid > 0)
+        assert within(lambda: second.status(10).pid > 0)
         first.close()
-        assert first.status(1).pid > 0
+        assert first.status(10).pid > 0
     with serving(settings):
-        assert second.status(1).pid > 0
+        assert second.status(10).pid > 0
         assert told.get(timeout=5) == "second"
-        assert first.status(1).pid > 0
+        assert first.status(10).pid > 0
         assert told.empty()
         first.close()
         second.close()

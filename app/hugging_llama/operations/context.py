@@ -1,9 +1,9 @@
 """What every operation needs, handed in by the web side."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hugging_llama.client.base import EngineClient
-from hugging_llama.operations.observer import Observer, SilentObserver
+from hugging_llama.operations.observer import Observer
 from hugging_llama.store.local import Store
 from hugging_llama_config.settings import Settings
 
@@ -15,4 +15,4 @@ class AppContext:
     settings: Settings
     store: Store
     engine: EngineClient
-    observer: Observer = field(default_factory=SilentObserver)
+    observer: Observer

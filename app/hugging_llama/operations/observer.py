@@ -11,10 +11,3 @@ class Observer(Protocol):
     def observe(self, events: EventStream[GenerateEvent]) -> EventStream[GenerateEvent]:
         """The same events, looked at in passing."""
         ...
-
-
-class SilentObserver:
-    """Looks at nothing."""
-
-    def observe(self, events: EventStream[GenerateEvent]) -> EventStream[GenerateEvent]:
-        return events

@@ -46,6 +46,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "graceful_timeout_s": (0, 86400),
     "num_threads": (0, 4096),
     "max_num_seqs": (1, 4096),
+    "max_step_s": (0.001, 60),
     "first_event_timeout_s": (0.001, math.inf),
     "idle_event_timeout_s": (0.001, math.inf),
     "max_body_bytes": (1, _LARGEST),

@@ -40,6 +40,8 @@ class Settings:
     # requests
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 0
+    max_step_s: float = 0.2
+    prefix_cache: bool = True
     max_queue: int = 512
     load_timeout_s: float = 300.0
     first_event_timeout_s: float = 600.0

@@ -10,8 +10,10 @@ from hugging_llama.engine.attention import ATTENTION_NAME
 from hugging_llama.engine.core import StepLoop
 from hugging_llama.engine.kv_cache import KVCache
 from hugging_llama.engine.model_runner import ModelRunner
+from hugging_llama.engine.prefix_cache import PrefixCache
 from hugging_llama.engine.scheduler import Scheduler
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, StepEvents, StreamKey
+from hugging_llama.engine.step_budget import StepBudget
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta
 from hugging_llama.neutral.requests import SamplingParams
@@ -117,6 +119,7 @@ def make_loop(
     max_num_batched_tokens: int = 16,
     max_queue: int = 100,
     capacity_tokens: int = 1 << 14,
+    max_prefixes: int = 8,
     emit: Emit | None = None,
     on_finished: OnFinished | None = None,
 ) -> StepLoop:
@@ -131,9 +134,11 @@ def make_loop(
     )
     scheduler = Scheduler(
         kv_cache,
+        PrefixCache(kv_cache, max_entries=max_prefixes),
+        StepBudget(fixed=max_num_batched_tokens, lowest=1, highest=1024, target_s=1.0),
         max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens,
         max_queue=max_queue,
+        is_long=model_runner.is_long,
     )
     return StepLoop(
         model_runner,

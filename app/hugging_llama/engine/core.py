@@ -3,11 +3,14 @@
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
+from torch import Tensor
 
 from hugging_llama.engine.kv_cache import KVCache
+from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.outbox import as_generation_error
 from hugging_llama.engine.runner_thread import RunnerThread
@@ -17,7 +20,18 @@ from hugging_llama.engine.sequence import Emit, OnFinished, Sequence
 from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError
 
+_NO_LOGITS = torch.empty(0)
+
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Computed:
+    """What a forward gave: logits `[sum of num_logits of the rows that sample, vocab_size]`, or why there are none."""
+
+    batch: Batch
+    logits: Tensor
+    error: HuggingLlamaError | None = None
 
 
 class StepLoop(RunnerThread):
@@ -49,12 +63,16 @@ class StepLoop(RunnerThread):
     def stats(self) -> RunnerStats:
         """A snapshot of the runner's figures."""
         with self._lock:
+            scheduler, cache = self._scheduler, self._kv_cache
+            retained = scheduler.prefixes.num_tokens
             return self._counters.snapshot(
-                num_running=len(self._scheduler.running),
-                num_waiting=len(self._scheduler.waiting),
-                kv_used_tokens=self._kv_cache.used_tokens,
-                kv_capacity_tokens=self._kv_cache.capacity_tokens,
-                kv_allocated_bytes=self._kv_cache.size_bytes(self._kv_cache.allocated_tokens),
+                num_running=len(scheduler.running),
+                num_waiting=len(scheduler.waiting),
+                kv_used_tokens=cache.used_tokens - retained,
+                kv_retained_tokens=retained,
+                kv_capacity_tokens=cache.capacity_tokens,
+                kv_allocated_bytes=cache.size_bytes(cache.allocated_tokens + retained),
+                preempted_total=scheduler.num_preempted,
             )
 
     def _check(self, sequence: Sequence) -> None:
@@ -79,63 +97,130 @@ class StepLoop(RunnerThread):
 
     def _release(self, sequence: Sequence) -> None:
         # until a first token nobody has seen that its keys and values are numbers
-        self._scheduler.remove(sequence, wipe=not sequence.output_token_ids)
+        has_numbers = bool(sequence.output_token_ids)
+        if has_numbers and not self._closing:
+            self._scheduler.retain(sequence)
+        self._scheduler.remove(sequence, wipe=not has_numbers)
 
     def _step(self) -> None:
         with self._lock:
             batch, failed = self._scheduler.schedule()
         for sequence, error in failed:
             self._fail(sequence, error)
-        if batch.rows:
-            results = self._run(batch)
-            self._counters.count_step(len(batch.rows))
-            self._update(batch, results)
+        if not batch.rows:
+            return
+        started = time.monotonic()
+        for computed in self._run(batch):
+            self._update(computed)
+        self._scheduler.budget.observe(
+            time.monotonic() - started, num_prefill=batch.num_prefill_tokens, num_decode=batch.num_decode_rows
+        )
+        self._counters.count_step(len(batch.rows))
 
-    def _run(self, batch: Batch) -> list[tuple[ScheduledSequence, Sampled]]:
-        """The tokens of the rows that sample now, and the errors of those that fail.
+    def _run(self, batch: Batch) -> list[_Computed]:
+        """The batch's logits, in one piece if all goes well.
 
-        If the forward fails, the batch is run again in halves, down to the rows that cause it. Less memory is
-        needed then, too. What a failed run has written to the cache is written again.
+        If the forward fails, the batch is run again in halves, down to the rows that cause it. What a failed run has
+        written to the cache is written again. If memory was short, retained prefixes go first, then the newest
+        sequence: less is needed then, and the others go on.
         """
         try:
-            rows, logits = self._model_runner.run(batch)
-            return list(zip(rows, sample(logits, [row.sequence for row in rows]), strict=True))
+            _, logits = self._model_runner.run(batch)
+            return [_Computed(batch, logits)]
         except Exception as error:
-            if len(batch.rows) == 1:
-                return [(batch.rows[0], as_generation_error(error))]
-            logger.warning("a step over %d sequences failed: %s", len(batch.rows), error)
+            is_short = is_out_of_memory(error)
+            failure = _memory_error(error) if is_short else as_generation_error(error)
+        logger.warning("a step over %d sequences failed: %s", len(batch.rows), failure)
         if self._model_runner.device.type == "cuda":
             torch.cuda.empty_cache()
+        if is_short and self._scheduler.prefixes.num_tokens:
+            self._scheduler.prefixes.clear()
+            return self._run(batch)
+        if len(batch.rows) == 1:
+            return [_Computed(batch, _NO_LOGITS, failure)]
+        if is_short:
+            newest = max(batch.rows, key=lambda row: row.sequence.admitted_ns)
+            others = Batch([row for row in batch.rows if row is not newest])
+            return [_Computed(Batch([newest]), _NO_LOGITS, failure), *self._run(others)]
         middle = len(batch.rows) // 2
         return self._run(Batch(batch.rows[:middle])) + self._run(Batch(batch.rows[middle:]))
 
-    def _update(self, batch: Batch, results: list[tuple[ScheduledSequence, Sampled]]) -> None:
-        now_ns = time.monotonic_ns()
-        for row in batch.rows:
+    def _update(self, computed: _Computed) -> None:
+        if computed.error is not None:
+            for row in computed.batch.rows:
+                self._fail(row.sequence, computed.error)
+            return
+        pending: list[tuple[ScheduledSequence, int]] = []
+        place = 0
+        for row in computed.batch.rows:
+            if row.is_sampled:
+                pending.append((row, place))
+                place += row.num_logits
             self._count_computed(row)
-        for row, result in results:
-            sequence = row.sequence
-            if isinstance(result, HuggingLlamaError):
-                self._fail(sequence, result)
-                continue
-            self._counters.output_tokens += 1
-            try:
-                self._outbox.add(sequence, sequence.append_token(result, now_ns))
-            except Exception as error:
-                self._fail(sequence, as_generation_error(error))
-                continue
-            if sequence.num_tokens - 1 == self._model_runner.rope_switch:
-                # all its keys were rotated by the frequencies of short sequences
-                sequence.num_computed_tokens = 0
-            if sequence.finish_reason is not None:
-                self._outbox.end(sequence, sequence.finish_reason)
-                with self._lock:
-                    self._release(sequence)
+        # all rows take their next token together; those whose guess was right go on to the one after it
+        level = 0
+        while pending:
+            results = self._sampled(
+                computed.logits, [at + level for _, at in pending], [r.sequence for r, _ in pending]
+            )
+            pending = [
+                (row, at) for (row, at), result in zip(pending, results, strict=True) if self._take(row, result, level)
+            ]
+            level += 1
+
+    def _sampled(self, logits: Tensor, places: list[int], sequences: list[Sequence]) -> list[Sampled]:
+        """One result for each sequence, from the row of `logits` at its place."""
+        try:
+            # a gather of all rows would be a copy for nothing
+            return sample(logits if len(places) == len(logits) else logits[places], sequences)
+        except Exception as error:
+            if len(places) == 1:
+                return [as_generation_error(error)]
+        pairs = zip(places, sequences, strict=True)
+        return [self._sampled(logits, [place], [sequence])[0] for place, sequence in pairs]
+
+    def _take(self, row: ScheduledSequence, result: Sampled, level: int) -> bool:
+        """Gives a sequence its next token. True if this was the guess at `level`, so that the one after it counts."""
+        sequence = row.sequence
+        if isinstance(result, HuggingLlamaError):
+            self._fail(sequence, result)
+            return False
+        self._counters.output_tokens += 1
+        try:
+            self._outbox.add(sequence, sequence.append_token(result, time.monotonic_ns()))
+        except Exception as error:
+            self._fail(sequence, as_generation_error(error))
+            return False
+        is_right = level < len(row.draft) and result == row.draft[level]
+        if is_right:
+            sequence.num_computed_tokens += 1
+        if sequence.finish_reason is not None:
+            self._outbox.end(sequence, sequence.finish_reason)
+            with self._lock:
+                self._release(sequence)
+            return False
+        if is_right:
+            return True
+        self._count_draft(row, level)
+        if sequence.num_tokens - 1 == self._model_runner.rope_switch:
+            # all its keys were rotated by the frequencies of short sequences
+            sequence.num_computed_tokens = 0
+        sequence.shift_if_full()
+        return False
+
+    def _count_draft(self, row: ScheduledSequence, num_right: int) -> None:
+        if row.draft and row.sequence.drafts is not None:
+            row.sequence.drafts.count(len(row.draft), num_right, row.sequence.num_tokens)
+            self._counters.drafted_tokens += len(row.draft)
+            self._counters.accepted_tokens += num_right
 
     def _count_computed(self, row: ScheduledSequence) -> None:
         sequence = row.sequence
         if not sequence.output_token_ids:  # else it is a decode step, or all is computed anew
             self._counters.prompt_tokens += row.num_new_tokens
+            if sequence.num_computed_tokens == sequence.num_cached_tokens:  # its first chunk
+                self._counters.prompt_tokens += sequence.num_cached_tokens
+                self._counters.cached_tokens += sequence.num_cached_tokens
         sequence.num_computed_tokens += row.num_new_tokens
 
     def _fail(self, sequence: Sequence, error: HuggingLlamaError) -> None:
@@ -143,3 +228,8 @@ class StepLoop(RunnerThread):
         with self._lock:
             # numbers that are not numbers may lie in its cache
             self._scheduler.remove(sequence, wipe=True)
+
+
+def _memory_error(error: Exception) -> HuggingLlamaError:
+    logger.warning("memory is short: %s", error)
+    return InsufficientMemoryError("there is not enough memory to go on with this request")

@@ -145,6 +145,7 @@ class Engine:
             num_waiting=total.num_waiting + self._registry.num_waiting,
             num_loaded=num_loaded,
             kv_used_tokens=total.kv_used_tokens,
+            kv_retained_tokens=total.kv_retained_tokens,
             kv_capacity_tokens=total.kv_capacity_tokens,
             steps_total=total.steps_total,
             step_sequences_total=total.step_sequences_total,
@@ -153,6 +154,9 @@ class Engine:
             cached_tokens_total=total.cached_tokens_total,
             output_tokens_total=total.output_tokens_total,
             cancelled_total=total.cancelled_total,
+            preempted_total=total.preempted_total,
+            drafted_tokens_total=total.drafted_tokens_total,
+            accepted_tokens_total=total.accepted_tokens_total,
         )
 
     def close(self) -> None:

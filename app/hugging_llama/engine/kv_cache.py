@@ -1,9 +1,12 @@
 """Keys and values of running sequences, in slots of power-of-two capacity.
 
 A sequence holds one slot: a row of a slab, and a slab is one key and one value buffer per layer for a few rows of
-equal capacity. It starts in a small slot and moves (one copy per doubling) as it grows, so memory follows what is
-used and decode pads rows of one slab to at most twice their length. Admission reserves the capacity that a sequence
-can reach at most, so a running one never finds the cache full.
+equal capacity. It starts in a slot that holds its prompt and moves (one copy per doubling) as it grows, so memory
+follows what is used and decode pads rows of one slab to at most twice their length. What has ended, and may begin
+the next prompt, lies in `prefix_cache.py`, exactly as long as it is, so that running rows stay together.
+
+Nothing is promised to a sequence that it may need later: whoever asks for more than there is gets a no, and the
+scheduler makes room.
 """
 
 import heapq
@@ -19,6 +22,9 @@ _MIN_SLOT_TOKENS = 256
 _SLAB_TOKENS = 8192
 _MAX_SLAB_SLOTS = 16
 _FREE_MEMORY_SHARE = 0.5
+
+# what a single allocation may take of the memory that is free at that moment
+_LARGEST_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +66,20 @@ class Slab:
 
 @dataclass(slots=True)
 class KVSlot:
-    """Where one sequence's keys and values lie. `reserved` is the capacity it may grow to."""
+    """Where one sequence's keys and values lie."""
 
     slab: Slab
     row: int
-    reserved: int
+
+    @property
+    def capacity(self) -> int:
+        return self.slab.capacity
 
 
 class KVCache:
-    """All slots of one model. Not thread-safe: the step loop's lock guards it.
+    """All slots of one model. Only the step loop's thread changes it.
 
-    `used_tokens` is what is reserved, `allocated_tokens` what the slabs hold, in use or not.
+    `used_tokens` is what slots and retained prefixes hold, `allocated_tokens` what the slabs take, in use or not.
     """
 
     def __init__(
@@ -84,8 +93,8 @@ class KVCache:
         self.capacity_tokens = capacity_tokens
         self.used_tokens = 0
         self.allocated_tokens = 0
-        self._layers = layers
-        self._dtype = dtype
+        self.layers = layers
+        self.dtype = dtype
         self._device = device
         self._serials = count()
         self._slabs: dict[int, list[Slab]] = {}
@@ -97,66 +106,93 @@ class KVCache:
 
     def size_bytes(self, num_tokens: int) -> int:
         """What the keys and values of `num_tokens` take."""
-        return num_tokens * bytes_per_token(self._layers, self._dtype)
+        return num_tokens * bytes_per_token(self.layers, self.dtype)
 
-    def can_admit(self, num_tokens: int) -> bool:
-        """True if a sequence that grows to at most `num_tokens` can be taken now."""
-        return self.used_tokens + slot_capacity(num_tokens) <= self.capacity_tokens
+    def allocate(self, num_tokens: int) -> KVSlot | None:
+        """A slot for `num_tokens`, None if there is no room now."""
+        capacity = slot_capacity(num_tokens)
+        if not self.reserve(capacity):
+            return None
+        place = self._take_row(capacity)
+        if place is None:
+            self.release(capacity)
+            return None
+        return KVSlot(*place)
 
-    def allocate(self, num_tokens: int, max_tokens: int) -> KVSlot:
-        """A slot for `num_tokens` now, growing to at most `max_tokens`; ask `can_admit(max_tokens)` before.
-
-        Raises InsufficientMemoryError if the device has no room although the budget has.
-        """
-        reserved = slot_capacity(max_tokens)
-        slab, row = self._take_row(min(slot_capacity(num_tokens), reserved))
-        self.used_tokens += reserved
-        return KVSlot(slab, row, reserved)
-
-    def ensure(self, slot: KVSlot, num_tokens: int) -> None:
+    def ensure(self, slot: KVSlot, num_tokens: int) -> bool:
         """Makes room for `num_tokens`, moving the slot's contents to a larger one if needed.
 
-        Raises InsufficientMemoryError like `allocate`; the slot is unchanged then.
+        False if there is none; the slot is unchanged then.
         """
-        if num_tokens <= slot.slab.capacity:
-            return
-        old, old_row = slot.slab, slot.row
-        slab, row = self._take_row(slot_capacity(num_tokens))
-        for old_buffers, new_buffers in ((old.keys, slab.keys), (old.values, slab.values)):
+        if num_tokens <= slot.capacity:
+            return True
+        old, old_row, capacity = slot.slab, slot.row, slot_capacity(num_tokens)
+        if not self.reserve(capacity - old.capacity):
+            return False
+        place = self._take_row(capacity)
+        if place is None:
+            self.release(capacity - old.capacity)
+            return False
+        slot.slab, slot.row = place
+        for old_buffers, new_buffers in ((old.keys, slot.slab.keys), (old.values, slot.slab.values)):
             for layer, buffer in new_buffers.items():
-                buffer[row, :, : old.capacity] = old_buffers[layer][old_row]
-        slot.slab, slot.row = slab, row
+                buffer[slot.row, :, : old.capacity] = old_buffers[layer][old_row]
         self._give_row_back(old, old_row)
+        return True
+
+    def copy(self, source: KVSlot, target: KVSlot, num_tokens: int) -> None:
+        """The first `num_tokens` of one slot into another, which must be large enough."""
+        for old, new in ((source.slab.keys, target.slab.keys), (source.slab.values, target.slab.values)):
+            for layer, buffer in new.items():
+                buffer[target.row, :, :num_tokens] = old[layer][source.row, :, :num_tokens]
 
     def free(self, slot: KVSlot, *, wipe: bool = False) -> None:
         """Gives the slot back. `wipe` clears it: a sequence that went NaN must not poison the next one's padding."""
         if wipe:
             for buffer in (*slot.slab.keys.values(), *slot.slab.values.values()):
                 buffer[slot.row].zero_()
-        self.used_tokens -= slot.reserved
+        self.release(slot.capacity)
         self._give_row_back(slot.slab, slot.row)
 
-    def _take_row(self, capacity: int) -> tuple[Slab, int]:
+    def reserve(self, num_tokens: int) -> bool:
+        """Takes `num_tokens` of the budget, False if they are not there."""
+        if self.used_tokens + num_tokens > self.capacity_tokens:
+            return False
+        self.used_tokens += num_tokens
+        return True
+
+    def release(self, num_tokens: int) -> None:
+        """Gives back what `reserve` took."""
+        self.used_tokens -= num_tokens
+
+    def has_memory(self, num_tokens: int) -> bool:
+        """True if the device itself has room for `num_tokens` more, whatever the budget says."""
+        return self.size_bytes(num_tokens) <= free_bytes(self._device) * _LARGEST_SHARE
+
+    def _take_row(self, capacity: int) -> tuple[Slab, int] | None:
         slabs = self._slabs.setdefault(capacity, [])
-        for slab in slabs:
-            if slab.free_rows:
-                # the lowest row, so that the rows in use stay together and decode sees long runs of them
-                return slab, heapq.heappop(slab.free_rows)
-        slab = self._new_slab(capacity)
-        slabs.append(slab)
+        slab = next((slab for slab in slabs if slab.free_rows), None)
+        if slab is None:
+            slab = self._new_slab(capacity)
+            if slab is None:
+                return None
+            slabs.append(slab)
+        # the lowest row, so that the rows in use stay together and decode sees long runs of them
         return slab, heapq.heappop(slab.free_rows)
 
-    def _new_slab(self, capacity: int) -> Slab:
+    def _new_slab(self, capacity: int) -> Slab | None:
         # slots in advance only within the budget: every size has a slab of its own, and most may lie empty
         room = (self.capacity_tokens - self.allocated_tokens) // capacity
         num_slots = max(min(_SLAB_TOKENS // capacity, _MAX_SLAB_SLOTS, room), 1)
+        # others may have taken the memory that was free when the budget was made; asking is better than dying of it
+        if not self.has_memory(num_slots * capacity):
+            num_slots = 1
+            if not self.has_memory(capacity):
+                return None
         try:
-            slab = Slab(next(self._serials), capacity, num_slots, self._layers, dtype=self._dtype, device=self._device)
-        except (RuntimeError, MemoryError) as error:
-            need = num_slots * capacity * bytes_per_token(self._layers, self._dtype)
-            raise InsufficientMemoryError(
-                "no memory for the KV cache", need_bytes=need, free_bytes=free_bytes(self._device)
-            ) from error
+            slab = Slab(next(self._serials), capacity, num_slots, self.layers, dtype=self.dtype, device=self._device)
+        except (RuntimeError, MemoryError):
+            return None
         self.allocated_tokens += num_slots * capacity
         return slab
 
@@ -182,9 +218,15 @@ def bytes_per_token(layers: dict[int, LayerShape], dtype: torch.dtype) -> int:
 
 
 def capacity_from_memory(
-    layers: dict[int, LayerShape], *, dtype: torch.dtype, device: torch.device, budget_bytes: int = 0
+    layers: dict[int, LayerShape],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    budget_bytes: int = 0,
+    most_tokens: int | None = None,
 ) -> int:
-    """How many tokens a cache may hold in `budget_bytes`, or in half of the free memory if that is 0.
+    """How many tokens a cache may hold in `budget_bytes`; if that is 0, in half of the free memory, but at most
+    `most_tokens`.
 
     Raises InsufficientMemoryError if not even the smallest slot fits.
     """
@@ -195,7 +237,9 @@ def capacity_from_memory(
         raise InsufficientMemoryError(
             "no memory for the KV cache", need_bytes=need * _MIN_SLOT_TOKENS, free_bytes=budget
         )
-    return tokens
+    if budget_bytes or most_tokens is None:
+        return tokens
+    return min(tokens, max(most_tokens, _MIN_SLOT_TOKENS))
 
 
 def _floor_power_of_two(number: int) -> int:

@@ -26,6 +26,14 @@ def free_bytes(device: torch.device) -> int:
     return max(min(available, limit - use + _cached_file_bytes()), 0)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """True if an allocation has failed, on whatever device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # the CPU allocator has no class of its own
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
 def settle() -> None:
     """Takes all that is there now out of later garbage collections.
 

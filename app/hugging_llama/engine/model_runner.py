@@ -50,19 +50,20 @@ class ModelRunner:
     def run(self, batch: Batch) -> tuple[list[ScheduledSequence], Tensor]:
         """Computes the batch's tokens; their keys and values are in the cache afterwards.
 
-        Returns the rows that sample now and their logits `[len(rows), vocab_size]` in the model's dtype. Running
-        the same batch again is harmless. Raises whatever the model raises.
+        Returns the rows that sample now and their logits `[sum of num_logits, vocab_size]` in the model's dtype.
+        Running the same batch again is harmless. Raises whatever the model raises.
         """
         chunks: list[Chunk] = []
         for row in batch.rows:
             sequence = row.sequence
+            first = sequence.num_computed_tokens
             assert sequence.kv_slot is not None
             chunks.append(
                 Chunk(
                     sequence.kv_slot,
-                    sequence.num_computed_tokens,
-                    new_token_ids(row),
-                    num_logits=int(row.is_sampled),
+                    first,
+                    sequence.token_ids[first : first + row.num_new_tokens] + row.draft,
+                    num_logits=row.num_logits,
                     is_long=self.is_long(sequence.num_tokens),
                 )
             )
@@ -141,17 +142,6 @@ class ModelRunner:
         if not self._keeps_logits:
             logits = logits[index]
         return logits[: len(keep)]
-
-
-def new_token_ids(row: ScheduledSequence) -> list[int]:
-    """The tokens of a row, which may begin in the prompt and end in the output."""
-    sequence = row.sequence
-    first, num_prompt_tokens = sequence.num_computed_tokens, sequence.num_prompt_tokens
-    stop = first + row.num_new_tokens
-    if first >= num_prompt_tokens:
-        return sequence.output_token_ids[first - num_prompt_tokens : stop - num_prompt_tokens]
-    known = sequence.prompt_token_ids[first:stop]
-    return known + sequence.output_token_ids[: max(stop - num_prompt_tokens, 0)]
 
 
 def vocab_size(model: PreTrainedModel) -> int:

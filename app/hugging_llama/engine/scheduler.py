@@ -1,26 +1,41 @@
 """Which tokens are computed in the next step.
 
-Running sequences decode first, one token each; what is left of the token budget goes to prompt chunks, oldest
-first. So a long prompt never stalls the running streams for longer than one chunk takes.
+Running sequences decode first, one token each, with drafts where guesses are wanted; what is left of the token
+budget goes to prompt chunks, oldest first. So a long prompt never stalls the running streams for longer than one
+chunk takes. Where the KV cache is full, retained prefixes leave first; then the newest sequence is preempted: it
+gives its keys and values back, waits at the head of the queue, and is computed anew when there is room.
 """
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from hugging_llama.engine.kv_cache import KVCache
+from hugging_llama.engine.kv_cache import KVCache, KVSlot
+from hugging_llama.engine.prefix_cache import MIN_PREFIX_TOKENS, Prefix, PrefixCache, common_prefix
 from hugging_llama.engine.sequence import Sequence, SequenceStatus
-from hugging_llama.errors import EngineBusyError, HuggingLlamaError
+from hugging_llama.engine.step_budget import StepBudget
+from hugging_llama.errors import EngineBusyError, HuggingLlamaError, InsufficientMemoryError
 
 _RETRY_AFTER_S = 5
+
+# a prompt waits for another one that is being computed if it can have so many of its tokens then
+_WORTH_WAITING_TOKENS = 64
+
+# of a step's prompt tokens, if others wait
+_SHARE_OF_THE_OLDEST = 0.75
+
+# rows of one step, beyond which reading the weights is no longer what a step costs: no drafts then
+_MAX_DECODE_ROWS_WITH_DRAFTS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduledSequence:
-    """`num_new_tokens` of `sequence`, from its `num_computed_tokens` on, are part of a step."""
+    """`num_new_tokens` of `sequence`, from its `num_computed_tokens` on, are part of a step, `draft` behind them."""
 
     sequence: Sequence
     num_new_tokens: int
+    draft: list[int] = field(default_factory=list)
 
     @property
     def is_sampled(self) -> bool:
@@ -28,28 +43,56 @@ class ScheduledSequence:
         return self.sequence.num_computed_tokens + self.num_new_tokens == self.sequence.num_tokens
 
     @property
+    def num_logits(self) -> int:
+        """How many of its last places yield a token: one for what is known, one for each guess."""
+        return 1 + len(self.draft) if self.is_sampled else 0
+
+    @property
     def is_decode(self) -> bool:
-        return self.num_new_tokens == 1
+        return self.num_new_tokens == 1 and not self.draft
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step: decode tokens first, sorted by where their keys lie, then prompt chunks."""
+    """One step: decode tokens first, sorted by where their keys lie, then prompt chunks and drafts."""
 
     rows: list[ScheduledSequence]
 
+    @property
+    def num_prefill_tokens(self) -> int:
+        return sum(row.num_new_tokens for row in self.rows if row.num_new_tokens > 1)
+
+    @property
+    def num_decode_rows(self) -> int:
+        return sum(row.num_new_tokens == 1 for row in self.rows)
+
 
 class Scheduler:
-    """Waiting and running sequences of one model. Not thread-safe: the step loop's lock guards it."""
+    """Waiting and running sequences of one model, the oldest first. Not thread-safe: the step loop's lock guards it.
 
-    def __init__(self, kv_cache: KVCache, *, max_num_seqs: int, max_num_batched_tokens: int, max_queue: int) -> None:
+    `is_long` tells by its length which of two kinds of positions a sequence has, see `ModelRunner.rope_switch`:
+    prefixes of one kind are of no use to the other.
+    """
+
+    def __init__(
+        self,
+        kv_cache: KVCache,
+        prefixes: PrefixCache,
+        budget: StepBudget,
+        *,
+        max_num_seqs: int,
+        max_queue: int,
+        is_long: Callable[[int], bool] = lambda num_tokens: False,
+    ) -> None:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        self.num_preempted = 0
+        self.prefixes = prefixes
+        self.budget = budget
         self._kv_cache = kv_cache
         self._max_num_seqs = max_num_seqs
-        # decode must always fit, or a full batch would starve its own last rows
-        self._max_num_batched_tokens = max(max_num_batched_tokens, max_num_seqs)
         self._max_queue = max_queue
+        self._is_long = is_long
 
     @property
     def has_work(self) -> bool:
@@ -65,56 +108,17 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def schedule(self) -> tuple[Batch, list[tuple[Sequence, HuggingLlamaError]]]:
-        """The next step, and the sequences for which the device turned out to have no memory."""
-        failed = self._admit()
-        rows: list[ScheduledSequence] = []
-        partial: list[Sequence] = []
-        for sequence in self.running:
-            if sequence.num_tokens - sequence.num_computed_tokens > 1:
-                partial.append(sequence)
-            else:
-                rows.append(ScheduledSequence(sequence, 1))
-        budget = self._max_num_batched_tokens - len(rows)
-        for sequence in partial:
-            num_new_tokens = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
-            if num_new_tokens <= 0:
-                break
-            rows.append(ScheduledSequence(sequence, num_new_tokens))
-            budget -= num_new_tokens
-        fitting = [row for row in rows if self._fits(row, failed)]
-        fitting.sort(key=_layout_order)
-        return Batch(fitting), failed
-
-    def _fits(self, row: ScheduledSequence, failed: list[tuple[Sequence, HuggingLlamaError]]) -> bool:
-        """Makes room for the row's keys and values; if there is none, its sequence is added to `failed`."""
-        sequence = row.sequence
-        assert sequence.kv_slot is not None
-        try:
-            self._kv_cache.ensure(sequence.kv_slot, sequence.num_computed_tokens + row.num_new_tokens)
-        except HuggingLlamaError as error:
-            failed.append((sequence, error))
-            return False
-        return True
-
-    def _admit(self) -> list[tuple[Sequence, HuggingLlamaError]]:
-        """First come, first served: a long request at the head waits for room and is not overtaken for ever."""
+        """The next step, and the sequences that can't go on because memory does not even hold one of them."""
         failed: list[tuple[Sequence, HuggingLlamaError]] = []
-        while self.waiting and len(self.running) < self._max_num_seqs:
-            sequence = self.waiting[0]
-            if not self._kv_cache.can_admit(sequence.num_needed_tokens):
-                break
-            self.waiting.popleft()
-            try:
-                # the prompt's whole slot at once: growing through every size would copy it several times
-                sequence.kv_slot = self._kv_cache.allocate(sequence.num_tokens, sequence.num_needed_tokens)
-            except HuggingLlamaError as error:
-                failed.append((sequence, error))
-                continue
-            sequence.num_computed_tokens = sequence.num_cached_tokens
-            sequence.admitted_ns = time.monotonic_ns()
-            sequence.status = SequenceStatus.RUNNING
-            self.running.append(sequence)
-        return failed
+        num_preempted = self.num_preempted
+        rows = self._decode_rows(failed)
+        rows += self._prefill_rows(rows, num_preempted)
+        # a sequence may have been preempted for one that came before it
+        rows = [row for row in rows if row.sequence.kv_slot is not None]
+        rows.sort(key=_layout_order)
+        if not rows and not failed and self.waiting and not self.running:
+            failed.append((self.waiting[0], self._no_memory(self.waiting[0])))
+        return Batch(rows), failed
 
     def remove(self, sequence: Sequence, *, wipe: bool = False) -> None:
         """Takes a sequence out, wherever it is, and frees its keys and values; `wipe` clears them."""
@@ -124,6 +128,153 @@ class Scheduler:
             sequence.kv_slot = None
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
+
+    def retain(self, sequence: Sequence) -> None:
+        """Keeps what a running sequence has computed for the prompts that begin like it."""
+        if sequence.kv_slot is not None:
+            computed = sequence.token_ids[: sequence.num_computed_tokens]
+            self.prefixes.retain(sequence.kv_slot, computed, is_long=self._is_long(sequence.num_tokens))
+
+    def _decode_rows(self, failed: list[tuple[Sequence, HuggingLlamaError]]) -> list[ScheduledSequence]:
+        rows: list[ScheduledSequence] = []
+        decoding = [s for s in self.running if s.num_tokens - s.num_computed_tokens == 1]
+        num_drafting = sum(sequence.drafts is not None for sequence in decoding)
+        room = (_MAX_DECODE_ROWS_WITH_DRAFTS - len(decoding)) // num_drafting if num_drafting else 0
+        for sequence in decoding:
+            if sequence.kv_slot is None:
+                continue  # preempted for an older one
+            draft = self._draft(sequence, room)
+            if self._has_room(sequence, sequence.num_tokens + len(draft)):
+                rows.append(ScheduledSequence(sequence, 1, draft))
+            elif sequence.kv_slot is not None:
+                failed.append((sequence, self._no_memory(sequence)))
+        return rows
+
+    def _draft(self, sequence: Sequence, room: int) -> list[int]:
+        if sequence.drafts is None:
+            return []
+        n = sequence.num_tokens
+        room = min(room, sequence.context_length - n - 1)
+        if sequence.max_tokens is not None:
+            room = min(room, sequence.max_tokens - len(sequence.output_token_ids) - 1)
+        # guesses whose keys would have to be rotated otherwise are not made
+        if self._is_long(n + room) != self._is_long(n):
+            return []
+        return sequence.drafts.find(sequence.token_ids, room)
+
+    def _prefill_rows(self, decode: list[ScheduledSequence], num_preempted: int) -> list[ScheduledSequence]:
+        """Prompt chunks. Nobody is admitted in a step that preempts: whoever had to leave would come back at once."""
+        rows: list[ScheduledSequence] = []
+        left = self.budget.tokens(num_decode=len(decode))
+        for sequence in list(self.running):
+            missing = sequence.num_tokens - sequence.num_computed_tokens
+            if missing > 1 and left > 0 and sequence.kv_slot is not None:
+                left -= self._chunk(sequence, left, rows)
+        while left > 0 and self.waiting and len(self.running) < self._max_num_seqs:
+            if self.num_preempted != num_preempted or not self._admit(self.waiting[0]):
+                break
+            left -= self._chunk(self.running[-1], left, rows)
+        return rows
+
+    def _chunk(self, sequence: Sequence, budget: int, rows: list[ScheduledSequence]) -> int:
+        """Adds the next chunk of a prompt to `rows`; returns its size."""
+        if not rows and (self.waiting or len(self.running) > 1):
+            # a part is left for those behind it: a short question does not wait for all of a long document
+            budget = max(int(budget * _SHARE_OF_THE_OLDEST), 1)
+        size = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
+        if not self._has_room(sequence, sequence.num_computed_tokens + size):
+            return 0
+        rows.append(ScheduledSequence(sequence, size))
+        return size
+
+    def _admit(self, sequence: Sequence) -> bool:
+        """Starts the first waiting sequence if there is room for its prompt. First come, first served: it is not
+        overtaken by smaller ones for ever."""
+        source = self._longest_prefix(sequence)
+        slot = None if source.is_promised else self._slot(sequence)
+        if slot is None:
+            return False
+        self.waiting.popleft()
+        self._copy(source, slot)
+        sequence.kv_slot = slot
+        sequence.num_computed_tokens = source.num_tokens
+        if not sequence.admitted_ns:
+            sequence.admitted_ns = time.monotonic_ns()
+            sequence.num_cached_tokens = source.num_tokens
+        sequence.status = SequenceStatus.RUNNING
+        self.running.append(sequence)
+        return True
+
+    def _slot(self, sequence: Sequence) -> KVSlot | None:
+        """A slot for all that the sequence has now: growing through every size would copy it several times."""
+        slot = self._kv_cache.allocate(sequence.num_tokens)
+        while slot is None and self.prefixes.evict():
+            slot = self._kv_cache.allocate(sequence.num_tokens)
+        return slot
+
+    def _longest_prefix(self, sequence: Sequence) -> "_Source":
+        """Where the beginning of a prompt can be copied from."""
+        if not self.prefixes.is_on:
+            return _Source()
+        tokens, is_long = sequence.token_ids, self._is_long(sequence.num_tokens)
+        # one token at least is computed, for its logits
+        most = sequence.num_tokens - 1
+        entry, common = self.prefixes.longest(tokens, is_long=is_long)
+        best, promised = _Source(min(common, most), entry=entry), 0
+        for other in self.running:
+            if other.kv_slot is None or self._is_long(other.num_tokens) != is_long:
+                continue
+            common = min(common_prefix(other.token_ids, tokens), most)
+            promised = max(promised, common)
+            if (computed := min(common, other.num_computed_tokens)) > best.num_tokens:
+                best = _Source(computed, slot=other.kv_slot)
+        if promised >= best.num_tokens + _WORTH_WAITING_TOKENS:
+            return _Source(is_promised=True)
+        return best if best.num_tokens >= MIN_PREFIX_TOKENS else _Source()
+
+    def _copy(self, source: "_Source", slot: KVSlot) -> None:
+        if source.entry is not None:
+            self.prefixes.fill(slot, source.entry, source.num_tokens)
+        elif source.slot is not None:
+            self._kv_cache.copy(source.slot, slot, source.num_tokens)
+
+    def _has_room(self, sequence: Sequence, num_tokens: int) -> bool:
+        """Makes room for the keys and values of `num_tokens`, at the cost of prefixes and newer sequences.
+
+        False if there is none: then `sequence` is the newest and has been preempted, or it is alone.
+        """
+        while sequence.kv_slot is not None:
+            if self._kv_cache.ensure(sequence.kv_slot, num_tokens):
+                return True
+            if self.prefixes.evict():
+                continue
+            if len(self.running) == 1:
+                return False
+            self._preempt(self.running[-1])
+        return False
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.remove(sequence)
+        sequence.num_computed_tokens = 0
+        sequence.status = SequenceStatus.WAITING
+        self.waiting.appendleft(sequence)
+        self.num_preempted += 1
+
+    def _no_memory(self, sequence: Sequence) -> InsufficientMemoryError:
+        need = self._kv_cache.size_bytes(sequence.num_tokens + 1)
+        free = self._kv_cache.size_bytes(max(self._kv_cache.capacity_tokens - self._kv_cache.used_tokens, 0))
+        return InsufficientMemoryError("no memory for the KV cache", need_bytes=need, free_bytes=free)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The first `num_tokens` of a prompt lie in `entry` or `slot`, if in either. `is_promised`: more of them are
+    being computed right now."""
+
+    num_tokens: int = 0
+    entry: Prefix | None = None
+    slot: KVSlot | None = None
+    is_promised: bool = False
 
 
 def _layout_order(row: ScheduledSequence) -> tuple[bool, int, int]:

@@ -122,7 +122,7 @@ def _batched_logits(
 ) -> tuple[Tensor, Tensor]:
     """Both prompts in one cache: chunks alone, chunks beside each other, a chunk beside decode, decode together."""
     cache = KVCache(probe.shapes, dtype=runner.dtype, device=runner.device, capacity_tokens=1024)
-    slots = [cache.allocate(len(prompt), len(prompt)) for prompt in prompts]
+    slots = [slot for prompt in prompts if (slot := cache.allocate(len(prompt))) is not None]
     a, b = (len(prompt) for prompt in prompts)
     first, second = a // 2, a - 4
     steps = [

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
+from hugging_llama.engine.drafts import DraftFinder
 from hugging_llama.engine.sampling_state import SamplingState
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, Usage
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hugging_llama.engine.kv_cache import KVSlot
+
+_MIN_SHIFT_ROOM = 4
+"""A context of fewer tokens behind the kept ones has nothing to shift."""
 
 StreamKey = tuple[int, int]
 """(connection id, request id): where the events of a sequence go."""
@@ -74,14 +78,16 @@ class SequenceStatus(Enum):
 class Sequence:
     """One request in the engine. Made by the server; from `submit` on, only the runner's thread changes it.
 
-    `context_length` bounds prompt and output together; `max_tokens` None means until the model stops or the
-    context is full. `num_computed_tokens` counts the tokens whose keys and values lie in the KV cache. Times are
-    `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is a duration, set by the server.
+    `token_ids` is the context: prompt and output, without what was shifted out. `context_length` bounds it;
+    `max_tokens` None means until the model stops or the context is full. `num_computed_tokens` counts the tokens of
+    the context whose keys and values lie in the KV cache. Times are `time.monotonic_ns()` readings, 0 where not
+    reached; `load_ns` is a duration, set by the server.
     """
 
     __slots__ = (
         "admitted_ns",
         "context_length",
+        "drafts",
         "eos_token_ids",
         "finish_reason",
         "first_token_ns",
@@ -93,14 +99,17 @@ class Sequence:
         "max_tokens",
         "num_cached_tokens",
         "num_computed_tokens",
+        "num_shifted_tokens",
         "output",
         "output_token_ids",
         "prompt_token_ids",
         "return_context",
         "sampling",
         "sampling_state",
+        "shift",
         "status",
         "submitted_ns",
+        "token_ids",
     )
 
     def __init__(
@@ -113,25 +122,30 @@ class Sequence:
         output: OutputProcessor,
         eos_token_ids: frozenset[int] = frozenset(),
         grammar: TokenMask | None = None,
+        shift: bool = False,
         return_context: bool = False,
         load_ns: int = 0,
     ) -> None:
         self.key = key
         self.prompt_token_ids = prompt_token_ids
         self.output_token_ids: list[int] = []
+        self.token_ids = list(prompt_token_ids)
         self.sampling = sampling
         self.max_tokens = sampling.max_tokens
         self.context_length = context_length
         self.output = output
         self.eos_token_ids = eos_token_ids
         self.grammar = grammar
+        self.shift = shift
         self.return_context = return_context
         self.sampling_state = SamplingState(sampling, prompt_token_ids)
+        self.drafts = DraftFinder(sampling.num_draft_tokens) if sampling.num_draft_tokens > 0 else None
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None
         self.kv_slot: KVSlot | None = None
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0
+        self.num_shifted_tokens = 0
         self.load_ns = load_ns
         self.submitted_ns = 0
         self.admitted_ns = 0
@@ -144,8 +158,8 @@ class Sequence:
 
     @property
     def num_tokens(self) -> int:
-        """Prompt and output."""
-        return len(self.prompt_token_ids) + len(self.output_token_ids)
+        """The context's length now."""
+        return len(self.token_ids)
 
     @property
     def num_needed_tokens(self) -> int:
@@ -168,6 +182,7 @@ class Sequence:
             self.first_token_ns = now_ns
         self.last_token_ns = now_ns
         self.output_token_ids.append(token_id)
+        self.token_ids.append(token_id)
         if token_id in self.eos_token_ids:
             self.finish_reason = FinishReason.STOP
             return []
@@ -184,7 +199,32 @@ class Sequence:
     def _is_full(self) -> bool:
         if self.max_tokens is not None and len(self.output_token_ids) >= self.max_tokens:
             return True
-        return self.num_tokens >= self.context_length
+        return self.num_tokens >= self.context_length and not self._can_shift
+
+    @property
+    def _num_kept_tokens(self) -> int:
+        """A negative `num_keep` is the whole prompt."""
+        kept = self.sampling.num_keep
+        return self.num_prompt_tokens if kept < 0 else min(kept, self.num_prompt_tokens)
+
+    @property
+    def _can_shift(self) -> bool:
+        return self.shift and self.context_length - self._num_kept_tokens >= _MIN_SHIFT_ROOM
+
+    def shift_if_full(self) -> None:
+        """Where the context is full, drops half of what follows its first `num_keep` tokens, as llama.cpp does.
+
+        What remains moves to earlier positions and is computed anew.
+        """
+        if self.num_tokens < self.context_length or not self._can_shift:
+            return
+        kept = self._num_kept_tokens
+        num_dropped = (self.num_tokens - kept) // 2
+        del self.token_ids[kept : kept + num_dropped]
+        self.num_shifted_tokens += num_dropped
+        self.num_computed_tokens = min(self.num_computed_tokens, kept)
+        if self.drafts is not None:
+            self.drafts.restart()
 
     def finished_event(self, reason: FinishReason) -> Finished:
         """The last event, with the counts and times so far."""

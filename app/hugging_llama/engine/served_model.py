@@ -56,6 +56,7 @@ class ServedModel:
         self._runner = make_runner(
             checkpoint.model,
             settings=settings,
+            default_context=self._default_context,
             emit=emit,
             on_finished=lambda sequence: on_finished(sequence.key),
             name=ref.name,

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 class RunnerStats:
     """A snapshot. The `_total` fields count since the runner began; KV figures are in tokens.
 
-    `kv_used_tokens` is what is reserved for running sequences, not what they have filled so far;
-    `kv_allocated_bytes` is what the cache takes of the device's memory at this moment.
+    `kv_used_tokens` is what the slots of running sequences hold, filled or not, `kv_retained_tokens` what is kept of
+    ended ones; `kv_allocated_bytes` is what the cache takes of the device's memory at this moment.
     """
 
     num_running: int = 0
     num_waiting: int = 0
     kv_used_tokens: int = 0
+    kv_retained_tokens: int = 0
     kv_capacity_tokens: int = 0
     kv_allocated_bytes: int = 0
     steps_total: int = 0
@@ -24,11 +25,20 @@ class RunnerStats:
     output_tokens_total: int = 0
     cached_tokens_total: int = 0
     cancelled_total: int = 0
+    preempted_total: int = 0
+    drafted_tokens_total: int = 0
+    accepted_tokens_total: int = 0
 
     def without_gauges(self) -> "RunnerStats":
         """The counters alone: of a runner that has ended nothing else is left."""
         return dataclasses.replace(
-            self, num_running=0, num_waiting=0, kv_used_tokens=0, kv_capacity_tokens=0, kv_allocated_bytes=0
+            self,
+            num_running=0,
+            num_waiting=0,
+            kv_used_tokens=0,
+            kv_retained_tokens=0,
+            kv_capacity_tokens=0,
+            kv_allocated_bytes=0,
         )
 
 
@@ -43,6 +53,8 @@ class StepCounters:
     output_tokens: int = 0
     cached_tokens: int = 0
     cancelled: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     def count_step(self, num_sequences: int) -> None:
         """One step over `num_sequences` sequences has been run."""
@@ -56,14 +68,17 @@ class StepCounters:
         num_running: int,
         num_waiting: int,
         kv_used_tokens: int = 0,
+        kv_retained_tokens: int = 0,
         kv_capacity_tokens: int = 0,
         kv_allocated_bytes: int = 0,
+        preempted_total: int = 0,
     ) -> RunnerStats:
         """The counters so far, with the figures of this moment."""
         return RunnerStats(
             num_running=num_running,
             num_waiting=num_waiting,
             kv_used_tokens=kv_used_tokens,
+            kv_retained_tokens=kv_retained_tokens,
             kv_capacity_tokens=kv_capacity_tokens,
             kv_allocated_bytes=kv_allocated_bytes,
             steps_total=self.steps,
@@ -73,4 +88,7 @@ class StepCounters:
             output_tokens_total=self.output_tokens,
             cached_tokens_total=self.cached_tokens,
             cancelled_total=self.cancelled,
+            preempted_total=preempted_total,
+            drafted_tokens_total=self.drafted_tokens,
+            accepted_tokens_total=self.accepted_tokens,
         )

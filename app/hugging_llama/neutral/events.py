@@ -95,6 +95,7 @@ class EngineStatus:
     num_waiting: int = 0
     num_loaded: int = 0
     kv_used_tokens: int = 0
+    kv_retained_tokens: int = 0
     kv_capacity_tokens: int = 0
     steps_total: int = 0
     step_sequences_total: int = 0
@@ -103,6 +104,9 @@ class EngineStatus:
     cached_tokens_total: int = 0
     output_tokens_total: int = 0
     cancelled_total: int = 0
+    preempted_total: int = 0
+    drafted_tokens_total: int = 0
+    accepted_tokens_total: int = 0
 
 
 EventT_co = TypeVar("EventT_co", covariant=True)

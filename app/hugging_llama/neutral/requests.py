@@ -31,6 +31,8 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    num_keep: int = 4
+    num_draft_tokens: int = 0
 
 
 class OutputFormat(StrEnum):

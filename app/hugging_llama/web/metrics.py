@@ -30,12 +30,16 @@ _COUNTERS = {
     "cached_tokens": ("cached_tokens_total", "Prompt tokens that were not computed again"),
     "output_tokens": ("output_tokens_total", "Generated tokens"),
     "cancelled": ("cancelled_total", "Requests whose caller left"),
+    "preempted": ("preempted_total", "Sequences that gave their place in memory to older ones and were computed anew"),
+    "drafted_tokens": ("drafted_tokens_total", "Guessed tokens that were tried"),
+    "accepted_tokens": ("accepted_tokens_total", "Guessed tokens that were right"),
 }
 _GAUGES = {
     "running": ("num_running", "Sequences in the batch"),
     "waiting": ("num_waiting", "Sequences in the queue"),
     "loaded_models": ("num_loaded", "Models in memory"),
     "kv_used_tokens": ("kv_used_tokens", "KV cache in use, in tokens"),
+    "kv_retained_tokens": ("kv_retained_tokens", "KV cache of ended sequences, kept for prompts that begin alike"),
     "kv_capacity_tokens": ("kv_capacity_tokens", "KV cache in all, in tokens"),
     "max_batch_size": ("max_batch_size", "Largest batch since the engine started"),
 }

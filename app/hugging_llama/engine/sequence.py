@@ -26,6 +26,10 @@ OnFinished = Callable[["Sequence"], None]
 """Called once per accepted sequence, from a runner's own thread, after its last event was emitted."""
 
 
+_MAX_CONTEXTS = 10
+"""A model that never stops would fill a shifting context for ever."""
+
+
 class OutputProcessor(Protocol):
     """Turns output token ids into events: detokenises, holds back stop strings, parses thinking and tools.
 
@@ -75,7 +79,9 @@ class Sequence:
     """One request in the engine. Made by the server; from `submit` on, only the runner's thread changes it.
 
     `context_length` bounds prompt and output together; `max_tokens` None means until the model stops or the
-    context is full. `num_computed_tokens` counts the tokens whose keys and values lie in the KV cache. Times are
+    context is full. With `shift` the oldest tokens go when the context is full, and `max_tokens` None becomes ten
+    contexts, as in Ollama; `num_truncated_tokens` counts what was dropped from prompt and context.
+    `num_computed_tokens` counts the tokens whose keys and values lie in the KV cache. Times are
     `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is a duration, set by the server.
     """
 
@@ -93,12 +99,14 @@ class Sequence:
         "max_tokens",
         "num_cached_tokens",
         "num_computed_tokens",
+        "num_truncated_tokens",
         "output",
         "output_token_ids",
         "prompt_token_ids",
         "return_context",
         "sampling",
         "sampling_state",
+        "shift",
         "status",
         "submitted_ns",
     )
@@ -113,6 +121,8 @@ class Sequence:
         output: OutputProcessor,
         eos_token_ids: frozenset[int] = frozenset(),
         grammar: TokenMask | None = None,
+        shift: bool = False,
+        num_truncated_tokens: int = 0,
         return_context: bool = False,
         load_ns: int = 0,
     ) -> None:
@@ -121,7 +131,11 @@ class Sequence:
         self.output_token_ids: list[int] = []
         self.sampling = sampling
         self.max_tokens = sampling.max_tokens
+        if shift and self.max_tokens is None:
+            self.max_tokens = _MAX_CONTEXTS * context_length
         self.context_length = context_length
+        self.shift = shift
+        self.num_truncated_tokens = num_truncated_tokens
         self.output = output
         self.eos_token_ids = eos_token_ids
         self.grammar = grammar
@@ -198,6 +212,7 @@ class Sequence:
             num_prompt_tokens=self.num_prompt_tokens,
             num_cached_tokens=self.num_cached_tokens,
             num_output_tokens=len(self.output_token_ids),
+            num_truncated_tokens=self.num_truncated_tokens,
             load_ns=self.load_ns,
             queue_ns=max(queued_until - self.submitted_ns, 0) if self.submitted_ns else 0,
             prompt_ns=max(self.first_token_ns - self.admitted_ns, 0),

@@ -41,7 +41,7 @@ def test_half_of_what_follows_the_kept_tokens_is_dropped(
             context = context[:kept] + context[kept + half :]
             dropped += half
     assert sequence.output_token_ids == output
-    assert sequence.num_shifted_tokens == dropped > 0
+    assert sequence.num_truncated_tokens == dropped > 0
     loop.close()
 
 

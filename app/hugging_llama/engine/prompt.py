@@ -20,9 +20,6 @@ from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
 from hugging_llama.parsing.tool_calls import ToolCallSyntax
 
-_KEPT_AT_THE_START = 4
-"""Tokens that stay at the start of a prompt that is cut: what opens a text, and what models attend to most."""
-
 _TAIL_TOKENS = 24
 """So many ids at the end of a prompt are read back to see whether it opens the thinking."""
 
@@ -39,10 +36,11 @@ class RenderedPrompt:
     """Ids of a prompt and how its answer is to be read.
 
     `thinking` None: not searched for reasoning; `inside_thinking`: the prompt has opened it; `show_thinking`: the
-    caller wants to see it. `tool_syntax` None: not searched for calls.
+    caller wants to see it. `tool_syntax` None: not searched for calls. `num_truncated_tokens`: how many did not fit.
     """
 
     token_ids: list[int]
+    num_truncated_tokens: int = 0
     thinking: ThinkingTags | None = None
     inside_thinking: bool = False
     show_thinking: bool = True
@@ -79,22 +77,26 @@ class PromptRenderer:
         """
         with self._lock:
             if isinstance(request.prompt, TextPrompt):
-                ids = self._with_bos(self._encode(request.prompt.text))
-                return RenderedPrompt(token_ids=self._fitted(ids, request, context_length))
+                whole = self._with_bos(self._encode(request.prompt.text))
+                ids = self._fitted(whole, request, context_length)
+                return RenderedPrompt(token_ids=ids, num_truncated_tokens=len(whole) - len(ids))
             return self._chat(request.prompt, request, context_length)
 
     def _chat(self, prompt: ChatPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
         context = self._checked(prompt.context)
         limit = context_length - len(context)
         ids = self._rendered(prompt, prompt.messages)
+        num_tokens = len(context) + len(ids)
         if len(ids) >= limit and request.truncate:
             ids = self._shortened(prompt, ids, max(limit - _room(request, context_length), 0))
         if context and self._bos_ids and ids[: len(self._bos_ids)] == self._bos_ids:
             ids = ids[len(self._bos_ids) :]
+            num_tokens -= len(self._bos_ids)
         ids = self._fitted([*context, *ids], request, context_length)
         thinking = self._format.thinking
         return RenderedPrompt(
             token_ids=ids,
+            num_truncated_tokens=max(num_tokens - len(ids), 0),
             thinking=thinking,
             inside_thinking=thinking is not None and self._ends_with(ids, thinking.open),
             show_thinking=prompt.think is not False,
@@ -166,13 +168,13 @@ class PromptRenderer:
         return None
 
     def _fitted(self, ids: list[int], request: GenerateRequest, context_length: int) -> list[int]:
-        """`ids` if they leave room for a token; else its first few and the newest, or ContextLengthError."""
+        """`ids` if they leave room for a token; else the first `num_keep` and the newest, or ContextLengthError."""
         if len(ids) < context_length:
             return ids
         if not request.truncate:
             raise ContextLengthError(len(ids), context_length)
         size = max(context_length - _room(request, context_length), 1)
-        head = min(_KEPT_AT_THE_START, size - 1)
+        head = min(request.sampling.num_keep, size - 1)
         return ids[:head] + ids[len(ids) - (size - head) :]
 
     def _encode(self, text: str) -> list[int]:

@@ -30,6 +30,10 @@ OnFinished = Callable[["Sequence"], None]
 """Called once per accepted sequence, from a runner's own thread, after its last event was emitted."""
 
 
+_MAX_CONTEXTS = 10
+"""A model that never stops would fill a shifting context for ever."""
+
+
 class OutputProcessor(Protocol):
     """Turns output token ids into events: detokenises, holds back stop strings, parses thinking and tools.
 
@@ -79,9 +83,11 @@ class Sequence:
     """One request in the engine. Made by the server; from `submit` on, only the runner's thread changes it.
 
     `token_ids` is the context: prompt and output, without what was shifted out. `context_length` bounds it;
-    `max_tokens` None means until the model stops or the context is full. `num_computed_tokens` counts the tokens of
-    the context whose keys and values lie in the KV cache. Times are `time.monotonic_ns()` readings, 0 where not
-    reached; `load_ns` is a duration, set by the server.
+    `max_tokens` None means until the model stops or the context is full. With `shift` the oldest tokens go when the
+    context is full, and `max_tokens` None becomes ten contexts, as in Ollama; `num_truncated_tokens` counts what was
+    dropped from prompt and context. `num_computed_tokens` counts the tokens of the context whose keys and values lie
+    in the KV cache. Times are `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is a duration, set by
+    the server.
     """
 
     __slots__ = (
@@ -99,7 +105,7 @@ class Sequence:
         "max_tokens",
         "num_cached_tokens",
         "num_computed_tokens",
-        "num_shifted_tokens",
+        "num_truncated_tokens",
         "output",
         "output_token_ids",
         "prompt_token_ids",
@@ -123,6 +129,7 @@ class Sequence:
         eos_token_ids: frozenset[int] = frozenset(),
         grammar: TokenMask | None = None,
         shift: bool = False,
+        num_truncated_tokens: int = 0,
         return_context: bool = False,
         load_ns: int = 0,
     ) -> None:
@@ -132,11 +139,14 @@ class Sequence:
         self.token_ids = list(prompt_token_ids)
         self.sampling = sampling
         self.max_tokens = sampling.max_tokens
+        if shift and self.max_tokens is None:
+            self.max_tokens = _MAX_CONTEXTS * context_length
         self.context_length = context_length
+        self.shift = shift
+        self.num_truncated_tokens = num_truncated_tokens
         self.output = output
         self.eos_token_ids = eos_token_ids
         self.grammar = grammar
-        self.shift = shift
         self.return_context = return_context
         self.sampling_state = SamplingState(sampling, prompt_token_ids)
         self.drafts = DraftFinder(sampling.num_draft_tokens) if sampling.num_draft_tokens > 0 else None
@@ -145,7 +155,6 @@ class Sequence:
         self.kv_slot: KVSlot | None = None
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0
-        self.num_shifted_tokens = 0
         self.load_ns = load_ns
         self.submitted_ns = 0
         self.admitted_ns = 0
@@ -221,7 +230,7 @@ class Sequence:
         kept = self._num_kept_tokens
         num_dropped = (self.num_tokens - kept) // 2
         del self.token_ids[kept : kept + num_dropped]
-        self.num_shifted_tokens += num_dropped
+        self.num_truncated_tokens += num_dropped
         self.num_computed_tokens = min(self.num_computed_tokens, kept)
         if self.drafts is not None:
             self.drafts.restart()
@@ -238,6 +247,7 @@ class Sequence:
             num_prompt_tokens=self.num_prompt_tokens,
             num_cached_tokens=self.num_cached_tokens,
             num_output_tokens=len(self.output_token_ids),
+            num_truncated_tokens=self.num_truncated_tokens,
             load_ns=self.load_ns,
             queue_ns=max(queued_until - self.submitted_ns, 0) if self.submitted_ns else 0,
             prompt_ns=max(self.first_token_ns - self.admitted_ns, 0),

@@ -97,6 +97,8 @@ class ServedModel:
             output=output,
             eos_token_ids=checkpoint.eos_token_ids,
             grammar=self._mask(checkpoint, request, prompt) if is_json else None,
+            shift=request.shift,
+            num_truncated_tokens=prompt.num_truncated_tokens,
             return_context=request.return_context and not isinstance(request.prompt, TextPrompt),
             load_ns=load_ns,
         )

@@ -107,6 +107,7 @@ def wire_generate(request: GenerateRequest) -> wire.WireGenerate:
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
         truncate=request.truncate,
+        shift=request.shift,
         return_context=request.return_context,
     )
 
@@ -121,6 +122,7 @@ def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
         truncate=request.truncate,
+        shift=request.shift,
         return_context=request.return_context,
     )
 

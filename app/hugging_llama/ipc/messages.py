@@ -69,6 +69,7 @@ class WireGenerate(Struct, array_like=True, frozen=True):
     context_length: int | None
     keep_alive_s: float | None
     truncate: bool
+    shift: bool
     return_context: bool
 
 

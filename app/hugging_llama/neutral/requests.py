@@ -13,9 +13,19 @@ from hugging_llama.neutral.models import ModelRef
 class SamplingParams:
     """How the next token is chosen; the defaults are Ollama's.
 
-    `temperature` 0 is greedy; `top_k` 0 and `top_p`, `typical_p` 1 are off; penalties look back over
-    `repeat_last_n` tokens of prompt and output (0 off, -1 the whole context); `seed` None is random;
-    `max_tokens` None is until the model stops or the context is full.
+    `temperature` 0 is greedy; `top_k` 0 and `top_p`, `typical_p` 1 are off, so are `top_h`, `epsilon_cutoff` and
+    `eta_cutoff` 0; penalties look back over `repeat_last_n` tokens of prompt and output (0 off, -1 the whole
+    context); `seed` None is random.
+
+    `logit_bias`: a token, by id or by its text, and what is added to its logit. `bad_words`: texts or runs of token
+    ids that the answer must not hold; `suppress_tokens` never come, `begin_suppress_tokens` not first.
+
+    `max_tokens` None is until the model stops or the context is full; before `min_tokens` no end-of-sequence token
+    comes. `num_keep` tokens at the start stay when the prompt is cut or the context shifts. `num_draft_tokens` is how
+    many tokens ahead the engine may guess; what comes out is the same. `num_beams` above 1 is beam search, with
+    `length_penalty` and `early_stopping` (true, false, or "never") as in transformers' GenerationConfig.
+
+    `top_logprobs`: how many alternatives come with the log-probability of each token, None for no log-probabilities.
     """
 
     temperature: float = 0.8
@@ -23,16 +33,28 @@ class SamplingParams:
     top_p: float = 0.9
     min_p: float = 0.0
     typical_p: float = 1.0
+    top_h: float = 0.0
+    epsilon_cutoff: float = 0.0
+    eta_cutoff: float = 0.0
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repeat_last_n: int = 64
     no_repeat_ngram_size: int = 0
+    logit_bias: tuple[tuple[int | str, float], ...] = ()
+    bad_words: tuple[str | tuple[int, ...], ...] = ()
+    suppress_tokens: tuple[int, ...] = ()
+    begin_suppress_tokens: tuple[int, ...] = ()
     seed: int | None = None
     max_tokens: int | None = None
+    min_tokens: int = 0
     stop: tuple[str, ...] = ()
     num_keep: int = 4
     num_draft_tokens: int = 0
+    num_beams: int = 1
+    length_penalty: float = 1.0
+    early_stopping: bool | str = False
+    top_logprobs: int | None = None
 
 
 class OutputFormat(StrEnum):
@@ -67,7 +89,8 @@ class GenerateRequest:
     """One generation. `keep_alive_s` None keeps what the loaded model has; infinite is for ever, 0 unloads after.
 
     `context_length` None is the server's default; `truncate` drops the oldest messages of a prompt that is too
-    long, otherwise that is a ContextLengthError; `return_context` asks for the token ids in `Finished`.
+    long, otherwise that is a ContextLengthError; `shift` lets the oldest tokens go when the answer fills the context,
+    otherwise it ends there; `return_context` asks for the token ids in `Finished`.
     """
 
     model: ModelRef
@@ -77,6 +100,7 @@ class GenerateRequest:
     context_length: int | None = None
     keep_alive_s: float | None = None
     truncate: bool = True
+    shift: bool = True
     return_context: bool = False
 
 
@@ -93,6 +117,7 @@ class GenerateCall:
     context_length: int | None = None
     keep_alive_s: float | None = None
     truncate: bool = True
+    shift: bool = True
     return_context: bool = False
 
 

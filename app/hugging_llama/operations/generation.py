@@ -38,6 +38,7 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
         context_length=call.context_length,
         keep_alive_s=call.keep_alive_s,
         truncate=call.truncate,
+        shift=call.shift,
         return_context=call.return_context,
     )
     return ctx.observer.observe(ctx.engine.generate(request))

@@ -58,6 +58,7 @@ def generate_call(
         context_length=options.context_length,
         keep_alive_s=values.parse_keep_alive(body["keep_alive"]),
         truncate=body["truncate"],
+        shift=body["shift"],
         return_context=return_context,
     )
 

@@ -91,7 +91,7 @@ def test_sampled_text_is_the_same_with_guesses(model: PreTrainedModel, seed: int
     # so narrow a choice repeats itself often, and penalties, n-grams and seeds must all follow the guesses
     params = {"temperature": 0.7, "top_k": 3, "frequency_penalty": 0.05, "max_tokens": 60, "seed": seed}
     prompts = repetitive(3)
-    runs = []
+    runs: list[tuple[tuple[int, int, int], list[list[int]]]] = []
     for num_draft_tokens in (0, 5):
         options = SamplingParams(**params, num_draft_tokens=num_draft_tokens)  # type: ignore[arg-type]
         sequences = [make_sequence(i, prompt, options) for i, prompt in enumerate(prompts)]

@@ -30,7 +30,8 @@ def test_half_of_what_follows_the_kept_tokens_is_dropped(
     (end,) = inbox.ends(sequence.key)
     assert (end.reason, len(sequence.output_token_ids)) == (FinishReason.LENGTH, 50)
     kept = len(PROMPT) if num_keep < 0 else num_keep
-    context, output, dropped = list(PROMPT), [], 0
+    context, dropped = list(PROMPT), 0
+    output: list[int] = []
     while len(output) < 50:
         size = min(24 - len(context), 50 - len(output))
         new = generate_greedy(original, context, size)

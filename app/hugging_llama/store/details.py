@@ -18,7 +18,8 @@ def model_details(snapshot: Snapshot, config: Mapping[str, Any]) -> ModelDetails
     """The details of a model. Raises safetensors_header.BadSafetensorsError, OSError."""
     elements: Counter[str] = Counter()
     for path in snapshot.weights:
-        elements += safetensors_header.read_counts(os.path.join(snapshot.folder, path)).elements
+        for tensor in safetensors_header.read_tensors(os.path.join(snapshot.folder, path)):
+            elements[tensor.dtype] += tensor.num_elements
     family = config.get("model_type")
     return ModelDetails(
         format="safetensors",

@@ -1,0 +1,53 @@
+"""What is known of a model on disk, and what it would take in memory."""
+
+from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.description import ModelDescription
+from hugging_llama.neutral.events import EngineStatus
+from hugging_llama.neutral.models import LocalModel
+from hugging_llama.operations.context import AppContext
+from hugging_llama.store import description
+from hugging_llama_config.model_memory import DTYPE_BYTES, MemoryEstimate, Runtime, estimate
+
+_DEFAULT_CONTEXT = 4096
+_DEFAULT_DTYPE = "bfloat16"
+_STATUS_TIMEOUT_S = 1.0
+
+
+def describe(model: LocalModel) -> ModelDescription:
+    """Raises ModelNotFoundError if its files are gone by now."""
+    return description.describe(model)
+
+
+def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> MemoryEstimate:
+    """What an engine that holds this model alone takes, with one sequence of `context_length` tokens or the default.
+
+    The engine says what it runs on; where none answers, the settings do, and bfloat16 on the CPU. Raises
+    ModelNotFoundError.
+    """
+    status = _status(ctx)
+    size, stored_dtype = description.stored_size(model)
+    runtime = Runtime(
+        device=status.device if status else _known_device(ctx.settings.device),
+        dtype=_dtype(ctx, status, stored_dtype),
+        batched_tokens=ctx.settings.max_num_batched_tokens,
+    )
+    default = (status and status.context_length) or ctx.settings.context_length or _DEFAULT_CONTEXT
+    return estimate(size, runtime, context_length or size.usual_context(default))
+
+
+def _status(ctx: AppContext) -> EngineStatus | None:
+    try:
+        return ctx.engine.status(_STATUS_TIMEOUT_S)
+    except HuggingLlamaError:
+        return None
+
+
+def _known_device(name: str) -> str:
+    return "cpu" if name in ("", "auto") else name
+
+
+def _dtype(ctx: AppContext, status: EngineStatus | None, stored: str) -> str:
+    chosen = (status and status.dtype) or ctx.settings.dtype
+    if chosen in DTYPE_BYTES:
+        return chosen
+    return stored if DTYPE_BYTES.get(stored) == DTYPE_BYTES[_DEFAULT_DTYPE] else _DEFAULT_DTYPE

@@ -3,6 +3,7 @@
 One function for all who ask: the engine before a load, `/api/show`, and the catalog of the command line.
 """
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -51,7 +52,8 @@ class Runtime:
     """How an engine runs a model. `quantization` is none, int8 or int4.
 
     `packs_linears`: linear layers lie in memory in the order of the CPU's kernels, so a tied head is a copy of its own.
-    `batched_tokens` are those of one step, 0 for the device's default.
+    `batched_tokens` are those of one step, 0 for the device's default; `kv_cache_bytes` limits a model's cache, 0 if
+    nothing but memory does.
     """
 
     device: str = "cpu"
@@ -59,6 +61,7 @@ class Runtime:
     quantization: str = "none"
     packs_linears: bool = False
     batched_tokens: int = 0
+    kv_cache_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,16 @@ class MemoryEstimate:
         """All of an engine that holds this model alone."""
         return self.load_bytes + self.runtime_bytes
 
+    def to_json(self) -> dict[str, int]:
+        """The parts as all of our JSON has them, in bytes."""
+        return {
+            "weights": self.weights_bytes,
+            "kv_cache": self.kv_cache_bytes,
+            "overhead": self.overhead_bytes,
+            "total": self.total_bytes,
+            "num_ctx": self.num_ctx,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class _Device:
@@ -114,7 +127,7 @@ def estimate(size: ModelSize, runtime: Runtime, num_ctx: int, *, num_sequences: 
         rows = max(rows, num_ctx)
     return MemoryEstimate(
         weights_bytes=_weights_bytes(size, runtime, item_bytes),
-        kv_cache_bytes=cache_elements * item_bytes,
+        kv_cache_bytes=min(cache_elements * item_bytes, runtime.kv_cache_bytes or sys.maxsize),
         step_bytes=_step_bytes(size, rows, item_bytes, num_sequences),
         runtime_bytes=device.runtime_bytes,
         num_ctx=num_ctx,
@@ -126,7 +139,7 @@ def least_load_bytes(size: ModelSize, runtime: Runtime) -> int:
     found = estimate(size, runtime, _MIN_SLOT_TOKENS)
     # the cache gets half of what is free after a load
     cache_bytes = 2 * _MIN_SLOT_TOKENS * size.kv_per_token * DTYPE_BYTES[runtime.dtype]
-    return found.weights_bytes + found.step_bytes + cache_bytes
+    return found.weights_bytes + found.step_bytes + min(cache_bytes, found.kv_cache_bytes)
 
 
 def cache_tokens(num_tokens: int, num_sequences: int = 1) -> int:

@@ -33,10 +33,12 @@ from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRe
 from hugging_llama_config.model_memory import MemoryEstimate, estimate
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import DEMO, byte_tokenizer
+from tests.process.servers import wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process's peak is read from /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process's memory is read from /proc")
 
 _TOLERANCE = 0.15
+_WAIT_S = 120.0
 _NO_IDS: dict[str, Any] = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
 
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
@@ -116,25 +118,35 @@ def _compare(folder: Path, dtype: str, context: int) -> None:
         size, runtime = Loader(settings).measure(str(folder))
         expected = estimate(size, runtime, context)
         with contextlib.closing(RemoteEngine(settings)) as engine:
-            measured = _peak_bytes(engine, ModelRef(name="model", path=str(folder)), expected)
+            measured = _resident_bytes(engine, ModelRef(name="model", path=str(folder)), expected)
     print(f"\n{folder.name} {dtype} {context}: {expected}, {expected.total_bytes / 1e6:.0f} MB, "
           f"measured {measured / 1e6:.0f} MB, ratio {expected.total_bytes / measured:.3f}")  # fmt: skip
     assert expected.total_bytes == pytest.approx(measured, rel=_TOLERANCE)
 
 
-def _peak_bytes(engine: RemoteEngine, ref: ModelRef, expected: MemoryEstimate) -> int:
-    """The most that the engine's process ever had in memory, after the model has worked on a full context."""
-    text = "a" * (expected.num_ctx - 8)
-    if expected.kv_cache_bytes:
-        list(engine.load(LoadRequest(model=ref)))
-        sampling = SamplingParams(temperature=0.0, max_tokens=8)
-        call = GenerateRequest(
-            model=ref, prompt=TextPrompt(text=text), sampling=sampling, context_length=expected.num_ctx
-        )
-        list(engine.generate(call))
-    else:
+def _resident_bytes(engine: RemoteEngine, ref: ModelRef, expected: MemoryEstimate) -> int:
+    """What the engine's process has in memory while the model works on a long context, its cache allocated."""
+    text = "a" * (expected.num_ctx * 7 // 10)
+    if not expected.kv_cache_bytes:
         list(engine.embed(EmbedRequest(model=ref, inputs=(text,))))
-    pid = engine.status(5.0).pid
+        return _memory_of(engine.status(_WAIT_S).pid, "VmHWM")
+    list(engine.load(LoadRequest(model=ref)))
+    call = GenerateRequest(
+        model=ref,
+        prompt=TextPrompt(text=text),
+        sampling=SamplingParams(temperature=0.0),
+        context_length=expected.num_ctx,
+    )
+    stream = engine.generate(call)
+    wait_until(lambda: engine.status(_WAIT_S).output_tokens_total > 0, _WAIT_S)
+    pid = engine.status(_WAIT_S).pid
+    resident = _memory_of(pid, "VmRSS")
+    assert engine.status(_WAIT_S).num_running, "the sequence ended before it was measured"
+    stream.close()
+    return resident
+
+
+def _memory_of(pid: int, what: str) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    line = next(line for line in status.splitlines() if line.startswith(f"{what}:"))
     return int(line.split()[1]) * 1024

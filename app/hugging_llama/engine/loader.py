@@ -182,7 +182,10 @@ class Loader:
         is_embedding = model_kind(files) is ModelKind.EMBEDDING
         dtype = torch.float32 if is_embedding else self._generation_dtype(files)
         runtime = Runtime(
-            device=self.device.type, dtype=dtype_name(dtype), batched_tokens=self._settings.max_num_batched_tokens
+            device=self.device.type,
+            dtype=dtype_name(dtype),
+            batched_tokens=self._settings.max_num_batched_tokens,
+            kv_cache_bytes=self._settings.kv_cache_bytes,
         )
         return stored_size(files, is_embedding=is_embedding), runtime
 

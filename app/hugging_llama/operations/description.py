@@ -30,6 +30,7 @@ def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> Me
         device=status.device if status else _known_device(ctx.settings.device),
         dtype=_dtype(ctx, status, stored_dtype),
         batched_tokens=ctx.settings.max_num_batched_tokens,
+        kv_cache_bytes=ctx.settings.kv_cache_bytes,
     )
     default = (status and status.context_length) or ctx.settings.context_length or _DEFAULT_CONTEXT
     return estimate(size, runtime, context_length or size.usual_context(default))

@@ -40,17 +40,6 @@ class ShowSchema(fields.GoSchema):
 _schema = ShowSchema()
 
 
-def memory_json(estimate: MemoryEstimate) -> Json:
-    """Bytes by what takes them, for one sequence of `num_ctx` tokens."""
-    return {
-        "weights": estimate.weights_bytes,
-        "kv_cache": estimate.kv_cache_bytes,
-        "overhead": estimate.overhead_bytes,
-        "total": estimate.total_bytes,
-        "num_ctx": estimate.num_ctx,
-    }
-
-
 def render_show(
     model: LocalModel, description: ModelDescription, estimate: MemoryEstimate, body: Mapping[str, Any]
 ) -> Json:
@@ -72,7 +61,7 @@ def render_show(
         "model_info": model_info(model, description),
         "capabilities": [capability.value for capability in model.capabilities],
         "modified_at": timestamp(model.modified_at_s),
-        "memory": memory_json(estimate),
+        "memory": estimate.to_json(),
     }
     if body["verbose"]:
         answer["tensors"] = [{"name": t.name, "type": t.dtype, "shape": t.shape} for t in description.tensors]

@@ -52,8 +52,8 @@ class Runtime:
     """How an engine runs a model. `quantization` is none, int8 or int4.
 
     `packs_linears`: linear layers lie in memory in the order of the CPU's kernels, so a tied head is a copy of its own.
-    `batched_tokens` are those of one step, 0 for the device's default; `kv_cache_bytes` limits a model's cache, 0 if
-    nothing but memory does.
+    `batched_tokens` are those of one step at most, 0 for the device's default; `kv_cache_bytes` limits a model's
+    cache, 0 if nothing but memory does.
     """
 
     device: str = "cpu"
@@ -111,9 +111,9 @@ class _Device:
     batched_tokens: int
 
 
-_CPU = _Device(runtime_bytes=412_000_000, batched_tokens=256)
-_CUDA = _Device(runtime_bytes=550_000_000, batched_tokens=2048)
-_ELSEWHERE = _Device(runtime_bytes=400_000_000, batched_tokens=512)
+_CPU = _Device(runtime_bytes=412_000_000, batched_tokens=512)
+_CUDA = _Device(runtime_bytes=550_000_000, batched_tokens=8192)
+_ELSEWHERE = _Device(runtime_bytes=412_000_000, batched_tokens=2048)
 
 
 def estimate(size: ModelSize, runtime: Runtime, num_ctx: int, *, num_sequences: int = 1) -> MemoryEstimate:

@@ -72,7 +72,7 @@ def test_memory_limits_the_list(invoke: Invoke) -> None:
     assert code == 0
     assert err == "Models that fit 24 GB (--memory), estimated for a context of 4096 tokens\n"
     assert out.startswith("NAME  ")
-    assert "\nQwen/Qwen3-8B                                8.2B      18.1 GB    40960      apache-2.0\n" in out
+    assert "\nQwen/Qwen3-8B                                8.2B      18.2 GB    40960      apache-2.0\n" in out
     assert "Llama-3.3-70B" not in out
     sizes = [float(line.split(" GB")[0].split()[-1]) for line in out.splitlines()[1:]]
     assert sizes == sorted(sizes)

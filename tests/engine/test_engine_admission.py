@@ -58,18 +58,20 @@ def test_what_could_never_fit_is_refused(clients: Clients, monkeypatch: pytest.M
 
 
 def test_an_idle_model_leaves_for_another(clients: Clients, other: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
-    _shrink(clients, monkeypatch, 60_000_000)
+    demo_need, other_need = (clients.engine._memory_need(ref, None) for ref in (DEMO_REF, other))
+    _shrink(clients, monkeypatch, demo_need.num_bytes + other_need.num_bytes)
     assert isinstance(clients.load(DEMO_REF), Loaded)
     assert isinstance(clients.load(other), Loaded)
     assert clients.names == ["demo", "other"], "both fit"
-    _shrink(clients, monkeypatch, 45_000_000)
+    _shrink(clients, monkeypatch, max(demo_need.num_bytes, other_need.num_bytes))
     clients.engine.unload(other.path)
     assert isinstance(clients.load(other), Loaded)
     assert clients.names == ["other"]
 
 
 def test_a_load_waits_for_a_busy_model(clients: Clients, other: ModelRef, monkeypatch: pytest.MonkeyPatch) -> None:
-    _shrink(clients, monkeypatch, 30_000_000)
+    needs = [clients.engine._memory_need(ref, None).least_bytes for ref in (DEMO_REF, other)]
+    _shrink(clients, monkeypatch, max(needs))
     registry = clients.engine._registry
     is_there = threading.Event()
     busy = registry.acquire(DEMO_REF, keep_alive_s=None, on_ready=lambda ready: is_there.set())

@@ -41,7 +41,7 @@ def test_every_family(family: str, loader: Loader, tmp_path: Path) -> None:
     shapes = runner.probe().shapes
     assert size.kv_per_token * 4 == bytes_per_token(shapes, torch.float32)
     cache = KVCache(shapes, dtype=torch.float32, device=torch.device("cpu"), capacity_tokens=1 << 14)
-    cache.allocate(1000, 1000)
+    assert cache.allocate(1000)
     assert found.kv_cache_bytes == cache.size_bytes(cache.allocated_tokens)
 
 
@@ -51,7 +51,7 @@ def test_cache_tokens_are_those_that_the_cache_allocates(num_tokens: int, num_se
     layers = {0: LayerShape(1, 1, 1)}
     cache = KVCache(layers, dtype=torch.float32, device=torch.device("cpu"), capacity_tokens=1 << 20)
     for _ in range(num_sequences):
-        cache.allocate(num_tokens, num_tokens)
+        assert cache.allocate(num_tokens)
     assert cache_tokens(num_tokens, num_sequences) == cache.allocated_tokens
 
 

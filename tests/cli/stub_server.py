@@ -124,6 +124,8 @@ class StubServer:
         return _json(answers[path]) if path in answers else Response("404 page not found", 404)
 
     def _show(self, body: dict[str, Any]) -> Response:
+        if body.get("remote") and body["model"] == "hub/only":
+            return _json({"model_info": {}, "memory": MEMORY | {"kv_cache": 5, "num_ctx": 4096}})
         model = next((model for model in self.models if model["name"] == body["model"]), None)
         if model is None:
             return _json({"error": f"model '{body['model']}' not found"}, 404)

@@ -108,7 +108,14 @@ def test_show_memory_of_a_model_of_the_catalog(invoke: Invoke) -> None:
     assert code == 0
     assert "estimated from the catalog" in err
     assert json.loads(out)["weights"] == 16_381_470_720
-    assert invoke("show", "org/else", "--memory")[0] == 1
+
+
+def test_show_memory_of_a_model_of_the_hub(invoke: Invoke) -> None:
+    code, out, err = invoke("show", "hub/only", "--memory", "--json")
+    assert code == 0
+    assert "from the headers of its files on the Hub" in err
+    assert json.loads(out)["weights"] == 7_443_968
+    assert invoke("show", "org/else", "--memory")[::2] == (1, "Error: model 'org/else' not found\n")
 
 
 def test_find_takes_no_revision_for_another() -> None:

@@ -6,7 +6,8 @@ from hugging_llama.neutral.events import EngineStatus
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store import description
-from hugging_llama_config.model_memory import DTYPE_BYTES, MemoryEstimate, Runtime, estimate
+from hugging_llama.store.remote_size import remote_size
+from hugging_llama_config.model_memory import DTYPE_BYTES, MemoryEstimate, ModelSize, Runtime, estimate
 
 _DEFAULT_CONTEXT = 4096
 _DEFAULT_DTYPE = "bfloat16"
@@ -24,8 +25,19 @@ def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> Me
     The engine says what it runs on; where none answers, the settings do, and bfloat16 on the CPU. Raises
     ModelNotFoundError.
     """
+    return _estimate(ctx, *description.stored_size(model), context_length)
+
+
+def remote_memory(ctx: AppContext, name: str, context_length: int | None) -> MemoryEstimate:
+    """The same for a model of the Hub, of which no more than the headers is fetched.
+
+    Raises InvalidRequestError, ModelNotFoundError, GatedModelError, KeyRejectedError, TransferError.
+    """
+    return _estimate(ctx, *remote_size(ctx.settings, name), context_length)
+
+
+def _estimate(ctx: AppContext, size: ModelSize, stored_dtype: str, context_length: int | None) -> MemoryEstimate:
     status = _status(ctx)
-    size, stored_dtype = description.stored_size(model)
     runtime = Runtime(
         device=status.device if status else _known_device(ctx.settings.device),
         dtype=_dtype(ctx, status, stored_dtype),

@@ -43,8 +43,13 @@ def stored_size(model: LocalModel) -> tuple[ModelSize, str]:
     config = snapshot.json(selection.CONFIG)
     is_embedding = Capability.COMPLETION not in model.capabilities
     size = model_size(config, tensors, is_embedding=is_embedding, context_length=model.details.context_length)
+    return size, named_dtype(config)
+
+
+def named_dtype(config: Mapping[str, Any]) -> str:
+    """The dtype that a config.json says its weights have, "" if none."""
     dtype = config.get("dtype") or config.get("torch_dtype")
-    return size, dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
+    return dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
 
 
 def _read(model: LocalModel) -> tuple[Snapshot, list[StoredTensor]]:

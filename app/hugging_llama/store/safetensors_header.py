@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from hugging_llama_config.model_size import StoredTensor
@@ -21,11 +22,18 @@ class BadSafetensorsError(Exception):
 def read_tensors(path: str) -> list[StoredTensor]:
     """The tensors of a file whose header agrees with its size. Raises BadSafetensorsError or OSError."""
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-            raise BadSafetensorsError("header length")
-        text = file.read(length)
+        return parse_tensors(file.read, os.fstat(file.fileno()).st_size)
+
+
+def parse_tensors(read: Callable[[int], bytes], size: int) -> list[StoredTensor]:
+    """The tensors of a file of `size` bytes whose next ones `read` gives; no more than its header is asked for.
+
+    Raises BadSafetensorsError, or what `read` raises.
+    """
+    length = int.from_bytes(read(8), "little")
+    if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+        raise BadSafetensorsError("header length")
+    text = read(length)
     try:
         header: Any = json.loads(text)
     except (ValueError, RecursionError) as error:

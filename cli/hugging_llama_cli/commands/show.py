@@ -1,6 +1,7 @@
 """Show what is known about one model: its files, its parameters, and what it takes in memory.
 
---memory alone also answers for a model of the catalog that is not on the server's disk.
+--memory alone also answers for a model that is not on the server's disk: from the catalog, or from the headers of its
+files on the Hub, without a download.
 """
 
 import argparse
@@ -84,13 +85,20 @@ def _memory(server: Server, name: str, num_ctx: int | None) -> Json:
     try:
         memory = _find(server, name, num_ctx=num_ctx)[1].get("memory")
     except ModelMissingError:
-        entry = find_in_catalog(load_catalog(), name)
-        if entry is None:
-            raise
-        print(f"'{name}' is not on the server's disk; estimated from the catalog", file=sys.stderr)
-        return entry.memory(num_ctx).to_json()
+        memory = _memory_elsewhere(server, name, num_ctx)
     if not isinstance(memory, dict):
         raise CliError("this server does not estimate memory")
+    return memory
+
+
+def _memory_elsewhere(server: Server, name: str, num_ctx: int | None) -> Any:
+    """From the catalog, else from what the server reads on the Hub."""
+    if entry := find_in_catalog(load_catalog(), name):
+        print(f"'{name}' is not on the server's disk; estimated from the catalog", file=sys.stderr)
+        return entry.memory(num_ctx).to_json()
+    options = {"num_ctx": num_ctx} if num_ctx else {}
+    memory = server.post("/api/show", {"model": name, "remote": True, "options": options}).get("memory")
+    print(f"'{name}' is not on the server's disk; estimated from the headers of its files on the Hub", file=sys.stderr)
     return memory
 
 

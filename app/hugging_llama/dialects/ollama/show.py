@@ -15,7 +15,7 @@ from hugging_llama.dialects.ollama.modelfile import modelfile_text, parameters_o
 from hugging_llama.dialects.ollama.render import Json
 from hugging_llama.neutral.description import ModelDescription
 from hugging_llama.neutral.models import LocalModel
-from hugging_llama.operations.description import describe, memory
+from hugging_llama.operations.description import describe, memory, remote_memory
 from hugging_llama.operations.models import resolve_model
 from hugging_llama_config.model_memory import MemoryEstimate
 
@@ -25,7 +25,7 @@ _COPILOT = "GitHubCopilotChat/"
 
 
 class ShowSchema(fields.GoSchema):
-    """The request body. `template` is read and, as in Ollama, without effect."""
+    """The request body. `template` is read and, as in Ollama, without effect; `remote` is ours."""
 
     go_name = "ShowRequest"
 
@@ -35,6 +35,7 @@ class ShowSchema(fields.GoSchema):
     system = fields.GoString(load_default="")
     template = fields.GoString(load_default="")
     options = fields.GoMap(load_default=dict)
+    remote = fields.GoBool(load_default=False)
 
 
 _schema = ShowSchema()
@@ -70,11 +71,13 @@ def render_show(
 
 @blueprint.post("/api/show")
 def show() -> Response:
-    """What is known of a model on disk, and what it takes in memory."""
+    """What is known of a model on disk, and what it takes in memory; with `remote` the latter alone, from the Hub."""
     body = _schema.parse(json_payload())
     context_length = request_options(body["options"]).context_length
     ctx = app_context()
     name = body["model"] or body["name"]
+    if body["remote"]:
+        return json_response({"model_info": {}, "memory": remote_memory(ctx, name, context_length).to_json()})
     model = resolve_model(ctx, name)
     answer = render_show(model, describe(model), memory(ctx, model, context_length), body)
     if request.headers.get("User-Agent", "").startswith(_COPILOT):

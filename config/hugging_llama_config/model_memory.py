@@ -105,7 +105,10 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, slots=True)
 class _Device:
-    """`runtime_bytes` were measured: an engine with a model of a few kilobytes that has answered once."""
+    """`runtime_bytes` of the CPU were measured, as what an engine takes that has answered with a tiny model.
+
+    Those of CUDA are what its context usually takes on the device, and were not measured.
+    """
 
     runtime_bytes: int
     batched_tokens: int

@@ -17,7 +17,7 @@ _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|output)\.weight$")
 _EXPERT = re.compile(r"\.experts\.|_blocks$")
 _FIXED_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4, "I64": 8, "U64": 8}
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention", "attention", "hybrid"})
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
 _ENCODER_CONTEXT = 512
 _DEFAULT_CONTEXT = 2048
 
@@ -46,7 +46,7 @@ def model_size(
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim")
     vocab = _number(text, "vocab_size")
     is_tied = not is_embedding and (not weights.head or config.get("tie_word_embeddings") is True)
-    limit = context_length or _number(text, *_CONTEXT_KEYS)
+    limit = context_length or _number(text, *CONTEXT_KEYS)
     return ModelSize(
         linear=weights.linear,
         head=0 if is_embedding else vocab * hidden if is_tied else weights.head,

@@ -13,10 +13,11 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 
 @dataclass(frozen=True, slots=True)
 class MachineMemory:
-    """The memory that counts, and in words whose it is."""
+    """The memory that counts, in words whose it is, and the kind of device, `cpu` or `cuda`."""
 
     num_bytes: int
     owner: str
+    device: str = "cpu"
 
 
 def machine_memory() -> MachineMemory | None:
@@ -35,7 +36,7 @@ def _gpu_memory() -> MachineMemory | None:
     for line in answer.stdout.splitlines():
         megabytes, _, name = line.partition(",")
         if megabytes.strip().isdecimal():  # some boards share the machine's memory and say N/A
-            found.append(MachineMemory(int(megabytes) * _MIB, name.strip()))
+            found.append(MachineMemory(int(megabytes) * _MIB, name.strip(), "cuda"))
     return max(found, key=lambda gpu: gpu.num_bytes, default=None)
 
 

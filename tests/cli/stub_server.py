@@ -34,6 +34,18 @@ EMBEDDING_MODEL: dict[str, Any] = CHAT_MODEL | {
     "size": 90_868_376,
     "capabilities": ["embedding"],
 }
+MEMORY: dict[str, Any] = {"weights": 7_443_968, "overhead": 415_000_000, "total": 432_000_000}
+SHOWN: dict[str, Any] = {
+    "license": "Apache License\n\nVersion 2.0\nand so on\n",
+    "modelfile": "FROM hugging-llama/demo:latest\n",
+    "parameters": 'temperature                    0.3\nstop                           "<|im_end|>"',
+    "template": "{{ messages }}",
+    "model_info": {
+        "general.architecture": "llama",
+        "llama.context_length": 2048,
+        "llama.embedding_length": 256,
+    },
+}
 FINAL: dict[str, Any] = {
     "done": True,
     "done_reason": "stop",
@@ -92,7 +104,7 @@ class StubServer:
         if request.path == "/api/pull":
             return _stream(self._pull(body))
         if request.path == "/api/show":
-            return _json({"error": f"model '{body['model']}' not found"}, 404)
+            return self._show(body)
         if request.path == "/api/embed":
             texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
             return _json({"model": body["model"], "embeddings": [[0.25, -0.5]] * len(texts), "total_duration": 5})
@@ -110,6 +122,19 @@ class StubServer:
             "/health": {"status": "ok", "device": "cpu"},
         }
         return _json(answers[path]) if path in answers else Response("404 page not found", 404)
+
+    def _show(self, body: dict[str, Any]) -> Response:
+        if body.get("remote") and body["model"] == "hub/only":
+            return _json({"model_info": {}, "memory": MEMORY | {"kv_cache": 5, "num_ctx": 4096}})
+        model = next((model for model in self.models if model["name"] == body["model"]), None)
+        if model is None:
+            return _json({"error": f"model '{body['model']}' not found"}, 404)
+        answer = SHOWN | {key: model[key] for key in ("details", "capabilities", "modified_at")}
+        num_ctx = body["options"].get("num_ctx", 2048)
+        answer["memory"] = MEMORY | {"kv_cache": 1000 * num_ctx, "num_ctx": num_ctx}
+        if body["verbose"]:
+            answer["tensors"] = [{"name": "model.norm.weight", "type": "BF16", "shape": [256]}]
+        return _json(answer)
 
     def _pull(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for event in self.pull_events:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from hugging_llama.store.safetensors_header import read_tensors
 from hugging_llama_cli import machine_memory
 from hugging_llama_cli.machine_memory import MachineMemory
-from hugging_llama_cli.model_catalog import CatalogModel, load_catalog
+from hugging_llama_cli.model_catalog import DEFAULT_CONTEXT, CatalogModel, load_catalog
+from hugging_llama_config.model_memory import Runtime, cache_tokens, estimate
+from hugging_llama_config.model_size import model_size
 from tests.cli.conftest import Invoke
 
 _DTYPE_BYTES = {"bfloat16": 2, "float32": 4}
@@ -23,13 +26,17 @@ def test_estimates_by_hand(models: dict[str, CatalogModel]) -> None:
     # 8.19e9 parameters in two bytes; 36 layers x 8 heads x 128 x (key and value) x 2 bytes = 147456 a token
     qwen = models["Qwen/Qwen3-8B"]
     assert qwen.kv_bytes_per_token == 147_456
-    assert qwen.memory_bytes(4096) == 16_381_470_720 + 147_456 * 4096 + 600_000_000 == 17_585_450_496
-    assert qwen.memory_bytes(100_000) == qwen.memory_bytes(40_960), "no more than the model's own context"
+    memory = qwen.memory(4096)
+    assert memory.weights_bytes == 16_381_470_720
+    assert memory.kv_cache_bytes == 147_456 * cache_tokens(4096)
+    assert memory.total_bytes == memory.weights_bytes + memory.kv_cache_bytes + memory.overhead_bytes
+    assert qwen.memory(100_000) == qwen.memory(40_960), "no more than the model's own context"
     # 32 layers x 8 heads x 128
-    llama = models["meta-llama/Llama-3.1-8B-Instruct"]
-    assert llama.memory_bytes(8192) == 16_060_522_496 + 131_072 * 8192 + 600_000_000
+    llama = models["meta-llama/Llama-3.1-8B-Instruct"].memory(8192)
+    assert (llama.weights_bytes, llama.kv_cache_bytes) == (16_060_522_496, 131_072 * cache_tokens(8192))
     # an encoder keeps nothing
-    assert models["sentence-transformers/all-MiniLM-L6-v2"].memory_bytes() == 22_713_216 * 4 + 600_000_000
+    minilm = models["sentence-transformers/all-MiniLM-L6-v2"].memory()
+    assert (minilm.weights_bytes, minilm.kv_cache_bytes, minilm.num_ctx) == (22_713_216 * 4, 0, 256)
 
 
 def test_entries_are_consistent(models: dict[str, CatalogModel]) -> None:
@@ -48,10 +55,13 @@ def test_the_demo_entry_agrees_with_the_bundled_model(models: dict[str, CatalogM
     folder = Path(__file__).parents[2] / "app" / "hugging_llama" / "demo_model"
     config = json.loads((folder / "config.json").read_text())
     demo = models["hugging-llama/demo"]
-    assert (demo.layers, demo.kv_heads, demo.head_dim, demo.context) == (
+    assert (demo.layers, demo.kv_heads, demo.head_dim, demo.context, demo.hidden, demo.intermediate) == (
         config["num_hidden_layers"], config["num_key_value_heads"], config["head_dim"],
-        config["max_position_embeddings"],
+        config["max_position_embeddings"], config["hidden_size"], config["intermediate_size"],
     )  # fmt: skip
+    assert (demo.vocab, demo.tied) == (config["vocab_size"], config["tie_word_embeddings"])
+    tensors = read_tensors(str(folder / "model.safetensors"))
+    assert demo.memory() == estimate(model_size(config, tensors, is_embedding=False), Runtime(), DEFAULT_CONTEXT)
     weights = folder / "model.safetensors"
     header_bytes = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
     assert demo.weight_bytes["bfloat16"] == weights.stat().st_size - header_bytes
@@ -62,7 +72,7 @@ def test_memory_limits_the_list(invoke: Invoke) -> None:
     assert code == 0
     assert err == "Models that fit 24 GB (--memory), estimated for a context of 4096 tokens\n"
     assert out.startswith("NAME  ")
-    assert "\nQwen/Qwen3-8B                                8.2B      17.6 GB    40960      apache-2.0\n" in out
+    assert "\nQwen/Qwen3-8B                                8.2B      18.2 GB    40960      apache-2.0\n" in out
     assert "Llama-3.3-70B" not in out
     sizes = [float(line.split(" GB")[0].split()[-1]) for line in out.splitlines()[1:]]
     assert sizes == sorted(sizes)
@@ -76,7 +86,7 @@ def test_json_and_context(invoke: Invoke) -> None:
     assert {"id", "parameters", "memory_bytes", "gated", "license"} <= set(listed[0])
     assert all(entry["memory_bytes"] <= 3 * 10**9 for entry in listed)
     small = next(entry for entry in listed if entry["id"] == "HuggingFaceTB/SmolLM2-135M-Instruct")
-    assert small["memory_bytes"] == 134_515_008 * 2 + 30 * 3 * 64 * 2 * 2 * 8192 + 600_000_000
+    assert 134_515_008 * 2 + 30 * 3 * 64 * 2 * 2 * 8192 < small["memory_bytes"] < 1.3e9
 
 
 def _fake_nvidia_smi(folder: Path, script: str) -> None:
@@ -88,7 +98,7 @@ def _fake_nvidia_smi(folder: Path, script: str) -> None:
 def test_the_largest_gpu_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
     _fake_nvidia_smi(tmp_path, "echo '8192, Small'; echo '24564, NVIDIA GeForce RTX 4090'; echo '[N/A], Odd'")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert machine_memory.machine_memory() == MachineMemory(24564 * 2**20, "NVIDIA GeForce RTX 4090")
+    assert machine_memory.machine_memory() == MachineMemory(24564 * 2**20, "NVIDIA GeForce RTX 4090", "cuda")
     assert invoke("catalog")[2].startswith("Models that fit 25 GB (NVIDIA GeForce RTX 4090)")
 
 

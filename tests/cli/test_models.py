@@ -30,7 +30,7 @@ def test_list_without_models(invoke: Invoke, server: StubServer) -> None:
 def test_show_prints_all_metadata(invoke: Invoke) -> None:
     code, out, _ = invoke("show", "hugging-llama/demo")
     assert code == 0
-    for title in ("Model", "Capabilities", "On disk", "Details"):
+    for title in ("Model", "Capabilities", "Parameters", "License", "On disk", "Details"):
         assert f"  {title}\n" in out
     for fact in (
         "    architecture        llama",
@@ -39,6 +39,9 @@ def test_show_prints_all_metadata(invoke: Invoke) -> None:
         "    embedding length    256",
         "    quantization        BF16",
         "    tools",
+        '    stop                           "<|im_end|>"',
+        "  License\n    Apache License\n    Version 2.0\n    ...",
+        "  Memory (context of 2048 tokens)\n    weights     7.4 MB\n    KV cache    2.0 MB\n",
         DIGEST,
         "7.6 MB (7572444 bytes)",
         "2024-05-08T12:00:00.123456789+02:00 (",
@@ -59,6 +62,60 @@ def test_show_fails_for_a_model_that_is_not_here(invoke: Invoke) -> None:
         1, "", "Error: model 'org/else' not found; 'hugging-llama pull org/else' downloads it\n"
     )  # fmt: skip
     assert "did you mean 'hugging-llama/demo'?" in invoke("show", "hugging-llama/dmo")[2]
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("--license", "Apache License\n\nVersion 2.0\nand so on\n"),
+        ("--modelfile", "FROM hugging-llama/demo:latest\n"),
+        ("--template", "{{ messages }}\n"),
+        ("--system", "\n"),
+    ],
+)
+def test_show_prints_one_text(flag: str, text: str, invoke: Invoke) -> None:
+    assert invoke("show", "demo", flag) == (0, text, "")
+
+
+def test_show_takes_one_flag_at_most(invoke: Invoke) -> None:
+    code, _, err = invoke("show", "demo", "--license", "--template")
+    assert code == 2
+    assert "not allowed with" in err
+    assert invoke("show", "demo", "--memory", "--num-ctx", "0")[0] == 2
+
+
+def test_show_verbose_lists_tensors(invoke: Invoke) -> None:
+    assert "  Tensors\n    model.norm.weight    BF16 [256]\n" in invoke("show", "demo", "-v")[1]
+    assert "Tensors" not in invoke("show", "demo")[1]
+
+
+def test_show_memory(invoke: Invoke) -> None:
+    code, out, err = invoke("show", "demo", "--memory", "--num-ctx", "4000")
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [
+        "  Memory (context of 4000 tokens)",
+        "    weights     7.4 MB",
+        "    KV cache    4 MB",
+        "    overhead    415 MB",
+        "    total       432 MB",
+    ]
+    assert json.loads(invoke("show", "demo", "--memory", "--json")[1])["kv_cache"] == 2_048_000
+    assert json.loads(invoke("show", "demo", "--json")[1])["model_info"]["general.architecture"] == "llama"
+
+
+def test_show_memory_of_a_model_of_the_catalog(invoke: Invoke) -> None:
+    code, out, err = invoke("show", "qwen/qwen3-8b", "--memory", "--num-ctx", "4096", "--json")
+    assert code == 0
+    assert "estimated from the catalog" in err
+    assert json.loads(out)["weights"] == 16_381_470_720
+
+
+def test_show_memory_of_a_model_of_the_hub(invoke: Invoke) -> None:
+    code, out, err = invoke("show", "hub/only", "--memory", "--json")
+    assert code == 0
+    assert "from the headers of its files on the Hub" in err
+    assert json.loads(out)["weights"] == 7_443_968
+    assert invoke("show", "org/else", "--memory")[::2] == (1, "Error: model 'org/else' not found\n")
 
 
 def test_find_takes_no_revision_for_another() -> None:

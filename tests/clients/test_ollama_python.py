@@ -90,6 +90,20 @@ def test_list_and_ps(client: ollama.Client) -> None:
     assert f"{DEMO}:latest" not in {model.model for model in client.ps().models}
 
 
+def test_show(client: ollama.Client) -> None:
+    shown = client.show("demo")
+    assert shown.details
+    assert shown.details.family == "llama"
+    assert shown.modelinfo
+    assert shown.modelinfo["llama.context_length"] == 2048
+    assert shown.capabilities == ["completion", "tools", "thinking"]
+    assert "temperature" in (shown.parameters or "")
+    assert "FROM hugging-llama/demo:latest" in (shown.modelfile or "")
+    with pytest.raises(ollama.ResponseError, match="model 'no/such:latest' not found") as caught:
+        client.show("no/such")
+    assert caught.value.status_code == 404
+
+
 def test_pull_raises_what_went_wrong(client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError):
         client.pull("acme/nothing")

@@ -35,5 +35,5 @@ def test_every_script_gets_an_answer(server: LiveServer, name: str) -> None:
 
 def test_every_endpoint_has_a_script(server: LiveServer) -> None:
     texts = "".join(path.read_text() for path in SCRIPTS.glob("*.sh"))
-    for endpoint in ("generate", "chat", "embed", "pull", "tags", "models", "ps", "version"):
+    for endpoint in ("generate", "chat", "embed", "pull", "tags", "models", "ps", "show", "version"):
         assert f"$URL/api/{endpoint}" in texts

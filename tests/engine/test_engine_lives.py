@@ -97,6 +97,7 @@ def test_a_load_does_not_stall_the_streams_of_others(tiny: ModelRef) -> None:
     gate = GatedLoad()
     loader = Loader(SETTINGS)
     clients = Clients(load=lambda path: gate(path) if path == tiny.path else loader.load(path))
+    clients.load(DEMO_REF)
     waiting = [clients.send("x", tiny) for _ in range(20)]
     gate.started.get(timeout=WAIT_S)
     assert clients.text(clients.send("Hi"))

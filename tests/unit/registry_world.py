@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hugging_llama.engine.registry import LoadFailure, Registry, Ticket
+from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
+from hugging_llama.engine.instances import LoadFailure, Ticket
+from hugging_llama.engine.registry import Registry
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.models import ModelRef
 
@@ -11,16 +13,23 @@ from hugging_llama.neutral.models import ModelRef
 @dataclass(eq=False)
 class FakeModel:
     path: str
+    held_bytes: int = 0
     is_unloaded: bool = False
 
 
 @dataclass(eq=False)
 class World:
-    """Effects under control: a clock that is set, threads that run when told, loads that fail when told."""
+    """Effects under control: a clock that is set, threads that run when told, loads that fail when told.
+
+    With `memory` a load takes what `needs` says of its path (bytes, and the least), and asserts that it is there.
+    """
 
     keep_alive_s: float = 300.0
     max_loaded: int = 0
     max_queue: int = 512
+    memory: int = 0
+    needs: dict[str, tuple[int, int]] = field(default_factory=dict)
+    contexts: list[int | None] = field(default_factory=list)
     now: float = 1000.0
     spawned: list[Callable[[], None]] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
@@ -39,14 +48,28 @@ class World:
             keep_alive_s=self.keep_alive_s,
             max_loaded=self.max_loaded,
             max_queue=self.max_queue,
+            memory=MemoryGauge(need=self.need, free_bytes=lambda: self.free, held_bytes=lambda model: model.held_bytes)
+            if self.memory
+            else None,
         )
+
+    @property
+    def free(self) -> int:
+        return self.memory - sum(model.held_bytes for model in self.live)
+
+    def need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
+        self.contexts.append(context_length)
+        return MemoryNeed(*self.needs[ref.path])
 
     def load(self, ref: ModelRef) -> FakeModel:
         self.loads.append(ref.path)
         failure = self.failures.pop(ref.path, None)
         if failure:
             raise failure
-        model = FakeModel(ref.path)
+        wanted, least = self.needs.get(ref.path, (0, 0))
+        if self.memory:
+            assert least <= self.free, "a load began for which there is no room"
+        model = FakeModel(ref.path, min(wanted, self.free))
         self.live.append(model)
         self.most_live = max(self.most_live, len(self.live))
         return model
@@ -56,7 +79,9 @@ class World:
         model.is_unloaded = True
         self.live.remove(model)
 
-    def ask(self, path: str, keep_alive_s: float | None = None) -> tuple[int, Ticket[FakeModel]]:
+    def ask(
+        self, path: str, keep_alive_s: float | None = None, context_length: int | None = None
+    ) -> tuple[int, Ticket[FakeModel]]:
         number = self.num_requests
         self.num_requests += 1
 
@@ -65,7 +90,9 @@ class World:
             self.answers[number] = result.error if isinstance(result, LoadFailure) else result
 
         ref = ModelRef(name=path, path=path)
-        return number, self.registry.acquire(ref, keep_alive_s=keep_alive_s, on_ready=ready)
+        return number, self.registry.acquire(
+            ref, keep_alive_s=keep_alive_s, on_ready=ready, context_length=context_length
+        )
 
     def run(self) -> None:
         while self.spawned:

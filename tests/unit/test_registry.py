@@ -256,8 +256,18 @@ def test_close_ends_waits_and_models() -> None:
         world.ask("a")
 
 
-def test_a_load_does_not_block_others() -> None:
-    """With real threads: while one model loads, requests for another are served."""
+def test_loads_take_turns() -> None:
+    world = World()
+    first, _ = world.ask("a")
+    second, _ = world.ask("b")
+    assert len(world.spawned) == 1
+    world.run()
+    assert {first, second} <= world.answers.keys()
+    assert world.loads == ["a", "b"]
+
+
+def test_a_load_does_not_block_those_who_use_another_model() -> None:
+    """With real threads: while one model loads, requests for one that is there are served."""
     may_load = threading.Event()
     threads: list[threading.Thread] = []
 
@@ -273,10 +283,13 @@ def test_a_load_does_not_block_others() -> None:
     registry: Registry[str] = Registry(
         load=load, unload=lambda model: None, spawn=spawn, clock=lambda: 0.0, keep_alive_s=10
     )
-    slow, fast = threading.Event(), threading.Event()
+    slow, first, second = threading.Event(), threading.Event(), threading.Event()
+    there = ModelRef(name="there", path="there")
+    registry.acquire(there, keep_alive_s=None, on_ready=lambda ready: first.set())
+    assert first.wait(10)
     registry.acquire(ModelRef(name="slow", path="slow"), keep_alive_s=None, on_ready=lambda ready: slow.set())
-    registry.acquire(ModelRef(name="fast", path="fast"), keep_alive_s=None, on_ready=lambda ready: fast.set())
-    assert fast.wait(10)
+    registry.acquire(there, keep_alive_s=None, on_ready=lambda ready: second.set())
+    assert second.wait(10)
     assert not slow.is_set()
     may_load.set()
     assert slow.wait(10)

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hugging_llama.engine.registry import Ticket
+from hugging_llama.engine.instances import Ticket
 from hugging_llama.errors import ModelLoadError
 from tests.unit.registry_world import FakeModel, World
 

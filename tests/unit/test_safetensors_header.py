@@ -1,4 +1,4 @@
-"""Headers of weight files: counted, and never believed unseen."""
+"""Headers of weight files: read, and never believed unseen."""
 
 import contextlib
 import json
@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from hugging_llama.store.safetensors_header import BadSafetensorsError, read_counts
+from hugging_llama.store.safetensors_header import BadSafetensorsError, read_tensors
+from hugging_llama_config.model_size import StoredTensor
 from tests.store.models import safetensors
 
 
@@ -19,10 +20,16 @@ def _file(path: Path, header: Any, data: bytes = b"") -> str:
     return str(path)
 
 
-def test_elements_are_counted_by_dtype(tmp_path: Path) -> None:
+def test_tensors_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    path.write_bytes(safetensors({"a": ("BF16", (10, 20)), "b": ("F32", (5,)), "c": ("F32", ()), "d": ("I8", (0, 3))}))
-    assert read_counts(str(path)).elements == {"BF16": 200, "F32": 6, "I8": 0}
+    path.write_bytes(safetensors({"a": ("BF16", (10, 20)), "c": ("F32", ()), "d": ("I8", (0, 3))}))
+    tensors = read_tensors(str(path))
+    assert tensors == [
+        StoredTensor("a", "BF16", (10, 20)),
+        StoredTensor("c", "F32", ()),
+        StoredTensor("d", "I8", (0, 3)),
+    ]
+    assert [tensor.num_elements for tensor in tensors] == [200, 1, 0]
 
 
 def _tensor(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dict[str, Any]:
@@ -41,14 +48,14 @@ def _tensor(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dic
 )  # fmt: skip
 def test_bad_headers(tmp_path: Path, header: Any) -> None:
     with pytest.raises(BadSafetensorsError):
-        read_counts(_file(tmp_path / "x", header, b"1234"))
+        read_tensors(_file(tmp_path / "x", header, b"1234"))
 
 
 @pytest.mark.parametrize("content", [b"", b"123", b"\xff" * 8, b"\xff" * 100, struct.pack("<Q", 2**40) + b"{}"])
 def test_no_header_at_all(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(BadSafetensorsError):
-        read_counts(str(tmp_path / "x"))
+        read_tensors(str(tmp_path / "x"))
 
 
 def test_a_file_that_is_cut_short_or_too_long(tmp_path: Path) -> None:
@@ -57,7 +64,7 @@ def test_a_file_that_is_cut_short_or_too_long(tmp_path: Path) -> None:
     for content in (whole[:-1], whole[:50], whole + b"x"):
         path.write_bytes(content)
         with pytest.raises(BadSafetensorsError):
-            read_counts(str(path))
+            read_tensors(str(path))
 
 
 def test_mutated_files_never_crash(tmp_path: Path) -> None:
@@ -70,4 +77,4 @@ def test_mutated_files_never_crash(tmp_path: Path) -> None:
             content[dice.randrange(len(content))] = dice.randrange(256)
         path.write_bytes(content)
         with contextlib.suppress(BadSafetensorsError):
-            assert sum(read_counts(str(path)).elements.values()) <= len(whole) * 8
+            assert sum(tensor.num_elements for tensor in read_tensors(str(path))) <= len(whole) * 8

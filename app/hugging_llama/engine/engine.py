@@ -16,16 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from hugging_llama.engine import memory
+from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
 from hugging_llama.engine.expiry import ExpiryTimer
+from hugging_llama.engine.instances import LoadFailure, Ticket
 from hugging_llama.engine.loader import Checkpoint, Loader
-from hugging_llama.engine.registry import LoadFailure, Registry, Ticket
-from hugging_llama.engine.served_model import ServedModel
+from hugging_llama.engine.registry import Registry
+from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc.facade import Answer, Emit, Key
 from hugging_llama.neutral.events import Embeddings, EngineStatus, Finished, FinishReason, Loaded
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama_config.model_memory import estimate, least_load_bytes
 from hugging_llama_config.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -60,8 +63,9 @@ class Engine:
     def __init__(self, settings: Settings, emit: Emit, *, load: Callable[[str], Checkpoint] | None = None) -> None:
         self._settings = settings
         self._emit = emit
-        loader = Loader(settings)
+        self._loader = loader = Loader(settings)
         self._device = loader.device
+        self._default_context = settings.context_length or default_context_length(loader.device)
         self._load_checkpoint = load or loader.load
         self._lock = threading.Lock()
         self._entries: dict[Key, _Entry] = {}
@@ -78,6 +82,7 @@ class Engine:
             keep_alive_s=settings.keep_alive_s,
             max_loaded=settings.max_loaded_models,
             max_queue=settings.max_queue,
+            memory=None if load else self._memory_gauge(),
             deadline_changed=self._timer.wake,
         )
         memory.settle()
@@ -141,6 +146,8 @@ class Engine:
         return EngineStatus(
             pid=os.getpid(),
             device=str(self._device),
+            dtype=self._loader.dtype,
+            context_length=self._default_context,
             num_running=total.num_running,
             num_waiting=total.num_waiting + self._registry.num_waiting,
             num_loaded=num_loaded,
@@ -183,6 +190,7 @@ class Engine:
                 request.model,
                 keep_alive_s=request.keep_alive_s,
                 on_ready=lambda ready: self._on_ready(entry, ready),
+                context_length=request.context_length,
             )
         except HuggingLlamaError as error:
             self._end(entry, error)
@@ -273,6 +281,18 @@ class Engine:
         """One that loads or unloads; a load that ends during a close starts an unload."""
         with self._lock:
             return next(iter(self._threads), None)
+
+    def _memory_gauge(self) -> MemoryGauge[ServedModel]:
+        return MemoryGauge(
+            need=self._memory_need,
+            free_bytes=lambda: memory.free_bytes(self._device),
+            held_bytes=lambda model: model.size_bytes,
+        )
+
+    def _memory_need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
+        size, runtime = self._loader.measure(ref.path)
+        wanted = estimate(size, runtime, context_length or size.usual_context(self._default_context))
+        return MemoryNeed(wanted.load_bytes, min(least_load_bytes(size, runtime), wanted.load_bytes))
 
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()

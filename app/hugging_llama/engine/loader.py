@@ -13,9 +13,10 @@ import torch
 import transformers
 
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
-from hugging_llama.engine.memory import free_bytes
+from hugging_llama.engine.stored_size import stored_size
 from hugging_llama.engine.vetting import VettedFiles, check_modules, vet
 from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, ModelLoadError
+from hugging_llama_config.model_memory import ModelSize, Runtime
 from hugging_llama_config.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Loader:
         if settings.dtype != "auto" and settings.dtype not in _DTYPES:
             raise ValueError(f"unknown dtype {settings.dtype!r}")
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # standard error is a log
+        self._settings = settings
         self._turn = threading.Lock()
         self.device = choose_device(settings.device)
         self._dtype = _DTYPES.get(settings.dtype)
@@ -81,6 +83,11 @@ class Loader:
         elif self._dtype is None and self.device.type == "mps":
             self._dtype = torch.float16
 
+    @property
+    def dtype(self) -> str:
+        """What generation models are loaded in, "" for what each is stored in."""
+        return dtype_name(self._dtype) if self._dtype else ""
+
     def load(self, directory: str) -> Checkpoint:
         """Raises ModelLoadError or InsufficientMemoryError with a sentence for the user; details go to the log."""
         try:
@@ -88,7 +95,6 @@ class Loader:
             is_embedding = model_kind(files) is ModelKind.EMBEDDING
             dtype = torch.float32 if is_embedding else self._generation_dtype(files)
             with self._turn:
-                self._check_memory(files, dtype)
                 return self._embedding(files) if is_embedding else self._generation(files, dtype)
         except HuggingLlamaError:
             raise
@@ -170,17 +176,18 @@ class Loader:
         stored = _DTYPES.get(str(files.config.get("dtype") or files.config.get("torch_dtype")).removeprefix("torch."))
         return stored if stored in (torch.bfloat16, torch.float16) else torch.bfloat16
 
-    def _check_memory(self, files: VettedFiles, dtype: torch.dtype) -> None:
-        stored = _DTYPES.get(str(files.config.get("dtype") or files.config.get("torch_dtype")).removeprefix("torch."))
-        growth = 1.0 if stored is None else max(dtype.itemsize / stored.itemsize, 0.5)
-        need, free = int(files.weight_bytes * growth), free_bytes(self.device)
-        if need > free:
-            raise InsufficientMemoryError(
-                f"model requires more system memory ({need / 2**30:.1f} GiB) than is available "
-                f"({free / 2**30:.1f} GiB)",
-                need_bytes=need,
-                free_bytes=free,
-            )
+    def measure(self, directory: str) -> tuple[ModelSize, Runtime]:
+        """What decides how much a load takes, from the files' headers alone. Raises ModelLoadError."""
+        files = vet(directory)
+        is_embedding = model_kind(files) is ModelKind.EMBEDDING
+        dtype = torch.float32 if is_embedding else self._generation_dtype(files)
+        runtime = Runtime(
+            device=self.device.type,
+            dtype=dtype_name(dtype),
+            batched_tokens=self._settings.max_num_batched_tokens,
+            kv_cache_bytes=self._settings.kv_cache_bytes,
+        )
+        return stored_size(files, is_embedding=is_embedding), runtime
 
 
 def choose_device(name: str) -> torch.device:
@@ -195,6 +202,11 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} is not available") from error
     return device
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def bf16_is_fast() -> bool:

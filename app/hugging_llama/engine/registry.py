@@ -4,7 +4,8 @@ What holds at all times:
 - One instance per path; requests for a model that is loading share that load, and a failed load fails all of them.
 - A model in use is never unloaded; one whose time is up leaves when its last request ends.
 - At most `max_loaded` models are loaded, loading or leaving; who finds no room waits in order of arrival.
-- No load begins while a model is leaving: the memory that it needs may be the one that is about to be free.
+- Loads take turns, and none begins while a model is leaving: only then is it known how much memory is free.
+- No load begins that memory has no room for: idle models leave for it, it waits for busy ones, or it is refused.
 - Every ticket that is not released before gets exactly one call of its `on_ready`.
 
 Neither torch nor a clock is in here: both come as constructor arguments. No callback is called with the lock held.
@@ -16,10 +17,10 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Generic, TypeVar
 
+from hugging_llama.engine.admission import MemoryGauge, Verdict, decide, too_large
+from hugging_llama.engine.instances import Instance, LoadFailure, Resident, State, Ticket, load_error
 from hugging_llama.errors import (
     EngineBusyError,
     EngineShutdownError,
@@ -37,59 +38,6 @@ DEFAULT_MAX_LOADED = 3
 _RETRY_AFTER_S = 5
 
 
-class _State(Enum):
-    LOADING = auto()
-    LOADED = auto()
-    LEAVING = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class LoadFailure:
-    """What `on_ready` gets instead of a model."""
-
-    error: HuggingLlamaError
-
-
-@dataclass(eq=False, slots=True)
-class Ticket(Generic[ModelT]):
-    """One request's hold on a model, from `acquire` to `release`."""
-
-    ref: ModelRef
-    keep_alive_s: float | None
-    on_ready: "Callable[[ModelT | LoadFailure], None]"
-    is_released: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class _Instance(Generic[ModelT]):
-    ref: ModelRef
-    keep_alive_s: float
-    last_used: int
-    state: _State = _State.LOADING
-    model: ModelT | None = None
-    waiting: list[Ticket[ModelT]] = field(default_factory=list)
-    users: set[Ticket[ModelT]] = field(default_factory=set)
-    idle_since: float = 0.0
-
-    @property
-    def ref_count(self) -> int:
-        return len(self.waiting) + len(self.users)
-
-    @property
-    def is_idle(self) -> bool:
-        return self.state is _State.LOADED and not self.users
-
-
-@dataclass(frozen=True, slots=True)
-class Resident(Generic[ModelT]):
-    """A row of `ps`. `model` None: still loading. `expires_in_s` counts from now; infinite for ever."""
-
-    ref: ModelRef
-    model: ModelT | None
-    ref_count: int
-    expires_in_s: float
-
-
 _Call = Callable[[], None]
 
 
@@ -97,7 +45,8 @@ class Registry(Generic[ModelT]):
     """Loaded models by path. Thread-safe; no method blocks.
 
     `load` makes a model of a ref or raises; `unload` ends it; both are run by `spawn`, each in a thread of its own.
-    `clock` gives seconds. `deadline_changed` is called when a model has become idle; `expire` tells until when.
+    `clock` gives seconds. Without a `memory` gauge there is always room. `deadline_changed` is called when a model
+    has become idle; `expire` tells until when.
     """
 
     def __init__(
@@ -110,6 +59,7 @@ class Registry(Generic[ModelT]):
         keep_alive_s: float,
         max_loaded: int = 0,
         max_queue: int = 512,
+        memory: MemoryGauge[ModelT] | None = None,
         deadline_changed: _Call = lambda: None,
     ) -> None:
         self._load = load
@@ -119,9 +69,10 @@ class Registry(Generic[ModelT]):
         self._keep_alive_s = keep_alive_s
         self._max_loaded = max_loaded or DEFAULT_MAX_LOADED
         self._max_queue = max_queue
+        self._memory = memory
         self._deadline_changed = deadline_changed
         self._lock = threading.Lock()
-        self._instances: dict[str, _Instance[ModelT]] = {}
+        self._instances: dict[str, Instance[ModelT]] = {}
         self._pending: deque[Ticket[ModelT]] = deque()
         self._ticks = itertools.count()
         self._closing = False
@@ -132,12 +83,14 @@ class Registry(Generic[ModelT]):
         *,
         keep_alive_s: float | None,
         on_ready: "Callable[[ModelT | LoadFailure], None]",
+        context_length: int | None = None,
     ) -> Ticket[ModelT]:
         """Asks for a model; `on_ready` gets it, from this thread or another. `release` the ticket in any case.
 
-        `keep_alive_s` None keeps what the instance has. Raises EngineBusyError or EngineShutdownError.
+        `keep_alive_s` None keeps what the instance has. A load makes room for `context_length` tokens if it can.
+        Raises EngineBusyError or EngineShutdownError.
         """
-        ticket: Ticket[ModelT] = Ticket(ref, keep_alive_s, on_ready)
+        ticket: Ticket[ModelT] = Ticket(ref, keep_alive_s, on_ready, context_length)
         with self._lock:
             if self._closing:
                 raise EngineShutdownError("the engine is shutting down")
@@ -191,7 +144,7 @@ class Registry(Generic[ModelT]):
     def residents(self) -> list[Resident[ModelT]]:
         """Models in memory or on their way there, the latest used first."""
         with self._lock:
-            shown = [instance for instance in self._instances.values() if instance.state is not _State.LEAVING]
+            shown = [instance for instance in self._instances.values() if instance.state is not State.LEAVING]
             shown.sort(key=lambda instance: -instance.last_used)
             return [Resident(i.ref, i.model, i.ref_count, self._expires_in_s(i)) for i in shown]
 
@@ -213,14 +166,16 @@ class Registry(Generic[ModelT]):
             for instance in list(self._instances.values()):
                 calls += self._fail(instance.waiting, EngineShutdownError("the engine is shutting down"))
                 instance.waiting = []
-                if instance.state is _State.LOADED:
+                if instance.state is State.LOADED:
                     calls.append(self._leave(instance))
+                elif instance.state is State.PARKED:
+                    del self._instances[instance.ref.path]
         self._call(calls)
 
     def _attach(self, ticket: Ticket[ModelT]) -> list[_Call] | None:
         """Gives the ticket the instance of its path; None if there is none that stays."""
         instance = self._instances.get(ticket.ref.path)
-        if instance is None or instance.state is _State.LEAVING:
+        if instance is None or instance.state is State.LEAVING:
             return None
         instance.last_used = next(self._ticks)
         if ticket.keep_alive_s is not None:
@@ -232,58 +187,90 @@ class Registry(Generic[ModelT]):
         return self._ready([ticket], instance.model)
 
     def _admit(self) -> list[_Call]:
-        """Starts loads for those who wait, as long as there is room; makes room where it can."""
-        calls: list[_Call] = []
+        """Starts the next load if there is room, makes room where it can, and gives loaded models to who waits."""
+        calls = self._place_parked()
         while self._pending and not self._closing:
             attached = self._attach(self._pending[0])
             if attached is not None:
                 self._pending.popleft()
                 calls += attached
                 continue
-            if self._is_one_leaving():
-                return calls  # room is on its way
+            if any(instance.is_moving or instance.state is State.PARKED for instance in self._instances.values()):
+                return calls  # room is on its way, or another's turn
             if len(self._instances) >= self._max_loaded:
                 return calls + self._make_room()
-            calls.append(self._start(self._pending[0].ref))
+            calls.append(self._start(self._pending[0]))
         return calls
 
-    def _start(self, ref: ModelRef) -> _Call:
-        instance: _Instance[ModelT] = _Instance(ref, self._keep_alive_s, next(self._ticks))
-        self._instances[ref.path] = instance
-        return lambda: self._spawn_load(instance)
+    def _start(self, ticket: Ticket[ModelT]) -> _Call:
+        instance: Instance[ModelT] = Instance(
+            ticket.ref, self._keep_alive_s, next(self._ticks), context_length=ticket.context_length
+        )
+        self._instances[ticket.ref.path] = instance
+        work = self._run_load if self._memory is None else self._run_measure
+        return lambda: self._spawn_for(instance, work)
 
-    def _spawn_load(self, instance: _Instance[ModelT]) -> None:
+    def _place_parked(self) -> list[_Call]:
+        """Begins the load that waits for memory, sends idle models away for it, or gives it up."""
+        instance = next((i for i in self._instances.values() if i.state is State.PARKED), None)
+        if instance is None or instance.need is None or self._memory is None:
+            return []
+        if not instance.waiting:  # those who wanted it have left
+            del self._instances[instance.ref.path]
+            return []
+        if any(other.is_moving for other in self._instances.values()):
+            return []
+        idle = self._idle()
+        held = {i: self._memory.held_bytes(i.model) for i in self._instances.values() if i.model is not None}
+        decision = decide(
+            instance.need,
+            free_bytes=self._memory.free_bytes(),
+            idle_bytes=[held[other] for other in idle],
+            busy_bytes=sum(held[other] for other in held if other not in idle),
+        )
+        if decision.verdict is Verdict.LOAD:
+            instance.state = State.LOADING
+            return [lambda: self._spawn_for(instance, self._run_load)]
+        if decision.verdict is Verdict.REFUSE:
+            del self._instances[instance.ref.path]
+            return self._fail(instance.waiting, too_large(instance.need.least_bytes, decision.room_bytes))
+        return [self._unload_later(other) for other in idle[: decision.num_evicted]]
+
+    def _spawn_for(self, instance: Instance[ModelT], work: Callable[[Instance[ModelT]], None]) -> None:
         try:
-            self._spawn(lambda: self._run_load(instance))
+            self._spawn(lambda: work(instance))
         except Exception as error:
             self._failed(instance, ModelLoadError(f"the load could not be started: {type(error).__name__}"))
 
     def _is_one_leaving(self) -> bool:
-        return any(instance.state is _State.LEAVING for instance in self._instances.values())
+        return any(instance.state is State.LEAVING for instance in self._instances.values())
+
+    def _idle(self) -> list[Instance[ModelT]]:
+        """Idle models in the order in which they are sent away: those that are kept for the shortest time first."""
+        return sorted((i for i in self._instances.values() if i.is_idle), key=lambda i: (i.keep_alive_s, i.last_used))
 
     def _make_room(self) -> list[_Call]:
-        """Sends the model away that is kept for the shortest time; if all are busy, the first one to end follows."""
-        idle = sorted((i for i in self._instances.values() if i.is_idle), key=lambda i: (i.keep_alive_s, i.last_used))
-        return [self._unload_later(instance) for instance in idle[:1]]
+        """Sends one model away; if all are busy, the first one to end follows."""
+        return [self._unload_later(instance) for instance in self._idle()[:1]]
 
     def _expired(self) -> list[_Call]:
         return [self._unload_later(i) for i in self._instances.values() if i.is_idle and self._expires_in_s(i) <= 0]
 
-    def _expires_in_s(self, instance: _Instance[ModelT]) -> float:
+    def _expires_in_s(self, instance: Instance[ModelT]) -> float:
         if not instance.is_idle:
             return instance.keep_alive_s
         return max(instance.idle_since + instance.keep_alive_s - self._clock(), 0.0)
 
-    def _unload_later(self, instance: _Instance[ModelT]) -> _Call:
+    def _unload_later(self, instance: Instance[ModelT]) -> _Call:
         leave = self._leave(instance)
         return lambda: self._spawn(leave)
 
-    def _leave(self, instance: _Instance[ModelT]) -> _Call:
+    def _leave(self, instance: Instance[ModelT]) -> _Call:
         """Marks the instance; the returned call unloads it and then lets the next ones in."""
-        instance.state = _State.LEAVING
+        instance.state = State.LEAVING
         return lambda: self._run_unload(instance)
 
-    def _run_unload(self, instance: _Instance[ModelT]) -> None:
+    def _run_unload(self, instance: Instance[ModelT]) -> None:
         model, instance.model = instance.model, None
         try:
             if model is not None:
@@ -296,21 +283,34 @@ class Registry(Generic[ModelT]):
             calls = self._admit()
         self._call(calls)
 
-    def _run_load(self, instance: _Instance[ModelT]) -> None:
+    def _run_measure(self, instance: Instance[ModelT]) -> None:
+        """Finds out what the model needs; from then on it waits for that."""
+        assert self._memory is not None
+        try:
+            need = self._memory.need(instance.ref, instance.context_length)
+        except Exception as error:
+            self._failed(instance, load_error(error))
+            return
+        with self._lock:
+            if self._closing:
+                del self._instances[instance.ref.path]
+                return
+            instance.need, instance.state = need, State.PARKED
+            calls = self._admit()
+        self._call(calls)
+
+    def _run_load(self, instance: Instance[ModelT]) -> None:
         try:
             model = self._load(instance.ref)
-        except HuggingLlamaError as error:
-            self._failed(instance, error)
         except Exception as error:
-            _log.exception("a model could not be loaded")
-            self._failed(instance, ModelLoadError(f"the model could not be loaded: {type(error).__name__}"))
+            self._failed(instance, load_error(error))
         else:
             self._succeeded(instance, model)
 
-    def _succeeded(self, instance: _Instance[ModelT], model: ModelT) -> None:
+    def _succeeded(self, instance: Instance[ModelT], model: ModelT) -> None:
         with self._lock:
             instance.model = model
-            instance.state = _State.LOADED
+            instance.state = State.LOADED
             instance.idle_since = self._clock()
             tickets, instance.waiting = instance.waiting, []
             instance.users.update(tickets)
@@ -319,7 +319,7 @@ class Registry(Generic[ModelT]):
         self._call(calls)
         self._deadline_changed()
 
-    def _failed(self, instance: _Instance[ModelT], error: HuggingLlamaError) -> None:
+    def _failed(self, instance: Instance[ModelT], error: HuggingLlamaError) -> None:
         """Those who wait fail; but if memory was short and others leave, or can be sent away, they queue up again."""
         with self._lock:
             del self._instances[instance.ref.path]

@@ -131,6 +131,12 @@ class ServedModel:
         runner = self._runner or self._embedding_runner
         return runner.stats() if runner is not None else self._last_stats
 
+    @property
+    def size_bytes(self) -> int:
+        """What the weights and the KV cache take, the latter as far as it is allocated; 0 after `close`."""
+        checkpoint = self._checkpoint
+        return checkpoint.size_bytes + self.stats().kv_allocated_bytes if checkpoint else 0
+
     def close(self) -> None:
         """Ends what still runs and lets go of the weights; waits for the running step."""
         self._checkpoint = None
@@ -144,7 +150,7 @@ class ServedModel:
         """A row of `ps`."""
         checkpoint = self._checkpoint
         runner = self._runner or self._embedding_runner
-        size_bytes = checkpoint.size_bytes + self.stats().kv_allocated_bytes if checkpoint else 0
+        size_bytes = self.size_bytes
         on_device = checkpoint is not None and checkpoint.device.type != "cpu"
         return LoadedModel(
             name=self.ref.name,

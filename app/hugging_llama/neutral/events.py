@@ -89,10 +89,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStatus:
-    """Figures of the engine for /health, /ready and /metrics; counters count since its start."""
+    """Figures of the engine for /health, /ready and /metrics; counters count since its start.
+
+    `dtype` is what generation models are loaded in, "" for what each is stored in; `context_length` is the default.
+    """
 
     pid: int
     device: str
+    dtype: str = ""
+    context_length: int = 0
     num_running: int = 0
     num_waiting: int = 0
     num_loaded: int = 0

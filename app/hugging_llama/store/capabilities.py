@@ -19,11 +19,16 @@ def capabilities(snapshot: Snapshot, config: Mapping[str, Any]) -> tuple[Capabil
         kind = snapshot.json("config_sentence_transformers.json").get("model_type", "SentenceTransformer")
         return (Capability.EMBEDDING,) if kind == "SentenceTransformer" else ()
     architectures = _architectures(config)
-    if any(_is_generative(name, config) for name in architectures):
+    if is_generative(config):
         return (Capability.COMPLETION, *_template_capabilities(chat_template(snapshot)))
     if any(_is_encoder(name, config) for name in architectures) and any(t in snapshot.files for t in _TOKENIZERS):
         return (Capability.EMBEDDING,)
     return ()
+
+
+def is_generative(config: Mapping[str, Any]) -> bool:
+    """Whether a model of this configuration writes text."""
+    return any(_is_generative(name, config) for name in _architectures(config))
 
 
 def chat_template(snapshot: Snapshot) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from hugging_llama.neutral.models import ModelDetails
 from hugging_llama.store import safetensors_header
 from hugging_llama.store.snapshot import Snapshot
+from hugging_llama_config.model_size import CONTEXT_KEYS
 
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
 _EMBEDDING_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
 _MAX_LENGTH = 2**40
 
@@ -18,14 +18,15 @@ def model_details(snapshot: Snapshot, config: Mapping[str, Any]) -> ModelDetails
     """The details of a model. Raises safetensors_header.BadSafetensorsError, OSError."""
     elements: Counter[str] = Counter()
     for path in snapshot.weights:
-        elements += safetensors_header.read_counts(os.path.join(snapshot.folder, path)).elements
+        for tensor in safetensors_header.read_tensors(os.path.join(snapshot.folder, path)):
+            elements[tensor.dtype] += tensor.num_elements
     family = config.get("model_type")
     return ModelDetails(
         format="safetensors",
         family=family if isinstance(family, str) and family else "unknown",
         parameter_count=sum(elements.values()) or None,
         quantization_level=_quantization_level(elements, config),
-        context_length=_sentence_length(snapshot) or _first_length(config, _CONTEXT_KEYS),
+        context_length=_sentence_length(snapshot) or _first_length(config, CONTEXT_KEYS),
         embedding_length=_first_length(config, _EMBEDDING_KEYS),
     )
 

@@ -1,11 +1,11 @@
 """The header of a safetensors file: which tensors it holds. No tensor is ever read, and no header believed unseen."""
 
 import json
-import math
 import os
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
+
+from hugging_llama_config.model_size import StoredTensor
 
 _MAX_HEADER_BYTES = 64 * 2**20
 _ITEM_BITS = {
@@ -19,21 +19,21 @@ class BadSafetensorsError(Exception):
     """Not a whole safetensors file."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorCounts:
-    """The number of elements in a file's tensors, by dtype in the spelling of safetensors (`BF16`, `F32`, …)."""
-
-    elements: Counter[str]
-
-
-def read_counts(path: str) -> TensorCounts:
-    """Check a file's header against its size and count its elements. Raises BadSafetensorsError or OSError."""
+def read_tensors(path: str) -> list[StoredTensor]:
+    """The tensors of a file whose header agrees with its size. Raises BadSafetensorsError or OSError."""
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
-            raise BadSafetensorsError("header length")
-        text = file.read(length)
+        return parse_tensors(file.read, os.fstat(file.fileno()).st_size)
+
+
+def parse_tensors(read: Callable[[int], bytes], size: int) -> list[StoredTensor]:
+    """The tensors of a file of `size` bytes whose next ones `read` gives; no more than its header is asked for.
+
+    Raises BadSafetensorsError, or what `read` raises.
+    """
+    length = int.from_bytes(read(8), "little")
+    if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
+        raise BadSafetensorsError("header length")
+    text = read(length)
     try:
         header: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -41,30 +41,31 @@ def read_counts(path: str) -> TensorCounts:
     if not isinstance(header, dict):
         raise BadSafetensorsError("header is not an object")
     header.pop("__metadata__", None)
-    return TensorCounts(_count(header, size - 8 - length))
+    return _tensors(header, size - 8 - length)
 
 
-def _count(header: dict[str, Any], data_bytes: int) -> Counter[str]:
-    elements: Counter[str] = Counter()
+def _tensors(header: dict[str, Any], data_bytes: int) -> list[StoredTensor]:
+    found: list[StoredTensor] = []
     end_of_all = 0
-    for tensor in header.values():
-        dtype, number, end = _tensor(tensor)
-        elements[dtype] += number
+    for name, entry in header.items():
+        tensor, end = _tensor(name, entry)
+        found.append(tensor)
         end_of_all = max(end_of_all, end)
     if end_of_all != data_bytes:
         raise BadSafetensorsError("file is cut short")
-    return elements
+    return found
 
 
-def _tensor(tensor: Any) -> tuple[str, int, int]:
+def _tensor(name: str, entry: Any) -> tuple[StoredTensor, int]:
+    """The tensor, and where its data end."""
     try:
-        dtype, shape, (begin, end) = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         is_typed = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
     except (KeyError, TypeError, ValueError) as error:
         raise BadSafetensorsError("tensor entry") from error
     if not is_typed or not isinstance(dtype, str) or dtype not in _ITEM_BITS or len(shape) > 16:
         raise BadSafetensorsError("tensor entry")
-    number = math.prod(shape)
-    if (number * _ITEM_BITS[dtype] + 7) // 8 != end - begin:
+    tensor = StoredTensor(name, dtype, tuple(shape))
+    if (tensor.num_elements * _ITEM_BITS[dtype] + 7) // 8 != end - begin:
         raise BadSafetensorsError("tensor size")
-    return dtype, number, end
+    return tensor, end

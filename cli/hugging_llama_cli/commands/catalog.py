@@ -1,7 +1,8 @@
 """List well-known models with the memory that each needs, as far as they fit.
 
-The estimate is the weights, the cache for --context tokens, and a fixed overhead. What fits is judged by the
-largest GPU, or by the machine's memory where there is none.
+The estimate is the weights, the KV cache of a sequence of --context tokens, and the engine around them: what a server
+says of the same model on its disk. What fits is judged by the largest GPU, or by the machine's memory where there is
+none.
 """
 
 import argparse
@@ -33,12 +34,14 @@ def run(args: argparse.Namespace) -> int:
     if args.context < 1:
         raise UsageError("--context must be at least 1")
     limit = None if args.all else _limit(args.memory)
-    models = [m for m in load_catalog() if limit is None or m.memory_bytes(args.context) <= limit.num_bytes]
+    device = limit.device if limit else "cpu"
+    sized = [(model.memory(args.context, device).total_bytes, model) for model in load_catalog()]
+    fitting = sorted((pair for pair in sized if limit is None or pair[0] <= limit.num_bytes), key=lambda pair: pair[0])
     if args.json:
-        print(json.dumps([model.to_json(args.context) for model in models], indent=2))
+        print(json.dumps([model.to_json(args.context, device) for _, model in fitting], indent=2))
         return 0
     print(_preface(limit, args.context), file=sys.stderr)
-    print(render.table(_HEADERS, (_row(model, args.context) for model in models)))
+    print(render.table(_HEADERS, (_row(model, memory_bytes) for memory_bytes, model in fitting)))
     return 0
 
 
@@ -59,10 +62,10 @@ def _preface(limit: MachineMemory | None, context: int) -> str:
     return f"{which}, estimated for a context of {context} tokens"
 
 
-def _row(model: CatalogModel, context: int) -> tuple[str, ...]:
+def _row(model: CatalogModel, memory_bytes: int) -> tuple[str, ...]:
     notes = ["embedding"] * (model.kind == "embedding") + ["gated"] * model.gated
     # one unit and one digit throughout: these are compared with each other, and rounding down would promise too much
-    memory = f"{model.memory_bytes(context) / 1e9:.1f} GB"
+    memory = f"{memory_bytes / 1e9:.1f} GB"
     return (model.id, _count(model.parameters), memory, str(model.context), model.license, ", ".join(notes))
 
 

@@ -1,65 +1,161 @@
-"""Show all that is known about one model on disk."""
+"""Show what is known about one model: its files, its parameters, and what it takes in memory.
+
+--memory alone also answers for a model that is not on the server's disk: from the catalog, or from the headers of its
+files on the Hub, without a download.
+"""
 
 import argparse
+import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from hugging_llama_cli import render
 from hugging_llama_cli.api import Json, Server
-from hugging_llama_cli.errors import CliError
+from hugging_llama_cli.errors import CliError, ServerError, UsageError
+from hugging_llama_cli.model_catalog import find_in_catalog, load_catalog
 from hugging_llama_cli.models import capabilities, find, local_models, name_of, nearest
 from hugging_llama_config.client import load_client_settings
 
-_MODEL_FACTS = (
-    ("family", "architecture"),
-    ("parameter_size", "parameters"),
-    ("context_length", "context length"),
-    ("embedding_length", "embedding length"),
-    ("quantization_level", "quantization"),
-)
-_SHOWN = {"name", "model", "size", "modified_at", "digest", "details", "capabilities"}
+_TEXTS = ("license", "modelfile", "parameters", "system", "template")
+_SHOWN_LINES = 2
+_NOT_FOUND = 404
+_DETAILS_SHOWN = {"family", "parameter_size", "quantization_level", "context_length", "embedding_length"}
+_MEMORY_ROWS = (("weights", "weights"), ("kv_cache", "KV cache"), ("overhead", "overhead"), ("total", "total"))
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
     parser.add_argument("model", metavar="MODEL", help="a name as `list` prints it")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--memory", action="store_true", help="only what the model takes in memory")
+    for text in _TEXTS:
+        what.add_argument(f"--{text}", action="store_const", const=text, dest="text", help=f"only the {text}")
+    parser.add_argument("--num-ctx", type=int, metavar="N", help="the context to estimate memory for, in tokens")
+    parser.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also the stored tensors")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the model's sections, or fail if it is not here."""
-    print(description(Server(load_client_settings(args.url)), args.model))
+    """Print what was asked for, or fail if the model is not here."""
+    if args.num_ctx is not None and args.num_ctx < 1:
+        raise UsageError("--num-ctx must be at least 1")
+    server = Server(load_client_settings(args.url))
+    if args.memory:
+        memory = _memory(server, args.model, args.num_ctx)
+        print(json.dumps(memory, indent=2) if args.json else _memory_section(memory))
+        return 0
+    listed, shown = _find(server, args.model, num_ctx=args.num_ctx, verbose=args.verbose)
+    if args.json:
+        print(json.dumps(shown, indent=2))
+    elif args.text:
+        print(str(shown.get(args.text) or "").rstrip("\n"))
+    else:
+        print("\n\n".join(_sections(listed, shown)))
     return 0
 
 
 def description(server: Server, name: str) -> str:
     """The sections about the model of that name. Raises CliError if the server has no such model."""
+    return "\n\n".join(_sections(*_find(server, name)))
+
+
+def _find(server: Server, name: str, *, num_ctx: int | None = None, verbose: bool = False) -> tuple[Json, Json]:
+    """The model as the server lists it and as it shows it; by any spelling that the list or the server knows."""
     models = local_models(server)
-    model = find(models, name)
-    if model is None:
+    listed = find(models, name)
+    options = {"num_ctx": num_ctx} if num_ctx else {}
+    body = {"model": name_of(listed) if listed else name, "verbose": verbose, "options": options}
+    try:
+        shown = server.post("/api/show", body)
+    except ServerError as error:
+        if error.status != _NOT_FOUND or listed:
+            raise
         near = nearest(models, name)
         hint = f"did you mean '{near}'?" if near else f"'hugging-llama pull {name}' downloads it"
-        raise CliError(f"model '{name}' not found; {hint}")
-    return "\n\n".join(_sections(model))
+        raise ModelMissingError(f"model '{name}' not found; {hint}") from None
+    return listed or {"name": name}, shown
 
 
-def _sections(model: Json) -> list[str]:
-    details = model.get("details") if isinstance(model.get("details"), dict) else {}
+class ModelMissingError(CliError):
+    """The server has no such model."""
+
+
+def _memory(server: Server, name: str, num_ctx: int | None) -> Json:
+    try:
+        memory = _find(server, name, num_ctx=num_ctx)[1].get("memory")
+    except ModelMissingError:
+        memory = _memory_elsewhere(server, name, num_ctx)
+    if not isinstance(memory, dict):
+        raise CliError("this server does not estimate memory")
+    return memory
+
+
+def _memory_elsewhere(server: Server, name: str, num_ctx: int | None) -> Any:
+    """From the catalog, else from what the server reads on the Hub."""
+    if entry := find_in_catalog(load_catalog(), name):
+        print(f"'{name}' is not on the server's disk; estimated from the catalog", file=sys.stderr)
+        return entry.memory(num_ctx).to_json()
+    options = {"num_ctx": num_ctx} if num_ctx else {}
+    memory = server.post("/api/show", {"model": name, "remote": True, "options": options}).get("memory")
+    print(f"'{name}' is not on the server's disk; estimated from the headers of its files on the Hub", file=sys.stderr)
+    return memory
+
+
+def _sections(listed: Json, shown: Json) -> list[str]:
+    details = shown.get("details") if isinstance(shown.get("details"), dict) else {}
+    info = shown.get("model_info") if isinstance(shown.get("model_info"), dict) else {}
     assert isinstance(details, dict)
-    facts = {label: str(details[key]) for key, label in _MODEL_FACTS if details.get(key)}
-    sections = [render.section("Model", facts)] if facts else []
-    if abilities := capabilities(model):
+    assert isinstance(info, dict)
+    sections = [render.section("Model", facts)] if (facts := _model_facts(details, info)) else []
+    if abilities := capabilities(shown):
         sections.append(render.section("Capabilities", {str(ability): "" for ability in abilities}))
-    on_disk = {
-        "name": name_of(model),
-        "digest": str(model.get("digest") or "-"),
-        "size": f"{render.size(model.get('size'))} ({model.get('size') or 0} bytes)",
-        "modified": f"{model.get('modified_at') or '-'} ({render.age(model.get('modified_at')).lower()})",
-    }
-    sections.append(render.section("On disk", on_disk))
-    named = {key for key, _ in _MODEL_FACTS}
-    other = _flat({k: v for k, v in model.items() if k not in _SHOWN})
-    other |= _flat({k: v for k, v in details.items() if k not in named})
+    for title in ("Parameters", "System", "License"):
+        if lines := str(shown.get(title.lower()) or "").strip().splitlines():
+            sections.append(render.section(title, dict.fromkeys(lines if title == "Parameters" else _head(lines), "")))
+    if isinstance(memory := shown.get("memory"), dict):
+        sections.append(_memory_section(memory))
+    sections.append(render.section("On disk", _disk_facts(listed, shown)))
+    if isinstance(tensors := shown.get("tensors"), list):
+        rows = [tensor for tensor in tensors if isinstance(tensor, dict)]
+        facts = {str(row.get("name")): f"{row.get('type')} {row.get('shape')}" for row in rows}
+        sections.append(render.section("Tensors", facts))
+    other = _flat({key: value for key, value in details.items() if key not in _DETAILS_SHOWN})
     return [*sections, render.section("Details", other)] if other else sections
+
+
+def _model_facts(details: Json, info: Json) -> dict[str, str]:
+    architecture = str(info.get("general.architecture") or details.get("family") or "")
+    facts = {
+        "architecture": architecture,
+        "parameters": details.get("parameter_size"),
+        "context length": info.get(f"{architecture}.context_length"),
+        "embedding length": info.get(f"{architecture}.embedding_length"),
+        "quantization": details.get("quantization_level"),
+    }
+    return {label: str(value) for label, value in facts.items() if value}
+
+
+def _disk_facts(listed: Json, shown: Json) -> dict[str, str]:
+    modified = shown.get("modified_at") or listed.get("modified_at")
+    facts = {"name": name_of(listed)}
+    if listed.get("digest"):
+        facts |= {
+            "digest": str(listed["digest"]),
+            "size": f"{render.size(listed.get('size'))} ({listed.get('size') or 0} bytes)",
+        }
+    return facts | {"modified": f"{modified or '-'} ({render.age(modified).lower()})"}
+
+
+def _memory_section(memory: Json) -> str:
+    rows = {label: f"{render.size(memory.get(key))}" for key, label in _MEMORY_ROWS}
+    return render.section(f"Memory (context of {memory.get('num_ctx')} tokens)", rows)
+
+
+def _head(lines: list[str]) -> list[str]:
+    """The first lines, and a mark if there are more."""
+    found = [line.strip() for line in lines if line.strip()]
+    return found[:_SHOWN_LINES] + ["..."] * (len(found) > _SHOWN_LINES)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

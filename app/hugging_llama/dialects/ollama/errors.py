@@ -45,6 +45,8 @@ def _model_not_found(error: errors.HuggingLlamaError, path: str) -> str:
         return f'model "{name}" not found, try pulling it first'
     if path == "/api/pull":
         return "pull model manifest: file does not exist"
+    if path == "/api/show":
+        name = error.facts.get("canonical") or name
     return f"model '{name}' not found"
 
 

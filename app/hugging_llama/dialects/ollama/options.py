@@ -81,6 +81,11 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 
+def is_option(name: str) -> bool:
+    """Whether the option does something here."""
+    return name == "stop" or name in OPTIONS
+
+
 def parse_options(options: Mapping[str, Any]) -> ParsedOptions:
     """Read the options object.
 

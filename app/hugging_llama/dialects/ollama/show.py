@@ -1,0 +1,85 @@
+"""POST /api/show."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.ollama import fields
+from hugging_llama.dialects.ollama.answers import json_response, request_options
+from hugging_llama.dialects.ollama.clock import timestamp
+from hugging_llama.dialects.ollama.details import details_json
+from hugging_llama.dialects.ollama.model_info import model_info
+from hugging_llama.dialects.ollama.modelfile import modelfile_text, parameters_of, parameters_text, with_options
+from hugging_llama.dialects.ollama.render import Json
+from hugging_llama.neutral.description import ModelDescription
+from hugging_llama.neutral.models import LocalModel
+from hugging_llama.operations.description import describe, memory, remote_memory
+from hugging_llama.operations.models import resolve_model
+from hugging_llama_config.model_memory import MemoryEstimate
+
+blueprint = Blueprint("ollama_show", __name__)
+
+_COPILOT = "GitHubCopilotChat/"
+
+
+class ShowSchema(fields.GoSchema):
+    """The request body. `template` is read and, as in Ollama, without effect; `remote` is ours."""
+
+    go_name = "ShowRequest"
+
+    model = fields.GoString(load_default="")
+    name = fields.GoString(load_default="")
+    verbose = fields.GoBool(load_default=False)
+    system = fields.GoString(load_default="")
+    template = fields.GoString(load_default="")
+    options = fields.GoMap(load_default=dict)
+    remote = fields.GoBool(load_default=False)
+
+
+_schema = ShowSchema()
+
+
+def render_show(
+    model: LocalModel, description: ModelDescription, estimate: MemoryEstimate, body: Mapping[str, Any]
+) -> Json:
+    """The whole answer; `system` and `options` of the request lie over what the model has."""
+    parameters = with_options(parameters_of(description.sampling), body["options"])
+    answer: Json = {
+        "license": description.license,
+        "modelfile": modelfile_text(
+            model.ref.name,
+            template=description.template,
+            system=body["system"],
+            parameters=parameters,
+            license=description.license,
+        ),
+        "parameters": parameters_text(parameters),
+        "template": description.template,
+        "system": body["system"],
+        "details": details_json(model.details, with_lengths=False),
+        "model_info": model_info(model, description),
+        "capabilities": [capability.value for capability in model.capabilities],
+        "modified_at": timestamp(model.modified_at_s),
+        "memory": estimate.to_json(),
+    }
+    if body["verbose"]:
+        answer["tensors"] = [{"name": t.name, "type": t.dtype, "shape": t.shape} for t in description.tensors]
+    return {key: value for key, value in answer.items() if value != ""}
+
+
+@blueprint.post("/api/show")
+def show() -> Response:
+    """What is known of a model on disk, and what it takes in memory; with `remote` the latter alone, from the Hub."""
+    body = _schema.parse(json_payload())
+    context_length = request_options(body["options"]).context_length
+    ctx = app_context()
+    name = body["model"] or body["name"]
+    if body["remote"]:
+        return json_response({"model_info": {}, "memory": remote_memory(ctx, name, context_length).to_json()})
+    model = resolve_model(ctx, name)
+    answer = render_show(model, describe(model), memory(ctx, model, context_length), body)
+    if request.headers.get("User-Agent", "").startswith(_COPILOT):
+        answer["model_info"]["general.basename"] = name  # what Copilot shows
+    return json_response(answer)

@@ -1,0 +1,89 @@
+"""What the registry keeps of each model and of each request for one."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Generic, TypeVar
+
+from hugging_llama.engine.admission import MemoryNeed
+from hugging_llama.errors import HuggingLlamaError, ModelLoadError
+from hugging_llama.neutral.models import ModelRef
+
+_log = logging.getLogger(__name__)
+
+ModelT = TypeVar("ModelT")
+
+
+class State(Enum):
+    """Where a model is between its first request and its end. PARKED: it waits for memory, nothing is loaded yet."""
+
+    LOADING = auto()
+    PARKED = auto()
+    LOADED = auto()
+    LEAVING = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """What `on_ready` gets instead of a model."""
+
+    error: HuggingLlamaError
+
+
+@dataclass(eq=False, slots=True)
+class Ticket(Generic[ModelT]):
+    """One request's hold on a model, from `acquire` to `release`. `context_length` in tokens, None for the default."""
+
+    ref: ModelRef
+    keep_alive_s: float | None
+    on_ready: "Callable[[ModelT | LoadFailure], None]"
+    context_length: int | None = None
+    is_released: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Instance(Generic[ModelT]):
+    """A model on its way into memory, in it, or on its way out. `need` is known when PARKED."""
+
+    ref: ModelRef
+    keep_alive_s: float
+    last_used: int
+    context_length: int | None = None
+    state: State = State.LOADING
+    need: MemoryNeed | None = None
+    model: ModelT | None = None
+    waiting: list[Ticket[ModelT]] = field(default_factory=list)
+    users: set[Ticket[ModelT]] = field(default_factory=set)
+    idle_since: float = 0.0
+
+    @property
+    def ref_count(self) -> int:
+        return len(self.waiting) + len(self.users)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.state is State.LOADED and not self.users
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether how much memory it holds is just changing."""
+        return self.state in (State.LOADING, State.LEAVING)
+
+
+@dataclass(frozen=True, slots=True)
+class Resident(Generic[ModelT]):
+    """A row of `ps`. `model` None: still loading. `expires_in_s` counts from now; infinite for ever."""
+
+    ref: ModelRef
+    model: ModelT | None
+    ref_count: int
+    expires_in_s: float
+
+
+def load_error(error: Exception) -> HuggingLlamaError:
+    """What those who wait are told: our own errors as they are, of others the kind alone; the log has the rest."""
+    if isinstance(error, HuggingLlamaError):
+        return error
+    _log.error("a model could not be loaded", exc_info=error)
+    return ModelLoadError(f"the model could not be loaded: {type(error).__name__}")

@@ -1,0 +1,66 @@
+"""What is known of a model on disk, and what it would take in memory."""
+
+from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.description import ModelDescription
+from hugging_llama.neutral.events import EngineStatus
+from hugging_llama.neutral.models import LocalModel
+from hugging_llama.operations.context import AppContext
+from hugging_llama.store import description
+from hugging_llama.store.remote_size import remote_size
+from hugging_llama_config.model_memory import DTYPE_BYTES, MemoryEstimate, ModelSize, Runtime, estimate
+
+_DEFAULT_CONTEXT = 4096
+_DEFAULT_DTYPE = "bfloat16"
+_STATUS_TIMEOUT_S = 1.0
+
+
+def describe(model: LocalModel) -> ModelDescription:
+    """Raises ModelNotFoundError if its files are gone by now."""
+    return description.describe(model)
+
+
+def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> MemoryEstimate:
+    """What an engine that holds this model alone takes, with one sequence of `context_length` tokens or the default.
+
+    The engine says what it runs on; where none answers, the settings do, and bfloat16 on the CPU. Raises
+    ModelNotFoundError.
+    """
+    return _estimate(ctx, *description.stored_size(model), context_length)
+
+
+def remote_memory(ctx: AppContext, name: str, context_length: int | None) -> MemoryEstimate:
+    """The same for a model of the Hub, of which no more than the headers is fetched.
+
+    Raises InvalidRequestError, ModelNotFoundError, GatedModelError, KeyRejectedError, TransferError.
+    """
+    return _estimate(ctx, *remote_size(ctx.settings, name), context_length)
+
+
+def _estimate(ctx: AppContext, size: ModelSize, stored_dtype: str, context_length: int | None) -> MemoryEstimate:
+    status = _status(ctx)
+    runtime = Runtime(
+        device=status.device if status else _known_device(ctx.settings.device),
+        dtype=_dtype(ctx, status, stored_dtype),
+        batched_tokens=ctx.settings.max_num_batched_tokens,
+        kv_cache_bytes=ctx.settings.kv_cache_bytes,
+    )
+    default = (status and status.context_length) or ctx.settings.context_length or _DEFAULT_CONTEXT
+    return estimate(size, runtime, context_length or size.usual_context(default))
+
+
+def _status(ctx: AppContext) -> EngineStatus | None:
+    try:
+        return ctx.engine.status(_STATUS_TIMEOUT_S)
+    except HuggingLlamaError:
+        return None
+
+
+def _known_device(name: str) -> str:
+    return "cpu" if name in ("", "auto") else name
+
+
+def _dtype(ctx: AppContext, status: EngineStatus | None, stored: str) -> str:
+    chosen = (status and status.dtype) or ctx.settings.dtype
+    if chosen in DTYPE_BYTES:
+        return chosen
+    return stored if DTYPE_BYTES.get(stored) == DTYPE_BYTES[_DEFAULT_DTYPE] else _DEFAULT_DTYPE

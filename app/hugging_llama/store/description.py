@@ -1,0 +1,130 @@
+"""All that the files of a model on disk say of it, and how large it is in memory."""
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from hugging_llama.errors import ModelNotFoundError
+from hugging_llama.neutral.description import Architecture, ModelDescription, Pooling, TensorInfo
+from hugging_llama.neutral.models import Capability, LocalModel
+from hugging_llama.store import safetensors_header, selection
+from hugging_llama.store.capabilities import chat_template
+from hugging_llama.store.defaults import sampling_defaults
+from hugging_llama.store.details import text_config
+from hugging_llama.store.license import license_text
+from hugging_llama.store.safetensors_header import BadSafetensorsError
+from hugging_llama.store.snapshot import Snapshot, read_snapshot
+from hugging_llama_config.model_memory import ModelSize
+from hugging_llama_config.model_size import StoredTensor, model_size
+
+_POOLING = {"mean": Pooling.MEAN, "cls": Pooling.CLS, "lasttoken": Pooling.LAST}
+_POOLING_CONFIG = "1_Pooling/config.json"
+
+
+def describe(model: LocalModel) -> ModelDescription:
+    """Reads the model's small files and the headers of its weights. Raises ModelNotFoundError if it is gone."""
+    snapshot, tensors = _read(model)
+    return ModelDescription(
+        architecture=_architecture(snapshot),
+        template=chat_template(snapshot),
+        sampling=sampling_defaults(snapshot.folder),
+        license=license_text(snapshot.folder),
+        tensors=tuple(TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors),
+    )
+
+
+def stored_size(model: LocalModel) -> tuple[ModelSize, str]:
+    """What decides the model's memory, and the dtype that its config.json names, "" if none.
+
+    Raises ModelNotFoundError if the model is gone.
+    """
+    snapshot, tensors = _read(model)
+    config = snapshot.json(selection.CONFIG)
+    is_embedding = Capability.COMPLETION not in model.capabilities
+    size = model_size(config, tensors, is_embedding=is_embedding, context_length=model.details.context_length)
+    return size, named_dtype(config)
+
+
+def named_dtype(config: Mapping[str, Any]) -> str:
+    """The dtype that a config.json says its weights have, "" if none."""
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
+
+
+def _read(model: LocalModel) -> tuple[Snapshot, list[StoredTensor]]:
+    tensors: list[StoredTensor] = []
+    try:
+        snapshot = read_snapshot(model.ref.path)
+        for path in snapshot.weights:
+            tensors += safetensors_header.read_tensors(os.path.join(snapshot.folder, path))
+    except (OSError, selection.NotServableError, BadSafetensorsError) as error:
+        raise ModelNotFoundError(model.ref.name, model.ref.name) from error
+    return snapshot, tensors
+
+
+def _architecture(snapshot: Snapshot) -> Architecture:
+    config = snapshot.json(selection.CONFIG)
+    parts = (text_config(config), config)
+    rope = _first(parts, dict, "rope_parameters", "rope_scaling") or {}
+    return Architecture(
+        num_layers=_count(parts, "num_hidden_layers", "n_layer", "num_layers"),
+        intermediate_size=_count(parts, "intermediate_size", "n_inner", "ffn_dim", "d_ff"),
+        num_heads=_count(parts, "num_attention_heads", "n_head", "num_heads"),
+        num_kv_heads=_count(parts, "num_key_value_heads", "num_kv_heads", "num_attention_heads", "n_head"),
+        head_dim=_head_dim(parts),
+        norm_epsilon=_real(parts, "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"),
+        rope_theta=_real((rope, *parts), "rope_theta"),
+        sliding_window=_count(parts, "sliding_window"),
+        num_experts=_count(parts, "num_experts", "num_local_experts", "n_routed_experts"),
+        num_experts_used=_count(parts, "num_experts_per_tok", "num_experts_per_token"),
+        vocab_size=_count(parts, "vocab_size"),
+        bos_token_id=_token_id(parts, "bos_token_id"),
+        eos_token_id=_token_id(parts, "eos_token_id"),
+        pooling=_pooling(snapshot),
+    )
+
+
+def _pooling(snapshot: Snapshot) -> Pooling | None:
+    config = snapshot.json(_POOLING_CONFIG)
+    if not config:
+        return None
+    named = config.get("pooling_mode")
+    chosen = [named] if isinstance(named, str) else []
+    chosen += [
+        key.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+        for key, value in config.items()
+        if key.startswith("pooling_mode_") and value is True
+    ]
+    return _POOLING.get(chosen[0], Pooling.OTHER) if len(chosen) == 1 else Pooling.OTHER
+
+
+_Parts = tuple[Mapping[str, Any], ...]
+
+
+def _first(parts: _Parts, kind: type, *keys: str) -> Any:
+    found = (part.get(key) for part in parts for key in keys)
+    return next((value for value in found if isinstance(value, kind) and not isinstance(value, bool)), None)
+
+
+def _count(parts: _Parts, *keys: str) -> int | None:
+    value = _first(parts, int, *keys)
+    return value if value is not None and 0 < value < 2**53 else None
+
+
+def _real(parts: _Parts, *keys: str) -> float | None:
+    value = _first(parts, (int, float), *keys)  # type: ignore[arg-type]
+    return float(value) if value is not None and math.isfinite(value) and value > 0 else None
+
+
+def _head_dim(parts: _Parts) -> int | None:
+    hidden, heads = _count(parts, "hidden_size", "n_embd", "d_model"), _count(parts, "num_attention_heads", "n_head")
+    return _count(parts, "head_dim") or (hidden // heads if hidden and heads and hidden >= heads else None)
+
+
+def _token_id(parts: _Parts, key: str) -> int | None:
+    """The id, or the first of several."""
+    value = next((part[key] for part in parts if part.get(key) is not None), None)
+    if isinstance(value, list) and value:
+        value = value[0]
+    return value if type(value) is int and 0 <= value < 2**53 else None

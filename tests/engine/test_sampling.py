@@ -5,16 +5,20 @@ import random
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, NoRepeatNGramLogitsProcessor, TopPLogitsWarper, TypicalLogitsWarper
+from transformers.generation.logits_process import EpsilonLogitsWarper, EtaLogitsWarper, TopHLogitsWarper
 
-from hugging_llama.engine.sampling import adjust, filter_probs, pick, sample
+from hugging_llama.engine.probability_filters import FilterOptions, filter_probs
+from hugging_llama.engine.sampling import adjust, sample
 from hugging_llama.engine.sampling_state import NgramIndex, TokenCounts
 from hugging_llama.engine.sequence import Sequence
+from hugging_llama.engine.token_choice import pick
 from hugging_llama.errors import GenerationError
 from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.harness import make_sequence
@@ -138,6 +142,12 @@ WARPERS = [
     ("min_p", 1.0, MinPLogitsWarper(1.0)),
     ("typical_p", 0.3, TypicalLogitsWarper(0.3)),
     ("typical_p", 0.9, TypicalLogitsWarper(0.9)),
+    ("top_h", 0.3, TopHLogitsWarper(0.3)),
+    ("top_h", 0.9, TopHLogitsWarper(0.9)),
+    ("epsilon_cutoff", 0.02, EpsilonLogitsWarper(0.02)),
+    ("epsilon_cutoff", 0.9, EpsilonLogitsWarper(0.9)),
+    ("eta_cutoff", 0.02, EtaLogitsWarper(0.02)),
+    ("eta_cutoff", 0.9, EtaLogitsWarper(0.9)),
 ]
 
 
@@ -147,10 +157,10 @@ def test_filters_keep_what_transformers_keeps(option: str, value: float, warper:
     expected = torch.softmax(warper(torch.zeros(20, 1, dtype=torch.long), logits), dim=-1)
     # rows with other options beside them change nothing
     params = [plain(**{option: value}), plain()] * 20
-    probs = filter_probs(torch.softmax(logits, dim=-1).repeat_interleave(2, dim=0), params)
-    kept = probs[::2] / probs[::2].sum(dim=-1, keepdim=True)
-    assert torch.allclose(kept, expected, atol=1e-6)
-    assert torch.allclose(probs[1::2], torch.softmax(logits, dim=-1), atol=1e-6)
+    whole = torch.softmax(logits, dim=-1).repeat_interleave(2, dim=0).double().numpy()
+    probs = filter_probs(whole, FilterOptions.of(params, VOCAB))
+    assert probs[::2] == pytest.approx(expected.numpy(), abs=1e-6)
+    assert (probs[1::2] == whole[1::2]).all()
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 5}, {"top_p": 0.6}, {"temperature": 0.5, "top_k": 8, "min_p": 0.05}])
@@ -160,23 +170,24 @@ def test_tokens_come_as_often_as_their_probability_says(options: dict[str, Any])
     sequences = [make_sequence(i, [1], plain(seed=i, **options)) for i in range(200)]
     drawn: Counter[Any] = Counter()
     for _ in range(20):
-        drawn.update(sample(logits.expand(200, -1), sequences))
+        tokens = sample(logits.expand(200, -1), sequences)
+        drawn.update(tokens)
+        for sequence in sequences:
+            sequence.sampling_state.accept(0)
     count = drawn.total()
     scores = logits[0] / params.temperature
     if params.top_k:
         scores[scores < scores.topk(params.top_k).values[-1]] = -torch.inf
     ordered = torch.softmax(scores, -1).sort(descending=True)
-    probs = filter_probs(ordered.values[None], [params])[0]
-    probs /= probs.sum()
+    probs = filter_probs(ordered.values[None].double().numpy(), FilterOptions.of([params], 12))[0]
     for token_id, probability in zip(ordered.indices.tolist(), probs.tolist(), strict=True):
         deviation = math.sqrt(probability * (1 - probability) / count)
         assert abs(drawn[token_id] / count - probability) <= 4.5 * deviation
 
 
 def test_pick_never_takes_what_has_no_probability() -> None:
-    probs = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]]).repeat(4, 1)
-    draws = torch.tensor([[0.0], [0.49], [0.51], [1.0]])
-    assert pick(probs, draws)[:, 0].tolist() == [1, 1, 3, 3]
+    probs = np.array([[0.0, 0.5, 0.0, 0.5, 0.0]]).repeat(4, axis=0)
+    assert pick(probs, np.array([0.0, 0.49, 0.51, 1.0])).tolist() == [1, 1, 3, 3]
 
 
 def test_a_seeded_sequence_does_not_depend_on_its_batch_mates() -> None:
@@ -219,7 +230,7 @@ def test_half_precision_is_only_in_the_logits(dtype: torch.dtype, options: dict[
 def test_unseeded_sequences_differ() -> None:
     def run() -> list[Any]:
         sequence = make_sequence(0, [1], plain())
-        return [sample(torch.zeros(1, VOCAB), [sequence])[0] for _ in range(20)]
+        return sample(torch.zeros(20, VOCAB), [sequence] * 20)
 
     assert run() != run()
 

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any, Protocol, TypeVar, cast
 
 from flask import Response, current_app, request
 
 from hugging_llama.dialects.json_body import parse_object, read_body
 from hugging_llama.errors import HuggingLlamaError, ModelNotFoundError, ProtocolError
-from hugging_llama.neutral.events import EventStream
+from hugging_llama.neutral.events import EventStream, Started
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import resolve_model
@@ -97,6 +98,11 @@ class Watched(Iterable[EventT]):
         self._events.close()
 
 
+def truncation_headers(first: object) -> dict[str, str]:
+    """How many tokens of the prompt did not fit, if any, from a generation's first event."""
+    return {"X-Truncated-Tokens": str(first.num_truncated_tokens)} if isinstance(first, Started) else {}
+
+
 def stream_response(
     events: Watched[EventT],
     render: Callable[[EventT], bytes],
@@ -116,8 +122,7 @@ def stream_response(
 
     def body() -> Iterator[bytes]:
         try:
-            yield render(first)
-            for event in events:
+            for event in chain((first,), events):
                 if chunk := render(event):
                     yield chunk
         except HuggingLlamaError as error:
@@ -126,7 +131,7 @@ def stream_response(
             logger.exception("a stream failed")
             yield render_error(HuggingLlamaError(OUR_FAULT))
 
-    response = Response(body(), mimetype=mimetype, headers=STREAM_HEADERS)
+    response = Response(body(), mimetype=mimetype, headers=STREAM_HEADERS | truncation_headers(first))
     # not the generator's `finally`: closing a generator that never started runs nothing
     response.call_on_close(events.close)
     return response

@@ -4,9 +4,10 @@ import random
 from collections import deque
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from hugging_llama.engine.logit_bias import LogitBias
+from hugging_llama.engine.logprobs import RawLogprob
 from hugging_llama.neutral.requests import SamplingParams
 
 _SEED_RANGE = 2**63
@@ -85,17 +86,33 @@ class NgramIndex:
 
 
 class SamplingState:
-    """The random generator, the penalty window and the n-grams of one sequence.
+    """The random generator, the penalty window, the n-grams and the biases of one sequence.
 
     Each sequence draws from its own generator on the CPU, so what it samples does not depend on its batch mates
-    or on the device; without a seed it gets a random one.
+    or on the device; without a seed it gets a random one. `logprobs` holds those of sampled tokens until the sequence
+    takes the tokens.
     """
 
-    __slots__ = ("_generator", "_seed", "ngrams", "penalised")
+    __slots__ = (
+        "_draws",
+        "_last_ids",
+        "_num_output_tokens",
+        "_random",
+        "_seed",
+        "bias",
+        "logprobs",
+        "ngrams",
+        "penalised",
+    )
 
-    def __init__(self, params: SamplingParams, prompt_token_ids: list[int]) -> None:
+    def __init__(self, params: SamplingParams, prompt_token_ids: list[int], bias: LogitBias | None = None) -> None:
         self._seed = params.seed
-        self._generator: torch.Generator | None = None
+        self._random: random.Random | None = None
+        self._draws: deque[float] = deque()
+        self._num_output_tokens = 0
+        self.logprobs: deque[RawLogprob] = deque()
+        self.bias = bias
+        self._last_ids: deque[int] = deque(prompt_token_ids, maxlen=bias.longest_run if bias else 0)
         self.penalised = _token_counts(params)
         self.ngrams = NgramIndex(params.no_repeat_ngram_size) if params.no_repeat_ngram_size > 0 else None
         if self.penalised is not None:
@@ -106,19 +123,38 @@ class SamplingState:
             for token_id in prompt_token_ids:
                 self.ngrams.add(token_id)
 
+    @property
+    def adjusts(self) -> bool:
+        """Whether logits change by what came before or by a bias: then the next token must be known before another
+        one can be sampled."""
+        return self.penalised is not None or self.ngrams is not None or self.bias is not None
+
+    def banned(self) -> list[int]:
+        """The ids that must not come next."""
+        ids = self.ngrams.banned() if self.ngrams is not None else []
+        if self.bias is not None:
+            ids += self.bias.banned(self._num_output_tokens, list(self._last_ids))
+        return ids
+
     def accept(self, token_id: int) -> None:
-        """The token was sampled."""
+        """The token was sampled and is kept."""
+        if self._draws:
+            self._draws.popleft()
+        self._num_output_tokens += 1
+        self._last_ids.append(token_id)
         if self.penalised is not None:
             self.penalised.add(token_id)
         if self.ngrams is not None:
             self.ngrams.add(token_id)
 
-    def draw(self) -> float:
-        """A number in [0, 1)."""
-        if self._generator is None:
+    def draw(self, offset: int = 0) -> float:
+        """A number in [0, 1) for the token `offset` places after the next one; the same until that is accepted."""
+        if self._random is None:
             seed = random.SystemRandom().randrange(_SEED_RANGE) if self._seed is None else self._seed
-            self._generator = torch.Generator().manual_seed(seed % _SEED_RANGE)
-        return torch.rand((), generator=self._generator, dtype=torch.float64).item()
+            self._random = random.Random(seed % _SEED_RANGE)
+        while len(self._draws) <= offset:
+            self._draws.append(self._random.random())
+        return self._draws[offset]
 
 
 def _token_counts(params: SamplingParams) -> TokenCounts | None:

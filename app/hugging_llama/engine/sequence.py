@@ -6,9 +6,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 from hugging_llama.engine.drafts import DraftFinder
+from hugging_llama.engine.logit_bias import LogitBias
+from hugging_llama.engine.logprobs import TokenBytes, with_logprob
 from hugging_llama.engine.sampling_state import SamplingState
 from hugging_llama.errors import HuggingLlamaError
-from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, Usage
+from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, Started, Usage
 from hugging_llama.neutral.requests import SamplingParams
 
 if TYPE_CHECKING:
@@ -86,8 +88,8 @@ class Sequence:
     `max_tokens` None means until the model stops or the context is full. With `shift` the oldest tokens go when the
     context is full, and `max_tokens` None becomes ten contexts, as in Ollama; `num_truncated_tokens` counts what was
     dropped from prompt and context. `num_computed_tokens` counts the tokens of the context whose keys and values lie
-    in the KV cache. Times are `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is a duration, set by
-    the server.
+    in the KV cache. `token_bytes` is what log-probabilities are told with, None where nobody asks. Times are
+    `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is a duration, set by the server.
     """
 
     __slots__ = (
@@ -115,6 +117,7 @@ class Sequence:
         "shift",
         "status",
         "submitted_ns",
+        "token_bytes",
         "token_ids",
     )
 
@@ -128,6 +131,8 @@ class Sequence:
         output: OutputProcessor,
         eos_token_ids: frozenset[int] = frozenset(),
         grammar: TokenMask | None = None,
+        bias: LogitBias | None = None,
+        token_bytes: TokenBytes | None = None,
         shift: bool = False,
         num_truncated_tokens: int = 0,
         return_context: bool = False,
@@ -148,7 +153,8 @@ class Sequence:
         self.eos_token_ids = eos_token_ids
         self.grammar = grammar
         self.return_context = return_context
-        self.sampling_state = SamplingState(sampling, prompt_token_ids)
+        self.sampling_state = SamplingState(sampling, prompt_token_ids, bias)
+        self.token_bytes = token_bytes
         self.drafts = DraftFinder(sampling.num_draft_tokens) if sampling.num_draft_tokens > 0 else None
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None
@@ -187,23 +193,28 @@ class Sequence:
 
         Raises whatever the output processor or the grammar raises.
         """
+        started: list[GenerateEvent] = []
         if not self.output_token_ids:
             self.first_token_ns = now_ns
+            if self.num_truncated_tokens:
+                started.append(Started(self.num_truncated_tokens))
         self.last_token_ns = now_ns
         self.output_token_ids.append(token_id)
         self.token_ids.append(token_id)
         if token_id in self.eos_token_ids:
             self.finish_reason = FinishReason.STOP
-            return []
+            return started
         self.sampling_state.accept(token_id)
         if self.grammar is not None:
             self.grammar.accept(token_id)
         events = self.output.push(token_id)
+        if self.token_bytes is not None and self.sampling_state.logprobs:
+            events = with_logprob(events, self.sampling_state.logprobs.popleft().entry(self.token_bytes))
         if self.output.stopped or (self.grammar is not None and self.grammar.finished):
             self.finish_reason = FinishReason.STOP
         elif self._is_full():
             self.finish_reason = FinishReason.LENGTH
-        return events
+        return started + events
 
     def _is_full(self) -> bool:
         if self.max_tokens is not None and len(self.output_token_ids) >= self.max_tokens:

@@ -5,15 +5,18 @@ from collections.abc import Callable
 
 import torch
 
+from hugging_llama.engine.beams import refuse_beams
 from hugging_llama.engine.embedding import EmbeddingJob, EmbeddingRunner
 from hugging_llama.engine.grammar import JsonGrammar, JsonMask
 from hugging_llama.engine.loader import Checkpoint, ModelKind
+from hugging_llama.engine.logit_bias import make_logit_bias
 from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
+from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.errors import EngineShutdownError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.models import LoadedModel, ModelRef
@@ -79,11 +82,19 @@ class ServedModel:
         self.context_length = context_length
         prompt = self._renderer.render(request, context_length=context_length)
         is_json = request.format is OutputFormat.JSON_OBJECT
+        sampling = request.sampling
+        refuse_beams(request)
+        bias = make_logit_bias(
+            sampling,
+            checkpoint.tokenizer,
+            vocab_size=checkpoint.width or len(checkpoint.tokenizer),
+            eos_token_ids=checkpoint.eos_token_ids,
+        )
         output = AnswerProcessor(
             checkpoint.tokenizer,
             prompt_ids=prompt.token_ids,
             hidden_ids=checkpoint.hidden_ids,
-            stops=request.sampling.stop,
+            stops=sampling.stop,
             thinking=prompt.thinking,
             inside_thinking=prompt.inside_thinking,
             show_thinking=prompt.show_thinking,
@@ -92,11 +103,13 @@ class ServedModel:
         return Sequence(
             key=key,
             prompt_token_ids=prompt.token_ids,
-            sampling=request.sampling,
+            sampling=sampling,
             context_length=context_length,
             output=output,
             eos_token_ids=checkpoint.eos_token_ids,
             grammar=self._mask(checkpoint, request, prompt) if is_json else None,
+            bias=bias,
+            token_bytes=None if sampling.top_logprobs is None else TokenBytes(checkpoint.tokenizer),
             shift=request.shift,
             num_truncated_tokens=prompt.num_truncated_tokens,
             return_context=request.return_context and not isinstance(request.prompt, TextPrompt),

@@ -16,8 +16,10 @@ from hugging_llama.neutral.events import (
     EngineStatus,
     Finished,
     Loaded,
+    Started,
     TextDelta,
     ThinkingDelta,
+    TokenLogprob,
     ToolCallDelta,
 )
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
@@ -207,14 +209,22 @@ def _plain(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def _wire_logprobs(entries: tuple[TokenLogprob, ...]) -> tuple[wire.WireLogprob, ...]:
+    return tuple(
+        wire.WireLogprob(entry.token, entry.logprob, tuple((other.token, other.logprob) for other in entry.top))
+        for entry in entries
+    )
+
+
 def _embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
     vectors = tuple(array("f", vector).tobytes() for vector in reply.vectors)
     return wire.EmbeddingsItem(request_id, vectors, reply.num_prompt_tokens, reply.load_ns)
 
 
 _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
-    TextDelta: lambda rid, r: wire.TextItem(rid, r.text),
-    ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text),
+    Started: lambda rid, r: wire.StartedItem(rid, r.num_truncated_tokens),
+    TextDelta: lambda rid, r: wire.TextItem(rid, r.text, _wire_logprobs(r.logprobs)),
+    ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ToolCallDelta: lambda rid, r: wire.ToolCallItem(rid, _wire_call(r.call)),
     Finished: lambda rid, r: wire.FinishedItem(rid, r.reason, r.usage, r.context),
     Embeddings: _embeddings_item,
@@ -223,6 +233,13 @@ _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
     EngineStatus: wire.StatusItem,
     EngineHello: lambda rid, r: wire.HelloItem(rid, r.version, r.fingerprint, r.pid, r.is_first),
 }
+
+
+def _logprobs(entries: tuple[wire.WireLogprob, ...]) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(entry.token, entry.logprob, tuple(TokenLogprob(*other) for other in entry.top))
+        for entry in entries
+    )
 
 
 def _vector(data: bytes) -> tuple[float, ...]:
@@ -241,8 +258,9 @@ def _from_item(item: wire.Item) -> Reply:
 
 
 _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
-    wire.TextItem: lambda item: TextDelta(item.text),
-    wire.ThinkingItem: lambda item: ThinkingDelta(item.text),
+    wire.StartedItem: lambda item: Started(item.num_truncated_tokens),
+    wire.TextItem: lambda item: TextDelta(item.text, _logprobs(item.logprobs)),
+    wire.ThinkingItem: lambda item: ThinkingDelta(item.text, _logprobs(item.logprobs)),
     wire.ToolCallItem: lambda item: ToolCallDelta(_neutral_call(item.call)),
     wire.FinishedItem: lambda item: Finished(reason=item.reason, usage=item.usage, context=item.context),
     wire.EmbeddingsItem: _embeddings,

@@ -129,11 +129,20 @@ class AskStatus(Struct, array_like=True, frozen=True, tag=8):
 Command = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | AskStatus
 
 
+class WireLogprob(Struct, array_like=True, frozen=True):
+    """A TokenLogprob; those of `top` have no `top` of their own."""
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...]
+
+
 class TextItem(Struct, array_like=True, frozen=True, tag=0):
     """A TextDelta."""
 
     request_id: int
     text: str
+    logprobs: tuple[WireLogprob, ...] = ()
 
 
 class ThinkingItem(Struct, array_like=True, frozen=True, tag=1):
@@ -141,6 +150,7 @@ class ThinkingItem(Struct, array_like=True, frozen=True, tag=1):
 
     request_id: int
     text: str
+    logprobs: tuple[WireLogprob, ...] = ()
 
 
 class ToolCallItem(Struct, array_like=True, frozen=True, tag=2):
@@ -209,6 +219,13 @@ class HelloItem(Struct, array_like=True, frozen=True, tag=9):
     is_first: bool
 
 
+class StartedItem(Struct, array_like=True, frozen=True, tag=10):
+    """A Started."""
+
+    request_id: int
+    num_truncated_tokens: int
+
+
 Item = (
     TextItem
     | ThinkingItem
@@ -220,4 +237,5 @@ Item = (
     | StatusItem
     | ErrorItem
     | HelloItem
+    | StartedItem
 )

@@ -19,17 +19,35 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """The first event of a generation whose prompt was cut; nothing else has one."""
+
+    num_truncated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token by its bytes, its log-probability, and those of the best tokens in its place, best first."""
+
+    token: bytes
+    logprob: float
+    top: tuple["TokenLogprob", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More of the answer."""
+    """More of the answer. `logprobs`, if asked for, of tokens whose text may come later; then `text` may be empty."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """More of the reasoning that comes before the answer."""
+    """More of the reasoning that comes before the answer; `logprobs` as in TextDelta."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +85,7 @@ class Finished:
     context: tuple[int, ...] = ()
 
 
-GenerateEvent = TextDelta | ThinkingDelta | ToolCallDelta | Finished
+GenerateEvent = Started | TextDelta | ThinkingDelta | ToolCallDelta | Finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, current_app
 
-from hugging_llama.dialects.base import Watched, app_context, local_model, stream_response
+from hugging_llama.dialects.base import Watched, app_context, local_model, stream_response, truncation_headers
 from hugging_llama.dialects.ollama import values
 from hugging_llama.dialects.ollama.clock import Stopwatch
 from hugging_llama.dialects.ollama.errors import JSON, NDJSON, endpoint_path, error_line
@@ -53,7 +53,7 @@ def generate_call(
     options = request_options(body["options"])
     return GenerateCall(
         prompt=prompt,
-        options=options.sampling,
+        options=dict(options.sampling) | values.parse_logprobs(body["logprobs"], body["top_logprobs"]),
         format=values.parse_format(body["format"]),
         context_length=options.context_length,
         keep_alive_s=values.parse_keep_alive(body["keep_alive"]),
@@ -100,4 +100,7 @@ def _answer_generation(model: LocalModel, call: GenerateCall, render: AnswerRend
     events = Watched(generation.generate(app_context(), model, render.model, call))
     if stream:
         return stream_response(events, render.line, error_line(endpoint_path()), NDJSON)
-    return json_response(render.whole(events.drain()))
+    found = events.drain()
+    response = json_response(render.whole(found))
+    response.headers.update(truncation_headers(found[0]))
+    return response

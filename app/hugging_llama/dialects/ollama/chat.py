@@ -120,7 +120,7 @@ def chat() -> Response:
     """Answer a chat; with no messages, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()
     body = _schema.parse(json_payload())
-    values.refuse_logprobs(body["logprobs"], body["top_logprobs"])
+    values.check_top_logprobs(body["top_logprobs"])
     if not body["model"]:
         raise InvalidRequestError("model is required", param="model")
     render = AnswerRenderer(model=body["model"], piece=chat_piece, watch=watch)

@@ -1,13 +1,21 @@
 """Events and models to Ollama's JSON. Key order is Ollama's; metrics stand in the final object only."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from hugging_llama.dialects.ollama.clock import Stopwatch, created_at
-from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
+from hugging_llama.neutral.events import (
+    Finished,
+    GenerateEvent,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    ToolCallDelta,
+)
 from hugging_llama.neutral.messages import ToolCall
 
 Json = dict[str, Any]
@@ -22,6 +30,19 @@ def json_line(value: Json) -> bytes:
 def tool_call_json(call: ToolCall) -> Json:
     """A call as `tool_calls` holds it; `arguments` is an object in the model's own key order."""
     return {"id": call.id, "function": {"index": call.index, "name": call.name, "arguments": call.arguments}}
+
+
+def _logprobs(entries: Sequence[TokenLogprob]) -> Json:
+    return {"logprobs": [_logprob(entry) for entry in entries]} if entries else {}
+
+
+def _logprob(entry: TokenLogprob) -> Json:
+    """`token` is text, `bytes` what it stands for: half a character has no text of its own."""
+    text = entry.token.decode("utf-8", "replace")
+    value: Json = {"token": text, "logprob": entry.logprob, "bytes": list(entry.token)}
+    if entry.top:
+        value["top_logprobs"] = [_logprob(other) for other in entry.top]
+    return value
 
 
 class Piece(Protocol):
@@ -59,12 +80,14 @@ class AnswerRenderer:
     watch: Stopwatch
 
     def line(self, event: GenerateEvent) -> bytes:
-        """One NDJSON line for one event."""
+        """One NDJSON line for one event; nothing for one that only the response's header tells."""
         match event:
-            case TextDelta(text):
-                return json_line(self._object(text) | {"done": False})
-            case ThinkingDelta(text):
-                return json_line(self._object("", text) | {"done": False})
+            case Started():
+                return b""
+            case TextDelta(text, logprobs):
+                return json_line(self._object(text) | {"done": False} | _logprobs(logprobs))
+            case ThinkingDelta(text, logprobs):
+                return json_line(self._object("", text) | {"done": False} | _logprobs(logprobs))
             case ToolCallDelta(call):
                 return json_line(self._object("", "", [call]) | {"done": False})
             case Finished():
@@ -73,18 +96,23 @@ class AnswerRenderer:
     def whole(self, events: Iterable[GenerateEvent]) -> Json:
         """The same events folded into the one object of a request without streaming."""
         text, thinking, calls = [], [], []
+        logprobs: list[TokenLogprob] = []
         end: Json = {}
         for event in events:
             match event:
-                case TextDelta(piece):
+                case Started():
+                    pass
+                case TextDelta(piece, entries):
                     text.append(piece)
-                case ThinkingDelta(piece):
+                    logprobs += entries
+                case ThinkingDelta(piece, entries):
                     thinking.append(piece)
+                    logprobs += entries
                 case ToolCallDelta(call):
                     calls.append(call)
                 case Finished():
                     end = self._end(event)
-        return self._object("".join(text), "".join(thinking), calls) | end
+        return self._object("".join(text), "".join(thinking), calls) | end | _logprobs(logprobs)
 
     def bare(self, done_reason: str) -> Json:
         """The answer to a load or unload: no durations, counts or context."""
@@ -98,6 +126,8 @@ class AnswerRenderer:
         if finished.context:
             end["context"] = list(finished.context)
         usage, duration = finished.usage, self.watch.duration
+        if usage.num_truncated_tokens:
+            end["truncated_tokens"] = usage.num_truncated_tokens
         return end | {
             "total_duration": self.watch.total(),
             "load_duration": duration(usage.load_ns),

@@ -66,9 +66,12 @@ def refuse_images(images: Any, model: str) -> None:
         raise UnsupportedCapabilityError(model, ["vision"])
 
 
-def refuse_logprobs(logprobs: bool, top_logprobs: int) -> None:
-    """Log-probabilities are not served yet."""
+def check_top_logprobs(top_logprobs: int) -> None:
+    """Raises InvalidRequestError; Ollama looks at this before it looks for the model."""
     if not 0 <= top_logprobs <= 20:
         raise InvalidRequestError("top_logprobs must be between 0 and 20", param="top_logprobs")
-    if logprobs or top_logprobs:
-        raise InvalidRequestError("logprobs are not supported by this version yet", param="logprobs")
+
+
+def parse_logprobs(logprobs: bool, top_logprobs: int) -> dict[str, int]:
+    """SamplingParams fields; who asks for alternatives asks for log-probabilities."""
+    return {"top_logprobs": top_logprobs} if logprobs or top_logprobs else {}

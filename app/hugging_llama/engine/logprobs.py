@@ -1,0 +1,73 @@
+"""Log-probabilities of sampled tokens, for the sequences that ask.
+
+They are those of the model itself: the logarithm of the softmax of its raw logits, before bias, penalties, grammar and
+temperature, as in Ollama and llama.cpp. Nothing is below -9999, so that all are numbers in JSON.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hugging_llama.engine.candidates import top_candidates
+from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, TokenLogprob
+
+if TYPE_CHECKING:
+    from hugging_llama.engine.sequence import Sequence
+
+_LOWEST = -9999.0
+
+TokenBytes = Callable[[int], bytes]
+"""The bytes that a token stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawLogprob:
+    """Of a sampled token, and of the best ones beside it by descending probability, as (id, log-probability)."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+    def entry(self, token_bytes: TokenBytes) -> TokenLogprob:
+        """The same with bytes for ids."""
+        top = tuple(TokenLogprob(token_bytes(token_id), logprob) for token_id, logprob in self.top)
+        return TokenLogprob(token_bytes(self.token_id), self.logprob, top)
+
+
+def note_logprobs(logits: Tensor, sequences: list["Sequence"], token_ids: list[int | None]) -> None:
+    """Leaves an entry for each sampled token with its sequence's sampling state, if the sequence asks for them.
+
+    `logits` `[len(sequences), vocab_size]`, raw; a `token_ids` entry is None where sampling failed.
+    """
+    asking = [at for at, sequence in enumerate(sequences) if sequence.sampling.top_logprobs is not None]
+    for at in asking:
+        sequences[at].sampling_state.logprobs.clear()
+    asking = [at for at in asking if token_ids[at] is not None]
+    if not asking:
+        return
+    rows = logits[asking].float()
+    sums = rows.logsumexp(dim=-1)
+    chosen = torch.tensor([token_ids[at] for at in asking], device=rows.device)
+    own = (rows.gather(1, chosen[:, None])[:, 0] - sums).tolist()
+    counts = [sequences[at].sampling.top_logprobs or 0 for at in asking]
+    best = top_candidates(rows, max(*counts, 1))
+    for row, at in enumerate(asking):
+        scores = best.scores[row, : counts[row]] - float(sums[row])
+        top = tuple(zip(best.ids[row, : counts[row]].tolist(), map(_bounded, scores.tolist()), strict=True))
+        noted = RawLogprob(int(chosen[row]), _bounded(own[row]), top)
+        sequences[at].sampling_state.logprobs.append(noted)
+
+
+def _bounded(logprob: float) -> float:
+    return min(max(logprob, _LOWEST), 0.0)
+
+
+def with_logprob(events: list[GenerateEvent], entry: TokenLogprob) -> list[GenerateEvent]:
+    """The events of one token with its entry in the first that has text; one without text where there is none."""
+    for at, event in enumerate(events):
+        if isinstance(event, TextDelta | ThinkingDelta):
+            return [*events[:at], type(event)(event.text, (entry,)), *events[at + 1 :]]
+    return [TextDelta("", (entry,)), *events]

@@ -1,0 +1,99 @@
+"""One token for each row of logits.
+
+Each row is looked at through a window of its best candidates, which grows until it is certain to hold all that may be
+chosen. From there on everything is small and done in double precision on the CPU: a row's token is the same alone
+and in any batch, and on any device that computes the same logits.
+"""
+
+import numpy as np
+from torch import Tensor
+
+from hugging_llama.engine.candidates import Candidates, Floats, Integers, top_candidates, total_mass
+from hugging_llama.engine.probability_filters import FilterOptions, filter_probs
+from hugging_llama.neutral.requests import SamplingParams
+
+NO_TOKEN = -1
+_UNDECIDED = -2
+
+_SPARE = 24
+"""Candidates beyond top_k, so that equals at its border are nearly always all in view."""
+_WIDEST_FIRST = 512
+_GROWTH = 8
+
+
+def choose_tokens(rows: Tensor, params: list[SamplingParams], draws: list[float]) -> list[int]:
+    """The token ids where the running sums of the probabilities pass `draws`, each in [0, 1).
+
+    `rows` `[n, vocab_size]` in any float dtype. NO_TOKEN for a row with NaN or infinity, or with nothing else than
+    minus infinity.
+    """
+    vocab_size = rows.shape[1]
+    options = FilterOptions.of(params, vocab_size)
+    all_draws = np.array(draws)
+    tokens = np.full(len(params), _UNDECIDED)
+    width = _first_width(options, vocab_size)
+    while len(pending := np.flatnonzero(tokens == _UNDECIDED)):
+        part = rows if len(pending) == len(rows) else rows[pending.tolist()]
+        tokens[pending] = _choose_within(part, options.rows(pending), all_draws[pending], width)
+        width = width * _GROWTH if width * _GROWTH**2 < vocab_size else vocab_size
+    found: list[int] = tokens.tolist()
+    return found
+
+
+def _first_width(options: FilterOptions, vocab_size: int) -> int:
+    bounded = options.top_k[options.top_k < vocab_size]
+    return min(int(bounded.max(initial=1)) + _SPARE, _WIDEST_FIRST, vocab_size)
+
+
+def _choose_within(rows: Tensor, options: FilterOptions, draws: Floats, width: int) -> Integers:
+    """Tokens `[n]`, with _UNDECIDED for the rows that may choose what lies beyond their `width` best candidates."""
+    candidates = top_candidates(rows, width)
+    best = candidates.scores.max(axis=-1)  # NaN if there is one anywhere in the row
+    tokens: Integers = np.where(np.isfinite(best), _UNDECIDED, NO_TOKEN)
+    masses = _masses(candidates, best, options)
+    sums = masses.cumsum(axis=-1)
+    totals = sums[:, -1].copy()
+    decided = candidates.num_sure >= options.top_k
+    for at in map(int, np.flatnonzero((options.top_k == rows.shape[1]) & ~decided & (tokens == _UNDECIDED))):
+        totals[at] = total_mass(rows[at], best[at], options.temperature[at])
+        decided[at] = _is_enough(options, at, masses[at] / totals[at], draws[at], int(candidates.num_sure[at]))
+    chosen = np.flatnonzero(decided & (tokens == _UNDECIDED))
+    if len(chosen):
+        probs = filter_probs(masses[chosen] / totals[chosen, None], options.rows(chosen))
+        tokens[chosen] = candidates.ids[chosen, pick(probs, draws[chosen])]
+    return tokens
+
+
+def _masses(candidates: Candidates, best: Floats, options: FilterOptions) -> Floats:
+    """Probabilities times an unknown factor, 0 beyond top_k and beyond what is certain."""
+    # the best is subtracted first, so that a tiny temperature does not overflow
+    with np.errstate(invalid="ignore", over="ignore"):
+        masses = np.exp((candidates.scores - best[:, None]) / options.temperature[:, None])
+    num_kept = np.minimum(candidates.num_sure, options.top_k)[:, None]
+    kept: Floats = np.where(np.arange(masses.shape[1]) < num_kept, masses, 0.0)
+    return kept
+
+
+def _is_enough(options: FilterOptions, at: int, probs: Floats, draw: float, num_sure: int) -> bool:
+    """Whether a row without top_k chooses among its first `num_sure` candidates only, by its first active filter."""
+    if num_sure == 0 or options.typical_p[at] != 1 or (options.eta[at] != 0 and options.top_p[at] == 1):
+        return False
+    held, last = float(probs.sum()), float(probs[num_sure - 1])
+    if options.top_p[at] != 1:
+        return held >= float(options.top_p[at])
+    if options.min_p[at] != 0:
+        return last < float(options.min_p[at] * probs[0])
+    if options.epsilon[at] != 0:
+        return last < float(options.epsilon[at])
+    return held > draw
+
+
+def pick(probs: Floats, draws: Floats) -> Integers:
+    """The places `[n]` where the running sums of `probs` `[n, candidates]` pass `draws` `[n]` in [0, 1).
+
+    A place of probability 0 is never picked, rounding or not.
+    """
+    places = (probs.cumsum(axis=-1) <= draws[:, None]).sum(axis=-1)
+    last: Integers = probs.shape[1] - 1 - (probs[:, ::-1] > 0).argmax(axis=-1)
+    picked: Integers = np.minimum(places, last)
+    return picked

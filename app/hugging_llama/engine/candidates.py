@@ -46,12 +46,19 @@ def top_candidates(rows: Tensor, width: int) -> Candidates:
     return Candidates(values, places, (values > values[:, -1:]).sum(axis=-1))
 
 
-def total_mass(row: Tensor, best: float, temperature: float) -> float:
-    """The sum of exp((x - best) / temperature) over all of `row` `[vocab_size]`.
+def tempered(row: Tensor, temperature: float) -> Tensor:
+    """exp((x - best) / temperature) for all of `row` `[vocab_size]`, float32; NaN where no logit is a number."""
+    scores = row.to(torch.float32, copy=True)
+    # the best is subtracted first, so that a tiny temperature does not overflow
+    return scores.sub_(scores.amax()).div_(temperature).exp_()
+
+
+def total_mass(row: Tensor, temperature: float) -> float:
+    """The sum of the tempered `row` `[vocab_size]`.
 
     One row at a time: a sum over several is split in another way, and its last digits with it.
     """
-    return float(row.to(torch.float32, copy=True).sub_(best).div_(temperature).exp_().sum())
+    return float(tempered(row, temperature).sum())
 
 
 def _is_wide(rows: Tensor, width: int) -> bool:

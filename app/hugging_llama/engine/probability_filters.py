@@ -53,6 +53,12 @@ class FilterOptions:
             eta=columns[7],
         )
 
+    def are_off(self, vocab_size: int) -> Mask:
+        """`[n]`, true where all that the model may say may be chosen."""
+        filters_off = [getattr(self, name) == off for name, off, _ in _FILTERS]
+        all_off: Mask = np.all([self.top_k == vocab_size, *filters_off], axis=0)
+        return all_off
+
     def rows(self, chosen: Integers) -> Self:
         """The options of some rows."""
         return type(self)(**{name: getattr(self, name)[chosen] for name in self.__slots__})

@@ -14,14 +14,27 @@ _NAMES = {
     "top_p": "top_p",
     "min_p": "min_p",
     "typical_p": "typical_p",
+    "top_h": "top_h",
+    "epsilon_cutoff": "epsilon_cutoff",
+    "eta_cutoff": "eta_cutoff",
     "repetition_penalty": "repetition_penalty",
     "no_repeat_ngram_size": "no_repeat_ngram_size",
     "max_new_tokens": "max_tokens",
+    "min_new_tokens": "min_tokens",
 }
+_LISTS = {
+    "suppress_tokens": "suppress_tokens",
+    "begin_suppress_tokens": "begin_suppress_tokens",
+    "bad_words_ids": "bad_words",
+}
+_MOST_IDS = 10_000
 
 
 def sampling_defaults(model_path: str) -> dict[str, Any]:
-    """SamplingParams fields by name, only those that the model's authors set; a broken file sets none."""
+    """SamplingParams fields by name, only those that the model's authors set; a broken file sets none.
+
+    `num_beams` is not among them: beams cost a caller who did not ask for them much, and rule out other things.
+    """
     path = Path(model_path) / "generation_config.json"
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -32,6 +45,12 @@ def sampling_defaults(model_path: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         return {}
     found = {field: config[name] for name, field in _NAMES.items() if _is_sane(name, config.get(name))}
+    for name, field in _LISTS.items():
+        value = config.get(name)
+        if isinstance(value, list) and 0 < len(value) <= _MOST_IDS:
+            read = _token_runs if name == "bad_words_ids" else _token_ids
+            if (ids := read(value)) is not None:
+                found[field] = ids
     if config.get("do_sample") is False and "temperature" not in found:
         found["temperature"] = 0.0
     return found
@@ -43,6 +62,19 @@ def _is_sane(name: str, value: Any) -> bool:
     expected = getattr(SamplingParams(), _NAMES[name])
     if name == "max_new_tokens" or isinstance(expected, int):
         return isinstance(value, int)
-    if name in ("top_p", "min_p", "typical_p"):
+    if name in ("top_p", "min_p", "typical_p", "top_h", "epsilon_cutoff", "eta_cutoff"):
         return value <= 1
     return name != "repetition_penalty" or value > 0
+
+
+def _token_ids(values: Any) -> tuple[int, ...] | None:
+    """None if that is no list of token ids."""
+    if not isinstance(values, list) or len(values) > _MOST_IDS:
+        return None
+    are_ids = all(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST for value in values)
+    return tuple(values) if are_ids else None
+
+
+def _token_runs(values: list[Any]) -> tuple[tuple[int, ...], ...] | None:
+    runs = [_token_ids(value) for value in values]
+    return tuple(run for run in runs if run) if None not in runs else None

@@ -1,7 +1,7 @@
 """How /api/generate and /api/chat answer once a request is parsed: load, unload, stream, or one object."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flask import Response, current_app
@@ -34,14 +34,19 @@ def stopwatch() -> Stopwatch:
 
 
 def request_options(options: Mapping[str, Any]) -> ParsedOptions:
-    """The request's options. Unknown names are ignored, and each is said once in the log of this worker."""
+    """The request's options. What has no effect is said once in the log of this worker, name by name."""
     parsed = parse_options(options)
+    _say_once(parsed.without_effect, "option %r has no effect here; see the README")
+    _say_once(parsed.unknown, "option %r is not known here and is ignored")
+    return parsed
+
+
+def _say_once(names: Iterable[str], text: str) -> None:
     said: set[str] = current_app.extensions.setdefault(_SAID, set())
-    for name in (unknown[:80] for unknown in parsed.unknown):
+    for name in (name[:80] for name in names):
         if name not in said and len(said) < _MAX_SAID:  # names come from callers: only so many are kept
             said.add(name)
-            logger.warning("option %r is not known here and is ignored", name)
-    return parsed
+            logger.warning(text, name)
 
 
 def generate_call(

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 
+import httpx
 import ollama
 import pytest
 
@@ -74,6 +75,51 @@ def test_json_mode(client: ollama.Client) -> None:
     answer = client.generate(DEMO, "Give me a JSON object with name Ana", format="json", think=False)
     if answer.done_reason == "stop":
         assert isinstance(json.loads(answer.response or ""), dict)
+
+
+def test_logprobs(client: ollama.Client) -> None:
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    options = {"temperature": 0, "num_predict": 6}
+    whole = client.chat(DEMO, messages, think=False, logprobs=True, top_logprobs=2, options=options)
+    assert whole.logprobs
+    # the end of the answer is a token without an entry
+    assert whole.eval_count == len(whole.logprobs) + (whole.done_reason == "stop")
+    assert whole.message.content == "".join(entry.token for entry in whole.logprobs)
+    for entry in whole.logprobs:
+        assert entry.logprob <= 0
+        assert entry.top_logprobs is not None
+        assert entry.top_logprobs[0].token == entry.token, "greedy takes the best"
+        assert len(entry.top_logprobs) == 2
+    parts = client.chat(DEMO, messages, think=False, stream=True, logprobs=True, top_logprobs=2, options=options)
+    assert [entry for part in parts for entry in part.logprobs or ()] == list(whole.logprobs)
+    assert client.chat(DEMO, messages, think=False, options=options).logprobs is None
+
+
+def test_options_change_the_answer(client: ollama.Client) -> None:
+    def say(**options: object) -> str:
+        return client.generate(DEMO, "What is the capital of France?", think=False, options=options).response or ""
+
+    greedy = say(temperature=0)
+    assert "Paris" in greedy
+    assert "Paris" not in say(temperature=0, bad_words=["Paris"])
+    assert "Paris" not in say(temperature=0, logit_bias={" Paris": -100})
+    assert say(seed=7) == say(seed=7)
+    with pytest.raises(ollama.ResponseError, match="num_beams"):
+        say(num_beams=2)
+
+
+def test_a_prompt_that_is_cut_is_counted(server: LiveServer) -> None:
+    body = {"model": DEMO, "prompt": "word " * 400, "options": {"num_ctx": 64, "num_predict": 4}}
+    for stream in (True, False):
+        response = httpx.post(f"{server.url}/api/generate", json=body | {"stream": stream}, timeout=60)
+        last = response.json() if not stream else json.loads(response.text.splitlines()[-1])
+        dropped = int(response.headers["X-Truncated-Tokens"])
+        assert dropped > 300
+        assert last["truncated_tokens"] >= dropped
+        assert last["prompt_eval_count"] < 64
+    refused = httpx.post(f"{server.url}/api/generate", json=body | {"truncate": False}, timeout=60)
+    assert refused.status_code == 400
+    assert refused.json()["error"].startswith("the prompt is longer than the context length")
 
 
 def test_embed(client: ollama.Client) -> None:

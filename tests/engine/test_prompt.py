@@ -291,3 +291,32 @@ def test_truncation_leaves_the_request_alone(plain: Rendering) -> None:
     prompt = plain.chat(*many, context_length=400)
     assert 200 < len(prompt.token_ids) < 400
     assert len(many) == 200
+
+
+def test_what_did_not_fit_is_counted(plain: Rendering) -> None:
+    whole = plain.chat(user("a" * 500))
+    assert whole.num_truncated_tokens == 0
+    cut = plain.chat(user("a" * 500), context_length=100)
+    assert cut.num_truncated_tokens == len(whole.token_ids) - len(cut.token_ids)
+    turns = [user("a" * 50) for _ in range(9)]
+    everything, shortened = plain.chat(*turns), plain.chat(*turns, context_length=300)
+    assert shortened.num_truncated_tokens == len(everything.token_ids) - len(shortened.token_ids) > 0
+    raw = plain.renderer.render(GenerateRequest(model=REF, prompt=TextPrompt(text="a" * 90)), context_length=80)
+    assert raw.num_truncated_tokens == 90 - len(raw.token_ids)
+
+
+@pytest.mark.parametrize(("num_keep", "kept"), [(0, 0), (4, 4), (20, 20), (2**31 - 1, 74)])
+def test_num_keep_tokens_stay_at_the_start(plain: Rendering, num_keep: int, kept: int) -> None:
+    sampling = SamplingParams(num_keep=num_keep)
+    text = plain.text(plain.raw("a" * 200 + "b" * 200, context_length=100, sampling=sampling))
+    assert len(text) == 75
+    assert text.count("a") == kept
+
+
+def test_a_single_long_prompt_is_cut_only_where_the_context_may_shift(plain: Rendering) -> None:
+    with pytest.raises(ContextLengthError):
+        plain.raw("a" * 200, context_length=100, shift=False)
+    with pytest.raises(ContextLengthError):
+        plain.chat(user("a"), user("a" * 200), context_length=100, shift=False)
+    many = [user("a" * 50) for _ in range(9)]
+    assert plain.chat(*many, context_length=300, shift=False).num_truncated_tokens > 0

@@ -27,8 +27,10 @@ from hugging_llama.neutral.events import (
     Finished,
     FinishReason,
     Loaded,
+    Started,
     TextDelta,
     ThinkingDelta,
+    TokenLogprob,
     ToolCallDelta,
     Usage,
 )
@@ -82,6 +84,12 @@ sampling = st.builds(
     seed=st.none() | st.integers(-(2**63), 2**63 - 1),
     max_tokens=st.none() | counts,
     stop=st.lists(texts, max_size=3).map(tuple),
+    logit_bias=st.lists(st.tuples(st.integers(0, 2**31) | texts, st.floats(-1e4, 1e4)), max_size=3).map(tuple),
+    bad_words=st.lists(texts | token_ids, max_size=3).map(tuple),
+    suppress_tokens=token_ids,
+    begin_suppress_tokens=token_ids,
+    early_stopping=st.booleans() | st.just("never"),
+    top_logprobs=st.none() | st.integers(0, 20),
 )
 requests = st.builds(
     GenerateRequest,
@@ -92,6 +100,7 @@ requests = st.builds(
     context_length=st.none() | counts,
     keep_alive_s=optional_seconds,
     truncate=st.booleans(),
+    shift=st.booleans(),
     return_context=st.booleans(),
 )
 float32s = st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(tuple)
@@ -109,10 +118,14 @@ loaded_models = st.builds(
     dtype=texts,
     runner=texts,
 )
+floats = st.floats(-1e4, 0)
+alternatives = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats), max_size=3).map(tuple)
+logprobs = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats, alternatives), max_size=2).map(tuple)
 usages = st.builds(Usage, **{f.name: counts for f in fields(Usage)})
 events: st.SearchStrategy[Answer] = st.one_of(
-    st.builds(TextDelta, texts),
-    st.builds(ThinkingDelta, texts),
+    st.builds(Started, counts),
+    st.builds(TextDelta, texts, logprobs),
+    st.builds(ThinkingDelta, texts, logprobs),
     st.builds(ToolCallDelta, tool_calls),
     st.builds(Finished, reason=st.sampled_from(FinishReason), usage=usages, context=token_ids),
     st.builds(Embeddings, vectors=st.lists(float32s, max_size=3).map(tuple), num_prompt_tokens=counts, load_ns=counts),

@@ -1,13 +1,15 @@
 """What is added to logits before anything else: logit bias, bad words, suppressed tokens, and no end too early."""
 
-from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.requests import SamplingParams
+
+Encode = Callable[[str], list[int]]
+"""Text to token ids, without special tokens around it."""
 
 
 class LogitBias:
@@ -45,7 +47,7 @@ class LogitBias:
 
 
 def make_logit_bias(
-    params: SamplingParams, tokenizer: Any, *, vocab_size: int, eos_token_ids: Collection[int]
+    params: SamplingParams, encode: Encode, *, vocab_size: int, eos_token_ids: Collection[int]
 ) -> LogitBias | None:
     """None if these params ask for none. Raises InvalidRequestError for a bias on what is not one known token.
 
@@ -53,10 +55,10 @@ def make_logit_bias(
     """
     added: dict[int, float] = {}
     for token, bias in params.logit_bias:
-        token_id = _one_token(token, tokenizer, vocab_size)
+        token_id = _one_token(token, encode, vocab_size)
         added[token_id] = added.get(token_id, 0.0) + bias
     runs: dict[tuple[int, ...], set[int]] = {}
-    for run in _bad_runs(params, tokenizer):
+    for run in _bad_runs(params, encode):
         if any(not 0 <= token_id < vocab_size for token_id in run):
             continue
         if len(run) == 1:
@@ -74,12 +76,8 @@ def make_logit_bias(
     return LogitBias(added, early, {before: frozenset(last) for before, last in runs.items()})
 
 
-def _one_token(token: int | str, tokenizer: Any, vocab_size: int) -> int:
-    if isinstance(token, int):
-        ids = [token]
-    else:
-        known = tokenizer.get_vocab().get(token)
-        ids = [known] if known is not None else _encode(token, tokenizer)
+def _one_token(token: int | str, encode: Encode, vocab_size: int) -> int:
+    ids = [token] if isinstance(token, int) else encode(token)
     if len(ids) != 1:
         raise InvalidRequestError(f"logit_bias: {token!r} is {len(ids)} tokens of this model", param="logit_bias")
     if not 0 <= ids[0] < vocab_size:
@@ -87,7 +85,7 @@ def _one_token(token: int | str, tokenizer: Any, vocab_size: int) -> int:
     return ids[0]
 
 
-def _bad_runs(params: SamplingParams, tokenizer: Any) -> Iterable[tuple[int, ...]]:
+def _bad_runs(params: SamplingParams, encode: Encode) -> Iterable[tuple[int, ...]]:
     for token_id in params.suppress_tokens:
         yield (token_id,)
     for word in params.bad_words:
@@ -96,8 +94,4 @@ def _bad_runs(params: SamplingParams, tokenizer: Any) -> Iterable[tuple[int, ...
         else:
             # inside of a text a word comes after a space, which tokenizers write as part of it
             for text in {word, " " + word.lstrip()}:
-                yield tuple(_encode(text, tokenizer))
-
-
-def _encode(text: str, tokenizer: Any) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False))
+                yield tuple(encode(text))

@@ -99,8 +99,10 @@ def filter_probs(probs: Floats, options: FilterOptions) -> Floats:
 
 
 def _kept(probs: Floats, keep: Mask) -> Floats:
-    keep[:, 0] |= ~keep.any(axis=-1)
     kept = np.where(keep, probs, 0.0)
+    empty = np.flatnonzero(~kept.any(axis=-1))
+    best = probs[empty].argmax(axis=-1)
+    kept[empty, best] = probs[empty, best]
     total: Floats = kept.cumsum(axis=-1)[:, -1:]
     return kept / total
 
@@ -131,7 +133,6 @@ def _bounded_entropy(probs: Floats, share: Floats) -> Mask:
     """The best tokens that together hold at most `share` of the entropy, and the best one."""
     terms = -probs * _log(probs)
     kept: Mask = terms.cumsum(axis=-1) <= _entropy(probs) * share
-    kept[:, 0] = True
     return kept
 
 

@@ -73,7 +73,8 @@ class PromptRenderer:
         """At most `context_length` - 1 ids, so that one more fits.
 
         Raises InvalidRequestError where the template refuses the messages, ContextLengthError for a prompt that is
-        too long if the request does not allow to shorten it.
+        too long if the request does not allow to shorten it: `truncate` drops messages and, only with `shift`, cuts
+        what is left in the middle.
         """
         with self._lock:
             if isinstance(request.prompt, TextPrompt):
@@ -81,6 +82,11 @@ class PromptRenderer:
                 ids = self._fitted(whole, request, context_length)
                 return RenderedPrompt(token_ids=ids, num_truncated_tokens=len(whole) - len(ids))
             return self._chat(request.prompt, request, context_length)
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text` alone, without special tokens around it."""
+        with self._lock:
+            return self._encode(text)
 
     def _chat(self, prompt: ChatPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
         context = self._checked(prompt.context)
@@ -168,10 +174,10 @@ class PromptRenderer:
         return None
 
     def _fitted(self, ids: list[int], request: GenerateRequest, context_length: int) -> list[int]:
-        """`ids` if they leave room for a token; else the first `num_keep` and the newest, or ContextLengthError."""
+        """`ids` if they leave room for a token; else the first `num_keep` and the newest, or an error."""
         if len(ids) < context_length:
             return ids
-        if not request.truncate:
+        if not (request.truncate and request.shift):
             raise ContextLengthError(len(ids), context_length)
         size = max(context_length - _room(request, context_length), 1)
         head = min(request.sampling.num_keep, size - 1)

@@ -86,7 +86,7 @@ class ServedModel:
         refuse_beams(request)
         bias = make_logit_bias(
             sampling,
-            checkpoint.tokenizer,
+            self._renderer.encode,
             vocab_size=checkpoint.width or len(checkpoint.tokenizer),
             eos_token_ids=checkpoint.eos_token_ids,
         )

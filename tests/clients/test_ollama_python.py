@@ -102,7 +102,13 @@ def test_options_change_the_answer(client: ollama.Client) -> None:
     greedy = say(temperature=0)
     assert "Paris" in greedy
     assert "Paris" not in say(temperature=0, bad_words=["Paris"])
-    assert "Paris" not in say(temperature=0, logit_bias={" Paris": -100})
+    first = client.generate(
+        DEMO, "What is the capital of France?", think=False, logprobs=True, options={"temperature": 0}
+    )
+    assert first.logprobs
+    assert not say(temperature=0, logit_bias={first.logprobs[0].token: -100}).startswith(first.logprobs[0].token)
+    with pytest.raises(ollama.ResponseError, match="tokens of this model"):
+        say(logit_bias={greedy: 1})
     assert say(seed=7) == say(seed=7)
     with pytest.raises(ollama.ResponseError, match="num_beams"):
         say(num_beams=2)

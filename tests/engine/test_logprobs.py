@@ -60,18 +60,6 @@ def test_they_are_always_numbers() -> None:
     json.dumps([other.logprob for other in entry.top], allow_nan=False)
 
 
-def test_guesses_that_were_not_taken_leave_nothing() -> None:
-    sequence = asking(0)
-    first = sample(logits_for(3), [sequence] * 3)
-    (kept,) = entries(sequence.append_token(int(str(first[0])), 0))
-    assert kept.token == f"<{first[0]}>".encode()
-    again = sample(logits_for(3)[1:2], [sequence])
-    # the draw of its place, whether or not it was guessed before
-    assert again[0] == first[1]
-    (second,) = entries(sequence.append_token(int(str(again[0])), 0))
-    assert second.token == f"<{again[0]}>".encode()
-
-
 @pytest.mark.parametrize(
     "options", [{}, {"stops": ["never there"]}, {"thinking": THINK, "inside_thinking": True}, {"stops": ["or b"]}]
 )

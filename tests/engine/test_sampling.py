@@ -227,10 +227,20 @@ def test_half_precision_is_only_in_the_logits(dtype: torch.dtype, options: dict[
     assert run(logits.to(dtype)) == run(logits)
 
 
+def test_a_step_that_is_tried_again_draws_the_same() -> None:
+    sequence = make_sequence(0, [1], plain(seed=3))
+    tried = [sample(random_logits(1), [sequence])[0] for _ in range(3)]
+    assert len(set(tried)) == 1
+
+
 def test_unseeded_sequences_differ() -> None:
     def run() -> list[Any]:
         sequence = make_sequence(0, [1], plain())
-        return sample(torch.zeros(20, VOCAB), [sequence] * 20)
+        drawn = []
+        for _ in range(20):
+            drawn.append(sample(torch.zeros(1, VOCAB), [sequence])[0])
+            sequence.sampling_state.accept(0)
+        return drawn
 
     assert run() != run()
 

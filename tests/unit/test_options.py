@@ -36,7 +36,7 @@ from hugging_llama.neutral.requests import SamplingParams
         ),
         ({"min_new_tokens": 3}, {"min_tokens": 3}),
         ({"num_keep": 12}, {"num_keep": 12}),
-        ({"num_keep": -1}, {"num_keep": 2**31 - 1}),
+        ({"num_keep": -1}, {"num_keep": -1}),
         ({"draft_num_predict": 4}, {"num_draft_tokens": 4}),
         ({"prompt_lookup_num_tokens": 4}, {"num_draft_tokens": 4}),
         ({"logit_bias": {"15": -100, " Paris": 2.5}}, {"logit_bias": ((15, -100.0), (" Paris", 2.5))}),

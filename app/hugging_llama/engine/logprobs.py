@@ -42,10 +42,11 @@ def note_logprobs(logits: Tensor, sequences: list["Sequence"], token_ids: list[i
 
     `logits` `[len(sequences), vocab_size]`, raw; a `token_ids` entry is None where sampling failed.
     """
-    asking = [at for at, sequence in enumerate(sequences) if sequence.sampling.top_logprobs is not None]
-    for at in asking:
-        sequences[at].sampling_state.logprobs.clear()
-    asking = [at for at in asking if token_ids[at] is not None]
+    asking = [
+        at
+        for at, sequence in enumerate(sequences)
+        if sequence.sampling.top_logprobs is not None and token_ids[at] is not None
+    ]
     if not asking:
         return
     rows = logits[asking].float()
@@ -57,8 +58,7 @@ def note_logprobs(logits: Tensor, sequences: list["Sequence"], token_ids: list[i
     for row, at in enumerate(asking):
         scores = best.scores[row, : counts[row]] - float(sums[row])
         top = tuple(zip(best.ids[row, : counts[row]].tolist(), map(_bounded, scores.tolist()), strict=True))
-        noted = RawLogprob(int(chosen[row]), _bounded(own[row]), top)
-        sequences[at].sampling_state.logprobs.append(noted)
+        sequences[at].sampling_state.logprob = RawLogprob(int(chosen[row]), _bounded(own[row]), top)
 
 
 def _bounded(logprob: float) -> float:

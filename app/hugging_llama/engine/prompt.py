@@ -180,7 +180,8 @@ class PromptRenderer:
         if not (request.truncate and request.shift):
             raise ContextLengthError(len(ids), context_length)
         size = max(context_length - _room(request, context_length), 1)
-        head = min(request.sampling.num_keep, size - 1)
+        num_keep = request.sampling.num_keep
+        head = min(num_keep if num_keep >= 0 else size, size - 1)
         return ids[:head] + ids[len(ids) - (size - head) :]
 
     def _encode(self, text: str) -> list[int]:

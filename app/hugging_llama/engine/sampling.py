@@ -27,8 +27,7 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
     """The next token of each sequence, or the error that ends it.
 
     `logits` `[len(sequences), vocab_size]` in any float dtype; not changed. A row with NaN or infinity, or one
-    whose grammar raises, fails alone. A sequence that comes several times is asked for its next tokens in a row: each
-    has the draw of its place, so what a wrong guess has drawn is drawn again.
+    whose grammar raises, fails alone.
     """
     if not sequences:
         return []
@@ -37,7 +36,8 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
         # penalties need more digits than a model's half precision
         rows = logits.to(torch.float32, copy=True)
         errors = adjust(rows, sequences)
-    tokens = choose_tokens(rows, [sequence.sampling for sequence in sequences], _draws(sequences))
+    draws = [s.sampling_state.draw() if s.sampling.temperature > 0 else 0.0 for s in sequences]
+    tokens = choose_tokens(rows, [sequence.sampling for sequence in sequences], draws)
     results: list[Sampled] = [
         errors[at] if at in errors else GenerationError(_NOTHING_LEFT) if token == NO_TOKEN else token
         for at, token in enumerate(tokens)
@@ -48,17 +48,6 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
 
 def _is_adjusted(sequence: Sequence) -> bool:
     return sequence.grammar is not None or sequence.sampling_state.adjusts
-
-
-def _draws(sequences: list[Sequence]) -> list[float]:
-    """A number in [0, 1) for each row: that of the next token, of the one after it where a sequence comes again."""
-    num_rows: dict[int, int] = {}
-    draws = []
-    for sequence in sequences:
-        offset = num_rows.get(id(sequence), 0)
-        num_rows[id(sequence)] = offset + 1
-        draws.append(sequence.sampling_state.draw(offset) if sequence.sampling.temperature > 0 else 0.0)
-    return draws
 
 
 def adjust(rows: Tensor, sequences: list[Sequence]) -> dict[int, HuggingLlamaError]:

@@ -89,18 +89,18 @@ class SamplingState:
     """The random generator, the penalty window, the n-grams and the biases of one sequence.
 
     Each sequence draws from its own generator on the CPU, so what it samples does not depend on its batch mates
-    or on the device; without a seed it gets a random one. `logprobs` holds those of sampled tokens until the sequence
-    takes the tokens.
+    or on the device; without a seed it gets a random one. `logprob` is that of the token sampled last, if the
+    sequence asks for it.
     """
 
     __slots__ = (
-        "_draws",
+        "_draw",
         "_last_ids",
         "_num_output_tokens",
         "_random",
         "_seed",
         "bias",
-        "logprobs",
+        "logprob",
         "ngrams",
         "penalised",
     )
@@ -108,9 +108,9 @@ class SamplingState:
     def __init__(self, params: SamplingParams, prompt_token_ids: list[int], bias: LogitBias | None = None) -> None:
         self._seed = params.seed
         self._random: random.Random | None = None
-        self._draws: deque[float] = deque()
+        self._draw: float | None = None
         self._num_output_tokens = 0
-        self.logprobs: deque[RawLogprob] = deque()
+        self.logprob: RawLogprob | None = None
         self.bias = bias
         self._last_ids: deque[int] = deque(prompt_token_ids, maxlen=bias.longest_run if bias else 0)
         self.penalised = _token_counts(params)
@@ -125,8 +125,7 @@ class SamplingState:
 
     @property
     def adjusts(self) -> bool:
-        """Whether logits change by what came before or by a bias: then the next token must be known before another
-        one can be sampled."""
+        """Whether logits change by what came before or by a bias."""
         return self.penalised is not None or self.ngrams is not None or self.bias is not None
 
     def banned(self) -> list[int]:
@@ -138,8 +137,7 @@ class SamplingState:
 
     def accept(self, token_id: int) -> None:
         """The token was sampled and is kept."""
-        if self._draws:
-            self._draws.popleft()
+        self._draw = None
         self._num_output_tokens += 1
         self._last_ids.append(token_id)
         if self.penalised is not None:
@@ -147,14 +145,14 @@ class SamplingState:
         if self.ngrams is not None:
             self.ngrams.add(token_id)
 
-    def draw(self, offset: int = 0) -> float:
-        """A number in [0, 1) for the token `offset` places after the next one; the same until that is accepted."""
+    def draw(self) -> float:
+        """A number in [0, 1) for the next token: the same until that is accepted, however often a step is tried."""
         if self._random is None:
             seed = random.SystemRandom().randrange(_SEED_RANGE) if self._seed is None else self._seed
             self._random = random.Random(seed % _SEED_RANGE)
-        while len(self._draws) <= offset:
-            self._draws.append(self._random.random())
-        return self._draws[offset]
+        if self._draw is None:
+            self._draw = self._random.random()
+        return self._draw
 
 
 def _token_counts(params: SamplingParams) -> TokenCounts | None:

@@ -208,8 +208,8 @@ class Sequence:
         if self.grammar is not None:
             self.grammar.accept(token_id)
         events = self.output.push(token_id)
-        if self.token_bytes is not None and self.sampling_state.logprobs:
-            events = with_logprob(events, self.sampling_state.logprobs.popleft().entry(self.token_bytes))
+        if self.token_bytes is not None and self.sampling_state.logprob is not None:
+            events = with_logprob(events, self.sampling_state.logprob.entry(self.token_bytes))
         if self.output.stopped or (self.grammar is not None and self.grammar.finished):
             self.finish_reason = FinishReason.STOP
         elif self._is_full():

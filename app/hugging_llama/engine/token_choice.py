@@ -64,7 +64,8 @@ def _choose_within(rows: Tensor, options: FilterOptions, totals: Floats, draws: 
     masses = _masses(candidates, best, options)
     totals = np.where(np.isnan(totals), masses.cumsum(axis=-1)[:, -1], totals)
     decided = candidates.num_sure >= options.top_k
-    for at in map(int, np.flatnonzero((options.top_k == rows.shape[1]) & ~decided & (tokens == _UNDECIDED))):
+    is_open = (options.top_k == rows.shape[1]) & ~decided & (candidates.num_sure > 0) & (tokens == _UNDECIDED)
+    for at in map(int, np.flatnonzero(is_open)):
         decided[at] = _is_enough(options, at, masses[at] / totals[at], int(candidates.num_sure[at]))
     chosen = np.flatnonzero(decided & (tokens == _UNDECIDED))
     if len(chosen):
@@ -85,7 +86,7 @@ def _masses(candidates: Candidates, best: Floats, options: FilterOptions) -> Flo
 
 def _is_enough(options: FilterOptions, at: int, probs: Floats, num_sure: int) -> bool:
     """Whether a row without top_k chooses among its first `num_sure` candidates only, by its first active filter."""
-    if num_sure == 0 or options.typical_p[at] != 1:
+    if options.typical_p[at] != 1:
         return False
     last = float(probs[num_sure - 1])
     if options.top_p[at] != 1:

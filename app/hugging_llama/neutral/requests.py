@@ -21,9 +21,10 @@ class SamplingParams:
     ids that the answer must not hold; `suppress_tokens` never come, `begin_suppress_tokens` not first.
 
     `max_tokens` None is until the model stops or the context is full; before `min_tokens` no end-of-sequence token
-    comes. `num_keep` tokens at the start stay when the prompt is cut or the context shifts. `num_draft_tokens` is how
-    many tokens ahead the engine may guess; what comes out is the same. `num_beams` above 1 is beam search, with
-    `length_penalty` and `early_stopping` (true, false, or "never") as in transformers' GenerationConfig.
+    comes. `num_keep` tokens at the start (-1: the whole prompt) stay when the prompt is cut or the context shifts.
+    `num_draft_tokens` is how many tokens ahead the engine may guess; what comes out is the same. `num_beams` above 1
+    is beam search, with `length_penalty` and `early_stopping` (true, false, or "never") as in transformers'
+    GenerationConfig.
 
     `top_logprobs`: how many alternatives come with the log-probability of each token, None for no log-probabilities.
     """

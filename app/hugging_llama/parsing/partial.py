@@ -7,10 +7,12 @@ def held_length(text: str, markers: Iterable[str]) -> int:
     """Length in characters of the longest end of `text` that is a proper beginning of one of `markers`."""
     longest = 0
     for marker in markers:
-        for length in range(min(len(marker) - 1, len(text)), longest, -1):
-            if text.endswith(marker[:length]):
-                longest = length
+        start = text.find(marker[0], max(len(text) - len(marker) + 1, 0))
+        while 0 <= start < len(text) - longest:
+            if marker.startswith(text[start:]):
+                longest = len(text) - start
                 break
+            start = text.find(marker[0], start + 1)
     return longest
 
 

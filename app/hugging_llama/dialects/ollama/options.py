@@ -8,8 +8,6 @@ from typing import Any
 from hugging_llama.dialects.ollama import option_values as values
 from hugging_llama.errors import InvalidRequestError
 
-_WHOLE_PROMPT = 2**31 - 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
@@ -196,8 +194,6 @@ def _settle(sampling: dict[str, Any]) -> None:
         sampling["seed"] = None
     if (top_k := sampling.get("top_k")) is not None:
         sampling["top_k"] = max(0, top_k)
-    if sampling.get("num_keep", 0) < 0:  # as in llama.cpp
-        sampling["num_keep"] = _WHOLE_PROMPT
     for name in {"stop", "bad_words"} & sampling.keys():
         sampling[name] = tuple(text for text in sampling[name] if text)
     if (runs := sampling.pop("bad_words_ids", None)) is not None:

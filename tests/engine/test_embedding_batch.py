@@ -1,5 +1,7 @@
 """Which texts share a batch: similar lengths, a bounded number of tokens, and everybody has a turn."""
 
+from array import array
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +14,7 @@ lengths = st.lists(st.integers(1, 100), min_size=1, max_size=20)
 
 def make_job(number: int, text_lengths: list[int]) -> EmbeddingJob:
     job = EmbeddingJob((1, number), None, 0)
-    job.add([TokenRow({"input_ids": [number] * length}) for length in text_lengths])
+    job.add([TokenRow({"input_ids": array("i", [number] * length)}) for length in text_lengths])
     return job
 
 

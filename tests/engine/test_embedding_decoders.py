@@ -50,6 +50,7 @@ def make_decoder(
     prompts: dict[str, Any] | None = None,
     template: str | None = TEMPLATE,
     bare: bool = False,
+    end_token: bool = True,
 ) -> Path:
     """A folder as Qwen3-Embedding's: the language model, left padding, an end token after every text."""
     auto: Any = AutoModel if bare else AutoModelForCausalLM
@@ -57,9 +58,11 @@ def make_decoder(
         torch.manual_seed(0)
         auto.from_config(CONFIGS[family]()).save_pretrained(folder)
     tokenizer = byte_tokenizer(template=template)
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single="$A <|endoftext|>", special_tokens=[("<|endoftext|>", tokenizer.convert_tokens_to_ids("<|endoftext|>"))]
-    )
+    if end_token:
+        special = ("<|endoftext|>", tokenizer.convert_tokens_to_ids("<|endoftext|>"))
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"$A {special[0]}", special_tokens=[special]
+        )
     tokenizer.padding_side = "left"
     tokenizer.save_pretrained(folder)
     files: dict[str, Any] = {"config_sentence_transformers.json": prompts or {}}
@@ -126,6 +129,14 @@ def test_the_end_token_survives_truncation(tmp_path: Path) -> None:
     assert long.num_prompt_tokens == 16
     assert np.abs(np.array(long.vectors) - alone(checkpoint, ["x" * 7, "y" * 7])).max() < 1e-5
     assert client.embed(["x" * 1000]).num_prompt_tokens == 128
+    client.runner.close()
+
+
+def test_a_text_without_tokens_is_refused(tmp_path: Path) -> None:
+    client = EmbeddingClient(load(make_decoder(tmp_path, end_token=False)))
+    with pytest.raises(InvalidRequestError, match="empty text"):
+        client.send(1, ["word", ""])
+    assert client.embed(["word"]).num_prompt_tokens == 4
     client.runner.close()
 
 

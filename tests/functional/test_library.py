@@ -55,6 +55,14 @@ def test_a_missing_embedding_model_has_its_own_words(make_client: MakeClient) ->
     assert response.get_json() == {"error": 'model "no/such" not found, try pulling it first'}
 
 
+def test_a_model_that_pools_nothing_is_refused_before_it_is_loaded(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    response = client.post("/api/embed", json={"model": "demo", "input": "x"})
+    sentence = '"demo" does not support embedding: its files have no pooling configuration (modules.json)'
+    assert (response.status_code, response.get_json()) == (400, {"error": sentence})
+    assert not engine.requests
+
+
 def test_tags_are_sorted_and_complete(make_client: MakeClient) -> None:
     client, _ = make_client()
     models = client.get("/api/tags").get_json()["models"]

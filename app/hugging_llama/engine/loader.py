@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
+from hugging_llama.engine.pooling import check_pooled, check_pooling_named
 from hugging_llama.engine.stored_size import stored_size
 from hugging_llama.engine.vetting import VettedFiles, check_modules, vet
 from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, ModelLoadError
@@ -89,7 +90,9 @@ class Loader:
         return dtype_name(self._dtype) if self._dtype else ""
 
     def load(self, directory: str) -> Checkpoint:
-        """Raises ModelLoadError or InsufficientMemoryError with a sentence for the user; details go to the log."""
+        """Raises ModelLoadError, InsufficientMemoryError, or InvalidRequestError for what the model is not made for,
+        with a sentence for the user; details go to the log.
+        """
         try:
             files = vet(directory)
             is_embedding = model_kind(files) is ModelKind.EMBEDDING
@@ -144,6 +147,7 @@ class Loader:
 
     def _embedding(self, files: VettedFiles) -> Checkpoint:
         check_modules(files)
+        check_pooling_named(files)
         from sentence_transformers import SentenceTransformer  # slow to import, and most servers never need it
 
         model = SentenceTransformer(
@@ -153,6 +157,7 @@ class Loader:
             local_files_only=True,
             model_kwargs={"use_safetensors": True, "dtype": torch.float32, "trust_remote_code": False},
         )
+        check_pooled(model)
         model.eval().requires_grad_(False)
         tokenizer = model.tokenizer
         limit = model.max_seq_length or trained_context(_config(files))

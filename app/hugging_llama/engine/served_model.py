@@ -6,7 +6,8 @@ from collections.abc import Callable
 import torch
 
 from hugging_llama.engine.beams import refuse_beams
-from hugging_llama.engine.embedding import EmbeddingJob, EmbeddingRunner
+from hugging_llama.engine.embedding import EmbeddingRunner
+from hugging_llama.engine.embedding_batch import EmbeddingJob
 from hugging_llama.engine.grammar import JsonGrammar, JsonMask
 from hugging_llama.engine.loader import Checkpoint, ModelKind
 from hugging_llama.engine.logit_bias import make_logit_bias
@@ -50,7 +51,12 @@ class ServedModel:
         self.context_length = self._context_length(checkpoint, None)
         if checkpoint.kind is ModelKind.EMBEDDING:
             self._embedding_runner = EmbeddingRunner(
-                checkpoint, lock=compute_guard(checkpoint.device), emit=emit, on_finished=on_finished, name=ref.name
+                checkpoint,
+                max_batched_tokens=settings.max_num_batched_tokens,
+                lock=compute_guard(checkpoint.device),
+                emit=emit,
+                on_finished=on_finished,
+                name=ref.name,
             )
             return
         self._renderer = PromptRenderer(
@@ -117,7 +123,7 @@ class ServedModel:
         )
 
     def prepare_embedding(self, key: Key, request: EmbedRequest, *, load_ns: int) -> EmbeddingJob:
-        """Counts tokens. Raises a RequestError for what the caller must change."""
+        """Tokenises. Raises a RequestError for what the caller must change."""
         checkpoint, runner = self._open_checkpoint(), self._embedding_runner
         if checkpoint.kind is not ModelKind.EMBEDDING or runner is None:
             raise UnsupportedCapabilityError(request.model.name, ["embedding"])

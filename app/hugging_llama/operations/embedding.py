@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 
 from hugging_llama.neutral.events import Embeddings, EventStream
-from hugging_llama.neutral.models import LocalModel
+from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import EmbedRequest
 from hugging_llama.operations.context import AppContext
+from hugging_llama.operations.generation import require
 
 
 def embed(
     ctx: AppContext,
     model: LocalModel,
+    name: str,
     inputs: Sequence[str],
     *,
     truncate: bool = True,
@@ -18,7 +20,11 @@ def embed(
     context_length: int | None = None,
     keep_alive_s: float | None = None,
 ) -> EventStream[Embeddings]:
-    """One L2-normalised vector per input. What the engine refuses is raised by the stream."""
+    """One L2-normalised vector per input.
+
+    Raises UnsupportedCapabilityError before anything is loaded; what the engine refuses is raised by the stream.
+    """
+    require(model, name, Capability.EMBEDDING)
     request = EmbedRequest(
         model=model.ref,
         inputs=tuple(inputs),

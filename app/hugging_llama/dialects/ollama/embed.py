@@ -56,6 +56,7 @@ def embed() -> Response:
     embedding = embed_texts(
         ctx,
         model,
+        body["model"],
         inputs,
         truncate=body["truncate"],
         dimensions=body["dimensions"] if body["dimensions"] > 0 else None,

@@ -52,8 +52,9 @@ def _model_not_found(error: errors.HuggingLlamaError, path: str) -> str:
 
 def _unsupported(error: errors.HuggingLlamaError, path: str) -> str:
     capabilities = error.facts.get("capabilities", [])
+    reason = ": its files have no pooling configuration (modules.json)" if "embedding" in capabilities else ""
     words = [_CAPABILITY_ENDPOINTS.get(path, c) if c == "completion" else c for c in capabilities]
-    return f'"{error.facts.get("model", "")}" does not support ' + "\n".join(words)
+    return f'"{error.facts.get("model", "")}" does not support ' + "\n".join(words) + reason
 
 
 def _context_length(error: errors.HuggingLlamaError, path: str) -> str:

@@ -1,0 +1,97 @@
+"""Which texts go into the next batch of an embedding model."""
+
+import heapq
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+
+from hugging_llama.engine.embedding_tokens import TokenRow
+from hugging_llama.ipc.facade import Key
+
+
+@dataclass(eq=False, slots=True)
+class EmbeddingText:
+    """One text on its way to a vector."""
+
+    job: "EmbeddingJob"
+    row: TokenRow
+    vector: tuple[float, ...] = ()
+
+    @property
+    def length(self) -> int:
+        """In tokens."""
+        return self.row.length
+
+
+@dataclass(eq=False, slots=True)
+class EmbeddingJob:
+    """One request. `waiting` holds its texts that no batch has taken, the longest first."""
+
+    key: Key
+    dimensions: int | None
+    load_ns: int
+    texts: list[EmbeddingText] = field(default_factory=list)
+    waiting: list[EmbeddingText] = field(default_factory=list)
+    num_turns: int = 0
+    num_done: int = 0
+    is_over: bool = False
+
+    def add(self, rows: Sequence[TokenRow]) -> None:
+        """Sets the texts."""
+        self.texts = [EmbeddingText(self, row) for row in rows]
+        self.waiting = sorted(self.texts, key=_longest_first)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether no batch has taken anything yet."""
+        return len(self.waiting) == len(self.texts)
+
+    def no_longer_than(self, length: int) -> Iterator[EmbeddingText]:
+        """What waits and is not longer, the longest first."""
+        return map(self.waiting.__getitem__, range(self._start(length), len(self.waiting)))
+
+    def drop(self, length: int, count: int) -> None:
+        """Takes the first `count` of `no_longer_than(length)` out of `waiting`."""
+        start = self._start(length)
+        del self.waiting[start : start + count]
+
+    def _start(self, length: int) -> int:
+        return bisect_left(self.waiting, -length, key=_longest_first)
+
+
+class EmbeddingQueue:
+    """The requests of a runner in the order of their arrival. A batch has at most `max_tokens` with its padding, or one
+    text. Not thread-safe.
+
+    Every second batch begins with the oldest request, so that each one ends however many come after it; the others
+    begin with the request that had the fewest turns, so that a small one does not wait for a large one's end.
+    """
+
+    def __init__(self, max_tokens: int) -> None:
+        self.jobs: list[EmbeddingJob] = []
+        self._max_tokens = max_tokens
+        self._is_oldests_turn = False
+
+    def take(self) -> list[EmbeddingText]:
+        """Takes the next batch out of the requests; there must be one, and all must have texts that wait.
+
+        It begins with the longest text of the request whose turn it is and goes on with the next shorter ones of all
+        requests while they are at least half as long: to pad shorter ones costs more than a batch of their own.
+        """
+        self._is_oldests_turn = not self._is_oldests_turn
+        first = self.jobs[0] if self._is_oldests_turn else min(self.jobs, key=lambda job: job.num_turns)
+        first.num_turns += 1
+        longest = first.waiting[0].length
+        room = max(self._max_tokens // longest, 1)
+        in_turn = [first, *(job for job in self.jobs if job is not first)]
+        candidates = heapq.merge(*(job.no_longer_than(longest) for job in in_turn), key=_longest_first)
+        batch = list(islice(takewhile(lambda text: 2 * text.length >= longest, candidates), room))
+        for job, count in Counter(text.job for text in batch).items():
+            job.drop(longest, count)
+        return batch
+
+
+def _longest_first(text: EmbeddingText) -> int:
+    return -text.length

@@ -1,0 +1,150 @@
+"""Texts to token ids and token ids to the features of one batch, as sentence-transformers makes them."""
+
+import threading
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from hugging_llama.errors import ContextLengthError, InvalidRequestError
+
+_IDS = "input_ids"
+_MASK = "attention_mask"
+_SPECIAL = "special_tokens_mask"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One tokenised text: equally long columns (`input_ids`, for some models `token_type_ids`) without padding.
+
+    Arrays of C ints, since a request may hold millions of tokens and a Python int takes nine times as much.
+    """
+
+    columns: Mapping[str, "array[int]"]
+
+    @property
+    def length(self) -> int:
+        """In tokens, with what the model puts around the text."""
+        return len(self.columns[_IDS])
+
+
+class EmbeddingTokenizer:
+    """The tokenizer of a SentenceTransformer. Thread-safe: requests take turns.
+
+    A model that was saved for chat messages gets them from the library, one text at a time; all others get token ids
+    straight from their tokenizer. The default prompt of the model's makers stands before every text.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._tokenizer = model.tokenizer
+        self._prompt = _default_prompt(model)
+        self._lock = threading.Lock()
+        self._constants: dict[str, Any] = {
+            name: value
+            for name, value in self._preprocess("").items()
+            if not isinstance(value, Tensor)  # the modality, and how much of a row is the prompt
+        }
+        self._is_chat = self._constants.get("modality") == "message"
+        self._padding = {
+            _IDS: self._tokenizer.pad_token_id or 0,
+            "token_type_ids": self._tokenizer.pad_token_type_id,
+        }
+
+    def rows(self, texts: Sequence[str], *, limit: int, truncate: bool) -> list[TokenRow]:
+        """Tokenises; what is longer than `limit` tokens loses its end, but not the special tokens there.
+
+        Raises ContextLengthError for such a text if it must not be truncated, InvalidRequestError for one that can't
+        be brought below the limit, has no tokens or is no valid Unicode.
+        """
+        make_rows = self._chat_rows if self._is_chat else self._plain_rows
+        try:
+            with self._lock:
+                found = make_rows(texts, limit, truncate)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError("the input is not valid Unicode text", param="input") from error
+        if not all(row.length for row in found):
+            raise InvalidRequestError("the input has an empty text, of which this model makes no token", param="input")
+        return found
+
+    def features(self, rows: Sequence[TokenRow], device: torch.device) -> dict[str, Any]:
+        """One batch: (rows, longest row) tensors of int64 on `device`, and the attention mask.
+
+        Padding is always on the right, whatever side the tokenizer names: so every token has the position that it
+        has alone, also where positions are absolute.
+        """
+        found: dict[str, Any] = dict(self._constants)
+        for name in rows[0].columns:
+            tensors = [torch.frombuffer(row.columns[name], dtype=torch.int32).long() for row in rows]
+            padded = pad_sequence(tensors, batch_first=True, padding_value=self._padding.get(name, 0))
+            found[name] = padded.to(device)
+        lengths = torch.tensor([row.length for row in rows])
+        found[_MASK] = (torch.arange(int(lengths.max())) < lengths[:, None]).long().to(device)
+        return found
+
+    def _plain_rows(self, texts: Sequence[str], limit: int, truncate: bool) -> list[TokenRow]:
+        columns = dict(
+            self._tokenizer(
+                [(self._prompt or "") + text for text in texts],
+                truncation=False,
+                padding=False,
+                return_attention_mask=False,
+                return_special_tokens_mask=True,
+                verbose=False,
+            )
+        )
+        special: list[list[int]] = columns.pop(_SPECIAL)
+        if not truncate:
+            _check_length(max(map(len, special), default=0), limit)
+        return [
+            TokenRow({name: array("i", _cut(values[index], marks, limit)) for name, values in columns.items()})
+            for index, marks in enumerate(special)
+        ]
+
+    def _chat_rows(self, texts: Sequence[str], limit: int, truncate: bool) -> list[TokenRow]:
+        return [self._chat_row(text, limit, truncate) for text in texts]
+
+    def _chat_row(self, text: str, limit: int, truncate: bool) -> TokenRow:
+        row = self._chat_columns(text, truncation=False)
+        if row.length <= limit:
+            return row
+        if not truncate:
+            _check_length(row.length, limit)
+        return self._chat_columns(text, truncation=True, max_length=limit)
+
+    def _chat_columns(self, text: str, **options: Any) -> TokenRow:
+        features = self._preprocess(text, **options)
+        columns = {name: value for name, value in features.items() if isinstance(value, Tensor) and name != _MASK}
+        return TokenRow({name: array("i", value[0].tolist()) for name, value in columns.items()})
+
+    def _preprocess(self, text: str, **options: Any) -> dict[str, Any]:
+        features: dict[str, Any] = self._model.preprocess(
+            [text], prompt=self._prompt, processing_kwargs={"text": {"padding": False, **options}}
+        )
+        return features
+
+
+def _check_length(length: int, limit: int) -> None:
+    if length > limit:
+        raise ContextLengthError(length, limit)
+
+
+def _cut(values: list[int], special: list[int], limit: int) -> list[int]:
+    """At most `limit` values. `special` is 1 for tokens that stand around the text; those at its end stay."""
+    if len(values) <= limit:
+        return values
+    head = next((place for place, mark in enumerate(special) if not mark), len(special))
+    tail = next((place for place, mark in enumerate(reversed(special)) if not mark), 0)
+    if head + tail > limit:
+        raise InvalidRequestError("input exceeds maximum context length and cannot be truncated further", param="input")
+    return values[: limit - tail] + values[len(values) - tail :]
+
+
+def _default_prompt(model: Any) -> str | None:
+    """What the model's makers want in front of every text, as `SentenceTransformer.encode` does."""
+    name = getattr(model, "default_prompt_name", None)
+    return (getattr(model, "prompts", None) or {}).get(name) if name else None

@@ -1,0 +1,76 @@
+"""Which texts share a batch: similar lengths, a bounded number of tokens, and everybody has a turn."""
+
+from array import array
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hugging_llama.engine.embedding_batch import EmbeddingJob, EmbeddingQueue, EmbeddingText
+from hugging_llama.engine.embedding_tokens import TokenRow
+
+BUDGET = 64
+lengths = st.lists(st.integers(1, 100), min_size=1, max_size=20)
+
+
+def make_job(number: int, text_lengths: list[int]) -> EmbeddingJob:
+    job = EmbeddingJob((1, number), None, 0)
+    job.add([TokenRow({"input_ids": array("i", [number] * length)}) for length in text_lengths])
+    return job
+
+
+def make_queue(*jobs: EmbeddingJob) -> EmbeddingQueue:
+    queue = EmbeddingQueue(BUDGET)
+    queue.jobs += jobs
+    return queue
+
+
+def take(queue: EmbeddingQueue) -> list[EmbeddingText]:
+    """One batch; requests of which nothing is left go, as in the runner."""
+    batch = queue.take()
+    queue.jobs = [job for job in queue.jobs if job.waiting]
+    return batch
+
+
+@given(st.lists(lengths, min_size=1, max_size=8))
+def test_every_text_once_within_the_budget_and_with_its_like(requests: list[list[int]]) -> None:
+    queue = make_queue(*(make_job(number, text_lengths) for number, text_lengths in enumerate(requests)))
+    texts = [text for job in queue.jobs for text in job.texts]
+    seen: list[EmbeddingText] = []
+    while queue.jobs:
+        batch = take(queue)
+        sizes = [text.length for text in batch]
+        assert len(batch) == 1 or len(batch) * max(sizes) <= BUDGET
+        assert max(sizes) <= 2 * min(sizes)
+        seen += batch
+    assert len(seen) == len(texts)
+    assert {id(text) for text in seen} == {id(text) for text in texts}
+
+
+def test_lengths_of_all_requests_are_mixed() -> None:
+    queue = make_queue(make_job(0, [8, 30]), make_job(1, [30, 8]), make_job(2, [8]))
+    assert [text.length for text in take(queue)] == [30, 30]
+    assert [text.length for text in take(queue)] == [8, 8, 8]
+    assert not queue.jobs
+
+
+def test_a_small_request_does_not_wait_for_a_large_one() -> None:
+    large, small = make_job(0, [60] * 100), make_job(1, [3])
+    queue = make_queue(large, small)
+    take(queue)
+    take(queue)
+    assert not small.waiting
+    assert len(large.waiting) == 99
+
+
+@given(lengths, st.integers(0, 5), st.integers(1, 100))
+def test_nobody_starves(text_lengths: list[int], num_ahead: int, other: int) -> None:
+    """However many come in later, a request needs at most two batches a text of its own and of those before it."""
+    ahead = [make_job(number, [other] * 3) for number in range(num_ahead)]
+    target = make_job(100, text_lengths)
+    queue = make_queue(*ahead, target)
+    turns = 0
+    while target.waiting:
+        take(queue)
+        turns += 1
+        queue.jobs.append(make_job(100 + turns, [other] * 5))
+    assert turns <= 2 * (3 * num_ahead + len(text_lengths))

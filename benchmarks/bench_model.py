@@ -38,7 +38,7 @@ class Prompt:
 def merges() -> list[tuple[str, str]]:
     """Byte pairs in order of rank: a space and two letters, two letters, then these two into a word."""
     letters = string.ascii_lowercase
-    pairs = list(itertools.product(letters, repeat=2))
+    pairs = [(first, second) for first in letters for second in letters]
     beginnings = [("Ġ", letter) for letter in letters] + [(f"Ġ{first}", second) for first, second in pairs]
     words = ((f"Ġ{a}{b}", f"{c}{d}") for (a, b), (c, d) in itertools.product(pairs, repeat=2))
     num_words = VOCAB_SIZE - 256 - len(CONTROL_TOKENS) - len(beginnings) - len(pairs)
@@ -58,7 +58,9 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(CONTROL_TOKENS))
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=CHAT_TEMPLATE)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, chat_template=CHAT_TEMPLATE
+    )
 
 
 def make_prompts(count: int, num_tokens: int, *, seed: int) -> list[Prompt]:
@@ -82,7 +84,8 @@ def make_model(hub_cache: Path) -> Path:
         vocab_size=VOCAB_SIZE, tie_word_embeddings=True, max_position_embeddings=16384,
         bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(snapshot)
+    model = Qwen2ForCausalLM(config).bfloat16()
+    model.save_pretrained(snapshot)
     word_tokenizer().save_pretrained(snapshot)
     # the saved default would be the class's own end token
     (snapshot / "generation_config.json").write_text(json.dumps({"do_sample": False}))

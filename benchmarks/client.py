@@ -7,7 +7,7 @@ request.
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ def ollama_wire(model: str, **options: Any) -> Wire:
     return Wire("/api/generate", body, _read_ollama)
 
 
-def chat_body(model: str, messages: list[Mapping[str, str]], max_tokens: int) -> Mapping[str, Any]:
+def chat_body(model: str, messages: Sequence[Mapping[str, str]], max_tokens: int) -> Mapping[str, Any]:
     """A request to `/api/chat`, whose lines `ollama_wire(...).read` reads, too."""
     return {"model": model, "messages": messages, "options": {"num_predict": max_tokens, "temperature": 0}}
 

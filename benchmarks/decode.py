@@ -4,15 +4,16 @@ python -m benchmarks.decode --llama-server PATH --serve-python PATH --weights bf
 """
 
 import argparse
+import functools
 from pathlib import Path
 
-from benchmarks.bench_model import make_prompts
+from benchmarks.bench_model import Prompt, make_prompts
 from benchmarks.in_process import read_bandwidth
 from benchmarks.measure import CpuWatch, decode_rate, first_token_s, run_rate
 from benchmarks.options import kept, parser_for, peer_versions, settle
 from benchmarks.peers import GENERATE, GGUF_KIND, LLAMA, OURS, SERVE, started
 from benchmarks.report import Ratio, Report, Row, medians
-from benchmarks.rounds import alternate
+from benchmarks.rounds import alternate, rows_of
 
 PROMPT_TOKENS, NEW_TOKENS, QUICK_NEW_TOKENS = 64, 64, 16
 RUN, DECODE, FIRST = "tokens/s", "tokens/s while decoding", "first token, ms"
@@ -34,6 +35,11 @@ def case_name(weights: str, streams: int) -> str:
     return f"{weights}, {streams} stream{'s' if streams > 1 else ''}"
 
 
+def prompts_of_round(streams: int, number: int) -> list[Prompt]:
+    """Distinct ones, the same for every peer."""
+    return make_prompts(streams, PROMPT_TOKENS, seed=1000 * streams + number)
+
+
 def run_weights(arguments: argparse.Namespace, snapshot: Path, weights: str) -> tuple[list[Row], float]:
     """All peers that run `weights`, side by side; with what others took of the CPU meanwhile."""
     new_tokens = QUICK_NEW_TOKENS if arguments.quick else NEW_TOKENS
@@ -41,16 +47,10 @@ def run_weights(arguments: argparse.Namespace, snapshot: Path, weights: str) -> 
     with started(arguments, snapshot, weights, (OURS, LLAMA, SERVE, GENERATE)) as peers:
         watch = CpuWatch()
         for streams in arguments.streams:
-            rows += alternate(
-                peers,
-                case_name(weights, streams),
-                rounds=arguments.rounds,
-                max_tokens=new_tokens,
-                prompts=lambda number, streams=streams: make_prompts(
-                    streams, PROMPT_TOKENS, seed=1000 * streams + number
-                ),
-                measures=MEASURES,
-            )
+            prompts = functools.partial(prompts_of_round, streams)
+            case = case_name(weights, streams)
+            waves = alternate(peers, case, rounds=arguments.rounds, max_tokens=new_tokens, prompts=prompts)
+            rows += rows_of(waves, case, MEASURES)
         return rows, watch.foreign_cores()
 
 

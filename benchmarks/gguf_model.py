@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import gguf
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
@@ -22,7 +21,7 @@ QUANTIZED = ("Q8_0", "Q4_0")
 
 
 def write_bf16(snapshot: Path, target: Path) -> None:
-    """All tensors of `snapshot` into one file; matrices stay bf16, norms and biases become float32 as llama.cpp asks."""
+    """All tensors of `snapshot` into one file; matrices stay bf16, norms and biases become float32."""
     config = json.loads((snapshot / "config.json").read_text())
     writer = gguf.GGUFWriter(target, "qwen2")
     _add_shape(writer, config)
@@ -80,7 +79,7 @@ def make_gguf(hub_cache: Path, llama_quantize: Path) -> None:
         target = gguf_path(hub_cache, kind)
         if not target.exists():
             part = target.with_suffix(".part")
-            subprocess.run([llama_quantize, bf16, part, kind], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run([llama_quantize, bf16, part, kind], check=True, capture_output=True)
             part.rename(target)
 
 

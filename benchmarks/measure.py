@@ -1,12 +1,13 @@
 """What one stream and a wave of them tell: rates, times to the first token, gaps; and what others took of the CPU."""
 
+import itertools
 import os
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Stream:
     def gaps_s(self) -> tuple[float, ...]:
         """Between one event and the next."""
         times = self.token_times_s
-        return tuple(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        return tuple(later - earlier for earlier, later in itertools.pairwise(times))
 
     @property
     def token_s(self) -> float:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from tests.live_server import free_port, live_server, stop
 
 from benchmarks.bench_model import REPO, Prompt, gguf_path
 from benchmarks.client import HOST, Wire, ask, llama_wire, ollama_wire, openai_wire
 from benchmarks.in_process import RunWave, stock_generate
 from benchmarks.measure import Stream
-from tests.live_server import free_port, live_server, stop
 
 OURS, LLAMA, SERVE, GENERATE = "hugging-llama", "llama.cpp", "transformers serve", "generate in threads"
 START_TIMEOUT_S = 180.0
@@ -53,7 +53,7 @@ def ours(
     settings = {"dtype": "bfloat16", "num_threads": str(threads), "keep_alive_s": "-1"} | settings
     if weights != "bf16":
         settings["quantize"] = weights
-    with tempfile.TemporaryDirectory() as folder, live_server(Path(folder), cache, **settings) as live:
+    with tempfile.TemporaryDirectory() as folder, live_server(Path(folder), cache, None, **settings) as live:
         server = Server(int(live.url.rsplit(":", 1)[1]), ollama_wire(REPO, **(options or {})))
         requests.post(f"{live.url}/api/generate", json={"model": REPO}, timeout=START_TIMEOUT_S).raise_for_status()
         (row,) = requests.get(f"{live.url}/api/ps", timeout=30).json()["models"]

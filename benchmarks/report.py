@@ -93,11 +93,9 @@ class Report:
 def machine() -> dict[str, Any]:
     """Cores and the CPU's name, with the instruction sets that decide on speed."""
     info = Path("/proc/cpuinfo")
-    fields = dict(
-        (part.strip() for part in line.split(":", 1))
-        for line in (info.read_text() if info.exists() else "").split("\n\n")[0].splitlines()
-        if ":" in line
-    )
+    first = info.read_text().split("\n\n")[0] if info.exists() else ""
+    lines = (line.partition(":") for line in first.splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in lines}
     wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8")
     flags = set(fields.get("flags", "").split())
     return {
@@ -111,7 +109,9 @@ def machine() -> dict[str, Any]:
 def _table(rows: Sequence[Row]) -> Iterable[str]:
     widths = [max(len(getattr(row, name)) for row in rows) for name in ("case", "who", "measure")]
     for row in rows:
-        head = "  ".join(f"{text:{width}}" for text, width in zip((row.case, row.who, row.measure), widths, strict=True))
+        head = "  ".join(
+            f"{text:{width}}" for text, width in zip((row.case, row.who, row.measure), widths, strict=True)
+        )
         yield f"{head}  {row.median:9.2f}   of {' '.join(f'{value:.2f}' for value in row.values)}"
 
 

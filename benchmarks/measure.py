@@ -1,5 +1,6 @@
 """What one stream and a wave of them tell: rates, times to the first token, gaps; and what others took of the CPU."""
 
+import contextlib
 import itertools
 import os
 import statistics
@@ -8,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped]
+
+_MARK = "BENCHMARK_PID"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +68,13 @@ def first_token_s(wave: Sequence[Stream]) -> float:
     return statistics.median(stream.first_token_s for stream in wave)
 
 
+def mark_descendants() -> None:
+    """Name this process in the environment, so that `CpuWatch` knows what it starts, whoever adopts that."""
+    os.environ[_MARK] = str(os.getpid())
+
+
 class CpuWatch:
-    """Cores that processes other than this one and its descendants kept busy since the watch was made."""
+    """Cores that processes other than this one and its marked descendants kept busy since the watch was made."""
 
     def __init__(self) -> None:
         self._start_s, self._all_s, self._own_s = time.monotonic(), _busy_s(), _own_s()
@@ -83,12 +91,11 @@ def _busy_s() -> float:
 
 
 def _own_s() -> float:
-    own = psutil.Process(os.getpid())
+    """CPU seconds of this process and all that carry its mark."""
     total = 0.0
-    for process in [own, *own.children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:
-            continue
-        total += times.user + times.system
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.pid == os.getpid() or process.environ().get(_MARK) == str(os.getpid()):
+                times = process.cpu_times()
+                total += times.user + times.system
     return total

@@ -1,16 +1,17 @@
 """What one stream and a wave of them tell: rates, times to the first token, gaps; and what others took of the CPU."""
 
 import contextlib
+import ctypes
 import itertools
-import os
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped]
 
-_MARK = "BENCHMARK_PID"
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +69,15 @@ def first_token_s(wave: Sequence[Stream]) -> float:
     return statistics.median(stream.first_token_s for stream in wave)
 
 
-def mark_descendants() -> None:
-    """Name this process in the environment, so that `CpuWatch` knows what it starts, whoever adopts that."""
-    os.environ[_MARK] = str(os.getpid())
+def adopt_orphans() -> None:
+    """Make this process the parent of descendants whose own parent ends, on Linux (prctl(2)): our engine is one, and
+    `CpuWatch` must know it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 class CpuWatch:
-    """Cores that processes other than this one and its marked descendants kept busy since the watch was made."""
+    """Cores that processes other than this one and its descendants kept busy since the watch was made."""
 
     def __init__(self) -> None:
         self._start_s, self._all_s, self._own_s = time.monotonic(), _busy_s(), _own_s()
@@ -91,11 +94,10 @@ def _busy_s() -> float:
 
 
 def _own_s() -> float:
-    """CPU seconds of this process and all that carry its mark."""
+    own = psutil.Process()
     total = 0.0
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            if process.pid == os.getpid() or process.environ().get(_MARK) == str(os.getpid()):
-                times = process.cpu_times()
-                total += times.user + times.system
+    for process in [own, *own.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system
     return total

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench_model import make_model
-from benchmarks.measure import mark_descendants
+from benchmarks.measure import adopt_orphans
 
 _PATHS = ("cache", "results", "llama_server", "serve_python")
 
@@ -33,7 +33,7 @@ def settle(arguments: argparse.Namespace) -> Path:
         setattr(arguments, name, path.absolute() if path else None)
     if arguments.quick:
         arguments.rounds = 1
-    mark_descendants()
+    adopt_orphans()
     # for what counts its threads by itself; ours is told by its setting
     os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     return make_model(arguments.cache)

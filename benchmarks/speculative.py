@@ -27,12 +27,12 @@ def repeating_prompt(number: int) -> Prompt:
 
 
 def draft_counts(port: int) -> tuple[float, float]:
-    """Tokens drafted and accepted so far. Raises RuntimeError if the server has no such counters."""
+    """Tokens drafted and accepted so far. Raises RuntimeError if it does not count them."""
     text = requests.get(f"http://{HOST}:{port}/metrics", timeout=10).text
     found = [re.search(rf"^hugging_llama_engine_{name}_total (\S+)$", text, re.MULTILINE) for name in
              ("drafted_tokens", "accepted_tokens")]  # fmt: skip
     if not all(found):
-        raise RuntimeError("the server does not know draft_num_predict")
+        raise RuntimeError("the server does not count drafts")
     drafted, accepted = (float(match[1]) for match in found if match)
     return drafted, accepted
 
@@ -66,6 +66,8 @@ def main() -> None:
         )
         foreign = watch.foreign_cores()
         drafted, accepted = draft_counts(server.port)
+    if not drafted:
+        raise RuntimeError("nothing was drafted: the server does not know draft_num_predict")
     rows = rows_of(waves, case, {RATE: decode_rate})
     found = medians(rows, case, RATE)
     Report(
@@ -74,7 +76,7 @@ def main() -> None:
         rows=rows,
         ratios=[
             Ratio(what=f"{case}, with drafts by without", value=found[DRAFTED] / found[PLAIN]),
-            Ratio(what="share of drafted tokens that were right", value=accepted / max(drafted, 1.0)),
+            Ratio(what="share of drafted tokens that were right", value=accepted / drafted),
             Ratio(
                 what="share of streams with the same text", value=same_share(waves[PLAIN], waves[DRAFTED]), at_least=1.0
             ),

@@ -2,10 +2,11 @@
 
 import contextlib
 import multiprocessing
+import os
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from hugging_llama.ipc.facade import Answer, Key
 from hugging_llama.neutral.events import Finished, TextDelta
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import GenerateRequest, SamplingParams, TextPrompt
+from hugging_llama_config.launch import engine_environment
 from hugging_llama_config.settings import Settings
 
 RunWave = Callable[[Sequence[Prompt], int], list[Stream]]
@@ -146,15 +148,31 @@ def _serve(pipe: Connection, make: Callable[..., Callable[..., Any]], arguments:
 
 
 @contextlib.contextmanager
-def in_process(make: Callable[..., Callable[..., Any]], *arguments: Any) -> Iterator[Callable[..., Any]]:
+def _environment(added: Mapping[str, str]) -> Iterator[None]:
+    """What a process sees that is started within the block."""
+    before = dict(os.environ)
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def in_process(
+    make: Callable[..., Callable[..., Any]], *arguments: Any, environ: Mapping[str, str] | None = None
+) -> Iterator[Callable[..., Any]]:
     """`make(*arguments)` lives in a fresh process until the block ends; what is yielded calls it there.
 
+    That process sees `environ` beside this one's variables, in time for libraries that read it when they are loaded.
     Raises EOFError if that process fails; its traceback is on standard error.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
-    process.start()
+    with _environment(environ or {}):
+        process.start()
     theirs.close()
 
     def call(*job: Any) -> Any:
@@ -176,5 +194,5 @@ def stock_generate(snapshot: Path, threads: int) -> contextlib.AbstractContextMa
 
 
 def bare_engine(snapshot: Path, settings: Settings) -> contextlib.AbstractContextManager[RunWave]:
-    """Our engine without its server."""
-    return in_process(BareEngine, str(snapshot), settings)
+    """Our engine without its server, in the environment that the server would start it in."""
+    return in_process(BareEngine, str(snapshot), settings, environ=engine_environment(settings, os.environ))

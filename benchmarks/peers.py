@@ -50,7 +50,11 @@ def ours(
     cache: Path, weights: str, threads: int, *, options: Mapping[str, Any] | None = None, **settings: str
 ) -> Iterator[Server]:
     """Hugging Llama with `weights` bf16, int8 or int4. Raises RuntimeError if the server runs something else."""
-    settings = {"dtype": "bfloat16", "num_threads": str(threads), "keep_alive_s": "-1"} | settings
+    settings = {
+        "dtype": "bfloat16", "num_threads": str(threads), "keep_alive_s": "-1",
+        # one that stands by is idle for good, but gets ready just when the first waves run
+        "standby_engine": "false",
+    } | settings  # fmt: skip
     if weights != "bf16":
         settings["quantize"] = weights
     with tempfile.TemporaryDirectory() as folder, live_server(Path(folder), cache, None, **settings) as live:

@@ -1,6 +1,6 @@
 """Many clients embed a few texts each through the server, against one big SentenceTransformer.encode call.
 
-python benchmarks/embeddings.py
+python -m benchmarks.embeddings
 
 Both have the same texts, the same float32 weights (all-MiniLM-L6-v2 of a test dependency) and the same threads, and run
 in turn. The server's time is from the first request's first byte to the last answer's last one, HTTP and JSON included.
@@ -74,7 +74,8 @@ def main() -> None:
     groups = [texts[start : start + arguments.texts] for start in range(0, len(texts), arguments.texts)]
     torch.set_num_threads(arguments.threads)
     model = SentenceTransformer(str(minilm_files()), device="cpu", model_kwargs={"dtype": torch.float32})
-    lengths = [min(len(ids), model.max_seq_length) for ids in model.tokenizer(texts, verbose=False)["input_ids"]]
+    longest = model.max_seq_length or sys.maxsize
+    lengths = [min(len(ids), longest) for ids in model.tokenizer(texts, verbose=False)["input_ids"]]
     plain: list[float] = []
     served: list[float] = []
     with tempfile.TemporaryDirectory() as folder:

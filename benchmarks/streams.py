@@ -1,6 +1,6 @@
 """Many clients stream at once while /health is polled, with the bundled demo model.
 
-python benchmarks/streams.py --streams 64
+python -m benchmarks.streams --streams 64
 """
 
 import argparse
@@ -9,16 +9,12 @@ import http.client
 import json
 import multiprocessing
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from tests.live_server import live_server
 
 POLL_S = 0.01
@@ -77,7 +73,8 @@ def main() -> None:
         address = urlsplit(server.url)
         host, port = str(address.hostname), int(address.port or 0)
         asyncio.run(all_streams(host, port, 2, 4))
-        stop, sink = multiprocessing.Event(), multiprocessing.Queue()
+        stop = multiprocessing.Event()
+        sink: multiprocessing.Queue[list[float]] = multiprocessing.Queue()
         poller = multiprocessing.Process(target=poll_health, args=(host, port, stop, sink), daemon=True)
         poller.start()
         started = time.perf_counter()

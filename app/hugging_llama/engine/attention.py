@@ -100,12 +100,16 @@ class DecodeWrite:
 
 @dataclass(slots=True)
 class KVStep:
-    """The layout of one step: decode tokens first, sorted by slab and row, then prompt chunks, then padding."""
+    """The layout of one step: decode tokens first, sorted by slab and row, then prompt chunks, then padding.
+
+    `layer` is set by caches that know which layer attends next; else the module says it.
+    """
 
     writes: list[DecodeWrite]
     decode: list[Span]
     prefill: list[Span]
     num_padding: int = 0
+    layer: int | None = None
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Stores this step's `key`, `value` `[1, num_kv_heads, T, head_dim]` of one layer."""
@@ -131,6 +135,7 @@ class LayerProbe:
     shapes: dict[int, LayerShape] = field(default_factory=dict)
     windows: dict[int, int | None] = field(default_factory=dict)
     repeated: set[int] = field(default_factory=set)
+    layer: int | None = None
 
     def note(self, layer: int, key: Tensor, value: Tensor, window: int | None) -> None:
         """Remembers one call."""
@@ -158,14 +163,21 @@ def batched_attention(
     """Attention over the cache, causal within each sequence.
 
     `query` `[1, num_heads, T, head_dim]`, `key` and `value` `[1, num_kv_heads, T, head_dim]`; returns
-    `[1, T, num_heads, value_head_dim]`. `s_aux` are attention sinks `[num_heads]`, `softcap` limits scores.
+    `[1, T, num_heads, value_head_dim]`. Decode tokens may come as T rows instead, `[T, num_heads, 1, head_dim]`, and
+    then leave as `[T, 1, num_heads, value_head_dim]`. `s_aux` are attention sinks `[num_heads]`, `softcap` limits scores.
     Raises UnsupportedAttentionError for what it can't honour; the self-test at load then chooses the other runner.
     """
-    if kv_step is None or position_bias is not None or query.shape[0] != 1:
-        raise UnsupportedAttentionError("attention was called without a step, with a position bias or with rows")
+    if kv_step is None or position_bias is not None:
+        raise UnsupportedAttentionError("attention was called without a step or with a position bias")
     if attention_mask is not None or not getattr(module, "is_causal", True):
         raise UnsupportedAttentionError("only plain causal attention can be batched")
-    layer: int = module.layer_idx  # type: ignore[assignment]
+    # layers may share one attention module
+    layer: int = module.layer_idx if kv_step.layer is None else kv_step.layer  # type: ignore[assignment]
+    has_rows = query.shape[0] > 1
+    if has_rows:
+        if query.shape[2] != 1:
+            raise UnsupportedAttentionError("rows of several tokens can't be batched")
+        query, key, value = (tensor.transpose(0, 2) for tensor in (query, key, value))
     attend = _Attend(query, scaling, softcap, sliding_window, s_aux)
     if isinstance(kv_step, LayerProbe):
         kv_step.note(layer, key, value, sliding_window)
@@ -175,7 +187,8 @@ def batched_attention(
     parts = [attend(span, layer) for span in (*kv_step.decode, *kv_step.prefill)]
     if kv_step.num_padding:
         parts.append(parts[0].new_zeros(1, kv_step.num_padding, *parts[0].shape[2:]))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), None
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return out.transpose(0, 1) if has_rows else out, None
 
 
 class _Attend:

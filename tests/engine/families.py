@@ -6,10 +6,9 @@ layers of each kind.
 
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
-VOCAB_SIZE = 499
+from tests.engine.tiny_models import VOCAB_SIZE, from_config
 
 _SIZES: dict[str, Any] = {
     "vocab_size": VOCAB_SIZE,
@@ -49,7 +48,6 @@ _LATENT: dict[str, Any] = {
     "qk_rope_head_dim": 8,
     "v_head_dim": 12,
 }
-_NAMED_TOKENS: dict[str, Any] = {"bos_token_id": 1, "eos_token_id": 2}
 _MAMBA2: dict[str, Any] = {
     "head_dim": None,
     "mamba_n_heads": 8,
@@ -84,7 +82,6 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "codegen": {"rotary_dim": 8},
     "cohere": {},
     "cohere2": _WINDOW,
-    "dbrx": {},
     "deepseek_v2": _ROUTED_MOE | _LATENT | {"first_k_dense_replace": 1},
     "deepseek_v3": _ROUTED_MOE | _LATENT | {"first_k_dense_replace": 1},
     "diffllama": {},
@@ -115,7 +112,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "glm4_moe": _ROUTED_MOE | {"first_k_dense_replace": 1},
     "gpt2": {"head_dim": None},
     "gpt_bigcode": {"head_dim": None},
-    "gpt_neo": {"head_dim": None, "num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 12},
+    "gpt_neo": {
+        "head_dim": None,
+        "num_hidden_layers": None,
+        "num_layers": 2,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 12,
+    },
     "gpt_neox": {"head_dim": None},
     "gpt_oss": _WINDOW | _LOCAL_MOE,
     "gptj": {"rotary_dim": 8},
@@ -151,7 +154,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "ministral3": {},
     "mistral": {"sliding_window": 12},
     "mixtral": _LOCAL_MOE,
-    "mpt": {"n_layers": 3},
+    "mpt": {},
     "nanochat": {},
     "nemotron": {},
     "nemotron_h": _ROUTED_MOE
@@ -189,8 +192,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "stablelm": {},
     "starcoder2": {"sliding_window": None},
     "vaultgemma": _WINDOW,
-    "xglm": {"d_model": 64, "ffn_dim": 96, "num_layers": 3, "attention_heads": 4},
-    "xlstm": {"head_dim": None, "num_heads": 4, "chunk_size": 16},
+    "xglm": {"ffn_dim": 96},
+    "xlstm": {"head_dim": None, "num_heads": 4, "qk_dim_factor": 1.0},
     "zamba": {"mamba_d_state": 4, "attn_layer_period": 3, "attn_layer_offset": 1, "n_mamba_heads": 2},
     "zamba2": {
         "head_dim": None,
@@ -205,13 +208,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
 def make_family(name: str) -> PreTrainedModel:
     """The model of that family, always with the same weights."""
     sizes = {
-        key: value for key, value in (_SIZES | FAMILIES[name]).items() if value is not None or key in _NAMED_TOKENS
+        key: value
+        for key, value in (_SIZES | FAMILIES[name]).items()
+        if value is not None or key in ("bos_token_id", "eos_token_id")
     }
-    config = AutoConfig.for_model(name, **sizes)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
-    model.eval()  # type: ignore[no-untyped-call]
-    config: Any = model.generation_config
-    config.eos_token_id = None
-    return model
+    return from_config(AutoConfig.for_model(name, **sizes))

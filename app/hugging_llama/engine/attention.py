@@ -164,8 +164,8 @@ def batched_attention(
 
     `query` `[1, num_heads, T, head_dim]`, `key` and `value` `[1, num_kv_heads, T, head_dim]`; returns
     `[1, T, num_heads, value_head_dim]`. Decode tokens may come as T rows instead, `[T, num_heads, 1, head_dim]`, and
-    then leave as `[T, 1, num_heads, value_head_dim]`. `s_aux` are attention sinks `[num_heads]`, `softcap` limits scores.
-    Raises UnsupportedAttentionError for what it can't honour; the self-test at load then chooses the other runner.
+    then leave as `[T, 1, num_heads, value_head_dim]`. `s_aux` are attention sinks `[num_heads]`, `softcap` limits
+    scores. Raises UnsupportedAttentionError for what it can't honour; the self-test at load then chooses the other runner.
     """
     if kv_step is None or position_bias is not None:
         raise UnsupportedAttentionError("attention was called without a step or with a position bias")

@@ -28,11 +28,11 @@ _COPIES = 3
 
 
 class StateKey(NamedTuple):
-    """Names one state: the `index`-th of its `kind` (`conv_states`, `recurrent_states`) in a layer."""
+    """Names one state: the `number`-th of its `kind` (`conv_states`, `recurrent_states`) in a layer."""
 
     layer: int
     kind: str
-    index: int
+    number: int
 
 
 States = dict[StateKey, Tensor]
@@ -120,7 +120,7 @@ class StateKVCache(KVCache):
         super().free(slot, wipe=wipe)
 
 
-class _Layer(LinearAttentionAndFullAttentionLayer):
+class _Layer(LinearAttentionAndFullAttentionLayer):  # type: ignore[no-untyped-call]
     """One layer of the model's cache during a forward: the states are here, keys and values are our attention's."""
 
     def __init__(self, number_of_states: int) -> None:
@@ -153,17 +153,17 @@ class StepCache(Cache):
         is_fresh: bool = False,
     ) -> None:
         self._step = step
-        layers = [_Layer(number) for number in outline.num_states]
+        layers: list[Any] = [_Layer(number) for number in outline.num_states]
         for layer in layers:
             layer.num_tokens = num_tokens
         for key, state in (states or {}).items():
             layer = layers[key.layer]
-            getattr(layer, key.kind)[key.index] = state
-            getattr(layer, f"is_{key.kind}_initialized")[key.index] = True
-            layer.has_previous_state[key.index] = not is_fresh
+            getattr(layer, key.kind)[key.number] = state
+            getattr(layer, f"is_{key.kind}_initialized")[key.number] = True
+            layer.has_previous_state[key.number] = not is_fresh
             layer.device, layer.dtype = state.device, state.dtype
             if key.kind == "conv_states":
-                layer.conv_kernel_size[key.index] = state.shape[-1]
+                layer.conv_kernel_size[key.number] = state.shape[-1]
         super().__init__(layers=layers)
 
     def update(

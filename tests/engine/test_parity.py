@@ -17,8 +17,9 @@ from hugging_llama.engine.runner import make_runner
 from hugging_llama.engine.self_test import can_host
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama_config.settings import Settings
+from tests.engine.families import make_family
 from tests.engine.harness import GREEDY, Inbox, make_loop, make_prompts, make_sequence
-from tests.engine.tiny_models import CONFIGS, generate_greedy, make_mamba, make_model
+from tests.engine.tiny_models import CONFIGS, generate_greedy, make_model
 
 MAX_TOKENS = 10
 PROMPTS = make_prompts(6)
@@ -122,15 +123,13 @@ def test_half_precision_passes_the_self_test(name: str) -> None:
     assert can_host(make_model(name, dtype=torch.bfloat16)) == (True, "")
 
 
-def test_a_model_without_attention_is_not_hosted() -> None:
-    hosted, reason = can_host(make_mamba())
-    assert not hosted
-    assert reason == "its attention can't be replaced"
+def test_a_model_without_a_place_for_our_attention_is_not_hosted() -> None:
+    assert can_host(make_family("gptj")) == (False, "its attention can't be replaced")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("qwen3", "batched"), ("mamba", "generate")])
+@pytest.mark.parametrize(("name", "kind"), [("qwen3", "batched"), ("mamba", "batched"), ("gptj", "generate")])
 def test_make_runner_chooses_the_runner_and_both_agree_with_generate(name: str, kind: str) -> None:
-    model = make_mamba() if name == "mamba" else make_model(name)
+    model = make_family(name)
     prompts = PROMPTS[:3]
     expected = [generate_greedy(model, prompt, MAX_TOKENS) for prompt in prompts]
     inbox = Inbox()
@@ -142,6 +141,7 @@ def test_make_runner_chooses_the_runner_and_both_agree_with_generate(name: str, 
         name=name,
     )
     assert runner.kind == kind
+    assert runner.reason
     sampling = SamplingParams(temperature=0.0, max_tokens=MAX_TOKENS)
     sequences = [make_sequence(i, prompt, sampling) for i, prompt in enumerate(prompts)]
     for sequence in sequences:

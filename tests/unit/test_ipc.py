@@ -108,6 +108,7 @@ loaded_models = st.builds(
     device=texts,
     dtype=texts,
     runner=texts,
+    runner_reason=texts,
 )
 usages = st.builds(Usage, **{f.name: counts for f in fields(Usage)})
 events: st.SearchStrategy[Answer] = st.one_of(

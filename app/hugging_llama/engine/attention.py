@@ -74,17 +74,8 @@ class Span:
         low = 0 if window is None else max(shortest - window + 1, 0)
         if n == 1 and shortest + 1 == num_keys:
             return low, None
-        device = like.device
-        columns = torch.arange(low, num_keys, device=device)
-        first = torch.tensor(self.first_positions, device=device)
-        positions = (first[:, None] + torch.arange(n, device=device))[:, :, None]
-        hidden = columns > positions
-        if window is not None:
-            hidden |= columns <= positions - window
-        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=device)
-        # the lowest finite value, not -inf: blocks that are hidden as a whole then give no NaN in any kernel
-        mask.masked_fill_(hidden, torch.finfo(like.dtype).min)
-        return low, mask[:, None]
+        first = torch.tensor(self.first_positions, device=like.device)
+        return low, _causal_mask(first[:, None] + torch.arange(n, device=like.device), low, num_keys, window, like)
 
 
 @dataclass(slots=True)
@@ -165,12 +156,17 @@ def batched_attention(
     `query` `[1, num_heads, T, head_dim]`, `key` and `value` `[1, num_kv_heads, T, head_dim]`; returns
     `[1, T, num_heads, value_head_dim]`. Decode tokens may come as T rows instead, `[T, num_heads, 1, head_dim]`, and
     then leave as `[T, 1, num_heads, value_head_dim]`. `s_aux` are attention sinks `[num_heads]`, `softcap` limits
-    scores. Raises UnsupportedAttentionError for what it can't honour; the self-test at load then chooses the other runner.
+    scores.
+
+    Without a step `key` and `value` `[B, num_kv_heads, keys, head_dim]` are all that `query` `[B, num_heads, T,
+    head_dim]` sees, its own at the end: so `generate` runs with this function, too.
+
+    Raises UnsupportedAttentionError for what it can't honour; the self-test at load then chooses the other runner.
     """
-    if kv_step is None or position_bias is not None:
-        raise UnsupportedAttentionError("attention was called without a step or with a position bias")
-    if attention_mask is not None or not getattr(module, "is_causal", True):
-        raise UnsupportedAttentionError("only plain causal attention can be batched")
+    if position_bias is not None or attention_mask is not None or not getattr(module, "is_causal", True):
+        raise UnsupportedAttentionError("it attends in its own way, with masks or a bias")
+    if kv_step is None:
+        return _Attend(query, scaling, softcap, sliding_window, s_aux).over(key, value), None
     # layers may share one attention module
     layer: int = module.layer_idx if kv_step.layer is None else kv_step.layer  # type: ignore[assignment]
     has_rows = query.shape[0] > 1
@@ -236,6 +232,23 @@ class _Attend:
             out = self._explicit(query[None], keys, values, mask)[0]
         return out.reshape(1, num_heads, n, -1).transpose(1, 2)
 
+    def over(self, keys: Tensor, values: Tensor) -> Tensor:
+        """All queries `[B, num_heads, n, dim]` over their own `keys` and `values` `[B, num_kv_heads, columns, dim]`.
+
+        Returns `[B, n, num_heads, value_head_dim]`.
+        """
+        query = self._query
+        rows, num_heads, n, dim = query.shape
+        num_kv_heads, num_keys = keys.shape[1:3]
+        positions = torch.arange(num_keys - n, num_keys, device=query.device)[None]
+        mask = _causal_mask(positions, 0, num_keys, self._window, query)
+        group = num_heads // num_kv_heads
+        if self._is_plain:
+            keys, values = (tensor.repeat_interleave(group, dim=1) for tensor in (keys, values))
+            return self._fused(query, keys, values, mask).transpose(1, 2)
+        out = self._explicit(query.reshape(rows, num_kv_heads, group, n, dim), keys, values, mask)
+        return out.flatten(1, 2).transpose(1, 2)
+
     @property
     def _is_plain(self) -> bool:
         return self._softcap is None and self._sinks is None
@@ -274,6 +287,18 @@ class _Attend:
         sinks = self._sinks.float().reshape(1, scores.shape[1], scores.shape[2], 1, 1)
         scores = torch.cat((scores, sinks.expand(*scores.shape[:4], 1)), dim=-1)
         return torch.softmax(scores, dim=-1)[..., :-1]
+
+
+def _causal_mask(positions: Tensor, low: int, num_keys: int, window: int | None, like: Tensor) -> Tensor:
+    """The additive mask `[rows, 1, queries, num_keys - low]` of queries at `positions` `[rows, queries]`."""
+    columns = torch.arange(low, num_keys, device=like.device)
+    hidden = columns > positions[:, :, None]
+    if window is not None:
+        hidden |= columns <= positions[:, :, None] - window
+    mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+    # the lowest finite value, not -inf: blocks that are hidden as a whole then give no NaN in any kernel
+    mask.masked_fill_(hidden, torch.finfo(like.dtype).min)
+    return mask[:, None]
 
 
 AttentionInterface.register(ATTENTION_NAME, batched_attention)

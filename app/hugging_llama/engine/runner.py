@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
+from hugging_llama.engine.beam_routing import BeamRouting
 from hugging_llama.engine.core import StepLoop
 from hugging_llama.engine.fallback import GenerateRunner
 from hugging_llama.engine.model_runner import ModelRunner
@@ -59,7 +60,7 @@ def make_runner(
     on_finished: OnFinished,
     name: str,
 ) -> Runner:
-    """A started runner: batched if the self-test passes, else `generate` one at a time.
+    """A started runner: batched (beam search apart) if the self-test passes, else `generate` one at a time.
 
     Its KV cache is made for `max_num_seqs` sequences of `default_context` tokens, or one as long as the model can,
     as far as memory allows.
@@ -67,19 +68,31 @@ def make_runner(
     Raises InsufficientMemoryError if no KV cache fits beside the model.
     """
     model.eval()  # type: ignore[no-untyped-call]
-    hosted, reason = can_host(model)
-    if not hosted:
+    model_runner, reason = choose_runner(model)
+    if model_runner is None:
         logger.warning("%s runs one request at a time: %s", name, reason)
         fallback = GenerateRunner(model, max_queue=settings.max_queue, emit=emit, on_finished=on_finished, name=name)
         fallback.reason = reason
         fallback.start()
         return fallback
-    model_runner = make_model_runner(model)
+    logger.info("%s runs batched: %s", name, reason)
     loop = _step_loop(model_runner, settings, default_context, emit=emit, on_finished=on_finished, name=name)
-    loop.reason = _BATCHED if model_runner.can_rewind else _BATCHED_WITH_STATES
-    logger.info("%s runs batched: %s", name, loop.reason)
+    loop.reason = reason
+    beams = GenerateRunner(
+        model, max_queue=settings.max_queue, emit=emit, on_finished=on_finished, name=f"{name}-beams"
+    )
     loop.start()
-    return loop
+    beams.start()
+    return BeamRouting(loop, beams)
+
+
+def choose_runner(model: PreTrainedModel) -> tuple[ModelRunner | None, str]:
+    """What runs the model in a batch, None if nothing does, and the reason."""
+    hosted, reason = can_host(model)
+    if not hosted:
+        return None, reason
+    model_runner = make_model_runner(model)
+    return model_runner, _BATCHED if model_runner.can_rewind else _BATCHED_WITH_STATES
 
 
 def _step_loop(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
-from hugging_llama.engine.attention import ATTENTION_NAME, LayerProbe
+from hugging_llama.engine.attention import ATTENTION_NAME, LayerProbe, UnsupportedAttentionError
 from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard, rope_switch, vocab_size
 from hugging_llama.engine.state_cache import state_outline
 from hugging_llama.engine.state_runner import cache_argument, make_model_runner
@@ -30,6 +30,7 @@ _LAYER_TYPES = _SLIDING_TYPES | {
 _MIN_TOKENS = 18
 _MAX_TOKENS = 96
 _NUM_DECODES = 3
+_MAX_REASON = 100
 
 # the largest difference of logits, relative to their spread: (at all positions, at three quarters of them). In
 # half precision single positions differ more, for example where a router chooses another expert by a hair
@@ -49,10 +50,12 @@ def can_host(model: PreTrainedModel) -> tuple[bool, str]:
     if not reason:
         try:
             reason = _numeric_reason(model)
+        except UnsupportedAttentionError as error:
+            reason = str(error)
         except Exception as error:
             # whatever a foreign model raises here, it only means that it can't be run this way
             logger.debug("the self-test failed", exc_info=error)
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"it can't be run in a batch: {type(error).__name__}: {str(error)[:_MAX_REASON]}"
     wanted = original if reason else ATTENTION_NAME
     if model._can_set_attn_implementation() and model.config._attn_implementation != wanted:
         model.set_attn_implementation(wanted)
@@ -114,6 +117,8 @@ def _is_within(worst: float, most: float, allowed: tuple[float, float]) -> bool:
 def _probe_reason(model: PreTrainedModel, probe: LayerProbe, num_layers: int) -> str:
     if probe.repeated:
         return "a layer attends more than once"
+    if num_layers and not probe.shapes:
+        return "its layers don't hand the layout of a step down to their attention"
     if len(probe.shapes) != num_layers:
         return f"only {len(probe.shapes)} of {num_layers} layers use the attention interface"
     layer_types, window = _layer_types(model), getattr(model.config.get_text_config(), "sliding_window", None)

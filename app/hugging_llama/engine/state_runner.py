@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hugging_llama.engine.attention import STEP_KWARG, KVStep, LayerProbe
+from hugging_llama.engine.attention import STEP_KWARG, KVStep, LayerProbe, UnsupportedAttentionError
 from hugging_llama.engine.kv_cache import capacity_from_memory, default_budget_bytes
 from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard
 from hugging_llama.engine.state_cache import (
@@ -51,7 +51,7 @@ class StateModelRunner(ModelRunner):
             whole = self._forward_rows([_PROBE_IDS], [0], self._layer_probe, cache, [len(_PROBE_IDS) - 1])
             self.layout = StateLayout({key: torch.zeros_like(state) for key, state in cache.states().items()})
             if not self.layout.rows:
-                raise ValueError("the model leaves no states in its cache")
+                raise UnsupportedAttentionError("it keeps its states elsewhere than in transformers' cache")
             self.whole_prompts = not self._continues(whole[0, 0])
 
     @property

@@ -1,12 +1,15 @@
 """Beam search: the tokens of transformers' own, beside a batch and without one, and an end at any time."""
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
+from hugging_llama.engine.layer_hooks import before_layers
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import FinishReason
@@ -74,12 +77,14 @@ def test_beams_are_those_of_transformers_beside_a_batch(name: str, kind: str) ->
 
 def test_penalties_and_ends_shape_the_beams() -> None:
     model = make_model("qwen2")
-    eos = generate_beams(model, PROMPTS[0], repetition_penalty=0.5)[4]
-    expected = generate_beams(model, PROMPTS[0], repetition_penalty=0.5, eos_token_id=eos, early_stopping=True)
-    assert expected != generate_beams(model, PROMPTS[0], eos_token_id=eos, early_stopping=True)
+    shaped = generate_beams(model, PROMPTS[0], repetition_penalty=0.1)
+    assert shaped != generate_beams(model, PROMPTS[0])
+    eos = shaped[8]
+    options = {"repetition_penalty": 0.1, "eos_token_id": eos, "early_stopping": True}
+    expected = generate_beams(model, PROMPTS[0], **options)
     inbox = Inbox()
     runner = start(model, inbox)
-    params = dataclasses.replace(BEAMS, repetition_penalty=0.5, repeat_last_n=-1, early_stopping=True)
+    params = dataclasses.replace(BEAMS, repetition_penalty=0.1, repeat_last_n=-1, early_stopping=True)
     sequence = make_sequence(1, PROMPTS[0], params, eos_token_ids=frozenset({eos}))
     runner.submit(sequence)
     inbox.wait_finished(1)
@@ -112,3 +117,14 @@ def test_a_beam_search_can_be_cancelled_between_two_tokens() -> None:
     inbox.wait_finished(1)
     assert inbox.ends(endless.key)[0].reason is FinishReason.ABORT
     runner.close()
+
+
+def test_another_threads_forward_does_not_see_the_look_between_layers() -> None:
+    """The batch runs the same model while a beam search waits for its turn."""
+    model, prompt = make_model("qwen2"), torch.tensor([[5, 6, 7]])
+    seen: list[int] = []
+    with before_layers(model, lambda: seen.append(threading.get_ident())), ThreadPoolExecutor(1) as other:
+        other.submit(model, prompt).result()
+        assert seen == []
+        model(prompt)
+    assert seen == [threading.get_ident()] * 3

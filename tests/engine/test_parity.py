@@ -111,7 +111,7 @@ def test_every_trick_decides_tokens_and_the_self_test_notices_its_loss(
 def test_the_self_test_measures_even_where_the_structure_looks_right(
     name: str, without: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(self_test, "_probe_reason", lambda model, probe: "")
+    monkeypatch.setattr(self_test, "_probe_reason", lambda model, probe, num_layers: "")
     without("sliding_window")
     hosted, reason = can_host(make_model(name))
     assert not hosted
@@ -194,6 +194,6 @@ def test_a_closed_runner_lets_go_of_its_model() -> None:
 def test_a_model_that_does_not_agree_with_itself_is_given_more_room(
     own_noise: tuple[float, float], hosted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = iter([(0.9, 0.2), own_noise, (0.1, 0.01)])
+    figures = iter([(0.9, 0.2), own_noise, (0.1, 0.01), (0.1, 0.01)])
     monkeypatch.setattr(self_test, "_worst_and_most", lambda ours, plain: next(figures))
     assert can_host(make_model("llama", dtype=torch.bfloat16))[0] is hosted

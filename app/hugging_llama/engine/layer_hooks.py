@@ -1,5 +1,6 @@
 """A look around between two layers of a running forward."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,10 +11,15 @@ from transformers import PreTrainedModel
 
 @contextmanager
 def before_layers(model: PreTrainedModel, call: Callable[[], None]) -> Iterator[None]:
-    """Inside, `call` is called before each of the model's layers; what it raises ends the forward."""
+    """Inside, `call` is called before each of the model's layers; what it raises ends the forward.
+
+    Forwards of other threads don't notice.
+    """
+    thread = threading.get_ident()
 
     def hook(*_: Any) -> None:
-        call()
+        if threading.get_ident() == thread:
+            call()
 
     handles = [layer.register_forward_pre_hook(hook) for layer in _layers(model)]
     try:

@@ -8,11 +8,10 @@ from transformers import PreTrainedModel
 
 from hugging_llama.engine.attention import ATTENTION_NAME
 from hugging_llama.engine.core import StepLoop
-from hugging_llama.engine.kv_cache import KVCache
-from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.prefix_cache import PrefixCache
 from hugging_llama.engine.scheduler import Scheduler
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, StepEvents, StreamKey
+from hugging_llama.engine.state_runner import make_model_runner
 from hugging_llama.engine.step_budget import StepBudget
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta
@@ -124,21 +123,19 @@ def make_loop(
     on_finished: OnFinished | None = None,
 ) -> StepLoop:
     """A batched runner that has not been started, so that a test decides when steps happen."""
-    model.set_attn_implementation(ATTENTION_NAME)
-    model_runner = ModelRunner(model)
-    kv_cache = KVCache(
-        model_runner.probe().shapes,
-        dtype=model_runner.dtype,
-        device=model_runner.device,
-        capacity_tokens=capacity_tokens,
-    )
+    if model.config._attn_implementation != ATTENTION_NAME:
+        model.set_attn_implementation(ATTENTION_NAME)
+    model_runner = make_model_runner(model)
+    kv_cache = model_runner.new_cache(capacity_tokens=capacity_tokens, max_sequences=max_num_seqs)
     scheduler = Scheduler(
         kv_cache,
-        PrefixCache(kv_cache, max_entries=max_prefixes),
+        PrefixCache(kv_cache, max_entries=max_prefixes if model_runner.can_rewind else 0),
         StepBudget(fixed=max_num_batched_tokens, lowest=1, highest=1024, target_s=1.0),
         max_num_seqs=max_num_seqs,
         max_queue=max_queue,
         is_long=model_runner.is_long,
+        has_drafts=model_runner.can_rewind,
+        whole_prompts=model_runner.whole_prompts,
     )
     return StepLoop(
         model_runner,

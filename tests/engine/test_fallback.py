@@ -211,6 +211,22 @@ def test_every_accepted_sequence_ends_exactly_once(seed: int) -> None:
         outcome(inbox, sequence)
 
 
+def test_a_cancel_ends_a_prompt_between_two_layers(inbox: Inbox) -> None:
+    model = make_model("gpt2")
+    runner = make_generate_runner(model, inbox)
+    layers: Any = model.get_submodule("transformer.h")
+    ran: list[int] = []
+    for number, layer in enumerate(layers):
+        layer.register_forward_hook(lambda *_, number=number: ran.append(number))
+    sequence = make_sequence(1, [5] * 50)
+    layers[0].register_forward_hook(lambda *_: runner.cancel(sequence.key))
+    runner.submit(sequence)
+    runner.run_once()
+    assert outcome(inbox, sequence) is FinishReason.ABORT
+    assert ran == [0]
+    assert not any(layer._forward_pre_hooks for layer in layers)
+
+
 def test_another_models_step_gets_its_turn_during_a_generation(runner: GenerateRunner, inbox: Inbox) -> None:
     endless = make_sequence(1, [5], FOREVER, context_length=100_000)
     runner.submit(endless)

@@ -17,8 +17,9 @@ from hugging_llama.engine.runner import make_runner
 from hugging_llama.engine.self_test import can_host
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama_config.settings import Settings
+from tests.engine.families import make_family
 from tests.engine.harness import GREEDY, Inbox, make_loop, make_prompts, make_sequence
-from tests.engine.tiny_models import CONFIGS, generate_greedy, make_mamba, make_model
+from tests.engine.tiny_models import CONFIGS, generate_greedy, make_model
 
 MAX_TOKENS = 10
 PROMPTS = make_prompts(6)
@@ -110,7 +111,7 @@ def test_every_trick_decides_tokens_and_the_self_test_notices_its_loss(
 def test_the_self_test_measures_even_where_the_structure_looks_right(
     name: str, without: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(self_test, "_probe_reason", lambda model, probe: "")
+    monkeypatch.setattr(self_test, "_probe_reason", lambda model, probe, num_layers: "")
     without("sliding_window")
     hosted, reason = can_host(make_model(name))
     assert not hosted
@@ -122,15 +123,13 @@ def test_half_precision_passes_the_self_test(name: str) -> None:
     assert can_host(make_model(name, dtype=torch.bfloat16)) == (True, "")
 
 
-def test_a_model_without_attention_is_not_hosted() -> None:
-    hosted, reason = can_host(make_mamba())
-    assert not hosted
-    assert reason == "its attention can't be replaced"
+def test_a_model_without_a_place_for_our_attention_is_not_hosted() -> None:
+    assert can_host(make_family("gptj")) == (False, "its attention can't be replaced")
 
 
-@pytest.mark.parametrize(("name", "kind"), [("qwen3", "batched"), ("mamba", "generate")])
+@pytest.mark.parametrize(("name", "kind"), [("qwen3", "batched"), ("mamba", "batched"), ("gptj", "generate")])
 def test_make_runner_chooses_the_runner_and_both_agree_with_generate(name: str, kind: str) -> None:
-    model = make_mamba() if name == "mamba" else make_model(name)
+    model = make_family(name)
     prompts = PROMPTS[:3]
     expected = [generate_greedy(model, prompt, MAX_TOKENS) for prompt in prompts]
     inbox = Inbox()
@@ -142,6 +141,7 @@ def test_make_runner_chooses_the_runner_and_both_agree_with_generate(name: str, 
         name=name,
     )
     assert runner.kind == kind
+    assert runner.reason
     sampling = SamplingParams(temperature=0.0, max_tokens=MAX_TOKENS)
     sequences = [make_sequence(i, prompt, sampling) for i, prompt in enumerate(prompts)]
     for sequence in sequences:
@@ -194,6 +194,6 @@ def test_a_closed_runner_lets_go_of_its_model() -> None:
 def test_a_model_that_does_not_agree_with_itself_is_given_more_room(
     own_noise: tuple[float, float], hosted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = iter([(0.9, 0.2), own_noise, (0.1, 0.01)])
+    figures = iter([(0.9, 0.2), own_noise, (0.1, 0.01), (0.1, 0.01)])
     monkeypatch.setattr(self_test, "_worst_and_most", lambda ours, plain: next(figures))
     assert can_host(make_model("llama", dtype=torch.bfloat16))[0] is hosted

@@ -110,7 +110,7 @@ CONFIGS: dict[str, Callable[[], PreTrainedConfig]] = {
 
 def make_model(name: str, *, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     """The model of that family, always with the same weights."""
-    return _from_config(CONFIGS[name](), dtype)
+    return from_config(CONFIGS[name](), dtype)
 
 
 def make_mamba() -> PreTrainedModel:
@@ -125,10 +125,11 @@ def make_mamba() -> PreTrainedModel:
         eos_token_id=None,
         pad_token_id=0,
     )
-    return _from_config(config, torch.float32)
+    return from_config(config, torch.float32)
 
 
-def _from_config(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def from_config(config: PreTrainedConfig, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """A model that knows no end-of-sequence token, always with the same weights."""
     # the random state of the test stays as it was
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -19,6 +19,7 @@ from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 LOADED = LoadedModel(
     name="hugging-llama/demo:latest", path="", digest="0" * 64, size_bytes=100, size_vram_bytes=0, context_length=2048,
     expires_at_s=math.inf, ref_count=1, device="cpu", dtype="bfloat16", runner="batched",
+    runner_reason="the batch computes what the model computes alone",
 )  # fmt: skip
 
 MakeClient = Callable[..., tuple[FlaskClient, ScriptedEngine]]

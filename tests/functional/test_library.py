@@ -85,6 +85,7 @@ def test_ps_has_ollamas_eight_keys_and_ours(make_client: MakeClient) -> None:
     ]  # fmt: skip
     assert model["expires_at"].startswith("23")
     assert model["details"]["runner"] == "batched"
+    assert model["details"]["runner_reason"] == LOADED.runner_reason
 
 
 def test_nothing_loaded_is_an_empty_list(make_client: MakeClient) -> None:

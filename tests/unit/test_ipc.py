@@ -117,6 +117,7 @@ loaded_models = st.builds(
     device=texts,
     dtype=texts,
     runner=texts,
+    runner_reason=texts,
 )
 floats = st.floats(-1e4, 0)
 alternatives = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats), max_size=3).map(tuple)

@@ -74,17 +74,8 @@ class Span:
         low = 0 if window is None else max(shortest - window + 1, 0)
         if n == 1 and shortest + 1 == num_keys:
             return low, None
-        device = like.device
-        columns = torch.arange(low, num_keys, device=device)
-        first = torch.tensor(self.first_positions, device=device)
-        positions = (first[:, None] + torch.arange(n, device=device))[:, :, None]
-        hidden = columns > positions
-        if window is not None:
-            hidden |= columns <= positions - window
-        mask = torch.zeros(hidden.shape, dtype=like.dtype, device=device)
-        # the lowest finite value, not -inf: blocks that are hidden as a whole then give no NaN in any kernel
-        mask.masked_fill_(hidden, torch.finfo(like.dtype).min)
-        return low, mask[:, None]
+        first = torch.tensor(self.first_positions, device=like.device)
+        return low, _causal_mask(first[:, None] + torch.arange(n, device=like.device), low, num_keys, window, like)
 
 
 @dataclass(slots=True)
@@ -100,12 +91,16 @@ class DecodeWrite:
 
 @dataclass(slots=True)
 class KVStep:
-    """The layout of one step: decode tokens first, sorted by slab and row, then prompt chunks, then padding."""
+    """The layout of one step: decode tokens first, sorted by slab and row, then prompt chunks, then padding.
+
+    `layer` is set by caches that know which layer attends next; else the module says it.
+    """
 
     writes: list[DecodeWrite]
     decode: list[Span]
     prefill: list[Span]
     num_padding: int = 0
+    layer: int | None = None
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Stores this step's `key`, `value` `[1, num_kv_heads, T, head_dim]` of one layer."""
@@ -131,6 +126,7 @@ class LayerProbe:
     shapes: dict[int, LayerShape] = field(default_factory=dict)
     windows: dict[int, int | None] = field(default_factory=dict)
     repeated: set[int] = field(default_factory=set)
+    layer: int | None = None
 
     def note(self, layer: int, key: Tensor, value: Tensor, window: int | None) -> None:
         """Remembers one call."""
@@ -158,14 +154,26 @@ def batched_attention(
     """Attention over the cache, causal within each sequence.
 
     `query` `[1, num_heads, T, head_dim]`, `key` and `value` `[1, num_kv_heads, T, head_dim]`; returns
-    `[1, T, num_heads, value_head_dim]`. `s_aux` are attention sinks `[num_heads]`, `softcap` limits scores.
+    `[1, T, num_heads, value_head_dim]`. Decode tokens may come as T rows instead, `[T, num_heads, 1, head_dim]`, and
+    then leave as `[T, 1, num_heads, value_head_dim]`. `s_aux` are attention sinks `[num_heads]`, `softcap` limits
+    scores.
+
+    Without a step `key` and `value` `[B, num_kv_heads, keys, head_dim]` are all that `query` `[B, num_heads, T,
+    head_dim]` sees, its own at the end: so `generate` runs with this function, too.
+
     Raises UnsupportedAttentionError for what it can't honour; the self-test at load then chooses the other runner.
     """
-    if kv_step is None or position_bias is not None or query.shape[0] != 1:
-        raise UnsupportedAttentionError("attention was called without a step, with a position bias or with rows")
-    if attention_mask is not None or not getattr(module, "is_causal", True):
-        raise UnsupportedAttentionError("only plain causal attention can be batched")
-    layer: int = module.layer_idx  # type: ignore[assignment]
+    if position_bias is not None or attention_mask is not None or not getattr(module, "is_causal", True):
+        raise UnsupportedAttentionError("it attends in its own way, with masks or a bias")
+    if kv_step is None:
+        return _Attend(query, scaling, softcap, sliding_window, s_aux).over(key, value), None
+    # layers may share one attention module
+    layer: int = module.layer_idx if kv_step.layer is None else kv_step.layer  # type: ignore[assignment]
+    has_rows = query.shape[0] > 1
+    if has_rows:
+        if query.shape[2] != 1:
+            raise UnsupportedAttentionError("rows of several tokens can't be batched")
+        query, key, value = (tensor.transpose(0, 2) for tensor in (query, key, value))
     attend = _Attend(query, scaling, softcap, sliding_window, s_aux)
     if isinstance(kv_step, LayerProbe):
         kv_step.note(layer, key, value, sliding_window)
@@ -175,7 +183,8 @@ def batched_attention(
     parts = [attend(span, layer) for span in (*kv_step.decode, *kv_step.prefill)]
     if kv_step.num_padding:
         parts.append(parts[0].new_zeros(1, kv_step.num_padding, *parts[0].shape[2:]))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1), None
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return out.transpose(0, 1) if has_rows else out, None
 
 
 class _Attend:
@@ -223,6 +232,23 @@ class _Attend:
             out = self._explicit(query[None], keys, values, mask)[0]
         return out.reshape(1, num_heads, n, -1).transpose(1, 2)
 
+    def over(self, keys: Tensor, values: Tensor) -> Tensor:
+        """All queries `[B, num_heads, n, dim]` over their own `keys` and `values` `[B, num_kv_heads, columns, dim]`.
+
+        Returns `[B, n, num_heads, value_head_dim]`.
+        """
+        query = self._query
+        rows, num_heads, n, dim = query.shape
+        num_kv_heads, num_keys = keys.shape[1:3]
+        positions = torch.arange(num_keys - n, num_keys, device=query.device)[None]
+        mask = _causal_mask(positions, 0, num_keys, self._window, query)
+        group = num_heads // num_kv_heads
+        if self._is_plain:
+            keys, values = (tensor.repeat_interleave(group, dim=1) for tensor in (keys, values))
+            return self._fused(query, keys, values, mask).transpose(1, 2)
+        out = self._explicit(query.reshape(rows, num_kv_heads, group, n, dim), keys, values, mask)
+        return out.flatten(1, 2).transpose(1, 2)
+
     @property
     def _is_plain(self) -> bool:
         return self._softcap is None and self._sinks is None
@@ -261,6 +287,18 @@ class _Attend:
         sinks = self._sinks.float().reshape(1, scores.shape[1], scores.shape[2], 1, 1)
         scores = torch.cat((scores, sinks.expand(*scores.shape[:4], 1)), dim=-1)
         return torch.softmax(scores, dim=-1)[..., :-1]
+
+
+def _causal_mask(positions: Tensor, low: int, num_keys: int, window: int | None, like: Tensor) -> Tensor:
+    """The additive mask `[rows, 1, queries, num_keys - low]` of queries at `positions` `[rows, queries]`."""
+    columns = torch.arange(low, num_keys, device=like.device)
+    hidden = columns > positions[:, :, None]
+    if window is not None:
+        hidden |= columns <= positions[:, :, None] - window
+    mask = torch.zeros(hidden.shape, dtype=like.dtype, device=like.device)
+    # the lowest finite value, not -inf: blocks that are hidden as a whole then give no NaN in any kernel
+    mask.masked_fill_(hidden, torch.finfo(like.dtype).min)
+    return mask[:, None]
 
 
 AttentionInterface.register(ATTENTION_NAME, batched_attention)

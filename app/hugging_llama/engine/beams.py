@@ -5,7 +5,7 @@ from hugging_llama.neutral.requests import GenerateRequest, OutputFormat
 
 
 def refuse_beams(request: GenerateRequest) -> None:
-    """Raises InvalidRequestError if the request asks for beam search, with the reason why it can't have it."""
+    """Raises InvalidRequestError if the request asks for beam search together with what has one text only."""
     sampling = request.sampling
     if sampling.num_beams <= 1:
         return
@@ -13,4 +13,3 @@ def refuse_beams(request: GenerateRequest) -> None:
         raise InvalidRequestError("num_beams can't be combined with format", param="num_beams")
     if sampling.top_logprobs is not None:
         raise InvalidRequestError("num_beams can't be combined with logprobs", param="num_beams")
-    raise InvalidRequestError("this model's runner has no beam search; leave num_beams out", param="num_beams")

@@ -71,7 +71,7 @@ class StepLoop(RunnerThread):
                 kv_used_tokens=cache.used_tokens - retained,
                 kv_retained_tokens=retained,
                 kv_capacity_tokens=cache.capacity_tokens,
-                kv_allocated_bytes=cache.size_bytes(cache.allocated_tokens + retained),
+                kv_allocated_bytes=cache.size_bytes(cache.allocated_tokens + retained) + cache.state_bytes,
                 preempted_total=scheduler.num_preempted,
             )
 
@@ -205,7 +205,10 @@ class StepLoop(RunnerThread):
         if sequence.num_tokens - 1 == self._model_runner.rope_switch:
             # all its keys were rotated by the frequencies of short sequences
             sequence.num_computed_tokens = 0
+        num_computed = sequence.num_computed_tokens
         sequence.shift_if_full()
+        if sequence.num_computed_tokens < num_computed and not self._model_runner.can_rewind:
+            sequence.num_computed_tokens = 0
         return False
 
     def _count_draft(self, row: ScheduledSequence, num_right: int) -> None:

@@ -6,7 +6,6 @@ What holds at all times:
 - Until a runner has accepted a request, its end is decided here; from then on by the runner.
 """
 
-import dataclasses
 import logging
 import os
 import threading
@@ -22,7 +21,7 @@ from hugging_llama.engine.instances import LoadFailure, Ticket
 from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
-from hugging_llama.engine.stats import RunnerStats
+from hugging_llama.engine.stats import RunnerStats, added_stats
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc.facade import Answer, Emit, Key
 from hugging_llama.neutral.events import Embeddings, EngineStatus, Finished, FinishReason, Loaded
@@ -142,7 +141,7 @@ class Engine:
         with self._lock:
             models, total = list(self._served), self._retired
         for model in models:
-            total = _sum(total, model.stats())
+            total = added_stats(total, model.stats())
         return EngineStatus(
             pid=os.getpid(),
             device=str(self._device),
@@ -308,7 +307,7 @@ class Engine:
         with self._lock:
             # in one go, so that no counter ever goes back
             self._served.remove(model)
-            self._retired = _sum(self._retired, model.stats())
+            self._retired = added_stats(self._retired, model.stats())
         memory.give_back()
         _log.info("%s is unloaded", model.ref.name)
 
@@ -328,10 +327,3 @@ def _loading(ref: ModelRef, ref_count: int, expires_at_s: float) -> LoadedModel:
         dtype="",
         runner="loading",
     )
-
-
-def _sum(a: RunnerStats, b: RunnerStats) -> RunnerStats:
-    """Figures of two runners together; of batch sizes the larger one."""
-    values = {name.name: getattr(a, name.name) + getattr(b, name.name) for name in dataclasses.fields(RunnerStats)}
-    values["max_batch_size"] = max(a.max_batch_size, b.max_batch_size)
-    return RunnerStats(**values)

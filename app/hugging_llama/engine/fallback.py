@@ -1,19 +1,24 @@
-"""The runner for models that can't be batched: transformers' own `generate`, one sequence after the other.
+"""The runner for what can't be batched: transformers' own `generate`, one sequence after the other.
 
 `generate` only carries the model's state from token to token here. Our logits processor samples with the same code
-as the batched runner and leaves `generate` no choice, so options, seeds and grammars work alike.
+as the batched runner and leaves `generate` no choice, so options, seeds and grammars work alike. Beam search alone
+is `generate`'s, on logits that our options have changed; its text comes at the end, in one piece.
 """
 
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, StoppingCriteria
 
+from hugging_llama.engine.attention import ATTENTION_NAME
+from hugging_llama.engine.beam_search import BeamLogits, beam_options, check_beams
 from hugging_llama.engine.compute_lock import CPU_COMPUTE_LOCK
+from hugging_llama.engine.layer_hooks import before_layers
 from hugging_llama.engine.model_runner import compute_guard, max_positions, vocab_size
 from hugging_llama.engine.outbox import as_generation_error
 from hugging_llama.engine.runner_thread import RunnerThread
@@ -29,7 +34,8 @@ _RETRY_AFTER_S = 5
 class GenerateRunner(RunnerThread):
     """Runs one sequence at a time. The thread must be started with `start`.
 
-    A cancel takes effect at the next token; a prompt that is being computed is computed to its end.
+    A cancel takes effect before the model's next layer, and another model's step comes between two tokens, while a
+    prompt is computed between two layers.
     """
 
     kind = "generate"
@@ -48,6 +54,7 @@ class GenerateRunner(RunnerThread):
         self._max_queue = max_queue
         self._waiting: deque[Sequence] = deque()
         self._current: Sequence | None = None
+        self._is_in_prompt = False
         self._guard = compute_guard(model.device)
         # the model's own sampling defaults are the caller's to merge; here they would act behind its back
         model.generation_config = _structural_part(model.generation_config)
@@ -56,6 +63,10 @@ class GenerateRunner(RunnerThread):
         """A snapshot of the runner's figures; KV figures are 0, transformers manages its own cache."""
         with self._lock:
             return self._counters.snapshot(num_running=int(self._current is not None), num_waiting=len(self._waiting))
+
+    def _check(self, sequence: Sequence) -> None:
+        super()._check(sequence)
+        check_beams(sequence)
 
     def _accept(self, sequence: Sequence) -> None:
         if len(self._waiting) >= self._max_queue + (self._current is None):
@@ -79,6 +90,7 @@ class GenerateRunner(RunnerThread):
             self._current = sequence
             sequence.status = SequenceStatus.RUNNING
             sequence.admitted_ns = time.monotonic_ns()
+            self._is_in_prompt = True
         self._counters.prompt_tokens += sequence.num_prompt_tokens
         try:
             with self._guard, torch.inference_mode():
@@ -91,36 +103,70 @@ class GenerateRunner(RunnerThread):
             self._release(sequence)
 
     def _generate(self, sequence: Sequence) -> None:
-        prompt = torch.tensor([sequence.prompt_token_ids], device=self._model.device)
-        follow = _Follow(self, sequence)
+        device = self._model.device
+        prompt = torch.tensor([sequence.prompt_token_ids], device=device)
+        beams = beam_options(sequence)
+        follow = BeamLogits(sequence, self._before_token) if beams else _Follow(self, sequence)
         config: Any = GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=False,
-            num_beams=1,
             max_new_tokens=max(sequence.num_needed_tokens - sequence.num_prompt_tokens, 1),
             pad_token_id=0,
             disable_compile=True,
+            # ours attends to keys that lie in order, as they do in a cache that grows
+            cache_implementation="dynamic" if self._model.config._attn_implementation == ATTENTION_NAME else None,
+            **(beams or {"num_beams": 1}),
         )
         generate: Any = self._model.generate
-        generate(
-            prompt,
-            attention_mask=torch.ones_like(prompt),
-            generation_config=config,
-            logits_processor=[follow],
-            stopping_criteria=[_Stop(sequence)],
-        )
+        with before_layers(self._model, lambda: self._before_layer(sequence)), suppress(_EndedError):
+            out = generate(
+                prompt,
+                attention_mask=torch.ones_like(prompt),
+                generation_config=config,
+                logits_processor=[follow],
+                stopping_criteria=[_Stop(sequence)],
+            )
+            if beams:
+                self._take_all(sequence, out[0, prompt.shape[1] :].tolist())
 
-    def next_token(self, sequence: Sequence, logits: Tensor) -> int | None:
-        """Samples, updates the sequence and emits; None if it has ended. `logits` `[1, vocab_size]`.
+    def _take_all(self, sequence: Sequence, token_ids: list[int]) -> None:
+        for token_id in token_ids:
+            if sequence.is_finished:
+                return
+            self._append(sequence, token_id)
 
-        Called from within `generate`, with the compute lock held, which is handed to another model's thread
-        meanwhile if one waits.
-        """
+    def _end_if_asked(self, sequence: Sequence) -> None:
+        """Raises _EndedError, through all of `generate`, once the sequence has ended."""
         with self._lock:
             if self._closing:
                 self._outbox.end(sequence, FinishReason.SHUTDOWN)
             self._end_early()
         if sequence.is_finished:
-            return None
+            raise _EndedError
+
+    def _before_layer(self, sequence: Sequence) -> None:
+        self._end_if_asked(sequence)
+        if self._is_in_prompt:
+            self._yield_turn()
+
+    def _before_token(self, sequence: Sequence) -> None:
+        """Between two steps of a beam search."""
+        self._is_in_prompt = False
+        self._end_if_asked(sequence)
+        self._counters.count_step(1)
+        self._yield_turn()
+
+    def _yield_turn(self) -> None:
+        """Hands the compute lock to another model's thread if one waits."""
+        if self._model.device.type == "cpu":
+            CPU_COMPUTE_LOCK.yield_turn()
+
+    def next_token(self, sequence: Sequence, logits: Tensor) -> int | None:
+        """Samples, updates the sequence and emits; None if that failed. `logits` `[1, vocab_size]`.
+
+        Called from within `generate`, with the compute lock held. Raises _EndedError if the sequence has ended.
+        """
+        self._is_in_prompt = False
+        self._end_if_asked(sequence)
         result = sample(logits, [sequence])[0]
         self._counters.count_step(1)
         token_id: int | None = None
@@ -130,8 +176,7 @@ class GenerateRunner(RunnerThread):
             token_id = result
             self._append(sequence, result)
         self._outbox.flush()
-        if self._model.device.type == "cpu":
-            CPU_COMPUTE_LOCK.yield_turn()
+        self._yield_turn()
         return token_id
 
     def _append(self, sequence: Sequence, token_id: int) -> None:
@@ -143,6 +188,10 @@ class GenerateRunner(RunnerThread):
             return
         if sequence.finish_reason is not None:
             self._outbox.end(sequence, sequence.finish_reason)
+
+
+class _EndedError(Exception):
+    """Leaves `generate`: the sequence has had its end."""
 
 
 class _Follow(LogitsProcessor):

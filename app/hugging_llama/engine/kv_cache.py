@@ -104,6 +104,11 @@ class KVCache:
         """The longest sequence that fits when it is alone."""
         return _floor_power_of_two(self.capacity_tokens)
 
+    @property
+    def state_bytes(self) -> int:
+        """What running sequences take besides keys and values."""
+        return 0
+
     def size_bytes(self, num_tokens: int) -> int:
         """What the keys and values of `num_tokens` take."""
         return num_tokens * bytes_per_token(self.layers, self.dtype)
@@ -230,7 +235,7 @@ def capacity_from_memory(
 
     Raises InsufficientMemoryError if not even the smallest slot fits.
     """
-    budget = budget_bytes or int(free_bytes(device) * _FREE_MEMORY_SHARE)
+    budget = budget_bytes or default_budget_bytes(device)
     need = bytes_per_token(layers, dtype)
     tokens = budget // max(need, 1)
     if tokens < _MIN_SLOT_TOKENS:
@@ -240,6 +245,11 @@ def capacity_from_memory(
     if budget_bytes or most_tokens is None:
         return tokens
     return min(tokens, max(most_tokens, _MIN_SLOT_TOKENS))
+
+
+def default_budget_bytes(device: torch.device) -> int:
+    """The memory to use where the settings name none."""
+    return int(free_bytes(device) * _FREE_MEMORY_SHARE)
 
 
 def _floor_power_of_two(number: int) -> int:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from hugging_llama.engine.attention import STEP_KWARG, KVStep, LayerProbe, Span, decode_layout
 from hugging_llama.engine.compute_lock import CPU_COMPUTE_LOCK
-from hugging_llama.engine.kv_cache import KVSlot
+from hugging_llama.engine.kv_cache import KVCache, KVSlot, capacity_from_memory
 from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 
 
@@ -36,7 +36,13 @@ class ModelRunner:
     `rope_switch`: models with longrope positions rotate by other frequencies once a sequence has more tokens than
     this, and transformers decides it for a whole forward. Then short and long sequences run apart, and a sequence
     that crosses the line has to be computed anew, as in transformers' `generate`. None for all other models.
+
+    `can_rewind`: a sequence may be cut back to an earlier token and go on from there, or share the beginning of
+    another one. `whole_prompts`: the first tokens of a sequence have to be computed in one piece.
     """
+
+    can_rewind = True
+    whole_prompts = False
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
@@ -87,6 +93,29 @@ class ModelRunner:
         order = sorted(range(len(chunks)), key=lambda i: chunks[i].is_long)
         places = list(chain.from_iterable([i] * chunks[i].num_logits for i in order))
         return logits[sorted(range(len(places)), key=places.__getitem__)]
+
+    @property
+    def num_attention_layers(self) -> int:
+        """How many layers attend and keep keys and values."""
+        return int(self._model.config.get_text_config().num_hidden_layers)
+
+    def new_cache(self, *, capacity_tokens: int, max_sequences: int) -> KVCache:
+        """An empty cache for what this model keeps of its sequences."""
+        return KVCache(self.probe().shapes, dtype=self.dtype, device=self.device, capacity_tokens=capacity_tokens)
+
+    def new_cache_from_memory(self, *, budget_bytes: int, max_sequences: int, most_tokens: int) -> KVCache:
+        """An empty cache as large as `capacity_from_memory` says.
+
+        Raises InsufficientMemoryError if nothing fits.
+        """
+        capacity = capacity_from_memory(
+            self.probe().shapes,
+            dtype=self.dtype,
+            device=self.device,
+            budget_bytes=budget_bytes,
+            most_tokens=most_tokens,
+        )
+        return self.new_cache(capacity_tokens=capacity, max_sequences=max_sequences)
 
     def probe(self, num_tokens: int = 4) -> LayerProbe:
         """What the attention layers receive. Raises whatever a model raises that can't be run this way."""

@@ -6,14 +6,15 @@ from typing import Protocol
 import torch
 from transformers import PreTrainedModel
 
+from hugging_llama.engine.beam_routing import BeamRouting
 from hugging_llama.engine.core import StepLoop
 from hugging_llama.engine.fallback import GenerateRunner
-from hugging_llama.engine.kv_cache import KVCache, capacity_from_memory
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.prefix_cache import PrefixCache
 from hugging_llama.engine.scheduler import Scheduler
 from hugging_llama.engine.self_test import can_host
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, StreamKey
+from hugging_llama.engine.state_runner import make_model_runner
 from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.step_budget import StepBudget
 from hugging_llama_config.settings import Settings
@@ -24,15 +25,20 @@ logger = logging.getLogger(__name__)
 _PROMPT_TOKENS = {"cpu": (16, 512), "cuda": (256, 8192)}
 _PROMPT_TOKENS_ELSEWHERE = (64, 2048)
 
+_BATCHED = "the batch computes what the model computes alone"
+_BATCHED_WITH_STATES = f"{_BATCHED}; its layers keep states, which prompts can't share and drafts can't use"
+
 
 class Runner(Protocol):
     """One replica of a model. All methods may be called from any thread; events come through `emit`.
 
     A sequence that `submit` accepts ends in exactly one Finished or one error; one that it refuses (it raises a
-    HuggingLlamaError) in none. Events of one runner are emitted in order, everything from one step at once.
+    HuggingLlamaError) in none. Events of one runner are emitted in order, everything from one step at once. `kind`
+    names the way it works, `reason` says why this one was chosen.
     """
 
     kind: str
+    reason: str
 
     def submit(self, sequence: Sequence) -> None: ...
 
@@ -54,7 +60,7 @@ def make_runner(
     on_finished: OnFinished,
     name: str,
 ) -> Runner:
-    """A started runner: batched if the self-test passes, else `generate` one at a time.
+    """A started runner: batched (beam search apart) if the self-test passes, else `generate` one at a time.
 
     Its KV cache is made for `max_num_seqs` sequences of `default_context` tokens, or one as long as the model can,
     as far as memory allows.
@@ -62,15 +68,31 @@ def make_runner(
     Raises InsufficientMemoryError if no KV cache fits beside the model.
     """
     model.eval()  # type: ignore[no-untyped-call]
-    hosted, reason = can_host(model)
-    if not hosted:
+    model_runner, reason = choose_runner(model)
+    if model_runner is None:
         logger.warning("%s runs one request at a time: %s", name, reason)
         fallback = GenerateRunner(model, max_queue=settings.max_queue, emit=emit, on_finished=on_finished, name=name)
+        fallback.reason = reason
         fallback.start()
         return fallback
-    loop = _step_loop(ModelRunner(model), settings, default_context, emit=emit, on_finished=on_finished, name=name)
+    logger.info("%s runs batched: %s", name, reason)
+    loop = _step_loop(model_runner, settings, default_context, emit=emit, on_finished=on_finished, name=name)
+    loop.reason = reason
+    beams = GenerateRunner(
+        model, max_queue=settings.max_queue, emit=emit, on_finished=on_finished, name=f"{name}-beams"
+    )
     loop.start()
-    return loop
+    beams.start()
+    return BeamRouting(loop, beams)
+
+
+def choose_runner(model: PreTrainedModel) -> tuple[ModelRunner | None, str]:
+    """What runs the model in a batch, None if nothing does, and the reason."""
+    hosted, reason = can_host(model)
+    if not hosted:
+        return None, reason
+    model_runner = make_model_runner(model)
+    return model_runner, _BATCHED if model_runner.can_rewind else _BATCHED_WITH_STATES
 
 
 def _step_loop(
@@ -82,24 +104,24 @@ def _step_loop(
     on_finished: OnFinished,
     name: str,
 ) -> StepLoop:
-    layers, dtype, device = model_runner.probe().shapes, model_runner.dtype, model_runner.device
-    capacity = capacity_from_memory(
-        layers,
-        dtype=dtype,
-        device=device,
+    device, num_seqs = model_runner.device, settings.max_num_seqs
+    kv_cache = model_runner.new_cache_from_memory(
         budget_bytes=settings.kv_cache_bytes,
-        most_tokens=max(default_context * settings.max_num_seqs, model_runner.max_positions or 0),
+        max_sequences=num_seqs,
+        most_tokens=max(default_context * num_seqs, model_runner.max_positions or 0),
     )
-    kv_cache = KVCache(layers, dtype=dtype, device=device, capacity_tokens=capacity)
+    num_prefixes = num_seqs if settings.prefix_cache and model_runner.can_rewind else 0
     scheduler = Scheduler(
         kv_cache,
-        PrefixCache(kv_cache, max_entries=settings.max_num_seqs if settings.prefix_cache else 0),
+        PrefixCache(kv_cache, max_entries=num_prefixes),
         step_budget(settings, device),
-        max_num_seqs=settings.max_num_seqs,
+        max_num_seqs=num_seqs,
         max_queue=settings.max_queue,
         is_long=model_runner.is_long,
+        has_drafts=model_runner.can_rewind,
+        whole_prompts=model_runner.whole_prompts,
     )
-    logger.info("%s runs batched, its KV cache holds %d tokens", name, capacity)
+    logger.info("the KV cache of %s holds %d tokens", name, kv_cache.capacity_tokens)
     return StepLoop(model_runner, scheduler, kv_cache, emit=emit, on_finished=on_finished, name=name)
 
 

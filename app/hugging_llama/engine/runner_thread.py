@@ -24,12 +24,13 @@ logger = logging.getLogger(__name__)
 class RunnerThread(ABC):
     """Takes sequences from any thread and works on them in its own. Subclasses say what a step is.
 
-    Call `start` when the subclass is complete.
+    Call `start` when the subclass is complete. `reason` says why this runner serves the model.
     """
 
     def __init__(
         self, *, vocab_size: int, max_positions: int | None, emit: Emit, on_finished: OnFinished, name: str
     ) -> None:
+        self.reason = ""
         self._vocab_size = vocab_size
         self._max_positions = max_positions
         self._outbox = Outbox(emit, on_finished)

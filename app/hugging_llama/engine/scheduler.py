@@ -71,7 +71,8 @@ class Scheduler:
     """Waiting and running sequences of one model, the oldest first. Not thread-safe: the step loop's lock guards it.
 
     `is_long` tells by its length which of two kinds of positions a sequence has, see `ModelRunner.rope_switch`:
-    prefixes of one kind are of no use to the other.
+    prefixes of one kind are of no use to the other. `has_drafts` False: nothing is guessed. `whole_prompts`: a prompt
+    is never cut, and the last one of a step may go beyond the budget.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class Scheduler:
         max_num_seqs: int,
         max_queue: int,
         is_long: Callable[[int], bool] = lambda num_tokens: False,
+        has_drafts: bool = True,
+        whole_prompts: bool = False,
     ) -> None:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -93,6 +96,8 @@ class Scheduler:
         self._max_num_seqs = max_num_seqs
         self._max_queue = max_queue
         self._is_long = is_long
+        self._has_drafts = has_drafts
+        self._whole_prompts = whole_prompts
 
     @property
     def has_work(self) -> bool:
@@ -151,7 +156,7 @@ class Scheduler:
         return rows
 
     def _draft(self, sequence: Sequence, room: int) -> list[int]:
-        if sequence.drafts is None:
+        if sequence.drafts is None or not self._has_drafts:
             return []
         n = sequence.num_tokens
         room = min(room, sequence.context_length - n - 1)
@@ -181,7 +186,9 @@ class Scheduler:
         if not rows and (self.waiting or len(self.running) > 1):
             # a part is left for those behind it: a short question does not wait for all of a long document
             budget = max(int(budget * _SHARE_OF_THE_OLDEST), 1)
-        size = min(sequence.num_tokens - sequence.num_computed_tokens, budget)
+        size = sequence.num_tokens - sequence.num_computed_tokens
+        if not self._whole_prompts:
+            size = min(size, budget)
         if not self._has_room(sequence, sequence.num_computed_tokens + size):
             return 0
         rows.append(ScheduledSequence(sequence, size))

@@ -6,17 +6,31 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
-from hugging_llama.engine.attention import ATTENTION_NAME, LayerProbe
-from hugging_llama.engine.kv_cache import KVCache
+from hugging_llama.engine.attention import ATTENTION_NAME, LayerProbe, UnsupportedAttentionError
 from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard, rope_switch, vocab_size
+from hugging_llama.engine.state_cache import state_outline
+from hugging_llama.engine.state_runner import cache_argument, make_model_runner
 
 logger = logging.getLogger(__name__)
 
-_LAYER_TYPES = {"full_attention", "sliding_attention"}
+_SLIDING_TYPES = {"sliding_attention", "hybrid_sliding"}
+# what keeps nothing but keys, values and the states of transformers' cache; the rest only when it is tried
+_LAYER_TYPES = _SLIDING_TYPES | {
+    "full_attention",
+    "hybrid",
+    "linear_attention",
+    "conv",
+    "mamba",
+    "attention",
+    "moe",
+    "mlp",
+}
 _MIN_TOKENS = 18
 _MAX_TOKENS = 96
+_NUM_DECODES = 3
+_MAX_REASON = 100
 
 # the largest difference of logits, relative to their spread: (at all positions, at three quarters of them). In
 # half precision single positions differ more, for example where a router chooses another expert by a hair
@@ -36,23 +50,23 @@ def can_host(model: PreTrainedModel) -> tuple[bool, str]:
     if not reason:
         try:
             reason = _numeric_reason(model)
+        except UnsupportedAttentionError as error:
+            reason = str(error)
         except Exception as error:
             # whatever a foreign model raises here, it only means that it can't be run this way
             logger.debug("the self-test failed", exc_info=error)
-            reason = f"{type(error).__name__}: {error}"
-    model.set_attn_implementation(original if reason else ATTENTION_NAME)
+            reason = f"it can't be run in a batch: {type(error).__name__}: {str(error)[:_MAX_REASON]}"
+    wanted = original if reason else ATTENTION_NAME
+    if model._can_set_attn_implementation() and model.config._attn_implementation != wanted:
+        model.set_attn_implementation(wanted)
     return not reason, reason
 
 
 def _structural_reason(model: PreTrainedModel) -> str:
-    if not getattr(model, "_supports_attention_backend", False):
-        return "its attention can't be replaced"
     if model.config.is_encoder_decoder:
         return "it has an encoder"
     if not vocab_size(model):
         return "it has no language model head"
-    if not accepts(model, "position_ids"):
-        return "it takes no position ids"
     other = {str(name) for name in _layer_types(model) or ()} - _LAYER_TYPES
     if other:
         return f"it has layers of type {', '.join(sorted(other))}"
@@ -64,17 +78,27 @@ def _structural_reason(model: PreTrainedModel) -> str:
 
 
 def _numeric_reason(model: PreTrainedModel) -> str:
-    model.set_attn_implementation(ATTENTION_NAME)
-    runner = ModelRunner(model)
+    outline = state_outline(model)
+    attends = outline is None or outline.num_attention_layers > 0
+    if attends:
+        if not model._can_set_attn_implementation():
+            return "its attention can't be replaced"
+        if not accepts(model, "position_ids"):
+            return "it takes no position ids"
+        model.set_attn_implementation(ATTENTION_NAME)
+    runner = make_model_runner(model)
     probe = runner.probe()
-    reason = _probe_reason(model, probe)
+    reason = _probe_reason(model, probe, runner.num_attention_layers)
     if reason:
         return reason
     prompts = _prompts(runner.vocab_size, probe)
-    ours = _batched_logits(runner, probe, prompts)
-    model.set_attn_implementation("eager")
-    for prompt, logits in zip(prompts, ours, strict=True):
-        plain = _plain_logits(model, prompt)
+    # what the prompts have before they decode
+    befores = [len(prompts[0]) - _NUM_DECODES - 1, len(prompts[1]) - _NUM_DECODES, 0]
+    ours = _batched_logits(runner, prompts, befores)
+    if attends:
+        model.set_attn_implementation("eager")
+    for prompt, before, logits in zip(prompts, befores, ours, strict=True):
+        plain = _plain_logits(model, prompt) if outline is None else _own_steps(model, prompt, max(before, 1))
         worst, most = _worst_and_most(logits, plain)
         # written so that NaN fails
         if _is_within(worst, most, _TOLERANCE.get(runner.dtype, _HALF_TOLERANCE)):
@@ -90,49 +114,42 @@ def _is_within(worst: float, most: float, allowed: tuple[float, float]) -> bool:
     return worst <= allowed[0] and most <= allowed[1]
 
 
-def _probe_reason(model: PreTrainedModel, probe: LayerProbe) -> str:
-    config = model.config.get_text_config()
+def _probe_reason(model: PreTrainedModel, probe: LayerProbe, num_layers: int) -> str:
     if probe.repeated:
         return "a layer attends more than once"
-    if len(probe.shapes) != config.num_hidden_layers:
-        return f"only {len(probe.shapes)} of {config.num_hidden_layers} layers use the attention interface"
-    layer_types, window = _layer_types(model), getattr(config, "sliding_window", None)
+    if num_layers and not probe.shapes:
+        return "its layers don't hand the layout of a step down to their attention"
+    if len(probe.shapes) != num_layers:
+        return f"only {len(probe.shapes)} of {num_layers} layers use the attention interface"
+    layer_types, window = _layer_types(model), getattr(model.config.get_text_config(), "sliding_window", None)
     for layer, seen in probe.windows.items():
-        slides = layer_types[layer] == "sliding_attention" if layer_types else window is not None
+        slides = layer_types[layer] in _SLIDING_TYPES if layer_types else window is not None
         # a window that exists in the mask only would be lost on us, and windows are often too large to be tried
         if slides != (seen is not None) or (slides and seen != window):
             return f"layer {layer} does not pass on its sliding window"
     return ""
 
 
-def _prompts(vocab_size: int, probe: LayerProbe) -> tuple[list[int], list[int]]:
-    """Two prompts of different length, the first longer than the sliding windows where that is affordable."""
+def _prompts(vocab_size: int, probe: LayerProbe) -> list[list[int]]:
+    """Prompts of different length, the first longer than the sliding windows where that is affordable."""
     window = max((w for w in probe.windows.values() if w is not None), default=0)
     num_tokens = max(window + 10, _MIN_TOKENS)
     if num_tokens > _MAX_TOKENS:
         num_tokens = _MIN_TOKENS
     rng = random.Random(0)
     # image and control tokens lie at the ends of vocabularies
-    ids = [rng.randrange(vocab_size // 20, max(vocab_size // 2, 1)) for _ in range(2 * num_tokens - 5)]
-    return ids[:num_tokens], ids[num_tokens:]
-
-
-def _batched_logits(
-    runner: ModelRunner, probe: LayerProbe, prompts: tuple[list[int], list[int]]
-) -> tuple[Tensor, Tensor]:
-    """Both prompts in one cache: chunks alone, chunks beside each other, a chunk beside decode, decode together."""
-    cache = KVCache(probe.shapes, dtype=runner.dtype, device=runner.device, capacity_tokens=1024)
-    slots = [slot for prompt in prompts if (slot := cache.allocate(len(prompt))) is not None]
-    a, b = (len(prompt) for prompt in prompts)
-    first, second = a // 2, a - 4
-    steps = [
-        [(0, 0, first)],
-        [(0, first, second), (1, 0, b - 7)],
-        [(0, second, second + 1), (1, b - 7, b - 3)],
-        *([(0, a - 3 + i, a - 2 + i), (1, b - 3 + i, b - 2 + i)] for i in range(3)),
+    return [
+        [rng.randrange(vocab_size // 20, max(vocab_size // 2, 1)) for _ in range(n)]
+        for n in (num_tokens, num_tokens - 5, _NUM_DECODES)
     ]
-    logits: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for step in steps:
+
+
+def _batched_logits(runner: ModelRunner, prompts: list[list[int]], befores: list[int]) -> list[Tensor]:
+    """All prompts in one cache: chunks alone, chunks beside each other, a chunk beside decode, decode together."""
+    cache = runner.new_cache(capacity_tokens=1024, max_sequences=len(prompts))
+    slots = [slot for prompt in prompts if (slot := cache.allocate(len(prompt))) is not None]
+    logits: list[list[Tensor]] = [[] for _ in prompts]
+    for step in _steps(runner.whole_prompts, *befores):
         chunks = [
             Chunk(
                 slots[which],
@@ -143,11 +160,24 @@ def _batched_logits(
             )
             for which, start, stop in step
         ]
-        out = runner.compute(chunks)
-        parts = torch.split(out, [stop - start for _, start, stop in step])
+        parts = torch.split(runner.compute(chunks), [stop - start for _, start, stop in step])
         for (which, _, _), part in zip(step, parts, strict=True):
             logits[which].append(part)
-    return torch.cat(logits[0]), torch.cat(logits[1])
+    return [torch.cat(parts) for parts in logits]
+
+
+def _steps(whole_prompts: bool, *befores: int) -> list[list[tuple[int, int, int]]]:
+    """(prompt, start, stop) of each step's chunks; `befores` tokens of each prompt come before it decodes.
+
+    The first prompt decodes beside a chunk of the second one, the last begins with a decode step.
+    """
+    a, b, c = befores
+    if whole_prompts:
+        prefill = [[(0, 0, a)], [(0, a, a + 1), (1, 0, b)]]
+    else:
+        prefill = [[(0, 0, a // 2)], [(0, a // 2, a), (1, 0, b - 4)], [(0, a, a + 1), (1, b - 4, b)]]
+    decode = [[(which, at + i, at + i + 1) for which, at in enumerate((a + 1, b, c))] for i in range(_NUM_DECODES)]
+    return prefill + decode
 
 
 def _plain_logits(model: PreTrainedModel, prompt: list[int]) -> Tensor:
@@ -155,6 +185,22 @@ def _plain_logits(model: PreTrainedModel, prompt: list[int]) -> Tensor:
         output: Any = model(input_ids=torch.tensor([prompt], device=model.device), use_cache=False)
     logits: Tensor = output.logits[0]
     return logits
+
+
+def _own_steps(model: PreTrainedModel, prompt: list[int], first: int) -> Tensor:
+    """Like `_plain_logits`, one by one after the `first`: some recurrent layers compute single tokens differently."""
+    cache = DynamicCache(config=model.config)
+    parts = []
+    for start, stop in [(0, first), *((at, at + 1) for at in range(first, len(prompt)))]:
+        arguments: dict[str, Any] = {cache_argument(model): cache}
+        if accepts(model, "position_ids"):
+            # as `generate` does: some models count wrongly by themselves
+            arguments["position_ids"] = torch.arange(start, stop, device=model.device)[None]
+        ids = torch.tensor([prompt[start:stop]], device=model.device)
+        with compute_guard(model.device), torch.inference_mode():
+            output: Any = model(input_ids=ids, use_cache=True, **arguments)
+        parts.append(output.logits[0])
+    return torch.cat(parts)
 
 
 def _worst_and_most(ours: Tensor, plain: Tensor) -> tuple[float, float]:

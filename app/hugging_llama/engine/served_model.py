@@ -183,6 +183,7 @@ class ServedModel:
             device=str(checkpoint.device) if checkpoint else "",
             dtype=str(checkpoint.dtype).removeprefix("torch.") if checkpoint else "",
             runner=runner.kind if runner else "",
+            runner_reason=self._runner.reason if self._runner else "",
         )
 
     def _open_checkpoint(self) -> Checkpoint:

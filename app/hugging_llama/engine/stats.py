@@ -92,3 +92,10 @@ class StepCounters:
             drafted_tokens_total=self.drafted_tokens,
             accepted_tokens_total=self.accepted_tokens,
         )
+
+
+def added_stats(a: RunnerStats, b: RunnerStats) -> RunnerStats:
+    """Figures of two runners together; of batch sizes the larger one."""
+    values = {name.name: getattr(a, name.name) + getattr(b, name.name) for name in dataclasses.fields(RunnerStats)}
+    values["max_batch_size"] = max(a.max_batch_size, b.max_batch_size)
+    return RunnerStats(**values)

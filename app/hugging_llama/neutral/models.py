@@ -30,7 +30,10 @@ class ModelRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedModel:
-    """A model in memory. `expires_at_s` is Unix time, infinite for a model that stays for ever."""
+    """A model in memory. `expires_at_s` is Unix time, infinite for a model that stays for ever.
+
+    `runner` names the way its sequences are run, `runner_reason` says why it is this one.
+    """
 
     name: str
     path: str
@@ -43,6 +46,7 @@ class LoadedModel:
     device: str
     dtype: str
     runner: str
+    runner_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,13 @@ def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
         "model": model.name,
         "size": model.size_bytes,
         "digest": model.digest,
-        "details": details | {"device": model.device, "dtype": model.dtype, "runner": model.runner},
+        "details": details
+        | {
+            "device": model.device,
+            "dtype": model.dtype,
+            "runner": model.runner,
+            "runner_reason": model.runner_reason,
+        },
         "expires_at": timestamp(model.expires_at_s),
         "size_vram": min(model.size_vram_bytes, model.size_bytes),
         "context_length": model.context_length,

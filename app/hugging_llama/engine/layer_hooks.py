@@ -1,0 +1,35 @@
+"""A look around between two layers of a running forward."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+
+@contextmanager
+def before_layers(model: PreTrainedModel, call: Callable[[], None]) -> Iterator[None]:
+    """Inside, `call` is called before each of the model's layers; what it raises ends the forward.
+
+    Forwards of other threads don't notice.
+    """
+    thread = threading.get_ident()
+
+    def hook(*_: Any) -> None:
+        if threading.get_ident() == thread:
+            call()
+
+    handles = [layer.register_forward_pre_hook(hook) for layer in _layers(model)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+    """The longest list of modules: every family keeps its layers in one."""
+    lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return max(lists, key=len, default=[])

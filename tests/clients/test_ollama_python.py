@@ -110,8 +110,9 @@ def test_options_change_the_answer(client: ollama.Client) -> None:
     with pytest.raises(ollama.ResponseError, match="tokens of this model"):
         say(logit_bias={greedy: 1})
     assert say(seed=7) == say(seed=7)
+    assert "Paris" in say(num_beams=3)
     with pytest.raises(ollama.ResponseError, match="num_beams"):
-        say(num_beams=2)
+        client.generate(DEMO, "Hi", format="json", think=False, options={"num_beams": 2})
 
 
 def test_a_prompt_that_is_cut_is_counted(server: LiveServer) -> None:

@@ -16,6 +16,7 @@ from itertools import count
 import torch
 
 from hugging_llama.engine.memory import free_bytes
+from hugging_llama.engine.native.attention import LayerCache
 from hugging_llama.errors import InsufficientMemoryError
 
 _MIN_SLOT_TOKENS = 256
@@ -56,12 +57,21 @@ class Slab:
         self.capacity = capacity
         self.num_slots = num_slots
         self.free_rows = list(range(num_slots))
+        self.device = device
 
         def zeros(heads: int, head_dim: int) -> torch.Tensor:
             return torch.zeros(num_slots, heads, capacity, head_dim, dtype=dtype, device=device)
 
         self.keys = {i: zeros(shape.num_kv_heads, shape.key_head_dim) for i, shape in layers.items()}
         self.values = {i: zeros(shape.num_kv_heads, shape.value_head_dim) for i, shape in layers.items()}
+        self._layer_caches: dict[int, LayerCache] = {}
+
+    def layer_cache(self, layer: int) -> LayerCache:
+        """One layer's buffers for the native kernels."""
+        found = self._layer_caches.get(layer)
+        if found is None:
+            found = self._layer_caches[layer] = LayerCache.of([self.keys[layer]], [self.values[layer]])
+        return found
 
 
 @dataclass(slots=True)

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hugging_llama.engine.attention import STEP_KWARG, KVStep, LayerProbe, Span, decode_layout
+from hugging_llama.engine.attention import STEP_KWARG, LayerProbe
 from hugging_llama.engine.compute_lock import CPU_COMPUTE_LOCK
 from hugging_llama.engine.kv_cache import KVCache, KVSlot, capacity_from_memory
+from hugging_llama.engine.kv_step import KVStep, PromptChunk, decode_groups
+from hugging_llama.engine.native.library import FORMATS
+from hugging_llama.engine.native.probe import Family, native_families
 from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 
 
@@ -51,6 +54,7 @@ class ModelRunner:
         self.vocab_size = vocab_size(model)
         self.max_positions = max_positions(model)
         self.rope_switch = rope_switch(model)
+        self._is_native = self.device.type == "cpu" and self.dtype in FORMATS and Family.ATTENTION in native_families()
         self._keeps_logits = accepts(model, "logits_to_keep")
 
     def run(self, batch: Batch) -> tuple[list[ScheduledSequence], Tensor]:
@@ -142,15 +146,14 @@ class ModelRunner:
 
     def _layout(self, chunks: list[Chunk]) -> KVStep:
         n = next((i for i, chunk in enumerate(chunks) if len(chunk.token_ids) > 1), len(chunks))
-        decode = chunks[:n]
-        writes, spans = decode_layout([c.slot for c in decode], [c.position for c in decode], self.device)
-        prefill = []
+        decode = decode_groups([chunk.slot for chunk in chunks[:n]], [chunk.position for chunk in chunks[:n]])
+        prompts = []
         start = n
         for chunk in chunks[n:]:
             stop = start + len(chunk.token_ids)
-            prefill.append(Span(chunk.slot.slab, chunk.slot.row, start, stop, [chunk.position]))
+            prompts.append(PromptChunk(chunk.slot.slab, chunk.slot.row, chunk.position, start, stop))
             start = stop
-        return KVStep(writes, spans, prefill)
+        return KVStep(decode, prompts, self._is_native)
 
     def _forward(
         self, token_ids: list[int], positions: list[int], step: KVStep | LayerProbe, keep: list[int]

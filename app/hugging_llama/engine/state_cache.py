@@ -19,8 +19,9 @@ from transformers.cache_utils import (
     LinearAttentionCacheLayerMixin,
 )
 
-from hugging_llama.engine.attention import KVStep, LayerProbe
+from hugging_llama.engine.attention import LayerProbe
 from hugging_llama.engine.kv_cache import KVCache, KVSlot, LayerShape
+from hugging_llama.engine.kv_step import KVStep
 from hugging_llama.errors import GenerationError
 
 # of every sequence: its states before and after the last step, and the copy that the running step works on

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from hugging_llama.engine.attention import STEP_KWARG, KVStep, LayerProbe, UnsupportedAttentionError
+from hugging_llama.engine.attention import STEP_KWARG, LayerProbe, UnsupportedAttentionError
 from hugging_llama.engine.kv_cache import capacity_from_memory, default_budget_bytes
+from hugging_llama.engine.kv_step import KVStep
 from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard
 from hugging_llama.engine.state_cache import (
     CacheOutline,

@@ -1,0 +1,69 @@
+"""Compiles the engine's CPU kernels (`app/hugging_llama/engine/native/src`) when a wheel or editable install is made.
+
+They are optional: without a C compiler, or on another processor than x86-64, the install goes through without them
+and the engine runs on torch's operators. `python hatch_build.py` compiles alone, into the source tree.
+"""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+ROOT = Path(__file__).parent
+NATIVE = ROOT / "app" / "hugging_llama" / "engine" / "native"
+LIBRARY = NATIVE / "kernels.so"
+# no -march: functions name the instructions they use, and the loader asks the processor; no fast-math: NaN counts
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off")
+
+
+class NativeKernels(BuildHookInterface[Any]):
+    """Hatchling's hook: adds the library to the wheel, which is then one for this platform."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called before the wheel is made; `version` is "standard" or "editable"."""
+        problem = compile_kernels()
+        if problem:
+            self.app.display_warning(f"without native kernels, the engine will use torch's: {problem}")
+            return
+        build_data["artifacts"].append(f"/{LIBRARY.relative_to(ROOT)}")
+        build_data["pure_python"] = False
+        # it calls nothing of Python, so one library serves all versions
+        build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+
+
+def compile_kernels(flags: tuple[str, ...] = FLAGS, library: Path = LIBRARY) -> str:
+    """Makes `library` anew. Returns why there is none, or ""."""
+    library.unlink(missing_ok=True)
+    if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
+        return "they are for Linux on x86-64"
+    compiler = (
+        shlex.split(os.environ.get("CC", "")) or [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
+    )
+    if not compiler:
+        return "there is no C compiler"
+    # a process that has the old library open keeps it; one that starts meanwhile never sees half of the new one
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    sources = sorted(str(path) for path in (NATIVE / "src").glob("*.c"))
+    try:
+        done = subprocess.run(
+            [*compiler, *flags, "-o", str(unfinished), *sources, "-lm"], capture_output=True, text=True
+        )
+        if done.returncode:
+            return f"{compiler[0]} failed:\n{done.stderr[-2000:]}"
+        unfinished.replace(library)
+    except OSError as error:
+        return f"{compiler[0]} failed: {error}"
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(compile_kernels() or 0)

@@ -46,7 +46,7 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
     const int64_t groups = rows->k / GROUP;
     const int8_t *x = rows->values + first_row * rows->k;
     const float *x_scales = rows->scales + first_row * groups;
-    const int32_t *x_sums = rows->sums + first_row * groups;
+    const int32_t *offsets = rows->offsets + first_row * groups;
     const uint8_t *weight = (const uint8_t *)job->weight + block * groups * BLOCK_BYTES;
     __m512 totals[TILE_ROWS][VECTORS];
     UNROLL(TILE_ROWS)
@@ -58,7 +58,7 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
         UNROLL(TILE_ROWS)
         for (int r = 0; r < num_rows; r++)
             UNROLL(VECTORS)
-            for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm512_set1_epi32(-ZERO * x_sums[r * groups + g]);
+            for (int v = 0; v < VECTORS; v++) sums[r][v] = spread4(offsets + r * groups + g);
         group_sums(num_rows, sums, weight, x, rows->k);
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) {
@@ -85,7 +85,7 @@ EXPORT int64_t hl_linear_int4(const void *x, int64_t ldx, int64_t m, int64_t n, 
                               const void *weight, const float *bias, void *out, int64_t num_threads) {
     struct linear job = {x, ldx, m, n, k, format, weight, NULL, bias, out, num_threads, NULL};
     struct rows8 rows;
-    if (!make_rows8(&rows, &job, ceil_div(k, GROUP) * GROUP, GROUP)) return 1;
+    if (!make_rows8(&rows, &job, ceil_div(k, GROUP) * GROUP, GROUP, ZERO)) return 1;
     job.rows = &rows;
     run_linear(&job, run_tile);
     free_rows8(&rows);

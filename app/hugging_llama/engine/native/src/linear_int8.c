@@ -20,7 +20,7 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
     UNROLL(TILE_ROWS)
     for (int r = 0; r < num_rows; r++)
         UNROLL(VECTORS)
-        for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm512_set1_epi32(-ZERO * rows->sums[first_row + r]);
+        for (int v = 0; v < VECTORS; v++) sums[r][v] = spread4(rows->offsets + first_row + r);
     for (int64_t at = 0; at < rows->k; at += LANE_INPUTS, weight += CHANNELS * LANE_INPUTS) {
         __m512i w[VECTORS];
         UNROLL(VECTORS)
@@ -54,7 +54,7 @@ EXPORT int64_t hl_linear_int8(const void *x, int64_t ldx, int64_t m, int64_t n, 
     struct linear job = {x, ldx, m, n, k, format, weight, scales, bias, out, num_threads, NULL};
     struct rows8 rows;
     const int64_t padded_k = ceil_div(k, LANE_INPUTS) * LANE_INPUTS;
-    if (!make_rows8(&rows, &job, padded_k, padded_k)) return 1;
+    if (!make_rows8(&rows, &job, padded_k, padded_k, ZERO)) return 1;
     job.rows = &rows;
     run_linear(&job, run_tile);
     free_rows8(&rows);

@@ -10,6 +10,7 @@ enum { SERIAL_INPUTS = 1 << 15 };
 struct making {
     const struct rows8 *rows;
     const struct linear *job;
+    int32_t zero;
 };
 
 /* The largest magnitude. Compared as integers, NaN is above infinity is above all numbers, so none is lost. */
@@ -53,18 +54,19 @@ KERNEL static void make_row(void *context, int64_t row) {
         /* a subnormal scale has no inverse; such a group is zero in any case that counts */
         const float inverse = largest > 1e-36f ? 127.0f / largest : 0.0f;
         rows->scales[row * groups + g] = largest / 127.0f;
-        rows->sums[row * groups + g] =
+        rows->offsets[row * groups + g] =
+            -making->zero *
             quantise(job->x, first, stop, format, inverse, rows->values + row * rows->k + at, rows->group);
     }
 }
 
-int make_rows8(struct rows8 *rows, const struct linear *job, int64_t padded_k, int64_t group) {
+int make_rows8(struct rows8 *rows, const struct linear *job, int64_t padded_k, int64_t group, int32_t zero) {
     const int64_t values = ceil_div(job->m * padded_k, 64) * 64, cells = job->m * (padded_k / group);
     char *memory = malloc((size_t)(values + 8 * cells));
     if (!memory) return 0;
     *rows = (struct rows8){padded_k, group, (int8_t *)memory, (float *)(memory + values),
                            (int32_t *)(memory + values + 4 * cells)};
-    struct making making = {rows, job};
+    struct making making = {rows, job, zero};
     parallel_for(make_row, &making, job->m, job->m * job->k < SERIAL_INPUTS ? 1 : job->num_threads);
     return 1;
 }

@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# sources of the optional kernels: installing compiles them, if there is a C compiler
+NATIVE := hatch_build.py $(wildcard app/hugging_llama/engine/native/src/*)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help serve test test-all check format clean
@@ -17,11 +19,11 @@ help:
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.serve: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt tests/clients/js/package.json | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) tests/clients/js/package.json | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
 	@if command -v npm >/dev/null; then cd tests/clients/js && npm install --silent --no-audit --no-fund --no-package-lock; \
 	else echo "npm is not installed: the tests with the JavaScript client will be skipped"; fi
@@ -47,4 +49,4 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/clients/js/node_modules
+	rm -rf $(VENV) app/hugging_llama/engine/native/kernels.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/clients/js/node_modules

@@ -40,7 +40,14 @@ class NativeKernels(BuildHookInterface[Any]):
 
 def compile_kernels(flags: tuple[str, ...] = FLAGS, library: Path = LIBRARY) -> str:
     """Makes `library` anew. Returns why there is none, or ""."""
-    library.unlink(missing_ok=True)
+    problem = _compile(flags, library)
+    if problem:
+        # an old one would not be what these sources say
+        library.unlink(missing_ok=True)
+    return problem
+
+
+def _compile(flags: tuple[str, ...], library: Path) -> str:
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         return "they are for Linux on x86-64"
     compiler = (

@@ -1,4 +1,4 @@
-"""Attention of one new token a sequence over the slots of a KV cache."""
+"""One new token a sequence: its key and value into the slots of a KV cache, and attention over them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,6 +57,29 @@ class LayerCache:
             torch.tensor([x.data_ptr() for x in values], dtype=torch.int64),
             torch.tensor([x.shape[2] for x in keys], dtype=torch.int64),
         )
+
+
+def write_cache(key: Tensor, value: Tensor, cache: LayerCache, places: DecodePlaces) -> None:
+    """Stores `key` `[n, num_kv_heads, head_dim]` and `value` as the last ones that their sequences see.
+
+    Both may be slices of wider rows. Raises ValueError for shapes or dtypes that don't fit the slabs.
+    """
+    for rows, slabs, addresses in (
+        (key, cache.keys, cache.key_addresses),
+        (value, cache.values, cache.value_addresses),
+    ):
+        n, num_kv_heads, head_dim = rows.shape
+        if (num_kv_heads, head_dim, rows.dtype) != (slabs[0].shape[1], slabs[0].shape[3], slabs[0].dtype):
+            raise ValueError("the new rows don't fit the slabs")
+        if places.table.shape[0] != n:
+            raise ValueError("rows and places differ in number")
+        if rows.stride(2) != 1 or rows.stride(1) != head_dim:
+            rows = rows.contiguous()
+        size = rows.element_size()
+        kernels().hl_write_cache(
+            rows.data_ptr(), rows.stride(0) * size, n, addresses.data_ptr(), cache.capacities.data_ptr(),
+            places.table.data_ptr(), num_kv_heads, head_dim * size,
+        )  # fmt: skip
 
 
 def decode_attention(

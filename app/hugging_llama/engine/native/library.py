@@ -27,6 +27,7 @@ _SIGNATURES = {
     "hl_silu_mul": (_P, _I, _I, _I, _I, _P, _I),
     "hl_rotate": (_P, _I, _P, _P, _I, _I, _I, _I, _I, _P, _I),
     "hl_decode_attention": (_P, _I, _P, _P, _P, _P, _P, _I, _I, _I, _I, _I, _I, _F, _F, _P, _I),
+    "hl_write_cache": (_P, _I, _I, _P, _P, _P, _I, _I),
     "hl_argmax": (_P, _I, _I, _I, _I, _P, _P, _I),
     "hl_topk": (_P, _I, _I, _I, _I, _I, _P, _P, _I),
 }
@@ -73,6 +74,9 @@ def format_of(x: Tensor) -> int:
 
 def rows_of(x: Tensor) -> tuple[Tensor, int, int]:
     """`x` `[..., n]` as rows whose numbers lie side by side, how many they are, and how far apart they lie."""
+    if x.is_contiguous():
+        n = x.shape[-1]
+        return x, x.numel() // max(n, 1), n
     if x.stride(-1) == 1 and (x.dim() == 2 or (x.dim() == 3 and x.shape[0] == 1)):
         return x, x.shape[-2], x.stride(-2)
     x = x.contiguous()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, decode_attention
+from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, decode_attention, write_cache
 from hugging_llama.engine.native.elementwise import add_rms_norm, rotate, silu_mul
 from hugging_llama.engine.native.library import library
 from hugging_llama.engine.native.linear import BFloat16Linear, Int4Linear, Int8Linear
@@ -80,9 +80,12 @@ def _elementwise(random: torch.Generator) -> bool:
 
 def _decode_attention(random: torch.Generator) -> bool:
     keys, values, query = _normal(random, 2, 2, 300, 64), _normal(random, 2, 2, 300, 64), _normal(random, 2, 6, 64)
-    got = decode_attention(
-        query, LayerCache.of([keys], [values]), DecodePlaces.of([0, 0], [1, 0], [300, 7]), scaling=0.1
-    )
+    cache, places = LayerCache.of([keys], [values]), DecodePlaces.of([0, 0], [1, 0], [300, 7])
+    key, value = _normal(random, 2, 2, 64), _normal(random, 2, 2, 64)
+    write_cache(key, value, cache, places)
+    if not (torch.equal(keys[1, :, 299], key[0]) and torch.equal(values[0, :, 6], value[1])):
+        return False
+    got = decode_attention(query, cache, places, scaling=0.1)
     want = [
         functional.scaled_dot_product_attention(
             query[i].float().view(2, 3, 64), keys[slot, :, :length].float(), values[slot, :, :length].float(), scale=0.1

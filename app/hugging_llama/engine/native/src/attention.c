@@ -14,6 +14,9 @@
 
 enum { CHUNK_KEYS = 256, KEYS = 16, VECTORS = 4, TILE_HEADS = 6 };
 
+/* With fewer products the caller's thread is done before another one wakes up. */
+enum { SERIAL_PRODUCTS = 1 << 17 };
+
 struct attention {
     const void *query; /* [n, num_heads, key_dim] of `format`, contiguous */
     void *out;         /* [n, num_heads, value_dim] of `format` */
@@ -229,8 +232,12 @@ static void lay_out_parts(struct attention *job, int64_t n) {
 
 /* Splits, attends and joins. Returns 0, or 1 without memory. */
 KERNEL static int64_t run(struct attention *job, int64_t n, int64_t num_threads) {
-    int64_t num_parts = 0;
-    for (int64_t i = 0; i < n; i++) num_parts += num_chunks(job, i) * job->num_kv_heads;
+    int64_t num_parts = 0, products = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t num_keys = job->places[3 * i + 2];
+        num_parts += num_chunks(job, i) * job->num_kv_heads;
+        products += (num_keys - first_key(job, num_keys)) * job->num_kv_heads * job->group * (job->key_dim + job->value_dim);
+    }
     const int64_t cells = num_parts * job->group;
     char *memory = malloc((size_t)num_parts * sizeof(struct part) + (size_t)(cells * (job->value_dim + 2)) * sizeof(float));
     if (!memory) return 1;
@@ -239,7 +246,7 @@ KERNEL static int64_t run(struct attention *job, int64_t n, int64_t num_threads)
     job->maxima = job->numerators + cells * job->value_dim;
     job->sums = job->maxima + cells;
     lay_out_parts(job, n);
-    parallel_for(run_part, job, num_parts, num_threads);
+    parallel_for(run_part, job, num_parts, products < SERIAL_PRODUCTS ? 1 : num_threads);
     int64_t part = 0;
     for (int64_t i = 0; i < n; i++)
         for (int64_t head = 0; head < job->num_kv_heads; head++, part += num_chunks(job, i))

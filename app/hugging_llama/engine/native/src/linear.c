@@ -6,6 +6,9 @@
  * threads are the rows cut as well. */
 enum { TASKS_PER_THREAD = 4, MIN_ROWS_PER_TASK = 4 * TILE_ROWS };
 
+/* With fewer products the caller's thread is done before another one wakes up. */
+enum { SERIAL_PRODUCTS = 1 << 18 };
+
 struct run {
     const struct linear *job;
     linear_tile tile;
@@ -26,5 +29,6 @@ void run_linear(const struct linear *job, linear_tile tile) {
     int64_t rows_per_task = ceil_div(ceil_div(job->m, wanted), TILE_ROWS) * TILE_ROWS;
     if (rows_per_task < MIN_ROWS_PER_TASK) rows_per_task = MIN_ROWS_PER_TASK;
     struct run run = {job, tile, num_blocks, rows_per_task};
-    parallel_for(run_task, &run, num_blocks * ceil_div(job->m, rows_per_task), job->num_threads);
+    const int64_t num_threads = job->m * job->n * job->k < SERIAL_PRODUCTS ? 1 : job->num_threads;
+    parallel_for(run_task, &run, num_blocks * ceil_div(job->m, rows_per_task), num_threads);
 }

@@ -112,7 +112,7 @@ def decode_attention(
             raise ValueError("there must be one sink a head")
         sinks = sinks.float().contiguous()
     query = query.contiguous()
-    out = torch.empty((n, num_heads, values.shape[3]), dtype=query.dtype)
+    out = query.new_empty((n, num_heads, values.shape[3]))
     failed = kernels().hl_decode_attention(
         query.data_ptr(), n, cache.key_addresses.data_ptr(), cache.value_addresses.data_ptr(),
         cache.capacities.data_ptr(), places.table.data_ptr(), None if sinks is None else sinks.data_ptr(),

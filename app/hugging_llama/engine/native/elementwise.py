@@ -32,8 +32,8 @@ def _norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset
     if weight.shape != (n,) or weight.dtype != x.dtype:
         raise ValueError("the weight has another width or dtype than the rows")
     rows, m, stride = rows_of(x)
-    out = x.new_empty(x.shape)
-    total = x if residual is None else x.new_empty(x.shape)
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    total = x if residual is None else torch.empty_like(residual)
     kernels().hl_rms_norm(
         rows.data_ptr(), stride, None if residual is None else residual.data_ptr(), weight.data_ptr(), m, n,
         format_of(x), eps, offset, None if residual is None else total.data_ptr(), out.data_ptr(),
@@ -67,7 +67,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         raise ValueError("the angles have another dtype than the heads")
     if x.stride(2) != 1 or x.stride(1) != head_dim:
         x = x.contiguous()
-    out = torch.empty((tokens, num_heads, head_dim), dtype=x.dtype)
+    out = x.new_empty((tokens, num_heads, head_dim))
     kernels().hl_rotate(
         x.data_ptr(), x.stride(0), cos.contiguous().data_ptr(), sin.contiguous().data_ptr(), tokens, num_heads,
         head_dim, rotary_dim, format_of(x), out.data_ptr(), torch.get_num_threads(),

@@ -18,8 +18,8 @@ enum { CHUNK_KEYS = 256, KEYS = 16, VECTORS = 4, TILE_HEADS = 6 };
 enum { SERIAL_PRODUCTS = 1 << 17 };
 
 struct attention {
-    const void *query; /* [n, num_heads, key_dim] of `format`, contiguous */
-    void *out;         /* [n, num_heads, value_dim] of `format` */
+    const void *query;                       /* [n, num_heads, key_dim] of `format`, contiguous */
+    void *out;                               /* [n, num_heads, value_dim] of `format` */
     const void *const *keys, *const *values; /* of each slab */
     const int64_t *capacities;               /* of each slab */
     const int64_t *places;                   /* [n, 3]: slab, slot, number of keys, of each sequence */
@@ -43,17 +43,20 @@ INLINE __m512 sums_of_lanes(__m512 v[KEYS]) {
     __m512 pairs[8], fours[4], halves[2];
     UNROLL(8)
     for (int i = 0; i < 8; i++)
-        pairs[i] = _mm512_add_ps(_mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]));
+        pairs[i] =
+            _mm512_add_ps(_mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]), _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]));
     UNROLL(4)
     for (int i = 0; i < 4; i++) {
         const __m512d a = _mm512_castps_pd(pairs[2 * i]), b = _mm512_castps_pd(pairs[2 * i + 1]);
-        fours[i] = _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+        fours[i] =
+            _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
     }
     UNROLL(2)
     for (int i = 0; i < 2; i++)
         halves[i] = _mm512_add_ps(_mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0x44),
                                   _mm512_shuffle_f32x4(fours[2 * i], fours[2 * i + 1], 0xee));
-    return _mm512_add_ps(_mm512_shuffle_f32x4(halves[0], halves[1], 0x88), _mm512_shuffle_f32x4(halves[0], halves[1], 0xdd));
+    return _mm512_add_ps(_mm512_shuffle_f32x4(halves[0], halves[1], 0x88),
+                         _mm512_shuffle_f32x4(halves[0], halves[1], 0xdd));
 }
 
 /* Products of one query with KEYS keys; the last ones may be the same key again. */
@@ -72,7 +75,8 @@ INLINE __m512 scores_of_keys(const int format, const void *query, const void *co
         } else {
             const __m512 q = load16(query, at, format, lanes(dim - at));
             UNROLL(KEYS)
-            for (int i = 0; i < KEYS; i++) sums[i] = _mm512_fmadd_ps(load16(keys[i], at, format, lanes(dim - at)), q, sums[i]);
+            for (int i = 0; i < KEYS; i++)
+                sums[i] = _mm512_fmadd_ps(load16(keys[i], at, format, lanes(dim - at)), q, sums[i]);
         }
     }
     return sums_of_lanes(sums);
@@ -100,7 +104,8 @@ INLINE void score_part(const struct attention *job, const int format, const stru
         const __mmask16 mask = lanes(part->num_keys - at);
         for (int64_t g = 0; g < job->group; g++) {
             const void *query = at_element(job->query, (first_head + g) * job->key_dim, format);
-            __m512 score = _mm512_mul_ps(scores_of_keys(format, query, rows, job->key_dim), _mm512_set1_ps(job->scaling));
+            __m512 score =
+                _mm512_mul_ps(scores_of_keys(format, query, rows, job->key_dim), _mm512_set1_ps(job->scaling));
             if (job->softcap > 0.0f) score = capped(score, job->softcap);
             score = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), mask, score);
             _mm512_storeu_ps(scores + g * CHUNK_KEYS + at, score);
@@ -131,13 +136,15 @@ INLINE void weigh_values(const int heads, const struct attention *job, const int
     UNROLL(VECTORS)
     for (int v = 0; v < VECTORS; v++) masks[v] = lanes(job->value_dim - dim - 16 * v);
     UNROLL(TILE_HEADS)
-    for (int h = 0; h < heads; h++)
+    for (int h = 0; h < heads; h++) {
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) sums[h][v] = _mm512_setzero_ps();
+    }
     for (int64_t key = 0; key < num_keys; key++) {
         __m512 value[VECTORS];
         UNROLL(VECTORS)
-        for (int v = 0; v < VECTORS; v++) value[v] = load16(values, key * job->value_dim + dim + 16 * v, format, masks[v]);
+        for (int v = 0; v < VECTORS; v++)
+            value[v] = load16(values, key * job->value_dim + dim + 16 * v, format, masks[v]);
         UNROLL(TILE_HEADS)
         for (int h = 0; h < heads; h++) {
             const __m512 weight = _mm512_set1_ps(weights[h * CHUNK_KEYS + key]);
@@ -146,9 +153,11 @@ INLINE void weigh_values(const int heads, const struct attention *job, const int
         }
     }
     UNROLL(TILE_HEADS)
-    for (int h = 0; h < heads; h++)
+    for (int h = 0; h < heads; h++) {
         UNROLL(VECTORS)
-        for (int v = 0; v < VECTORS; v++) _mm512_mask_storeu_ps(to + h * job->value_dim + dim + 16 * v, masks[v], sums[h][v]);
+        for (int v = 0; v < VECTORS; v++)
+            _mm512_mask_storeu_ps(to + h * job->value_dim + dim + 16 * v, masks[v], sums[h][v]);
+    }
 }
 
 INLINE void value_part(const struct attention *job, const int format, const struct part *part, const void *values,
@@ -157,7 +166,7 @@ INLINE void value_part(const struct attention *job, const int format, const stru
     for (int64_t g = 0; g < job->group; g += heads_per_tile)
         for (int64_t dim = 0; dim < job->value_dim; dim += 16 * VECTORS)
             DISPATCH_ROWS(weigh_values, least(heads_per_tile, job->group - g), job, format, values, part->num_keys,
-                          weights + g * CHUNK_KEYS, dim, to + g * job->value_dim)
+                          weights + g * CHUNK_KEYS, dim, to + g * job->value_dim);
 }
 
 /* Joins `num_parts` parts from `first` on into the rows of their heads. */
@@ -236,10 +245,12 @@ KERNEL static int64_t run(struct attention *job, int64_t n, int64_t num_threads)
     for (int64_t i = 0; i < n; i++) {
         const int64_t num_keys = job->places[3 * i + 2];
         num_parts += num_chunks(job, i) * job->num_kv_heads;
-        products += (num_keys - first_key(job, num_keys)) * job->num_kv_heads * job->group * (job->key_dim + job->value_dim);
+        products +=
+            (num_keys - first_key(job, num_keys)) * job->num_kv_heads * job->group * (job->key_dim + job->value_dim);
     }
     const int64_t cells = num_parts * job->group;
-    char *memory = malloc((size_t)num_parts * sizeof(struct part) + (size_t)(cells * (job->value_dim + 2)) * sizeof(float));
+    char *memory =
+        malloc((size_t)num_parts * sizeof(struct part) + (size_t)(cells * (job->value_dim + 2)) * sizeof(float));
     if (!memory) return 1;
     job->parts = (struct part *)memory;
     job->numerators = (float *)(job->parts + num_parts);
@@ -262,7 +273,8 @@ EXPORT int64_t hl_decode_attention(const void *query, int64_t n, const void *con
                                    int64_t num_kv_heads, int64_t group, int64_t key_dim, int64_t value_dim,
                                    int64_t window, int64_t format, float scaling, float softcap, void *out,
                                    int64_t num_threads) {
-    struct attention job = {query,  out,     keys,      values, capacities,  places,  sinks, num_kv_heads, group, key_dim,
-                            value_dim, window, (int)format, scaling, softcap, NULL, NULL, NULL, NULL};
+    struct attention job = {query,        out,   keys,    values,    capacities, places,      sinks,
+                            num_kv_heads, group, key_dim, value_dim, window,     (int)format, scaling,
+                            softcap,      NULL,  NULL,    NULL,      NULL};
     return run(&job, n, num_threads);
 }

@@ -8,7 +8,9 @@
 /* Below this many numbers another thread does not pay. */
 enum { SERIAL_NUMBERS = 1 << 15 };
 
-static int64_t threads_for(int64_t numbers, int64_t num_threads) { return numbers < SERIAL_NUMBERS ? 1 : num_threads; }
+static int64_t threads_for(int64_t numbers, int64_t num_threads) {
+    return numbers < SERIAL_NUMBERS ? 1 : num_threads;
+}
 
 struct norm {
     const void *x, *residual, *weight;
@@ -101,7 +103,8 @@ INLINE void rotate_head(const struct rotation *job, int64_t from, int64_t to, in
     for (int64_t at = 0; at < half; at += 16) {
         const __mmask16 mask = lanes(half - at);
         const __m512 a = load16(job->x, from + at, format, mask), b = load16(job->x, from + half + at, format, mask);
-#define TIMES(part, name, shift) in_format(_mm512_mul_ps(part, load16(job->name, table + shift + at, format, mask)), format)
+#define TIMES(part, name, shift) \
+    in_format(_mm512_mul_ps(part, load16(job->name, table + shift + at, format, mask)), format)
         const __m512 first = _mm512_sub_ps(TIMES(a, cos, 0), TIMES(b, sin, 0));
         const __m512 second = _mm512_add_ps(TIMES(b, cos, half), TIMES(a, sin, half));
 #undef TIMES

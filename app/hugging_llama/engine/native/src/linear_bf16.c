@@ -22,9 +22,10 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
     const uint16_t *weight = (const uint16_t *)job->weight + block * CHANNELS * rows->k;
     __m512 sums[TILE_ROWS][VECTORS];
     UNROLL(TILE_ROWS)
-    for (int r = 0; r < num_rows; r++)
+    for (int r = 0; r < num_rows; r++) {
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm512_setzero_ps();
+    }
     for (int64_t at = 0; at < rows->k; at += LANE_INPUTS, weight += CHANNELS * LANE_INPUTS) {
         __m512i w[VECTORS];
         UNROLL(VECTORS)
@@ -37,13 +38,14 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
         }
     }
     UNROLL(TILE_ROWS)
-    for (int r = 0; r < num_rows; r++)
+    for (int r = 0; r < num_rows; r++) {
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) store_sums(job, first_row + r, block * CHANNELS + 16 * v, sums[r][v]);
+    }
 }
 
 KERNEL static void run_tile(const struct linear *job, int64_t block, int64_t first_row, int64_t num_rows) {
-    DISPATCH_ROWS(tile, num_rows, job, block, first_row)
+    DISPATCH_ROWS(tile, num_rows, job, block, first_row);
 }
 
 /* A copy of rows whose number of inputs is odd, with a zero behind each; free it. NULL without memory. */
@@ -82,7 +84,8 @@ static void pack_channel(void *context, int64_t channel) {
     uint16_t *to = job->packed + channel / CHANNELS * CHANNELS * padded_k + channel % CHANNELS * LANE_INPUTS;
     for (int64_t at = 0; at < padded_k; at++) {
         const int exists = channel < job->n && at < job->k;
-        to[at / LANE_INPUTS * CHANNELS * LANE_INPUTS + at % LANE_INPUTS] = exists ? job->weight[channel * job->k + at] : 0;
+        to[at / LANE_INPUTS * CHANNELS * LANE_INPUTS + at % LANE_INPUTS] =
+            exists ? job->weight[channel * job->k + at] : 0;
     }
 }
 

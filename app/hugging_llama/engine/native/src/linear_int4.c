@@ -50,15 +50,17 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
     const uint8_t *weight = (const uint8_t *)job->weight + block * groups * BLOCK_BYTES;
     __m512 totals[TILE_ROWS][VECTORS];
     UNROLL(TILE_ROWS)
-    for (int r = 0; r < num_rows; r++)
+    for (int r = 0; r < num_rows; r++) {
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) totals[r][v] = _mm512_setzero_ps();
+    }
     for (int64_t g = 0; g < groups; g++, weight += BLOCK_BYTES, x += GROUP) {
         __m512i sums[TILE_ROWS][VECTORS];
         UNROLL(TILE_ROWS)
-        for (int r = 0; r < num_rows; r++)
+        for (int r = 0; r < num_rows; r++) {
             UNROLL(VECTORS)
             for (int v = 0; v < VECTORS; v++) sums[r][v] = spread4(offsets + r * groups + g);
+        }
         group_sums(num_rows, sums, weight, x, rows->k);
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) {
@@ -71,13 +73,14 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
         }
     }
     UNROLL(TILE_ROWS)
-    for (int r = 0; r < num_rows; r++)
+    for (int r = 0; r < num_rows; r++) {
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) store_sums(job, first_row + r, block * CHANNELS + 16 * v, totals[r][v]);
+    }
 }
 
 KERNEL static void run_tile(const struct linear *job, int64_t block, int64_t first_row, int64_t num_rows) {
-    DISPATCH_ROWS(tile, num_rows, job, block, first_row)
+    DISPATCH_ROWS(tile, num_rows, job, block, first_row);
 }
 
 /* Returns 0, or 1 without memory. */

@@ -18,9 +18,10 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
     const uint8_t *weight = (const uint8_t *)job->weight + block * CHANNELS * rows->k;
     __m512i sums[TILE_ROWS][VECTORS];
     UNROLL(TILE_ROWS)
-    for (int r = 0; r < num_rows; r++)
+    for (int r = 0; r < num_rows; r++) {
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) sums[r][v] = spread4(rows->offsets + first_row + r);
+    }
     for (int64_t at = 0; at < rows->k; at += LANE_INPUTS, weight += CHANNELS * LANE_INPUTS) {
         __m512i w[VECTORS];
         UNROLL(VECTORS)
@@ -33,18 +34,19 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
         }
     }
     UNROLL(TILE_ROWS)
-    for (int r = 0; r < num_rows; r++)
+    for (int r = 0; r < num_rows; r++) {
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) {
             const int64_t channel = block * CHANNELS + 16 * v;
-            const __m512 scale = _mm512_mul_ps(_mm512_loadu_ps(job->scales + channel),
-                                               _mm512_set1_ps(rows->scales[first_row + r]));
+            const __m512 scale =
+                _mm512_mul_ps(_mm512_loadu_ps(job->scales + channel), _mm512_set1_ps(rows->scales[first_row + r]));
             store_sums(job, first_row + r, channel, _mm512_mul_ps(_mm512_cvtepi32_ps(sums[r][v]), scale));
         }
+    }
 }
 
 KERNEL static void run_tile(const struct linear *job, int64_t block, int64_t first_row, int64_t num_rows) {
-    DISPATCH_ROWS(tile, num_rows, job, block, first_row)
+    DISPATCH_ROWS(tile, num_rows, job, block, first_row);
 }
 
 /* Returns 0, or 1 without memory. */
@@ -75,7 +77,8 @@ KERNEL static void pack_channel(void *context, int64_t channel) {
     __m512 largest = _mm512_setzero_ps();
     if (channel < job->n)
         for (int64_t at = 0; at < job->k; at += 16)
-            largest = _mm512_max_ps(largest, _mm512_abs_ps(load16(job->weight, base + at, job->format, lanes(job->k - at))));
+            largest =
+                _mm512_max_ps(largest, _mm512_abs_ps(load16(job->weight, base + at, job->format, lanes(job->k - at))));
     const float scale = _mm512_reduce_max_ps(largest) / 127.0f;
     const float inverse = scale > 1e-36f ? 1.0f / scale : 0.0f;
     job->scales[channel] = scale;

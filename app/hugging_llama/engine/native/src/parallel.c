@@ -37,4 +37,6 @@ void parallel_for(task_function run, void *context, int64_t num_tasks, int64_t n
 }
 
 /* Called once, before any kernel. NULL: everything runs on the caller's thread. */
-EXPORT void hl_set_fork_join(void *gomp_parallel) { fork_join = (fork_join_function)gomp_parallel; }
+EXPORT void hl_set_fork_join(void *gomp_parallel) {
+    fork_join = (fork_join_function)gomp_parallel;
+}

@@ -1,7 +1,9 @@
 #include "simd.h"
 
 /* Changes whenever a signature or a packed layout does; the loader compares it with its own. */
-EXPORT int64_t hl_version(void) { return 1; }
+EXPORT int64_t hl_version(void) {
+    return 1;
+}
 
 /* 1 if this processor (and the operating system) runs the kernels. */
 EXPORT int64_t hl_is_supported(void) {

@@ -54,9 +54,8 @@ KERNEL static void make_row(void *context, int64_t row) {
         /* a subnormal scale has no inverse; such a group is zero in any case that counts */
         const float inverse = largest > 1e-36f ? 127.0f / largest : 0.0f;
         rows->scales[row * groups + g] = largest / 127.0f;
-        rows->offsets[row * groups + g] =
-            -making->zero *
-            quantise(job->x, first, stop, format, inverse, rows->values + row * rows->k + at, rows->group);
+        rows->offsets[row * groups + g] = -making->zero * quantise(job->x, first, stop, format, inverse,
+                                                                   rows->values + row * rows->k + at, rows->group);
     }
 }
 
@@ -71,4 +70,6 @@ int make_rows8(struct rows8 *rows, const struct linear *job, int64_t padded_k, i
     return 1;
 }
 
-void free_rows8(struct rows8 *rows) { free(rows->values); }
+void free_rows8(struct rows8 *rows) {
+    free(rows->values);
+}

@@ -35,8 +35,9 @@ KERNEL static void best_of_share(void *context, int64_t task) {
     const int64_t first = task % shares * SHARE, stop = least(first + SHARE, job->n);
     const __m512 lowest = _mm512_set1_ps(-INFINITY);
     __m512 best = lowest;
-    __m512i where = _mm512_set1_epi32((int32_t)first), at16 = _mm512_add_epi32(where, _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
-    where = at16;
+    __m512i at16 = _mm512_add_epi32(_mm512_set1_epi32((int32_t)first),
+                                    _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
+    __m512i where = at16;
     for (int64_t at = first; at < stop; at += 16, at16 = _mm512_add_epi32(at16, _mm512_set1_epi32(16))) {
         const __mmask16 mask = lanes(stop - at);
         const __m512 x = _mm512_mask_mov_ps(lowest, mask, sortable(job, row, at, mask));

@@ -19,17 +19,29 @@
 /* Formats of rows; the numbers are part of the interface. */
 enum { HL_F32 = 0, HL_BF16 = 1 };
 
-static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t ceil_div(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+static inline int64_t least(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
 /* Lanes 0 to n - 1 of 16. */
-INLINE __mmask16 lanes(int64_t n) { return n >= 16 ? 0xffff : (__mmask16)((1u << (n > 0 ? n : 0)) - 1); }
+INLINE __mmask16 lanes(int64_t n) {
+    return n >= 16 ? 0xffff : (__mmask16)((1u << (n > 0 ? n : 0)) - 1);
+}
 
-INLINE __m512 widen(__m256i bf16) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf16), 16)); }
+INLINE __m512 widen(__m256i bf16) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bf16), 16));
+}
 
 /* To bfloat16, nearest even; subnormals become zero, as in every BF16 instruction. */
-INLINE __m256i narrow(__m512 f32) { return (__m256i)_mm512_cvtneps_pbh(f32); }
-INLINE __m512 rounded(__m512 f32) { return widen(narrow(f32)); }
+INLINE __m256i narrow(__m512 f32) {
+    return (__m256i)_mm512_cvtneps_pbh(f32);
+}
+INLINE __m512 rounded(__m512 f32) {
+    return widen(narrow(f32));
+}
 
 /* 16 numbers of `format` from index `at` on as float32; lanes that `mask` leaves out are zero and are not read. */
 INLINE __m512 load16(const void *from, int64_t at, int format, __mmask16 mask) {
@@ -45,7 +57,9 @@ INLINE void store16(void *to, int64_t at, int format, __mmask16 mask, __m512 val
 }
 
 /* The number as it would be after storing and loading it. */
-INLINE __m512 in_format(__m512 value, int format) { return format == HL_BF16 ? rounded(value) : value; }
+INLINE __m512 in_format(__m512 value, int format) {
+    return format == HL_BF16 ? rounded(value) : value;
+}
 
 /* e^x, within 2 units in the last place; 0 below -104, infinity above 89. NaN stays NaN. */
 INLINE __m512 exp16(__m512 x) {
@@ -84,12 +98,14 @@ INLINE __m512i spread4(const void *inputs) {
 }
 
 /* `function` for a tile of 1 to 6 rows, compiled for each number so that the accumulators live in registers. */
-#define DISPATCH_ROWS(function, num_rows, ...)            \
-    switch (num_rows) {                                   \
-        case 1: function(1, __VA_ARGS__); break;          \
-        case 2: function(2, __VA_ARGS__); break;          \
-        case 3: function(3, __VA_ARGS__); break;          \
-        case 4: function(4, __VA_ARGS__); break;          \
-        case 5: function(5, __VA_ARGS__); break;          \
-        default: function(6, __VA_ARGS__); break; \
-    }
+#define DISPATCH_ROWS(function, num_rows, ...)        \
+    do {                                              \
+        switch (num_rows) {                           \
+            case 1: function(1, __VA_ARGS__); break;  \
+            case 2: function(2, __VA_ARGS__); break;  \
+            case 3: function(3, __VA_ARGS__); break;  \
+            case 4: function(4, __VA_ARGS__); break;  \
+            case 5: function(5, __VA_ARGS__); break;  \
+            default: function(6, __VA_ARGS__); break; \
+        }                                             \
+    } while (0)

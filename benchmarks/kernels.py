@@ -1,6 +1,6 @@
 """The native CPU kernels beside torch's own, same shapes, same run, in turn: milliseconds a call.
 
-python benchmarks/kernels.py [--rows 1 4 16] [--linear-only]
+python -m benchmarks.kernels [--rows 1 4 16] [--linear-only]
 
 Each linear layer exists often enough to outgrow the caches, as the layers of a model do. Shapes are Qwen2 0.5B's.
 """
@@ -9,7 +9,7 @@ import argparse
 import functools
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ ROUNDS = 7
 BITS = {"bf16": 16.0, "int8": 8.0, "int4": 4.5}
 
 Call = Callable[[Tensor], Tensor]
+Pack = Callable[[Tensor], Call]
 
 
 def main() -> None:
@@ -50,13 +51,14 @@ def main() -> None:
 
 def compare_linears(name: str, k: int, n: int, rows: list[int]) -> None:
     weight = torch.randn(n, k).bfloat16()
-    for kind, (ours, torchs) in {
+    kinds: dict[str, tuple[Pack, Pack]] = {
         "bf16": (BFloat16Linear.pack, torch_bf16),
         "int8": (Int8Linear.pack, torch_int8),
         "int4": (Int4Linear.pack, torch_int4),
-    }.items():
+    }
+    for kind, (ours, torchs) in kinds.items():
         copies = int(max(1, BEYOND_CACHES_BYTES // (n * k * BITS[kind] / 8)))
-        both = [[make(weight) for _ in range(copies)] for make in (ours, torchs)]
+        both: list[list[Call]] = [[make(weight) for _ in range(copies)] for make in (ours, torchs)]
         for m in rows:
             if n > 100_000 and m > HEAD_ROWS:
                 continue
@@ -81,7 +83,7 @@ def all_of(layers: list[Call], x: Tensor) -> None:
         layer(x)
 
 
-def in_turn(calls: list[Callable[[], object]]) -> list[float]:
+def in_turn(calls: Sequence[Callable[[], object]]) -> list[float]:
     """The median milliseconds of each call, over rounds in which all have their turn."""
     times: list[list[float]] = [[] for _ in calls]
     for _ in range(ROUNDS + 1):

@@ -35,6 +35,7 @@ _CHOICES = {
     "duration_unit": ("ns", "seconds"),
     "device": ("auto", "cpu", "cuda", "mps"),
     "dtype": ("auto", "bfloat16", "float16", "float32"),
+    "quantize": ("none", "int8", "int4"),
     "log_level": ("debug", "info", "warning", "error"),
 }
 # every other whole number may be from 0 to what 64 bits hold, every other duration from 0 to for ever

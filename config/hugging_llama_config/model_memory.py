@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 DTYPE_BYTES: Mapping[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
-QUANTIZED_BYTES: Mapping[str, float] = {"int8": 1.0, "int4": 0.5 + 4 / 64}
-"""Bytes an element of a quantised linear layer; int4 has a scale and a zero point for every 64 elements."""
+QUANTIZED_BYTES: Mapping[str, float] = {"int8": 1.0, "int4": 1.0 + 0.5 + 4 / 32}
+"""Bytes an element of a quantised linear layer; int4 has a scale and a zero point for every 32 elements, and a copy in
+int8 for large batches."""
 
 # the engine's KV cache allocates by these; a test compares
 _MIN_SLOT_TOKENS = 256
@@ -154,8 +155,8 @@ def cache_tokens(num_tokens: int, num_sequences: int = 1) -> int:
 
 def _weights_bytes(size: ModelSize, runtime: Runtime, item_bytes: int) -> int:
     linear_bytes = QUANTIZED_BYTES.get(runtime.quantization, float(item_bytes))
-    copies = size.other + (size.head if runtime.packs_linears or not size.is_head_tied else 0)
-    return int(size.linear * linear_bytes) + copies * item_bytes + size.fixed_bytes
+    matrices = size.linear + (size.head if runtime.packs_linears or not size.is_head_tied else 0)
+    return int(matrices * linear_bytes) + size.other * item_bytes + size.fixed_bytes
 
 
 def _step_bytes(size: ModelSize, rows: int, item_bytes: int, num_sequences: int) -> int:

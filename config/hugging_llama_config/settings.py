@@ -34,6 +34,7 @@ class Settings:
     context_length: int = 0
     device: str = "auto"
     dtype: str = "auto"
+    quantize: str = "none"
     num_threads: int = 0
     standby_engine: bool = True
     kv_cache_bytes: int = 0

@@ -51,7 +51,7 @@ def test_commands(invoke: Invoke, app_url: str) -> None:
     assert code == 0
     assert out.splitlines()[1].startswith("hugging-llama/demo:latest    ")
     assert "architecture        llama" in invoke("show", "demo", "--url", app_url)[1]
-    assert "    weights     7.4 MB\n" in invoke("show", "demo", "--memory", "--num-ctx", "300", "--url", app_url)[1]
+    assert "    weights     8.5 MB\n" in invoke("show", "demo", "--memory", "--num-ctx", "300", "--url", app_url)[1]
     assert invoke("show", "demo", "--modelfile", "--url", app_url)[1].count("FROM hugging-llama/demo:latest\n") == 1
     assert invoke("show", "org/else", "--url", app_url)[0] == 1
     assert invoke("ps", "--url", app_url)[1] == "hugging-llama/demo:latest: refs=1 expires=never\n"

@@ -35,7 +35,7 @@ WAIT_S = 60.0
 class Clients:
     """An engine, and what it answers: by key, in order, with a look-out for a second end."""
 
-    def __init__(self, settings: Settings = SETTINGS, load: Callable[[str], Checkpoint] | None = None) -> None:
+    def __init__(self, settings: Settings = SETTINGS, load: Callable[[str, str], Checkpoint] | None = None) -> None:
         self._changed = threading.Condition()
         self._answers: dict[Key, list[Answer]] = {}
         self._next = 0
@@ -110,7 +110,7 @@ class GatedLoad:
         self.may_go = threading.Event()
         self._loader = Loader(SETTINGS)
 
-    def __call__(self, path: str) -> Checkpoint:
+    def __call__(self, path: str, quantization: str) -> Checkpoint:
         self.started.put(path)
         assert self.may_go.wait(WAIT_S)
         return self._loader.load(path)

@@ -1,5 +1,6 @@
 """Admission with real models, in a memory that a test can make small."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +40,7 @@ def clients() -> Iterator[Clients]:
 def other(tmp_path: Path) -> ModelRef:
     """A model of 13 MB, about as large as the demo model."""
     folder = make_checkpoint(tmp_path / "other", hidden_size=256, intermediate_size=1024, num_hidden_layers=3)
-    return ModelRef(name="other", path=str(folder))
+    return ModelRef(name="other", path=str(folder), quantization="none")
 
 
 def _shrink(clients: Clients, monkeypatch: pytest.MonkeyPatch, num_bytes: int) -> None:
@@ -74,10 +75,12 @@ def test_a_load_waits_for_a_busy_model(clients: Clients, other: ModelRef, monkey
     _shrink(clients, monkeypatch, max(needs))
     registry = clients.engine._registry
     is_there = threading.Event()
-    busy = registry.acquire(DEMO_REF, keep_alive_s=None, on_ready=lambda ready: is_there.set())
+    busy = registry.acquire(
+        dataclasses.replace(DEMO_REF, quantization="none"), keep_alive_s=None, on_ready=lambda ready: is_there.set()
+    )
     assert is_there.wait(WAIT_S)
     waiting = clients.send("x", other)
-    wait_until(lambda: registry._instances[other.path].state is State.PARKED)
+    wait_until(lambda: registry._instances[other.identity].state is State.PARKED)
     assert not clients.has_ended(waiting)
     assert isinstance(clients.answers(clients.send("Hello!", DEMO_REF))[-1], Finished), "others are served meanwhile"
     registry.release(busy)

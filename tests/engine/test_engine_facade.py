@@ -1,5 +1,6 @@
 """The whole engine without its socket: real models, several at once, and what they answer."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from hugging_llama.neutral.requests import (
 )
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
-from tests.engine.clients import DEMO_REF, EMBED_REF, Clients
+from tests.engine.clients import DEMO_REF, EMBED_REF, SETTINGS, Clients
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,28 @@ def test_ps_counts_the_cache_and_shows_the_context(tiny: ModelRef) -> None:
     assert retained >= 8
     # 16 slots of 256 tokens, and what is kept; 2 layers, 2 heads, keys and values of 8 float32 numbers
     assert row.size_bytes - answer.model.size_bytes == (16 * 256 + retained) * 2 * 2 * 2 * 8 * 4
+    clients.engine.close()
+
+
+def test_quantisations_of_one_model_are_models_of_their_own(tiny: ModelRef) -> None:
+    clients = Clients(dataclasses.replace(SETTINGS, quantize="int8"))
+    exact, small = (dataclasses.replace(tiny, quantization=quantization) for quantization in ("none", "int4"))
+    for ref in (tiny, dataclasses.replace(tiny, quantization="int8"), exact, small):
+        answer = clients.load(ref)
+        assert isinstance(answer, Loaded)
+        assert answer.model.quantization == (ref.quantization or "int8")
+        assert clients.text(clients.send("x", ref)) is not None
+    shown = {row.quantization: (row.linear.split()[0], row.size_bytes) for row in clients.engine.loaded()}
+    assert len(clients.engine.loaded()) == len(shown) == 3
+    assert [shown[name][0] for name in ("int8", "int4")] == ["int8", "int4"]
+    assert shown["int8"][1] < shown["none"][1]
+    failure = clients.load(dataclasses.replace(tiny, quantization="int3"))
+    assert isinstance(failure, ModelLoadError)
+    assert "int3" in failure.message
+    assert "int8" in failure.message
+    clients.engine.unload(tiny.path)
+    clients.load(exact)  # waits for the unload before it
+    assert [row.quantization for row in clients.engine.loaded()] == ["none"]
     clients.engine.close()
 
 

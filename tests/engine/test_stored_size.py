@@ -90,7 +90,8 @@ def test_dtype_quantisation_and_packing_change_the_weights() -> None:
     assert weights(dtype="float32") == parameters * 4
     assert weights(packs_linears=True) == (parameters + size.head) * 2, "a tied head is packed into a copy"
     assert weights(quantization="int8") == size.linear + size.other * 2
-    assert weights(quantization="int4") < weights(quantization="int8")
+    assert weights(quantization="int8", packs_linears=True) == size.linear + size.head + size.other * 2
+    assert weights(quantization="int8") < weights(quantization="int4") < weights(dtype="bfloat16")
     with pytest.raises(KeyError):
         weights(dtype="nonsense")
 

@@ -88,6 +88,14 @@ def test_ps_has_ollamas_eight_keys_and_ours(make_client: MakeClient) -> None:
     assert model["details"]["runner_reason"] == LOADED.runner_reason
 
 
+def test_ps_shows_how_a_model_is_quantised(make_client: MakeClient) -> None:
+    loaded = replace(LOADED, quantization="int8", linear="int8 portable")
+    client, _ = make_client(loaded=[loaded, replace(LOADED, linear="packed")])
+    details = [model["details"] for model in client.get("/api/ps").get_json()["models"]]
+    assert (details[0]["quantization_level"], details[0]["linear"]) == ("INT8", "int8 portable")
+    assert "INT8" not in details[1].values()
+
+
 def test_nothing_loaded_is_an_empty_list(make_client: MakeClient) -> None:
     client, _ = make_client()
     assert client.get("/api/ps").get_json() == {"models": []}

@@ -127,7 +127,7 @@ def test_memory_adds_up_and_follows_the_context(make_client: MakeClient) -> None
     large = _show(make_client, {"model": DEMO})["memory"]
     assert list(large) == ["weights", "kv_cache", "overhead", "total", "num_ctx"]
     assert large["total"] == large["weights"] + large["kv_cache"] + large["overhead"]
-    assert large["weights"] == 7_443_968
+    assert large["weights"] == 8_492_544
     assert (small["num_ctx"], large["num_ctx"]) == (256, 2048)
     assert small["kv_cache"] < large["kv_cache"]
     limited = _show(make_client, {"model": DEMO}, kv_cache_bytes=1_000_000)["memory"]
@@ -146,7 +146,7 @@ def test_the_engine_says_what_it_runs_on(make_client: MakeClient, monkeypatch: p
         raise EngineDiedError("no engine is running")
 
     monkeypatch.setattr(ScriptedEngine, "status", dead)
-    assert _show(make_client, {"model": DEMO}, dtype="float32")["memory"]["weights"] == 2 * 7_443_968
+    assert _show(make_client, {"model": DEMO}, dtype="float32")["memory"]["weights"] == 2 * 8_492_544
     assert _show(make_client, {"model": DEMO}, context_length=300)["memory"]["num_ctx"] == 300
 
 

@@ -128,6 +128,9 @@ def _resident_bytes(engine: RemoteEngine, ref: ModelRef, expected: MemoryEstimat
     """What the engine's process has in memory while the model works on a long context, its cache allocated."""
     text = "a" * (expected.num_ctx * 7 // 10)
     if not expected.kv_cache_bytes:
+        list(engine.load(LoadRequest(model=ref)))
+        # while a model is loaded the pages of its files count too, which the system drops when it needs memory
+        Path(f"/proc/{engine.status(_WAIT_S).pid}/clear_refs").write_text("5")  # resets the peak
         list(engine.embed(EmbedRequest(model=ref, inputs=(text,))))
         return _memory_of(engine.status(_WAIT_S).pid, "VmHWM")
     list(engine.load(LoadRequest(model=ref)))

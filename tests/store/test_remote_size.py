@@ -100,6 +100,6 @@ def test_on_the_wire(work: Workplace) -> None:
     body = {"model": "acme/chat", "remote": True, "options": {"num_ctx": 300}}
     answer = client.post("/api/show", json=body).get_json()
     assert answer["memory"]["num_ctx"] == 300
-    assert answer["memory"]["weights"] == (2000 + 6400 + 64) * 2
+    assert answer["memory"]["weights"] == (2000 + 6400 + 64 + 6400) * 2
     assert client.post("/api/show", json={"model": "acme/none", "remote": True}).status_code == 404
     assert client.post("/api/show", json={"model": "acme/chat"}).status_code == 404, "it is not here"

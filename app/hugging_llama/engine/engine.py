@@ -6,6 +6,7 @@ What holds at all times:
 - Until a runner has accepted a request, its end is decided here; from then on by the runner.
 """
 
+import dataclasses
 import logging
 import os
 import threading
@@ -59,7 +60,7 @@ class Engine:
     Raises ValueError for a device or dtype in `settings` that is not there.
     """
 
-    def __init__(self, settings: Settings, emit: Emit, *, load: Callable[[str], Checkpoint] | None = None) -> None:
+    def __init__(self, settings: Settings, emit: Emit, *, load: Callable[[str, str], Checkpoint] | None = None) -> None:
         self._settings = settings
         self._emit = emit
         self._loader = loader = Loader(settings)
@@ -186,7 +187,7 @@ class Engine:
             self._entries[key] = entry
         try:
             entry.ticket = self._registry.acquire(
-                request.model,
+                self._resolved(request.model),
                 keep_alive_s=request.keep_alive_s,
                 on_ready=lambda ready: self._on_ready(entry, ready),
                 context_length=request.context_length,
@@ -198,6 +199,9 @@ class Engine:
             is_over = self._entries.get(key) is not entry
         if is_over:  # it ended before its ticket was known here
             self._registry.release(entry.ticket)
+
+    def _resolved(self, ref: ModelRef) -> ModelRef:
+        return dataclasses.replace(ref, quantization=ref.quantization or self._settings.quantize)
 
     def _on_ready(self, entry: _Entry, ready: ServedModel | LoadFailure) -> None:
         if isinstance(ready, LoadFailure):
@@ -225,8 +229,8 @@ class Engine:
         key, request = entry.key, entry.request
         if isinstance(request, LoadRequest):
             model.choose_context(request.context_length)
-            row = next((row for row in self.loaded() if row.path == request.model.path), None)
-            self._end(entry, Loaded(model=row or _loading(request.model, 1, time.time()), load_ns=load_ns))
+            row = next((row for row in self.loaded() if (row.path, row.quantization) == model.ref.identity), None)
+            self._end(entry, Loaded(model=row or _loading(model.ref, 1, time.time()), load_ns=load_ns))
         elif isinstance(request, EmbedRequest) and not request.inputs:
             self._end(entry, Embeddings(vectors=(), num_prompt_tokens=0, load_ns=load_ns))
         elif isinstance(request, EmbedRequest):
@@ -289,13 +293,13 @@ class Engine:
         )
 
     def _memory_need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
-        size, runtime = self._loader.measure(ref.path)
+        size, runtime = self._loader.measure(ref.path, ref.quantization)
         wanted = estimate(size, runtime, context_length or size.usual_context(self._default_context))
         return MemoryNeed(wanted.load_bytes, min(least_load_bytes(size, runtime), wanted.load_bytes))
 
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()
-        checkpoint = self._load_checkpoint(ref.path)
+        checkpoint = self._load_checkpoint(ref.path, ref.quantization)
         model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
         with self._lock:
             self._served.add(model)
@@ -326,4 +330,6 @@ def _loading(ref: ModelRef, ref_count: int, expires_at_s: float) -> LoadedModel:
         device="",
         dtype="",
         runner="loading",
+        quantization=ref.quantization,
+        linear="",
     )

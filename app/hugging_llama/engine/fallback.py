@@ -57,7 +57,7 @@ class GenerateRunner(RunnerThread):
         self._is_in_prompt = False
         self._guard = compute_guard(model.device)
         # the model's own sampling defaults are the caller's to merge; here they would act behind its back
-        model.generation_config = _structural_part(model.generation_config)
+        model.generation_config = structural_part(model.generation_config)
 
     def stats(self) -> RunnerStats:
         """A snapshot of the runner's figures; KV figures are 0, transformers manages its own cache."""
@@ -221,7 +221,7 @@ class _Stop(StoppingCriteria):
         return torch.full((1,), self._sequence.is_finished, dtype=torch.bool, device=input_ids.device)
 
 
-def _structural_part(config: GenerationConfig | None) -> GenerationConfig:
+def structural_part(config: GenerationConfig | None) -> GenerationConfig:
     """What `generate` needs to know of the model itself, without any choice of how to sample."""
     if config is None:
         return GenerationConfig()  # type: ignore[no-untyped-call]

@@ -3,7 +3,6 @@
 import logging
 import sys
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +12,10 @@ import torch
 import transformers
 
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
+from hugging_llama.engine.linear.packer import LinearPacker
+from hugging_llama.engine.linear.replace import packed_bytes
+from hugging_llama.engine.linear.speed import bf16_is_fast
+from hugging_llama.engine.model_runner import vocab_size
 from hugging_llama.engine.pooling import check_pooled, check_pooling_named
 from hugging_llama.engine.stored_size import stored_size
 from hugging_llama.engine.vetting import VettedFiles, check_modules, vet
@@ -33,7 +36,6 @@ _DTYPES = {
 }
 _DEFAULT_CONTEXT = 2048
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
-_TRIAL_S = 0.05
 
 
 class ModelKind(Enum):
@@ -48,7 +50,8 @@ class Checkpoint:
     """A model in memory. `model` is a causal language model in evaluation mode, or a SentenceTransformer.
 
     `width` is the number of logits (0 for an embedding model), `trained_context` in tokens. `eos_token_ids` end an
-    answer; `hidden_ids` have no text.
+    answer; `hidden_ids` have no text. `quantization` is one of QUANTIZATIONS, `linear` names what computes the linear
+    layers.
     """
 
     kind: ModelKind
@@ -62,10 +65,12 @@ class Checkpoint:
     device: torch.device
     dtype: torch.dtype
     size_bytes: int
+    quantization: str
+    linear: str
 
 
 class Loader:
-    """Loads for one device, chosen once. Raises ValueError for a device or dtype it does not know.
+    """Loads for one device, chosen once. Raises ValueError for a device, dtype or quantization it does not know.
 
     Thread-safe; loads take turns, since transformers changes process-wide state while it builds a model (torch's
     default dtype, whether weights are tied) and two loads at once would damage each other.
@@ -78,6 +83,7 @@ class Loader:
         self._settings = settings
         self._turn = threading.Lock()
         self.device = choose_device(settings.device)
+        self._packer = LinearPacker(self.device, settings.quantize)
         self._dtype = _DTYPES.get(settings.dtype)
         if self._dtype is None and self.device.type == "cpu":
             self._dtype = torch.bfloat16 if bf16_is_fast() else torch.float32
@@ -89,16 +95,21 @@ class Loader:
         """What generation models are loaded in, "" for what each is stored in."""
         return dtype_name(self._dtype) if self._dtype else ""
 
-    def load(self, directory: str) -> Checkpoint:
+    def load(self, directory: str, quantization: str = "") -> Checkpoint:
         """Raises ModelLoadError, InsufficientMemoryError, or InvalidRequestError for what the model is not made for,
         with a sentence for the user; details go to the log.
+
+        `quantization` is one of QUANTIZATIONS, "" for what the settings say.
         """
         try:
+            quantization = self._packer.resolve(quantization)
             files = vet(directory)
             is_embedding = model_kind(files) is ModelKind.EMBEDDING
             dtype = torch.float32 if is_embedding else self._generation_dtype(files)
             with self._turn:
-                return self._embedding(files) if is_embedding else self._generation(files, dtype)
+                if is_embedding:
+                    return self._embedding(files, quantization)
+                return self._generation(files, dtype, quantization)
         except HuggingLlamaError:
             raise
         except (MemoryError, torch.OutOfMemoryError) as error:
@@ -107,7 +118,7 @@ class Loader:
             _log.warning("a model could not be loaded", exc_info=True)
             raise ModelLoadError(_sentence(error)) from error
 
-    def _generation(self, files: VettedFiles, dtype: torch.dtype) -> Checkpoint:
+    def _generation(self, files: VettedFiles, dtype: torch.dtype, quantization: str) -> Checkpoint:
         config = _config(files)
         model, info = _auto_class(config).from_pretrained(
             files.path,
@@ -129,7 +140,7 @@ class Loader:
         tokenizer.model_max_length = sys.maxsize  # long prompts are shortened elsewhere, without a warning each
         format = chat_format(tokenizer)
         eos_token_ids = _eos_token_ids(model, tokenizer) | format.turn_end_ids
-        head = model.get_output_embeddings()
+        linear = self._packer.pack_writer(model, quantization, dtype)
         return Checkpoint(
             kind=ModelKind.GENERATION,
             model=model,
@@ -139,13 +150,15 @@ class Loader:
             hidden_ids=(frozenset(tokenizer.all_special_ids) | _special_ids(tokenizer) | eos_token_ids)
             - (marker_ids(tokenizer, format) - eos_token_ids),
             trained_context=trained_context(config),
-            width=head.weight.shape[0] if head is not None else config.get_text_config().vocab_size,
+            width=vocab_size(model) or config.get_text_config().vocab_size,
             device=self.device,
             dtype=dtype,
             size_bytes=_size_bytes(model),
+            quantization=quantization,
+            linear=linear,
         )
 
-    def _embedding(self, files: VettedFiles) -> Checkpoint:
+    def _embedding(self, files: VettedFiles, quantization: str) -> Checkpoint:
         check_modules(files)
         check_pooling_named(files)
         from sentence_transformers import SentenceTransformer  # slow to import, and most servers never need it
@@ -160,6 +173,7 @@ class Loader:
         check_pooled(model)
         model.eval().requires_grad_(False)
         tokenizer = model.tokenizer
+        linear = self._packer.pack(model, lambda: model.encode(["a word or two"]), quantization, torch.float32)
         limit = model.max_seq_length or trained_context(_config(files))
         return Checkpoint(
             kind=ModelKind.EMBEDDING,
@@ -173,6 +187,8 @@ class Loader:
             device=self.device,
             dtype=torch.float32,
             size_bytes=_size_bytes(model),
+            quantization=quantization,
+            linear=linear,
         )
 
     def _generation_dtype(self, files: VettedFiles) -> torch.dtype:
@@ -181,7 +197,7 @@ class Loader:
         stored = _DTYPES.get(str(files.config.get("dtype") or files.config.get("torch_dtype")).removeprefix("torch."))
         return stored if stored in (torch.bfloat16, torch.float16) else torch.bfloat16
 
-    def measure(self, directory: str) -> tuple[ModelSize, Runtime]:
+    def measure(self, directory: str, quantization: str = "") -> tuple[ModelSize, Runtime]:
         """What decides how much a load takes, from the files' headers alone. Raises ModelLoadError."""
         files = vet(directory)
         is_embedding = model_kind(files) is ModelKind.EMBEDDING
@@ -189,6 +205,8 @@ class Loader:
         runtime = Runtime(
             device=self.device.type,
             dtype=dtype_name(dtype),
+            quantization=self._packer.resolve(quantization),
+            packs_linears=self.device.type == "cpu",
             batched_tokens=self._settings.max_num_batched_tokens,
             kv_cache_bytes=self._settings.kv_cache_bytes,
         )
@@ -212,22 +230,6 @@ def choose_device(name: str) -> torch.device:
 def dtype_name(dtype: torch.dtype) -> str:
     """`bfloat16`."""
     return str(dtype).removeprefix("torch.")
-
-
-def bf16_is_fast() -> bool:
-    """Whether this CPU's bf16 linears are not slower than its fp32 ones; tried out for about 50 ms."""
-    times = {}
-    with torch.inference_mode():
-        for dtype in (torch.float32, torch.bfloat16):
-            weight, rows = torch.ones(512, 1024, dtype=dtype), torch.ones(4, 1024, dtype=dtype)
-            torch.nn.functional.linear(rows, weight)
-            best, end = float("inf"), time.monotonic() + _TRIAL_S / 2
-            while time.monotonic() < end:
-                start = time.perf_counter()
-                torch.nn.functional.linear(rows, weight)
-                best = min(best, time.perf_counter() - start)
-            times[dtype] = best
-    return times[torch.bfloat16] <= times[torch.float32]
 
 
 def model_kind(files: VettedFiles) -> ModelKind:
@@ -290,7 +292,7 @@ def _special_ids(tokenizer: Any) -> frozenset[int]:
 def _size_bytes(model: torch.nn.Module) -> int:
     """Bytes of weights and buffers; shared ones count once."""
     tensors: Iterable[torch.Tensor] = [*model.parameters(), *model.buffers()]
-    return sum({t.data_ptr(): t.numel() * t.element_size() for t in tensors}.values())
+    return sum({t.data_ptr(): t.nbytes for t in tensors}.values()) + packed_bytes(model)
 
 
 def _sentence(error: Exception) -> str:

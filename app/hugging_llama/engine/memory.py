@@ -51,11 +51,16 @@ def give_back() -> None:
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
         torch.mps.empty_cache()
+    trim()
+
+
+def trim() -> None:
+    """Returns what was freed in the middle of the heap to the operating system."""
     library = ctypes.util.find_library("c")
     if library:
-        trim = getattr(ctypes.CDLL(library), "malloc_trim", None)  # glibc's alone
-        if trim is not None:
-            trim(0)
+        malloc_trim = getattr(ctypes.CDLL(library), "malloc_trim", None)  # glibc's alone
+        if malloc_trim is not None:
+            malloc_trim(0)
 
 
 def _cached_file_bytes() -> int:

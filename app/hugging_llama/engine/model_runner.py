@@ -179,7 +179,8 @@ class ModelRunner:
 def vocab_size(model: PreTrainedModel) -> int:
     """The width of a row of logits; 0 if the model has no language model head."""
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    return 0 if head is None else int(head.weight.shape[0])
+    # packed heads have no weight, other classes than Linear no out_features
+    return 0 if head is None else int(getattr(head, "out_features", 0) or head.weight.shape[0])
 
 
 def max_positions(model: PreTrainedModel) -> int | None:

@@ -1,7 +1,7 @@
 """Which models are in memory, who uses them, and when they leave.
 
 What holds at all times:
-- One instance per path; requests for a model that is loading share that load, and a failed load fails all of them.
+- One instance per path and quantization; requests for a model that is loading share that load and its failure.
 - A model in use is never unloaded; one whose time is up leaves when its last request ends.
 - At most `max_loaded` models are loaded, loading or leaving; who finds no room waits in order of arrival.
 - Loads take turns, and none begins while a model is leaving: only then is it known how much memory is free.
@@ -42,7 +42,7 @@ _Call = Callable[[], None]
 
 
 class Registry(Generic[ModelT]):
-    """Loaded models by path. Thread-safe; no method blocks.
+    """Loaded models by the identity of their refs. Thread-safe; no method blocks.
 
     `load` makes a model of a ref or raises; `unload` ends it; both are run by `spawn`, each in a thread of its own.
     `clock` gives seconds. Without a `memory` gauge there is always room. `deadline_changed` is called when a model
@@ -72,7 +72,7 @@ class Registry(Generic[ModelT]):
         self._memory = memory
         self._deadline_changed = deadline_changed
         self._lock = threading.Lock()
-        self._instances: dict[str, Instance[ModelT]] = {}
+        self._instances: dict[tuple[str, str], Instance[ModelT]] = {}
         self._pending: deque[Ticket[ModelT]] = deque()
         self._ticks = itertools.count()
         self._closing = False
@@ -113,7 +113,7 @@ class Registry(Generic[ModelT]):
             ticket.is_released = True
             if ticket in self._pending:
                 self._pending.remove(ticket)
-            instance = self._instances.get(ticket.ref.path)
+            instance = self._instances.get(ticket.ref.identity)
             if instance is not None:
                 if ticket in instance.waiting:
                     instance.waiting.remove(ticket)
@@ -125,11 +125,11 @@ class Registry(Generic[ModelT]):
         self._deadline_changed()
 
     def unload(self, path: str) -> None:
-        """Lets a model go: now if it is idle, else when its last request ends. Unknown paths are fine."""
+        """Lets a model go, however quantised: now if idle, else when its last request ends. Unknown paths are fine."""
         with self._lock:
-            instance = self._instances.get(path)
-            if instance is not None:
-                instance.keep_alive_s = 0.0
+            for instance in self._instances.values():
+                if instance.ref.path == path:
+                    instance.keep_alive_s = 0.0
             calls = self._expired()
         self._call(calls)
 
@@ -169,12 +169,12 @@ class Registry(Generic[ModelT]):
                 if instance.state is State.LOADED:
                     calls.append(self._leave(instance))
                 elif instance.state is State.PARKED:
-                    del self._instances[instance.ref.path]
+                    del self._instances[instance.ref.identity]
         self._call(calls)
 
     def _attach(self, ticket: Ticket[ModelT]) -> list[_Call] | None:
-        """Gives the ticket the instance of its path; None if there is none that stays."""
-        instance = self._instances.get(ticket.ref.path)
+        """Gives the ticket the instance of its ref; None if there is none that stays."""
+        instance = self._instances.get(ticket.ref.identity)
         if instance is None or instance.state is State.LEAVING:
             return None
         instance.last_used = next(self._ticks)
@@ -206,7 +206,7 @@ class Registry(Generic[ModelT]):
         instance: Instance[ModelT] = Instance(
             ticket.ref, self._keep_alive_s, next(self._ticks), context_length=ticket.context_length
         )
-        self._instances[ticket.ref.path] = instance
+        self._instances[ticket.ref.identity] = instance
         work = self._run_load if self._memory is None else self._run_measure
         return lambda: self._spawn_for(instance, work)
 
@@ -216,7 +216,7 @@ class Registry(Generic[ModelT]):
         if instance is None or instance.need is None or self._memory is None:
             return []
         if not instance.waiting:  # those who wanted it have left
-            del self._instances[instance.ref.path]
+            del self._instances[instance.ref.identity]
             return []
         if any(other.is_moving for other in self._instances.values()):
             return []
@@ -232,7 +232,7 @@ class Registry(Generic[ModelT]):
             instance.state = State.LOADING
             return [lambda: self._spawn_for(instance, self._run_load)]
         if decision.verdict is Verdict.REFUSE:
-            del self._instances[instance.ref.path]
+            del self._instances[instance.ref.identity]
             return self._fail(instance.waiting, too_large(instance.need.least_bytes, decision.room_bytes))
         return [self._unload_later(other) for other in idle[: decision.num_evicted]]
 
@@ -279,7 +279,7 @@ class Registry(Generic[ModelT]):
             _log.exception("a model could not be unloaded cleanly")
         del model
         with self._lock:
-            del self._instances[instance.ref.path]
+            del self._instances[instance.ref.identity]
             calls = self._admit()
         self._call(calls)
 
@@ -293,7 +293,7 @@ class Registry(Generic[ModelT]):
             return
         with self._lock:
             if self._closing:
-                del self._instances[instance.ref.path]
+                del self._instances[instance.ref.identity]
                 return
             instance.need, instance.state = need, State.PARKED
             calls = self._admit()
@@ -322,7 +322,7 @@ class Registry(Generic[ModelT]):
     def _failed(self, instance: Instance[ModelT], error: HuggingLlamaError) -> None:
         """Those who wait fail; but if memory was short and others leave, or can be sent away, they queue up again."""
         with self._lock:
-            del self._instances[instance.ref.path]
+            del self._instances[instance.ref.identity]
             is_short = isinstance(error, InsufficientMemoryError) and not self._closing
             calls = [self._unload_later(other) for other in self._instances.values() if is_short and other.is_idle]
             if is_short and self._is_one_leaving():

@@ -184,6 +184,8 @@ class ServedModel:
             dtype=str(checkpoint.dtype).removeprefix("torch.") if checkpoint else "",
             runner=runner.kind if runner else "",
             runner_reason=self._runner.reason if self._runner else "",
+            quantization=checkpoint.quantization if checkpoint else self.ref.quantization,
+            linear=checkpoint.linear if checkpoint else "",
         )
 
     def _open_checkpoint(self) -> Checkpoint:

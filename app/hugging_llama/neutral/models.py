@@ -19,13 +19,19 @@ class Capability(StrEnum):
 class ModelRef:
     """A model the engine can load: it is given a directory and never looks anything up.
 
-    `name` is what responses and `ps` show, canonical with its tag; two refs with the same `path` share one
-    copy in memory.
+    `name` is what responses and `ps` show, canonical with its tag. `quantization` is `none`, `int8` or `int4`, "" for
+    what the settings say. Two refs with the same `path` and `quantization` share one copy in memory.
     """
 
     name: str
     path: str
     digest: str = ""
+    quantization: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What two refs to the same copy in memory have in common."""
+        return self.path, self.quantization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,7 @@ class LoadedModel:
     """A model in memory. `expires_at_s` is Unix time, infinite for a model that stays for ever.
 
     `runner` names the way its sequences are run, `runner_reason` says why it is this one.
+    `quantization` is `none`, `int8` or `int4`, `linear` names what computes the linear layers.
     """
 
     name: str
@@ -47,6 +54,8 @@ class LoadedModel:
     dtype: str
     runner: str
     runner_reason: str = ""
+    quantization: str = "none"
+    linear: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

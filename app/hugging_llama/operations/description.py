@@ -38,9 +38,12 @@ def remote_memory(ctx: AppContext, name: str, context_length: int | None) -> Mem
 
 def _estimate(ctx: AppContext, size: ModelSize, stored_dtype: str, context_length: int | None) -> MemoryEstimate:
     status = _status(ctx)
+    device = status.device if status else _known_device(ctx.settings.device)
     runtime = Runtime(
-        device=status.device if status else _known_device(ctx.settings.device),
+        device=device,
         dtype=_dtype(ctx, status, stored_dtype),
+        quantization=ctx.settings.quantize if device == "cpu" else "none",
+        packs_linears=device == "cpu",
         batched_tokens=ctx.settings.max_num_batched_tokens,
         kv_cache_bytes=ctx.settings.kv_cache_bytes,
     )

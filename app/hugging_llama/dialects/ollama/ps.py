@@ -17,18 +17,16 @@ blueprint = Blueprint("ollama_ps", __name__)
 def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
     """One entry of `models`: Ollama's eight keys, then ours. `local` is None if the files are gone by now."""
     details = details_json(local.details, with_lengths=False) if local else {"parent_model": "", "families": None}
+    details |= {"device": model.device, "dtype": model.dtype, "runner": model.runner}
+    details |= {"runner_reason": model.runner_reason, "linear": model.linear}
+    if model.quantization != "none":
+        details["quantization_level"] = model.quantization.upper()
     return {
         "name": model.name,
         "model": model.name,
         "size": model.size_bytes,
         "digest": model.digest,
-        "details": details
-        | {
-            "device": model.device,
-            "dtype": model.dtype,
-            "runner": model.runner,
-            "runner_reason": model.runner_reason,
-        },
+        "details": details,
         "expires_at": timestamp(model.expires_at_s),
         "size_vram": min(model.size_vram_bytes, model.size_bytes),
         "context_length": model.context_length,

@@ -73,12 +73,13 @@ class FusedLayer(nn.Module):
         query, key, value = self._heads(rows, cos, sin)
         attended = attend(step, parts.index, query, key, value, parts.kind).flatten(1)
         x, normed = add_rms_norm(parts.output(attended), x, parts.post_norm.weight, parts.post_norm.eps)
-        return x + parts.down(silu_mul(parts.gate_up(normed)))
+        down: Tensor = parts.down(silu_mul(parts.gate_up(normed)))
+        return x + down
 
     def _heads(self, rows: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys (both rotated) and values `[T, heads, head_dim]` of joint `rows`."""
         parts = self._parts
-        heads = rows.unflatten(1, (-1, parts.head_dim))
+        heads = rows.view(len(rows), -1, parts.head_dim)
         first_value = parts.num_heads + parts.num_kv_heads
         if parts.query_norm is None or parts.key_norm is None:
             turned = rotate(heads[:, :first_value], cos, sin)

@@ -9,8 +9,10 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from hugging_llama.engine.attention import ATTENTION_NAME, LayerProbe, UnsupportedAttentionError
+from hugging_llama.engine.fused_layer import fuse_layers, unfuse_layers
 from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard, rope_switch, vocab_size
-from hugging_llama.engine.state_cache import state_outline
+from hugging_llama.engine.reference_attention import REFERENCE_NAME
+from hugging_llama.engine.state_cache import CacheOutline, state_outline
 from hugging_llama.engine.state_runner import cache_argument, make_model_runner
 
 logger = logging.getLogger(__name__)
@@ -91,20 +93,55 @@ def _numeric_reason(model: PreTrainedModel) -> str:
     reason = _probe_reason(model, probe, runner.num_attention_layers)
     if reason:
         return reason
+    if fuse_layers(model, probe):
+        reason = _compared(model, runner, probe, outline, attends=attends)
+        if not reason:
+            return ""
+        logger.info("its layers are not fused: %s", reason)
+        unfuse_layers(model)
+    return _compared(model, runner, probe, outline, attends=attends)
+
+
+def _compared(
+    model: PreTrainedModel, runner: ModelRunner, probe: LayerProbe, outline: CacheOutline | None, *, attends: bool
+) -> str:
+    """How far the batched logits are from the model's own, "" if near enough."""
     prompts = _prompts(runner.vocab_size, probe)
     # what the prompts have before they decode
     befores = [len(prompts[0]) - _NUM_DECODES - 1, len(prompts[1]) - _NUM_DECODES, 0]
-    ours = _batched_logits(runner, prompts, befores)
     if attends:
-        model.set_attn_implementation("eager")
-    for prompt, before, logits in zip(prompts, befores, ours, strict=True):
-        plain = _plain_logits(model, prompt) if outline is None else _own_steps(model, prompt, max(before, 1))
-        worst, most = _worst_and_most(logits, plain)
+        model.set_attn_implementation(ATTENTION_NAME)
+    ours = _batched_logits(runner, prompts, befores)
+    reasons = []
+    # a model in half precision may agree with its exact attention or with its rounded one, and be far from the other
+    for reference in (REFERENCE_NAME, "eager") if attends else ("",):
+        if attends:
+            model.set_attn_implementation(reference)
+        try:
+            plain = [
+                _plain_logits(model, prompt) if outline is None else _own_steps(model, prompt, max(before, 1))
+                for prompt, before in zip(prompts, befores, strict=True)
+            ]
+        except AttributeError as error:
+            # not every family's file names its plain attention as the others do
+            reasons.append(str(error))
+            continue
+        reasons.append(_difference(model, runner.dtype, prompts, ours, plain))
+        if not reasons[-1]:
+            return ""
+    return reasons[-1]
+
+
+def _difference(
+    model: PreTrainedModel, dtype: torch.dtype, prompts: list[list[int]], ours: list[Tensor], plain: list[Tensor]
+) -> str:
+    for prompt, own, logits in zip(prompts, plain, ours, strict=True):
+        worst, most = _worst_and_most(logits, own)
         # written so that NaN fails
-        if _is_within(worst, most, _TOLERANCE.get(runner.dtype, _HALF_TOLERANCE)):
+        if _is_within(worst, most, _TOLERANCE.get(dtype, _HALF_TOLERANCE)):
             continue
         # some models in half precision don't agree with themselves when a matrix has other sizes
-        own_worst, own_most = _worst_and_most(_plain_logits(model, prompt[:-3]), plain[:-3])
+        own_worst, own_most = _worst_and_most(_plain_logits(model, prompt[:-3]), own[:-3])
         if not _is_within(worst, most, (_NOISE_FACTOR * own_worst, _NOISE_FACTOR * own_most)):
             return f"batched logits differ by {worst:.2g} ({most:.2g} at most positions)"
     return ""

@@ -21,6 +21,10 @@ class JointLinear(nn.Module):
         self._input: Tensor | None = None
         self._parts: tuple[Tensor, ...] = ()
 
+    @property
+    def num_parts(self) -> int:
+        return len(self._widths)
+
     def forward(self, x: Tensor) -> Tensor:
         parts: tuple[Tensor, ...] = self.product(x).split(self._widths, -1)
         self._input, self._parts = x, parts

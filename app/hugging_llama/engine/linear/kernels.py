@@ -1,4 +1,4 @@
-"""Which kernels this machine has. All are private operators of torch, so each one is tried out before it is used."""
+"""Which kernels this machine has: our own in C, or private operators of torch. Each is tried out before it is used."""
 
 import logging
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from torch.nn.functional import linear
 
 from hugging_llama.engine.linear.int4 import pack_int4, pack_portable_int4
 from hugging_llama.engine.linear.int8 import Int8Linear, PortableInt8Linear
+from hugging_llama.engine.linear.native import native_kernels
 from hugging_llama.engine.linear.packed import ExactLinear, Kernel
 from hugging_llama.engine.linear.speed import is_clearly_slower
 
@@ -36,7 +37,8 @@ def choose_kernel(quantization: str, dtype: torch.dtype) -> Kernel | None:
     `quantization` is one of `QUANTIZATIONS`, `dtype` that of weights and activations. Takes up to 0.2 s.
     """
     tolerance = _TOLERANCE.get(quantization, _EXACT_TOLERANCE.get(dtype, _HALF_TOLERANCE))
-    kernel = next((kernel for kernel in _CANDIDATES[quantization] if _is_right(kernel, dtype, tolerance)), None)
+    candidates = native_kernels(quantization) + _CANDIDATES[quantization]
+    kernel = next((kernel for kernel in candidates if _is_right(kernel, dtype, tolerance)), None)
     if kernel is not None and quantization == "none" and is_clearly_slower(kernel.pack, dtype):
         kernel = None
     _log.info("linear layers in %s, quantization %s: %s", dtype, quantization, kernel.name if kernel else PLAIN)

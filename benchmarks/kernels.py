@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, decode_attention
+from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, chunk_attention, decode_attention
 from hugging_llama.engine.native.elementwise import add_rms_norm, rotate, silu_mul
 from hugging_llama.engine.native.linear import BFloat16Linear, Int4Linear, Int8Linear
 from hugging_llama.engine.native.selection import argmax, topk
@@ -47,6 +47,8 @@ def main() -> None:
                 compare_steps(m)
             for lengths in ([128], [2000], [8000], [128] * 16, [2000] * 16, [8000] + [128] * 15):
                 compare_attention(lengths)
+            for n, num_keys in ((5, 2000), (37, 2000), (512, 512), (512, 4096), (2048, 8192)):
+                compare_chunk(n, num_keys)
 
 
 def compare_linears(name: str, k: int, n: int, rows: list[int]) -> None:
@@ -172,6 +174,21 @@ def compare_attention(lengths: list[int]) -> None:
         f"attention over {lengths[0]} + {n - 1} x {lengths[-1]} keys",
         lambda: decode_attention(query, cache, places, scaling=0.125),
         lambda: functional.scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=0.125),
+    )
+
+
+def compare_chunk(n: int, num_keys: int) -> None:
+    """Against fused attention with a causal mask; the heads that share keys are a batch over them."""
+    keys, values = (torch.randn(2, num_keys, 64).bfloat16() for _ in range(2))
+    query, first = torch.randn(n, 14, 64).bfloat16(), num_keys - n
+    hidden = torch.arange(num_keys)[None] > torch.arange(first, num_keys)[:, None]
+    mask = torch.zeros(n, num_keys).bfloat16().masked_fill_(hidden, torch.finfo(torch.bfloat16).min)
+    grouped, shared = query.view(n, 2, 7, 64).permute(2, 1, 0, 3), [x.expand(7, -1, -1, -1) for x in (keys, values)]
+    show(
+        f"attention of {n} tokens over {num_keys} keys",
+        lambda: chunk_attention(query, keys, values, first, scaling=0.125),
+        lambda: functional.scaled_dot_product_attention(grouped, *shared, attn_mask=mask, scale=0.125),
+        repeats=1 if n >= 512 else 20,
     )
 
 

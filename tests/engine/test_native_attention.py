@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, decode_attention, write_cache
+from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, decode_attention
 from tests.engine.native_marks import needs_kernels
 
 pytestmark = needs_kernels
@@ -138,23 +138,3 @@ def test_what_does_not_fit_is_refused() -> None:
         LayerCache.of([torch.ones(1, 2, 4, 8)], [torch.ones(1, 2, 5, 8)])
     with pytest.raises(ValueError, match="not alike"):
         LayerCache.of([torch.ones(1, 2, 4, 8)[:, :, ::2]], [torch.ones(1, 2, 2, 8)])
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_new_keys_and_values_are_written_where_attention_reads_them(dtype: torch.dtype) -> None:
-    torch.manual_seed(10)
-    cache = make_cache(2, 32, 16, dtype)
-    places = places_of([3, 257, 256, 1], cache)
-    joint = torch.randn(4, 200).to(dtype)
-    key, value = joint[:, 40:104].view(4, 2, 32), joint[:, 104:136].view(4, 2, 16)
-    want_keys, want_values = ([buffer.clone() for buffer in part] for part in (cache.keys, cache.values))
-    for i, (slab, slot, length) in enumerate(places.table.tolist()):
-        want_keys[slab][slot, :, length - 1] = key[i]
-        want_values[slab][slot, :, length - 1] = value[i]
-    write_cache(key, value, cache, places)
-    for got, want in zip((*cache.keys, *cache.values), (*want_keys, *want_values), strict=True):
-        torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
-    with pytest.raises(ValueError, match="don't fit"):
-        write_cache(value, value, cache, places)
-    with pytest.raises(ValueError, match="in number"):
-        write_cache(key[:2], value[:2], cache, places)

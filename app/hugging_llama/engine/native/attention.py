@@ -1,14 +1,22 @@
-"""One new token a sequence: its key and value into the slots of a KV cache, and attention over them."""
+"""Causal attention of new tokens over the slots of a KV cache: one token a sequence, or many of one sequence.
 
-from collections.abc import Sequence
+Scores, softmax and sums are float32; bfloat16 weights are rounded before they meet bfloat16 values. A query's result
+has the same bits in both forms, in any batch, however its prompt was cut, and on any number of threads. A NaN or
+infinity shows in the queries that see it; one in a value can also show in up to six queries before and after those.
+
+Common arguments: `scaling` of the scores; `window`, the keys a query sees, its own included; `softcap` limits scores
+to +-softcap by tanh; `sinks` `[num_heads]` take part in the softmax and contribute nothing; `new_keys` and
+`new_values` `[n, num_kv_heads, .]`, the tokens' own, are written to the cache first (without them they are there
+already). Queries, keys and values are bfloat16 or float32, all alike; their rows may be slices of wider ones.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hugging_llama.engine.native.library import format_of, kernels
-
-_MAX_GROUP = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +67,6 @@ class LayerCache:
         )
 
 
-def write_cache(key: Tensor, value: Tensor, cache: LayerCache, places: DecodePlaces) -> None:
-    """Stores `key` `[n, num_kv_heads, head_dim]` and `value` as the last ones that their sequences see.
-
-    Both may be slices of wider rows. Raises ValueError for shapes or dtypes that don't fit the slabs.
-    """
-    for rows, slabs, addresses in (
-        (key, cache.keys, cache.key_addresses),
-        (value, cache.values, cache.value_addresses),
-    ):
-        n, num_kv_heads, head_dim = rows.shape
-        if (num_kv_heads, head_dim, rows.dtype) != (slabs[0].shape[1], slabs[0].shape[3], slabs[0].dtype):
-            raise ValueError("the new rows don't fit the slabs")
-        if places.table.shape[0] != n:
-            raise ValueError("rows and places differ in number")
-        if rows.stride(2) != 1 or rows.stride(1) != head_dim:
-            rows = rows.contiguous()
-        size = rows.element_size()
-        kernels().hl_write_cache(
-            rows.data_ptr(), rows.stride(0) * size, n, addresses.data_ptr(), cache.capacities.data_ptr(),
-            places.table.data_ptr(), num_kv_heads, head_dim * size,
-        )  # fmt: skip
-
-
 def decode_attention(
     query: Tensor,
     cache: LayerCache,
@@ -91,34 +76,123 @@ def decode_attention(
     window: int | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    new_keys: Tensor | None = None,
+    new_values: Tensor | None = None,
 ) -> Tensor:
-    """`query` `[n, num_heads, head_dim]` to `[n, num_heads, value_head_dim]`, in the dtype of all: bfloat16 or float32.
+    """`query` `[n, num_heads, head_dim]`, one token a sequence, to `[n, num_heads, value_head_dim]`.
 
-    Scores, softmax and sums are float32. `window` counts the keys a query sees, its own included; `softcap` limits
-    scores to +-softcap by tanh; `sinks` `[num_heads]` take part in the softmax and contribute nothing. A sequence's
-    result has the same bits whatever else is in the batch. The places are trusted: they must lie in the slabs.
-    Raises ValueError for shapes or dtypes that don't fit, MemoryError without room for the parts of a sequence.
+    The places are trusted: they must lie in the slabs, each slot once. Raises ValueError for shapes or dtypes that
+    don't fit, MemoryError without room for the intermediate results.
     """
-    keys, values = cache.keys[0], cache.values[0]
-    n, num_heads, head_dim = query.shape
-    num_kv_heads = keys.shape[1]
-    group = num_heads // num_kv_heads
-    if keys.shape[3] != head_dim or group * num_kv_heads != num_heads or group > _MAX_GROUP:
-        raise ValueError("the queries don't fit the keys")
-    if not query.dtype == keys.dtype == values.dtype or places.table.shape[0] != n:
-        raise ValueError("queries, keys and values differ in dtype, or queries and places in number")
-    if sinks is not None:
-        if sinks.shape != (num_heads,):
-            raise ValueError("there must be one sink a head")
-        sinks = sinks.float().contiguous()
-    query = query.contiguous()
-    out = query.new_empty((n, num_heads, values.shape[3]))
-    failed = kernels().hl_decode_attention(
-        query.data_ptr(), n, cache.key_addresses.data_ptr(), cache.value_addresses.data_ptr(),
-        cache.capacities.data_ptr(), places.table.data_ptr(), None if sinks is None else sinks.data_ptr(),
-        num_kv_heads, group, head_dim, values.shape[3], window or 0, format_of(query), scaling, softcap or 0.0,
-        out.data_ptr(), torch.get_num_threads(),
+    if places.table.shape[0] != query.shape[0]:
+        raise ValueError("queries and places differ in number")
+    step = _Step.of(query, cache.keys[0][0], cache.values[0][0], new_keys, new_values, sinks)
+    where = (
+        cache.key_addresses.data_ptr(), cache.value_addresses.data_ptr(), cache.capacities.data_ptr(),
+        places.table.data_ptr(),
     )  # fmt: skip
-    if failed:
-        raise MemoryError("no memory for decode attention")
-    return out
+    return step.run(kernels().hl_decode_attention, where, window, scaling, softcap)
+
+
+def chunk_attention(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    first_position: int,
+    *,
+    scaling: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    new_keys: Tensor | None = None,
+    new_values: Tensor | None = None,
+) -> Tensor:
+    """`query` `[n, num_heads, head_dim]`, tokens of one sequence from `first_position` on, to `[n, num_heads, .]`.
+
+    `keys`, `values` `[num_kv_heads, capacity, .]` are the sequence's slot, contiguous; query i sees the keys up to
+    `first_position + i`. Raises ValueError for shapes or dtypes that don't fit and for positions beyond the capacity,
+    MemoryError without room for the intermediate results, which don't grow with the number of queries or of keys.
+    """
+    if not keys.is_contiguous() or not values.is_contiguous() or keys.shape[:2] != values.shape[:2]:
+        raise ValueError("keys and values are not one slot")
+    capacity = keys.shape[1]
+    if not 0 <= first_position <= capacity - query.shape[0]:
+        raise ValueError("the queries lie outside the slot")
+    step = _Step.of(query, keys, values, new_keys, new_values, sinks)
+    where = keys.data_ptr(), values.data_ptr(), capacity, first_position
+    return step.run(kernels().hl_chunk_attention, where, window, scaling, softcap)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The checked tensors of one call."""
+
+    query: Tensor
+    new_keys: Tensor | None
+    new_values: Tensor | None
+    sinks: Tensor | None
+    num_kv_heads: int
+    value_dim: int
+
+    @classmethod
+    def of(
+        cls,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        new_keys: Tensor | None,
+        new_values: Tensor | None,
+        sinks: Tensor | None,
+    ) -> "_Step":
+        """`keys` and `values` `[num_kv_heads, capacity, .]`: one slot of the cache, for its shape."""
+        n, num_heads, head_dim = query.shape
+        num_kv_heads, value_dim = keys.shape[0], values.shape[2]
+        if keys.shape[2] != head_dim or num_heads % num_kv_heads:
+            raise ValueError("the queries don't fit the keys")
+        if not query.dtype == keys.dtype == values.dtype:
+            raise ValueError("queries, keys and values differ in dtype")
+        if sinks is not None:
+            if sinks.shape != (num_heads,):
+                raise ValueError("there must be one sink a head")
+            sinks = sinks.float().contiguous()
+        if (new_keys is None) != (new_values is None):
+            raise ValueError("new keys come with new values")
+        if new_keys is not None and new_values is not None:
+            shapes = new_keys.shape, new_values.shape
+            if shapes != ((n, num_kv_heads, head_dim), (n, num_kv_heads, value_dim)):
+                raise ValueError("new keys and values don't fit the queries or the cache")
+            if not new_keys.dtype == new_values.dtype == query.dtype:
+                raise ValueError("new keys and values differ from the cache in dtype")
+            new_keys, new_values = _heads_together(new_keys), _heads_together(new_values)
+        return cls(_heads_together(query), new_keys, new_values, sinks, num_kv_heads, value_dim)
+
+    def run(
+        self,
+        kernel: Callable[..., int],
+        where: tuple[int, ...],
+        window: int | None,
+        scaling: float,
+        softcap: float | None,
+    ) -> Tensor:
+        """`where` says the kernel where keys and values lie."""
+        query = self.query
+        n, num_heads, head_dim = query.shape
+        out = query.new_empty((n, num_heads, self.value_dim))
+        failed = kernel(
+            query.data_ptr(), query.stride(0), n, *where, *_rows(self.new_keys), *_rows(self.new_values),
+            None if self.sinks is None else self.sinks.data_ptr(), self.num_kv_heads, num_heads // self.num_kv_heads,
+            head_dim, self.value_dim, window or 0, format_of(query), scaling, softcap or 0.0, out.data_ptr(),
+            torch.get_num_threads(),
+        )  # fmt: skip
+        if failed:
+            raise MemoryError("no memory for attention")
+        return out
+
+
+def _heads_together(x: Tensor) -> Tensor:
+    """`x` `[n, heads, dim]` with the heads of a row side by side; a copy only if they are not."""
+    return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()
+
+
+def _rows(x: Tensor | None) -> tuple[int | None, int]:
+    return (None, 0) if x is None else (x.data_ptr(), x.stride(0))

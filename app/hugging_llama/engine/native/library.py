@@ -13,9 +13,11 @@ from torch import Tensor
 _log = logging.getLogger(__name__)
 
 _LIBRARY = Path(__file__).with_name("kernels.so")
-_VERSION = 1
+_VERSION = 2
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+# what both forms of attention end with
+_ATTENTION = (_P, _I, _P, _I, _P, _I, _I, _I, _I, _I, _I, _F, _F, _P, _I)
 _SIGNATURES = {
     "hl_pack_int8": (_P, _I, _I, _I, _P, _P, _I),
     "hl_linear_int8": (_P, _I, _I, _I, _I, _I, _P, _P, _P, _P, _I),
@@ -26,8 +28,8 @@ _SIGNATURES = {
     "hl_rms_norm": (_P, _I, _P, _P, _I, _I, _I, _F, _F, _P, _P, _I),
     "hl_silu_mul": (_P, _I, _I, _I, _I, _P, _I),
     "hl_rotate": (_P, _I, _P, _P, _I, _I, _I, _I, _I, _P, _I),
-    "hl_decode_attention": (_P, _I, _P, _P, _P, _P, _P, _I, _I, _I, _I, _I, _I, _F, _F, _P, _I),
-    "hl_write_cache": (_P, _I, _I, _P, _P, _P, _I, _I),
+    "hl_decode_attention": (_P, _I, _I, _P, _P, _P, _P, *_ATTENTION),
+    "hl_chunk_attention": (_P, _I, _I, _P, _P, _I, _I, *_ATTENTION),
     "hl_argmax": (_P, _I, _I, _I, _I, _P, _P, _I),
     "hl_topk": (_P, _I, _I, _I, _I, _I, _P, _P, _I),
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, decode_attention, write_cache
+from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, chunk_attention, decode_attention
 from hugging_llama.engine.native.elementwise import add_rms_norm, rotate, silu_mul
 from hugging_llama.engine.native.library import library
 from hugging_llama.engine.native.linear import BFloat16Linear, Int4Linear, Int8Linear
@@ -28,7 +28,7 @@ class Family(Enum):
     LINEAR_INT8 = "linear-int8"
     LINEAR_INT4 = "linear-int4"
     ELEMENTWISE = "elementwise"
-    DECODE_ATTENTION = "decode-attention"
+    ATTENTION = "attention"
     SELECTION = "selection"
 
 
@@ -78,21 +78,25 @@ def _elementwise(random: torch.Generator) -> bool:
     )
 
 
-def _decode_attention(random: torch.Generator) -> bool:
-    keys, values, query = _normal(random, 2, 2, 300, 64), _normal(random, 2, 2, 300, 64), _normal(random, 2, 6, 64)
+def _attention(random: torch.Generator) -> bool:
+    keys, values, query = _normal(random, 2, 2, 300, 64), _normal(random, 2, 2, 300, 64), _normal(random, 9, 6, 64)
     cache, places = LayerCache.of([keys], [values]), DecodePlaces.of([0, 0], [1, 0], [300, 7])
     key, value = _normal(random, 2, 2, 64), _normal(random, 2, 2, 64)
-    write_cache(key, value, cache, places)
+    decoded = decode_attention(query[:2], cache, places, scaling=0.1, new_keys=key, new_values=value)
     if not (torch.equal(keys[1, :, 299], key[0]) and torch.equal(values[0, :, 6], value[1])):
         return False
-    got = decode_attention(query, cache, places, scaling=0.1)
-    want = [
-        functional.scaled_dot_product_attention(
-            query[i].float().view(2, 3, 64), keys[slot, :, :length].float(), values[slot, :, :length].float(), scale=0.1
-        ).reshape(6, 64)
-        for i, slot, length in ((0, 1, 300), (1, 0, 7))
-    ]
-    return _is_close(got, torch.stack(want), _BF16_ERROR)
+    chunk = chunk_attention(query, keys[0], values[0], 260, scaling=0.1)
+    want = [_attended(query[0], keys[1], values[1]), _attended(query[1], keys[0, :, :7], values[0, :, :7])]
+    stops = range(261, 270)
+    want += [_attended(query[i], keys[0, :, :stop], values[0, :, :stop]) for i, stop in enumerate(stops)]
+    return _is_close(torch.cat((decoded, chunk)), torch.stack(want), _BF16_ERROR)
+
+
+def _attended(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """One `query` `[6, 64]` over all of its keys `[2, ., 64]`."""
+    return functional.scaled_dot_product_attention(
+        query.float().view(2, 3, 64), keys.float(), values.float(), scale=0.1
+    ).reshape(6, 64)
 
 
 def _selection(random: torch.Generator) -> bool:
@@ -113,7 +117,7 @@ _PROBES: dict[Family, Callable[[torch.Generator], bool]] = {
     Family.LINEAR_INT8: functools.partial(_linear, Int8Linear, _INT8_ERROR),
     Family.LINEAR_INT4: functools.partial(_linear, Int4Linear, _INT4_ERROR),
     Family.ELEMENTWISE: _elementwise,
-    Family.DECODE_ATTENTION: _decode_attention,
+    Family.ATTENTION: _attention,
     Family.SELECTION: _selection,
 }
 

@@ -79,6 +79,21 @@ INLINE __m512 exp16(__m512 x) {
     return _mm512_scalef_ps(p, n);
 }
 
+/* 2^x, within 2 units in the last place, for x up to 127; 0 below -150. NaN stays NaN. */
+INLINE __m512 exp2_16(__m512 x) {
+    x = _mm512_max_ps(_mm512_set1_ps(-151.0f), x);
+    const __m512 n = _mm512_roundscale_ps(x, 0), r = _mm512_sub_ps(x, n);
+    /* Cephes' exp2f on [-1/2, 1/2] */
+    __m512 p = _mm512_set1_ps(1.535336188319500e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.339887440266574e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.618437357674640e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.550332471162809e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.402264791363012e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.931472028550421e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
 /* sums += 4 products a lane, unsigned times signed bytes. In assembly, because GCC copies and spills the accumulators
  * of the intrinsic, which halves its speed. */
 INLINE void add_dot8(__m512i *sums, __m512i w, __m512i x) {

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.attention import LayerProbe, attend
@@ -133,7 +134,7 @@ def _parts(layer: Any, index: int, probe: LayerProbe) -> _Parts | None:
     }
     if qkv is None or gate_up is None or norms[0] is None or norms[1] is None or has_others:
         return None
-    if (head_norms[0] is None) != (head_norms[1] is None) or not isinstance(getattr(mlp, "act_fn", None), nn.SiLU):
+    if (head_norms[0] is None) != (head_norms[1] is None) or not _is_silu(getattr(mlp, "act_fn", None)):
         return None
     head_dim = shape.key_head_dim
     if any(norm is not None and norm.weight.shape != (head_dim,) for norm in head_norms):
@@ -169,3 +170,8 @@ def _norm(module: Any, name: str) -> _Norm | None:
     if not isinstance(eps, float) or not isinstance(weight, torch.Tensor):
         return None
     return _Norm(weight, eps)
+
+
+def _is_silu(activation: Any) -> bool:
+    x = torch.linspace(-8, 8, 33)
+    return callable(activation) and torch.equal(activation(x), functional.silu(x))

@@ -19,7 +19,7 @@ def reference_attention(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
     """Calls `eager_attention_forward` of the module's own file. Raises AttributeError where there is none."""
-    own: Any = sys.modules[type(module).__module__].eager_attention_forward  # type: ignore[attr-defined]
+    own: Any = sys.modules[type(module).__module__].eager_attention_forward
     mask = None if attention_mask is None else attention_mask.float()
     output, weights = own(module, query.float(), key.float(), value.float(), mask, **options)
     return output.to(query.dtype), weights

@@ -18,6 +18,7 @@ class NativeLinear(PackedLinear):
     def __init__(self, weight: Tensor, bias: Tensor | None, pack: Callable[[Tensor, Tensor | None], _Product]) -> None:
         super().__init__(weight)
         self._multiply: Final = pack(weight, bias)
+        self.is_exact = isinstance(self._multiply, BFloat16Linear)
         scales = getattr(self._multiply, "scales", None)
         self.weight_bytes = num_bytes(self._multiply.weight, scales, self._multiply.bias)
 

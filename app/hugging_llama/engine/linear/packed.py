@@ -17,8 +17,11 @@ class PackedLinear(nn.Module):
     """`forward` maps `[..., in_features]` to `[..., out_features]` in the same dtype.
 
     There is no `weight`: who needs the sizes reads `in_features` and `out_features`. `weight_bytes` counts what the
-    packed weights, scales and biases take, those of other packed layers within it aside.
+    packed weights, scales and biases take, those of other packed layers within it aside. `is_exact`: its weights are
+    the numbers they were.
     """
+
+    is_exact = False
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
@@ -39,6 +42,8 @@ class ExactLinear(PackedLinear):
 
     In bfloat16 a row's result is the same bits whatever rows lie beside it.
     """
+
+    is_exact = True
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__(weight)

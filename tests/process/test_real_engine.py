@@ -101,7 +101,7 @@ def test_web_workers_load_no_torch_and_the_engine_no_flask(live: LiveServer) -> 
 
 def test_a_killed_engine_fails_its_streams_and_comes_back(live: LiveServer) -> None:
     engine = engine_of(live)
-    answers = [generate(live)]
+    answers = [generate(live, num_predict=1800)]
     os.kill(engine.pid, signal.SIGKILL)
     last = json.loads(answers[0].content.splitlines()[-1])
     assert "error" in last

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 DTYPE_BYTES: Mapping[str, int] = {"bfloat16": 2, "float16": 2, "float32": 4}
 QUANTIZED_BYTES: Mapping[str, float] = {"int8": 1.0, "int4": 1.0 + 0.5 + 4 / 32}
-"""Bytes an element of a quantised linear layer; int4 has a scale and a zero point for every 32 elements, and a copy in
-int8 for large batches."""
+"""Bytes an element of a quantised linear layer by torch's kernels; int4 has a scale and a zero point for every 32
+elements, and a copy in int8 for large batches."""
+
+NATIVE_QUANTIZED_BYTES: Mapping[str, float] = {"int8": 1.0, "int4": 0.5 + 2 / 32}
+"""The same by the native kernels, whose int4 needs no copy."""
 
 # the engine's KV cache allocates by these; a test compares
 _MIN_SLOT_TOKENS = 256
@@ -53,14 +56,15 @@ class Runtime:
     """How an engine runs a model. `quantization` is none, int8 or int4.
 
     `packs_linears`: linear layers lie in memory in the order of the CPU's kernels, so a tied head is a copy of its own.
-    `batched_tokens` are those of one step at most, 0 for the device's default; `kv_cache_bytes` limits a model's
-    cache, 0 if nothing but memory does.
+    `has_native_linears`: those kernels are our own. `batched_tokens` are those of one step at most, 0 for the device's
+    default; `kv_cache_bytes` limits a model's cache, 0 if nothing but memory does.
     """
 
     device: str = "cpu"
     dtype: str = "bfloat16"
     quantization: str = "none"
     packs_linears: bool = False
+    has_native_linears: bool = False
     batched_tokens: int = 0
     kv_cache_bytes: int = 0
 
@@ -154,7 +158,8 @@ def cache_tokens(num_tokens: int, num_sequences: int = 1) -> int:
 
 
 def _weights_bytes(size: ModelSize, runtime: Runtime, item_bytes: int) -> int:
-    linear_bytes = QUANTIZED_BYTES.get(runtime.quantization, float(item_bytes))
+    quantized = NATIVE_QUANTIZED_BYTES if runtime.has_native_linears else QUANTIZED_BYTES
+    linear_bytes = quantized.get(runtime.quantization, float(item_bytes))
     matrices = size.linear + (size.head if runtime.packs_linears or not size.is_head_tied else 0)
     return int(matrices * linear_bytes) + size.other * item_bytes + size.fixed_bytes
 

@@ -19,6 +19,7 @@ from hugging_llama.engine import memory
 from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
 from hugging_llama.engine.expiry import ExpiryTimer
 from hugging_llama.engine.instances import LoadFailure, Ticket
+from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
@@ -147,6 +148,7 @@ class Engine:
             pid=os.getpid(),
             device=str(self._device),
             dtype=self._loader.dtype,
+            has_native_linears=has_native_linears(),
             context_length=self._default_context,
             num_running=total.num_running,
             num_waiting=total.num_waiting + self._registry.num_waiting,

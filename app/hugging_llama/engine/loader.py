@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
+from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.linear.packer import LinearPacker
 from hugging_llama.engine.linear.replace import packed_bytes
 from hugging_llama.engine.linear.speed import bf16_is_fast
@@ -207,6 +208,7 @@ class Loader:
             dtype=dtype_name(dtype),
             quantization=self._packer.resolve(quantization),
             packs_linears=self.device.type == "cpu",
+            has_native_linears=has_native_linears(),
             batched_tokens=self._settings.max_num_batched_tokens,
             kv_cache_bytes=self._settings.kv_cache_bytes,
         )

@@ -109,12 +109,14 @@ class Loaded:
 class EngineStatus:
     """Figures of the engine for /health, /ready and /metrics; counters count since its start.
 
-    `dtype` is what generation models are loaded in, "" for what each is stored in; `context_length` is the default.
+    `dtype` is what generation models are loaded in, "" for what each is stored in; `has_native_linears`: our own
+    kernels compute quantised linear layers; `context_length` is the default.
     """
 
     pid: int
     device: str
     dtype: str = ""
+    has_native_linears: bool = False
     context_length: int = 0
     num_running: int = 0
     num_waiting: int = 0

@@ -44,6 +44,7 @@ def _estimate(ctx: AppContext, size: ModelSize, stored_dtype: str, context_lengt
         dtype=_dtype(ctx, status, stored_dtype),
         quantization=ctx.settings.quantize if device == "cpu" else "none",
         packs_linears=device == "cpu",
+        has_native_linears=status is not None and status.has_native_linears,
         batched_tokens=ctx.settings.max_num_batched_tokens,
         kv_cache_bytes=ctx.settings.kv_cache_bytes,
     )

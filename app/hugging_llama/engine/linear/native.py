@@ -32,6 +32,11 @@ def native_kernels(quantization: str) -> tuple[Kernel, ...]:
     return (Kernel(name, pack),) if family in native_families() else ()
 
 
+def has_native_linears() -> bool:
+    """True if quantised layers are native ones."""
+    return {Family.LINEAR_INT8, Family.LINEAR_INT4} <= native_families()
+
+
 def _pack_bf16(weight: Tensor, bias: Tensor | None) -> PackedLinear:
     return NativeLinear(weight, bias, BFloat16Linear.pack)
 

@@ -113,7 +113,7 @@ def chunk_attention(
 
     `keys`, `values` `[num_kv_heads, capacity, .]` are the sequence's slot, contiguous; query i sees the keys up to
     `first_position + i`. Raises ValueError for shapes or dtypes that don't fit and for positions beyond the capacity,
-    MemoryError without room for the intermediate results, which don't grow with the number of queries or of keys.
+    MemoryError without room for the intermediate results, which never grow with queries times keys.
     """
     if not keys.is_contiguous() or not values.is_contiguous() or keys.shape[:2] != values.shape[:2]:
         raise ValueError("keys and values are not one slot")

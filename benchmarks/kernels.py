@@ -183,11 +183,14 @@ def compare_chunk(n: int, num_keys: int) -> None:
     query, first = torch.randn(n, 14, 64).bfloat16(), num_keys - n
     hidden = torch.arange(num_keys)[None] > torch.arange(first, num_keys)[:, None]
     mask = torch.zeros(n, num_keys).bfloat16().masked_fill_(hidden, torch.finfo(torch.bfloat16).min)
-    grouped, shared = query.view(n, 2, 7, 64).permute(2, 1, 0, 3), [x.expand(7, -1, -1, -1) for x in (keys, values)]
+    grouped = query.view(n, 2, 7, 64).permute(2, 1, 0, 3)
+    shared_keys, shared_values = (x.expand(7, -1, -1, -1) for x in (keys, values))
     show(
         f"attention of {n} tokens over {num_keys} keys",
         lambda: chunk_attention(query, keys, values, first, scaling=0.125),
-        lambda: functional.scaled_dot_product_attention(grouped, *shared, attn_mask=mask, scale=0.125),
+        lambda: functional.scaled_dot_product_attention(
+            grouped, shared_keys, shared_values, attn_mask=mask, scale=0.125
+        ),
         repeats=1 if n >= 512 else 20,
     )
 

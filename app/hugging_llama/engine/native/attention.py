@@ -86,12 +86,14 @@ def decode_attention(
     """
     if places.table.shape[0] != query.shape[0]:
         raise ValueError("queries and places differ in number")
-    step = _Step.of(query, cache.keys[0][0], cache.values[0][0], new_keys, new_values, sinks)
     where = (
         cache.key_addresses.data_ptr(), cache.value_addresses.data_ptr(), cache.capacities.data_ptr(),
         places.table.data_ptr(),
     )  # fmt: skip
-    return step.run(kernels().hl_decode_attention, where, window, scaling, softcap)
+    return _attend(
+        kernels().hl_decode_attention, where, query, cache.keys[0], cache.values[0], new_keys, new_values, sinks,
+        window, scaling, softcap,
+    )  # fmt: skip
 
 
 def chunk_attention(
@@ -111,82 +113,67 @@ def chunk_attention(
 
     `keys`, `values` `[num_kv_heads, capacity, .]` are the sequence's slot, contiguous; query i sees the keys up to
     `first_position + i`. Raises ValueError for shapes or dtypes that don't fit and for positions beyond the capacity,
-    MemoryError without room for the intermediate results, which don't grow with the number of queries or of keys.
+    MemoryError without room for the intermediate results, which never grow with queries times keys.
     """
     if not keys.is_contiguous() or not values.is_contiguous() or keys.shape[:2] != values.shape[:2]:
         raise ValueError("keys and values are not one slot")
     capacity = keys.shape[1]
     if not 0 <= first_position <= capacity - query.shape[0]:
         raise ValueError("the queries lie outside the slot")
-    step = _Step.of(query, keys, values, new_keys, new_values, sinks)
     where = keys.data_ptr(), values.data_ptr(), capacity, first_position
-    return step.run(kernels().hl_chunk_attention, where, window, scaling, softcap)
+    return _attend(
+        kernels().hl_chunk_attention, where, query, keys, values, new_keys, new_values, sinks, window, scaling, softcap
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """The checked tensors of one call."""
+def _attend(
+    kernel: Callable[..., int],
+    where: tuple[int, ...],
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    new_keys: Tensor | None,
+    new_values: Tensor | None,
+    sinks: Tensor | None,
+    window: int | None,
+    scaling: float,
+    softcap: float | None,
+) -> Tensor:
+    """Checks and calls. `where` tells the kernel where keys and values lie; `keys`, `values` are some of them."""
+    n, num_heads, head_dim = query.shape
+    num_kv_heads, value_dim = keys.shape[-3], values.shape[-1]
+    if keys.shape[-1] != head_dim or num_heads % num_kv_heads:
+        raise ValueError("the queries don't fit the keys")
+    if not query.dtype == keys.dtype == values.dtype:
+        raise ValueError("queries, keys and values differ in dtype")
+    if sinks is not None:
+        if sinks.shape != (num_heads,):
+            raise ValueError("there must be one sink a head")
+        sinks = sinks.float().contiguous()
+    query = _heads_together(query)
+    new_keys = _new_rows(new_keys, (n, num_kv_heads, head_dim), query.dtype)
+    new_values = _new_rows(new_values, (n, num_kv_heads, value_dim), query.dtype)
+    if (new_keys is None) != (new_values is None):
+        raise ValueError("new keys come with new values")
+    out = query.new_empty((n, num_heads, value_dim))
+    failed = kernel(
+        query.data_ptr(), query.stride(0), n, *where, *_address(new_keys), *_address(new_values),
+        None if sinks is None else sinks.data_ptr(), num_kv_heads, num_heads // num_kv_heads, head_dim, value_dim,
+        window or 0, format_of(query), scaling, softcap or 0.0, out.data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
+    if failed:
+        raise MemoryError("no memory for attention")
+    return out
 
-    query: Tensor
-    new_keys: Tensor | None
-    new_values: Tensor | None
-    sinks: Tensor | None
-    num_kv_heads: int
-    value_dim: int
 
-    @classmethod
-    def of(
-        cls,
-        query: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        new_keys: Tensor | None,
-        new_values: Tensor | None,
-        sinks: Tensor | None,
-    ) -> "_Step":
-        """`keys` and `values` `[num_kv_heads, capacity, .]`: one slot of the cache, for its shape."""
-        n, num_heads, head_dim = query.shape
-        num_kv_heads, value_dim = keys.shape[0], values.shape[2]
-        if keys.shape[2] != head_dim or num_heads % num_kv_heads:
-            raise ValueError("the queries don't fit the keys")
-        if not query.dtype == keys.dtype == values.dtype:
-            raise ValueError("queries, keys and values differ in dtype")
-        if sinks is not None:
-            if sinks.shape != (num_heads,):
-                raise ValueError("there must be one sink a head")
-            sinks = sinks.float().contiguous()
-        if (new_keys is None) != (new_values is None):
-            raise ValueError("new keys come with new values")
-        if new_keys is not None and new_values is not None:
-            shapes = new_keys.shape, new_values.shape
-            if shapes != ((n, num_kv_heads, head_dim), (n, num_kv_heads, value_dim)):
-                raise ValueError("new keys and values don't fit the queries or the cache")
-            if not new_keys.dtype == new_values.dtype == query.dtype:
-                raise ValueError("new keys and values differ from the cache in dtype")
-            new_keys, new_values = _heads_together(new_keys), _heads_together(new_values)
-        return cls(_heads_together(query), new_keys, new_values, sinks, num_kv_heads, value_dim)
-
-    def run(
-        self,
-        kernel: Callable[..., int],
-        where: tuple[int, ...],
-        window: int | None,
-        scaling: float,
-        softcap: float | None,
-    ) -> Tensor:
-        """`where` says the kernel where keys and values lie."""
-        query = self.query
-        n, num_heads, head_dim = query.shape
-        out = query.new_empty((n, num_heads, self.value_dim))
-        failed = kernel(
-            query.data_ptr(), query.stride(0), n, *where, *_rows(self.new_keys), *_rows(self.new_values),
-            None if self.sinks is None else self.sinks.data_ptr(), self.num_kv_heads, num_heads // self.num_kv_heads,
-            head_dim, self.value_dim, window or 0, format_of(query), scaling, softcap or 0.0, out.data_ptr(),
-            torch.get_num_threads(),
-        )  # fmt: skip
-        if failed:
-            raise MemoryError("no memory for attention")
-        return out
+def _new_rows(x: Tensor | None, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+    if x is None:
+        return None
+    if x.shape != shape:
+        raise ValueError("new keys and values don't fit the queries or the cache")
+    if x.dtype != dtype:
+        raise ValueError("new keys and values differ from the cache in dtype")
+    return _heads_together(x)
 
 
 def _heads_together(x: Tensor) -> Tensor:
@@ -194,5 +181,5 @@ def _heads_together(x: Tensor) -> Tensor:
     return x if x.stride(2) == 1 and x.stride(1) == x.shape[2] else x.contiguous()
 
 
-def _rows(x: Tensor | None) -> tuple[int | None, int]:
+def _address(x: Tensor | None) -> tuple[int | None, int]:
     return (None, 0) if x is None else (x.data_ptr(), x.stride(0))

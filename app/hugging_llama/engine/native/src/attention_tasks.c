@@ -93,6 +93,12 @@ static void count_units(struct run *run, int64_t rows, int64_t most_queries) {
     for_each_unit(run, count_unit);
 }
 
+/* Counts a task, and writes it down once there is room. */
+static void add_task(struct run *run, const struct task *task) {
+    if (run->tasks) run->tasks[run->num_tasks] = *task;
+    run->num_tasks++;
+}
+
 /* One task for a unit, or one a block where few rows have so large a share of the work that a thread would be late. */
 static void add_tasks(struct run *run, const struct unit *unit) {
     int64_t first, stop;
@@ -100,13 +106,23 @@ static void add_tasks(struct run *run, const struct unit *unit) {
     const int has_few_rows = unit->num_queries == 1 || rows_of(run->job, unit) <= FEW_ROWS;
     const int64_t share = (stop - first) * UNITS_PER_THREAD * run->num_threads;
     if (!has_few_rows || run->num_threads == 1 || stop - first == 1 || share <= run->num_blocks) {
-        run->tasks[run->num_tasks++] = (struct task){*unit, first, stop, -1};
+        add_task(run, &(struct task){*unit, first, stop, -1});
         return;
     }
     for (int64_t block = first; block < stop; block++) {
-        run->tasks[run->num_tasks++] = (struct task){*unit, block, block + 1, run->parts_floats};
+        add_task(run, &(struct task){*unit, block, block + 1, run->parts_floats});
         run->parts_floats += state_floats(run->job, rows_of(run->job, unit));
     }
+}
+
+/* Returns 0 without memory. */
+static int lay_out_tasks(struct run *run) {
+    for_each_unit(run, add_tasks);
+    run->tasks = malloc((size_t)run->num_tasks * sizeof(struct task));
+    if (!run->tasks) return 0;
+    run->num_tasks = run->parts_floats = 0;
+    for_each_unit(run, add_tasks);
+    return 1;
 }
 
 /* Where one thread's buffers and the state of its unit lie in its memory, and the bytes of all. */
@@ -188,9 +204,7 @@ int64_t attend(const struct attention *job, const struct sequence *sequences, in
     count_units(&run, MANY_ROWS, most_queries);
     if (run.num_products < SERIAL_PRODUCTS) run.num_threads = 1;
     if (run.num_units < UNITS_PER_THREAD * run.num_threads) count_units(&run, FEW_ROWS, most_queries);
-    run.tasks = malloc((size_t)run.num_blocks * sizeof(struct task));
-    if (!run.tasks) return 1;
-    for_each_unit(&run, add_tasks);
+    if (!lay_out_tasks(&run)) return 1;
     const int done = attend_units(&run);
     free(run.tasks);
     return done ? 0 : 1;

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from hugging_llama.engine import fused_layer, model_runner
+from hugging_llama.engine.native.probe import Family, native_families
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
@@ -13,3 +16,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["native", "torch"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What computes: our own kernels, where this machine has them, or torch's, as on a machine that has none."""
+    if request.param == "torch":
+        for module in (model_runner, fused_layer):
+            monkeypatch.setattr(module, "native_families", frozenset)
+    elif Family.ATTENTION not in native_families():
+        pytest.skip("there are no native kernels here")
+    return str(request.param)

@@ -13,6 +13,8 @@ from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.harness import Echo, Inbox, make_loop, make_prompts, make_sequence, run_until
 from tests.engine.tiny_models import LONGROPE_SWITCH, generate_greedy, make_model
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 @pytest.fixture(scope="module")
 def model() -> PreTrainedModel:

@@ -24,6 +24,8 @@ from tests.engine.tiny_models import CONFIGS, generate_greedy, make_model
 MAX_TOKENS = 10
 PROMPTS = make_prompts(6)
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 @functools.cache
 def reference(name: str) -> list[list[int]]:

@@ -14,6 +14,8 @@ from tests.engine.tiny_models import make_model
 
 SAMPLED = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.1, max_tokens=200, seed=7)
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 @pytest.fixture(scope="module")
 def model() -> PreTrainedModel:

@@ -17,6 +17,8 @@ from tests.engine.tiny_models import LONGROPE_SWITCH, generate_greedy, make_mode
 
 SYSTEM, QUESTION, ANSWER = (make_prompts(1, seed=seed, shortest=60, longest=60)[0] for seed in (1, 2, 3))
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 @pytest.fixture(scope="module")
 def model() -> PreTrainedModel:

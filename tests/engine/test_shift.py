@@ -10,6 +10,8 @@ from tests.engine.tiny_models import generate_greedy, make_model
 
 PROMPT = list(range(20, 32))
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 @pytest.fixture(scope="module")
 def model() -> PreTrainedModel:

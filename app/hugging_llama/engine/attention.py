@@ -115,19 +115,18 @@ def _native_attention(
     step: KVStep, layer: int, query: Tensor, key: Tensor, value: Tensor, kind: AttentionKind
 ) -> list[Tensor]:
     parts = []
-    for group in step.decode:
-        at = slice(group.start, group.stop)
+    if n := step.num_decode:
         parts.append(
             decode_attention(
-                query[at],
-                group.slab.layer_cache(layer),
-                group.places,
+                query[:n],
+                step.layer_cache(layer),
+                step.places,
                 scaling=kind.scaling,
                 window=kind.window,
                 softcap=kind.softcap,
                 sinks=kind.sinks,
-                new_keys=key[at],
-                new_values=value[at],
+                new_keys=key[:n],
+                new_values=value[:n],
             )
         )
     for chunk in step.chunks:

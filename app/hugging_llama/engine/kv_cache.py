@@ -11,6 +11,7 @@ scheduler makes room.
 
 import heapq
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 
 import torch
@@ -64,7 +65,14 @@ class Slab:
 
         self.keys = {i: zeros(shape.num_kv_heads, shape.key_head_dim) for i, shape in layers.items()}
         self.values = {i: zeros(shape.num_kv_heads, shape.value_head_dim) for i, shape in layers.items()}
+        self.layer_index = {layer: index for index, layer in enumerate(layers)}
         self._layer_caches: dict[int, LayerCache] = {}
+
+    @cached_property
+    def addresses(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where the keys and the values of each layer begin, `[layers]` in the order of `layer_index`."""
+        keys = torch.tensor([buffer.data_ptr() for buffer in self.keys.values()], dtype=torch.int64)
+        return keys, torch.tensor([buffer.data_ptr() for buffer in self.values.values()], dtype=torch.int64)
 
     def layer_cache(self, layer: int) -> LayerCache:
         """One layer's buffers for the native kernels."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hugging_llama.engine.kv_cache import KVSlot, Slab
-from hugging_llama.engine.native.attention import DecodePlaces
+from hugging_llama.engine.native.attention import DecodePlaces, LayerCache
 from hugging_llama.engine.spans import Span
 
 
@@ -27,11 +27,6 @@ class DecodeGroup:
     @property
     def stop(self) -> int:
         return self.start + len(self.rows)
-
-    @cached_property
-    def places(self) -> DecodePlaces:
-        """For the native kernel, shared by all layers."""
-        return DecodePlaces.of([0] * len(self.rows), self.rows, [position + 1 for position in self.positions])
 
     @cached_property
     def index(self) -> tuple[Tensor, slice, Tensor]:
@@ -69,7 +64,7 @@ class PromptChunk:
         return Span(self.slab, self.row, self.start, self.stop, [self.position])
 
 
-@dataclass(slots=True)
+@dataclass
 class KVStep:
     """Decode tokens first, sorted by slab and row, then chunks, then padding that belongs to nobody.
 
@@ -90,6 +85,41 @@ class KVStep:
             yield from group.spans
         for chunk in self.chunks:
             yield chunk.span
+
+    @property
+    def num_decode(self) -> int:
+        return self.decode[-1].stop if self.decode else 0
+
+    @cached_property
+    def places(self) -> DecodePlaces:
+        """Where the decode tokens' sequences lie, for the native kernel; the same for all layers."""
+        slabs = [number for number, group in enumerate(self.decode) for _ in group.rows]
+        rows = [row for group in self.decode for row in group.rows]
+        return DecodePlaces.of(slabs, rows, [position + 1 for group in self.decode for position in group.positions])
+
+    def layer_cache(self, layer: int) -> LayerCache:
+        """One layer of all slabs in which a sequence decodes: one native call for all of them."""
+        if len(self.decode) == 1:
+            return self.decode[0].slab.layer_cache(layer)
+        slabs = [group.slab for group in self.decode]
+        index, (keys, values) = slabs[0].layer_index[layer], self._addresses
+        return LayerCache(
+            tuple(slab.keys[layer] for slab in slabs),
+            tuple(slab.values[layer] for slab in slabs),
+            keys[index],
+            values[index],
+            self._capacities,
+        )
+
+    @cached_property
+    def _addresses(self) -> tuple[Tensor, Tensor]:
+        """Of keys and of values, `[layers, slabs]`."""
+        keys, values = zip(*(group.slab.addresses for group in self.decode), strict=True)
+        return torch.stack(keys, dim=1), torch.stack(values, dim=1)
+
+    @cached_property
+    def _capacities(self) -> Tensor:
+        return torch.tensor([group.slab.capacity for group in self.decode], dtype=torch.int64)
 
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Stores the step's `key`, `value` `[T, num_kv_heads, head_dim]` of one layer."""

@@ -95,7 +95,7 @@ def site_hooks(loaded: set[str]) -> set[str]:
     return loaded & {name.partition(".")[0] for name in json.loads(bare)}
 
 
-def test_the_engine_gets_no_secrets_and_waits_passively() -> None:
+def test_the_engine_gets_no_secrets_and_sleeps_soon_while_it_waits() -> None:
     environ = {
         "PATH": "/bin",
         "HF_TOKEN": "secret",
@@ -109,6 +109,8 @@ def test_the_engine_gets_no_secrets_and_waits_passively() -> None:
     assert "secret" not in made.values()
     assert "PROMETHEUS_MULTIPROC_DIR" not in made
     assert made["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert made["GOMP_SPINCOUNT"] == launch.SPIN_COUNT
+    assert engine_environment(Settings(), {"GOMP_SPINCOUNT": "9"})["GOMP_SPINCOUNT"] == "9"
     assert made["OMP_NUM_THREADS"] == "3"
     assert made["HF_HUB_OFFLINE"] == "1"
     assert made["CUDA_VISIBLE_DEVICES"] == "1"

@@ -12,6 +12,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import requests
 
+from hugging_llama_config.launch import SPIN_COUNT
 from tests.live_server import LiveServer, live_server
 from tests.process.servers import wait_until
 
@@ -96,6 +97,7 @@ def test_web_workers_load_no_torch_and_the_engine_no_flask(live: LiveServer) -> 
     assert any("/torch/" in mapped.path for mapped in engine.memory_maps())
     environ = engine.environ()
     assert environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    assert environ["GOMP_SPINCOUNT"] == SPIN_COUNT
     assert "PROMETHEUS_MULTIPROC_DIR" not in environ
 
 

@@ -35,6 +35,7 @@ class Settings:
     device: str = "auto"
     dtype: str = "auto"
     quantize: str = "none"
+    cuda_graphs: bool = True
     num_threads: int = 0
     standby_engine: bool = True
     kv_cache_bytes: int = 0

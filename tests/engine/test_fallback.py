@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from hugging_llama.engine.compute_lock import CPU_COMPUTE_LOCK, ComputeLock
+from hugging_llama.engine.compute_lock import COMPUTE_LOCK, ComputeLock
 from hugging_llama.engine.fallback import GenerateRunner
 from hugging_llama.engine.sequence import Sequence, StepEvents
 from hugging_llama.errors import EngineBusyError, EngineShutdownError, GenerationError, HuggingLlamaError
@@ -232,7 +232,7 @@ def test_another_models_step_gets_its_turn_during_a_generation(runner: GenerateR
     runner.submit(endless)
     runner.start()
     inbox.wait_for_events(endless.key, 2)
-    with CPU_COMPUTE_LOCK:
+    with COMPUTE_LOCK:
         before = len(inbox.events(endless.key))
         assert not inbox.ends(endless.key)
     inbox.wait_for_events(endless.key, before + 2)

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hugging_llama.engine import self_test
-from hugging_llama.engine.compute_lock import CPU_COMPUTE_LOCK
+from hugging_llama.engine.compute_lock import COMPUTE_LOCK
 from hugging_llama.engine.fused_layer import FusedLayer, unfuse_layers
 from hugging_llama.engine.linear.packer import LinearPacker
 from hugging_llama.engine.native.probe import Family, native_families
@@ -122,5 +122,5 @@ def test_unfused_layers_are_those_that_were_there() -> None:
 
 def test_the_self_test_holds_no_lock_afterwards() -> None:
     assert self_test.can_host(packed("llama")) == (True, "")
-    CPU_COMPUTE_LOCK.acquire()
-    CPU_COMPUTE_LOCK.release()
+    COMPUTE_LOCK.acquire()
+    COMPUTE_LOCK.release()

@@ -198,5 +198,5 @@ def test_a_model_that_does_not_agree_with_itself_is_given_more_room(
     own_noise: tuple[float, float], hosted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = iter([(0.9, 0.2), own_noise, (0.1, 0.01), (0.1, 0.01)])
-    monkeypatch.setattr(self_test, "_worst_and_most", lambda ours, plain: next(figures))
+    monkeypatch.setattr(self_test, "worst_and_most", lambda ours, plain: next(figures))
     assert can_host(make_model("llama", dtype=torch.bfloat16))[0] is hosted

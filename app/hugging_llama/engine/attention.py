@@ -3,8 +3,9 @@
 Registered with transformers' `AttentionInterface`; no mask function is registered under that name, so models build
 no mask and pass None. The step's layout comes in as the keyword `kv_step`, which models hand down untouched.
 
-On a processor that has them the native kernels attend, each sequence over its own keys alone; elsewhere torch's do,
-over rows that are padded to the longest beside them (`padded_attention.py`).
+On a processor that has them the native kernels attend, on CUDA FlashAttention where it is installed, each sequence
+over its own keys alone; elsewhere torch's do, over rows that are padded to the longest beside them
+(`padded_attention.py`). A decode step that a CUDA graph holds is a `DeviceStep`.
 """
 
 from dataclasses import dataclass, field
@@ -14,10 +15,13 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from hugging_llama.engine.device_step import DeviceRows, DeviceStep
+from hugging_llama.engine.flash_attention import FlashAttention
 from hugging_llama.engine.kv_cache import LayerShape
 from hugging_llama.engine.kv_step import KVStep
 from hugging_llama.engine.native.attention import chunk_attention, decode_attention
 from hugging_llama.engine.padded_attention import AttentionKind, padded_attention, whole_attention
+from hugging_llama.engine.slab_attention import slab_attention
 
 ATTENTION_NAME = "hugging_llama"
 STEP_KWARG = "kv_step"
@@ -64,7 +68,7 @@ def batched_attention(
     sliding_window: int | None = None,
     s_aux: Tensor | None = None,
     position_bias: Tensor | None = None,
-    kv_step: KVStep | LayerProbe | None = None,
+    kv_step: KVStep | DeviceStep | LayerProbe | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention over the cache, causal within each sequence.
@@ -99,16 +103,36 @@ def batched_attention(
     return out[:, None] if has_rows else out[None], None
 
 
-def attend(step: KVStep, layer: int, query: Tensor, key: Tensor, value: Tensor, kind: AttentionKind) -> Tensor:
+def attend(
+    step: KVStep | DeviceStep, layer: int, query: Tensor, key: Tensor, value: Tensor, kind: AttentionKind
+) -> Tensor:
     """Stores the new keys and values and attends; all `[T, heads, head_dim]`, in the order of the step."""
+    flash = step.flash if step.flash is not None and step.flash.takes(query.shape[2], value.shape[2], kind) else None
+    if isinstance(step, DeviceStep):
+        return torch.cat([_on_device(group, flash, layer, query, key, value, kind) for group in step.groups])
     if step.is_native:
         parts = _native_attention(step, layer, query, key, value, kind)
     else:
         step.write(layer, key, value)
-        parts = padded_attention(step, layer, query, kind)
+        attending = padded_attention if flash is None else flash.parts
+        parts = attending(step, layer, query, kind)
     if step.num_padding:
         parts.append(query.new_zeros(step.num_padding, query.shape[1], value.shape[2]))
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _on_device(
+    group: DeviceRows,
+    flash: FlashAttention | None,
+    layer: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    kind: AttentionKind,
+) -> Tensor:
+    group.write(layer, key, value)
+    attending = slab_attention if flash is None else flash.decode
+    return attending(group, layer, query[group.start : group.stop], kind)
 
 
 def _native_attention(

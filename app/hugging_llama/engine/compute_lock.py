@@ -56,6 +56,6 @@ class ComputeLock:
         self.release()
 
 
-CPU_COMPUTE_LOCK: Final = ComputeLock()
-"""For every forward on the CPU in this process. Process-wide because what it guards is: the OpenMP thread pools of
-two forwards at once fight for the same cores and both get slower than one after the other."""
+COMPUTE_LOCK: Final = ComputeLock()
+"""For every forward on the CPU or on MPS in this process. Process-wide because what it guards is: the OpenMP thread
+pools of two forwards at once fight for the same cores and both get slower than one after the other."""

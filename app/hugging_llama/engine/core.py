@@ -9,8 +9,9 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.kv_cache import KVCache
-from hugging_llama.engine.memory import is_out_of_memory
+from hugging_llama.engine.memory import empty_cache, is_out_of_memory
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.outbox import as_generation_error
 from hugging_llama.engine.runner_thread import RunnerThread
@@ -131,8 +132,7 @@ class StepLoop(RunnerThread):
             is_short = is_out_of_memory(error)
             failure = _memory_error(error) if is_short else as_generation_error(error)
         logger.warning("a step over %d sequences failed: %s", len(batch.rows), failure)
-        if self._model_runner.device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_cache(self._model_runner.device)
         if is_short and self._scheduler.prefixes.num_tokens:
             self._scheduler.prefixes.clear()
             return self._run(batch)
@@ -174,6 +174,7 @@ class StepLoop(RunnerThread):
             # a gather of all rows would be a copy for nothing
             return sample(logits if len(places) == len(logits) else logits[places], sequences)
         except Exception as error:
+            exit_if_device_lost(error)
             if len(places) == 1:
                 return [as_generation_error(error)]
         pairs = zip(places, sequences, strict=True)

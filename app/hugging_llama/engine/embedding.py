@@ -12,9 +12,11 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.embedding_batch import EmbeddingJob, EmbeddingQueue, EmbeddingText
 from hugging_llama.engine.embedding_tokens import EmbeddingTokenizer
 from hugging_llama.engine.loader import Checkpoint
+from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.stats import RunnerStats, StepCounters
 from hugging_llama.errors import (
     EngineShutdownError,
@@ -127,6 +129,7 @@ class EmbeddingRunner:
         try:
             vectors = self._forward(batch)
         except Exception as error:
+            exit_if_device_lost(error)
             if len(batch) == 1:
                 self._end(batch[0].job, _embedding_error(error))
                 return
@@ -200,7 +203,7 @@ def _result(job: EmbeddingJob) -> Embeddings:
 
 
 def _embedding_error(error: Exception) -> HuggingLlamaError:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+    if is_out_of_memory(error):
         return InsufficientMemoryError("there is not enough memory to embed this input")
     _log.error("an embedding failed", exc_info=error)
     return GenerationError("the model failed to embed this input")

@@ -3,13 +3,18 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from hugging_llama.engine.device_step import DeviceRows, device_rows
 from hugging_llama.engine.kv_cache import KVSlot, Slab
 from hugging_llama.engine.native.attention import DecodePlaces, LayerCache
 from hugging_llama.engine.spans import Span
+
+if TYPE_CHECKING:
+    from hugging_llama.engine.flash_attention import FlashAttention
 
 
 @dataclass
@@ -29,11 +34,9 @@ class DecodeGroup:
         return self.start + len(self.rows)
 
     @cached_property
-    def index(self) -> tuple[Tensor, slice, Tensor]:
-        """`slab.keys[layer][index]` are the places `[n, heads, head_dim]` of the new keys."""
-        device = self.slab.device
-        rows, positions = torch.tensor(self.rows, device=device), torch.tensor(self.positions, device=device)
-        return rows, slice(None), positions
+    def on_device(self) -> DeviceRows:
+        """For torch's kernels, shared by all layers."""
+        return device_rows(self.slab, self.start, self.rows, self.positions)
 
     @cached_property
     def spans(self) -> list[Span]:
@@ -68,14 +71,15 @@ class PromptChunk:
 class KVStep:
     """Decode tokens first, sorted by slab and row, then chunks, then padding that belongs to nobody.
 
-    `is_native`: the native kernels attend. `layer` is set by caches that know which layer attends next; else the
-    module says it.
+    `is_native`: the native kernels attend; else FlashAttention where there is `flash` and it takes the layer. `layer`
+    is set by caches that know which layer attends next; else the module says it.
     """
 
     decode: list[DecodeGroup]
     chunks: list[PromptChunk]
     is_native: bool
     num_padding: int = 0
+    flash: "FlashAttention | None" = None
     layer: int | None = None
 
     @property
@@ -124,9 +128,7 @@ class KVStep:
     def write(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Stores the step's `key`, `value` `[T, num_kv_heads, head_dim]` of one layer."""
         for group in self.decode:
-            at = slice(group.start, group.stop)
-            group.slab.keys[layer][group.index] = key[at]
-            group.slab.values[layer][group.index] = value[at]
+            group.on_device.write(layer, key, value)
         for chunk in self.chunks:
             at = slice(chunk.start, chunk.stop)
             columns = slice(chunk.position, chunk.position + chunk.stop - chunk.start)

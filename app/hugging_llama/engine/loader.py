@@ -12,10 +12,12 @@ import torch
 import transformers
 
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
+from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.linear.packer import LinearPacker
 from hugging_llama.engine.linear.replace import packed_bytes
 from hugging_llama.engine.linear.speed import bf16_is_fast
+from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.model_runner import vocab_size
 from hugging_llama.engine.pooling import check_pooled, check_pooling_named
 from hugging_llama.engine.stored_size import stored_size
@@ -113,9 +115,10 @@ class Loader:
                 return self._generation(files, dtype, quantization)
         except HuggingLlamaError:
             raise
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            raise InsufficientMemoryError("there is not enough memory to load this model") from error
         except Exception as error:
+            exit_if_device_lost(error)
+            if is_out_of_memory(error):
+                raise InsufficientMemoryError("there is not enough memory to load this model") from error
             _log.warning("a model could not be loaded", exc_info=True)
             raise ModelLoadError(_sentence(error)) from error
 

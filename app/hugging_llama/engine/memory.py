@@ -30,8 +30,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     """True if an allocation has failed, on whatever device."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    # the CPU allocator has no class of its own
-    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    # the allocators of the CPU and of MPS have no class of their own
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("allocate memory" in text or "MPS backend out of memory" in text)
 
 
 def settle() -> None:
@@ -47,11 +48,16 @@ def settle() -> None:
 def give_back() -> None:
     """Returns what unloaded models held to the device and to the operating system."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif torch.backends.mps.is_available():
-        torch.mps.empty_cache()
+    empty_cache(torch.accelerator.current_accelerator() or torch.device("cpu"))
     trim()
+
+
+def empty_cache(device: torch.device) -> None:
+    """Returns what torch keeps of freed memory to the device; nothing on the CPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def trim() -> None:

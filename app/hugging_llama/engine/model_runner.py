@@ -11,7 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.attention import STEP_KWARG, LayerProbe
-from hugging_llama.engine.compute_lock import CPU_COMPUTE_LOCK
+from hugging_llama.engine.compute_lock import COMPUTE_LOCK
+from hugging_llama.engine.cuda_graphs import DecodeGraphs
+from hugging_llama.engine.device_step import DeviceStep
+from hugging_llama.engine.flash_attention import find_flash_attention
 from hugging_llama.engine.kv_cache import KVCache, KVSlot, capacity_from_memory
 from hugging_llama.engine.kv_step import KVStep, PromptChunk, decode_groups
 from hugging_llama.engine.native.library import FORMATS
@@ -55,7 +58,15 @@ class ModelRunner:
         self.max_positions = max_positions(model)
         self.rope_switch = rope_switch(model)
         self._is_native = self.device.type == "cpu" and self.dtype in FORMATS and Family.ATTENTION in native_families()
+        self._flash = find_flash_attention(self.device, self.dtype)
+        self._graphs: DecodeGraphs | None = None
         self._keeps_logits = accepts(model, "logits_to_keep")
+
+    def use_graphs(self) -> None:
+        """From now on decode steps that come again are captured as CUDA graphs, on a CUDA device."""
+        # longrope looks at the positions to choose its frequencies, so its model runs differ
+        if self.device.type == "cuda" and self.can_rewind and self.rope_switch is None:
+            self._graphs = DecodeGraphs(self._forward_device_step, self._flash, self.device)
 
     def run(self, batch: Batch) -> tuple[list[ScheduledSequence], Tensor]:
         """Computes the batch's tokens; their keys and values are in the cache afterwards.
@@ -142,7 +153,9 @@ class ModelRunner:
             token_ids.append(0)
             positions.append(self.rope_switch)
             step.num_padding = 1
-        return self._forward(token_ids, positions, step, keep)
+        if self._graphs is None or len(keep) != len(chunks) or len(keep) != len(token_ids):
+            return self._forward(token_ids, positions, step, keep)
+        return self._graphs.run(step, token_ids, lambda: self._forward(token_ids, positions, step, keep))
 
     def _layout(self, chunks: list[Chunk]) -> KVStep:
         n = next((i for i, chunk in enumerate(chunks) if len(chunk.token_ids) > 1), len(chunks))
@@ -153,7 +166,7 @@ class ModelRunner:
             stop = start + len(chunk.token_ids)
             prompts.append(PromptChunk(chunk.slot.slab, chunk.slot.row, chunk.position, start, stop))
             start = stop
-        return KVStep(decode, prompts, self._is_native)
+        return KVStep(decode, prompts, self._is_native, flash=self._flash)
 
     def _forward(
         self, token_ids: list[int], positions: list[int], step: KVStep | LayerProbe, keep: list[int]
@@ -174,6 +187,18 @@ class ModelRunner:
         if not self._keeps_logits:
             logits = logits[index]
         return logits[: len(keep)]
+
+    def _forward_device_step(self, token_ids: Tensor, positions: Tensor, step: DeviceStep) -> Tensor:
+        """The logits `[T, vocab_size]` of `token_ids`, `positions` `[T]`."""
+        output = self._model(
+            input_ids=token_ids[None],
+            position_ids=positions[None],
+            use_cache=False,
+            return_dict=True,
+            **{STEP_KWARG: step},
+        )
+        logits: Tensor = output.logits[0]
+        return logits
 
 
 def vocab_size(model: PreTrainedModel) -> int:
@@ -198,8 +223,11 @@ def rope_switch(model: PreTrainedModel) -> int | None:
 
 
 def compute_guard(device: torch.device) -> AbstractContextManager[None]:
-    """Held around every forward: on the CPU one at a time in the whole process, elsewhere the device queues."""
-    return CPU_COMPUTE_LOCK if device.type == "cpu" else nullcontext()
+    """Held around every forward: one at a time in the whole process, except on CUDA, where the device queues.
+
+    Torch's MPS streams don't bear two threads at once, so there it is needed, too.
+    """
+    return nullcontext() if device.type == "cuda" else COMPUTE_LOCK
 
 
 def accepts(model: PreTrainedModel, name: str) -> bool:

@@ -34,7 +34,7 @@ class AttentionKind:
 
 def padded_attention(step: KVStep, layer: int, query: Tensor, kind: AttentionKind) -> list[Tensor]:
     """The outputs `[n, num_heads, value_head_dim]` of the step's spans in their order; `query` `[T, heads, dim]`."""
-    attend = _Attend(query, kind)
+    attend = Attend(query, kind)
     return [attend(span, layer) for span in step.spans]
 
 
@@ -46,7 +46,7 @@ def whole_attention(query: Tensor, keys: Tensor, values: Tensor, kind: Attention
     num_kv_heads, num_keys = keys.shape[1:3]
     positions = torch.arange(num_keys - n, num_keys, device=query.device)[None]
     mask = causal_mask(positions, 0, num_keys, kind.window, query)
-    group, attend = num_heads // num_kv_heads, _Attend(query, kind)
+    group, attend = num_heads // num_kv_heads, Attend(query, kind)
     if attend.is_plain:
         keys, values = (tensor.repeat_interleave(group, dim=1) for tensor in (keys, values))
         return attend.fused(query, keys, values, mask).transpose(1, 2)
@@ -54,7 +54,7 @@ def whole_attention(query: Tensor, keys: Tensor, values: Tensor, kind: Attention
     return out.flatten(1, 2).transpose(1, 2)
 
 
-class _Attend:
+class Attend:
     """One layer's attention for one span after the other."""
 
     __slots__ = ("_kind", "_query")

@@ -121,6 +121,8 @@ def _step_loop(
         has_drafts=model_runner.can_rewind,
         whole_prompts=model_runner.whole_prompts,
     )
+    if settings.cuda_graphs:
+        model_runner.use_graphs()
     logger.info("the KV cache of %s holds %d tokens", name, kv_cache.capacity_tokens)
     return StepLoop(model_runner, scheduler, kv_cache, emit=emit, on_finished=on_finished, name=name)
 

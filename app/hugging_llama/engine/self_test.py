@@ -11,6 +11,7 @@ from transformers import DynamicCache, PreTrainedModel
 from hugging_llama.engine.attention import ATTENTION_NAME, LayerProbe, UnsupportedAttentionError
 from hugging_llama.engine.fused_layer import fuse_layers, unfuse_layers
 from hugging_llama.engine.linear.packed import PackedLinear
+from hugging_llama.engine.logit_difference import allowed_difference, is_within, worst_and_most
 from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard, rope_switch, vocab_size
 from hugging_llama.engine.reference_attention import REFERENCE_NAME
 from hugging_llama.engine.state_cache import CacheOutline, state_outline
@@ -35,10 +36,6 @@ _MAX_TOKENS = 96
 _NUM_DECODES = 3
 _MAX_REASON = 100
 
-# the largest difference of logits, relative to their spread: (at all positions, at three quarters of them). In
-# half precision single positions differ more, for example where a router chooses another expert by a hair
-_TOLERANCE = {torch.float32: (1e-3, 1e-3), torch.float64: (1e-6, 1e-6)}
-_HALF_TOLERANCE = (0.5, 0.06)
 _NOISE_FACTOR = 3.0
 # activations that are rounded to eight bits make more of every difference
 _QUANTISED_TOLERANCE = (0.7, 0.25)
@@ -136,23 +133,19 @@ def _compared(
 
 
 def _difference(model: PreTrainedModel, prompts: list[list[int]], ours: list[Tensor], plain: list[Tensor]) -> str:
-    allowed = _TOLERANCE.get(model.dtype, _HALF_TOLERANCE)
+    allowed = allowed_difference(model.dtype)
     if any(isinstance(module, PackedLinear) and not module.is_exact for module in model.modules()):
         allowed = _QUANTISED_TOLERANCE
     for prompt, own, logits in zip(prompts, plain, ours, strict=True):
-        worst, most = _worst_and_most(logits, own)
+        worst, most = worst_and_most(logits, own)
         # written so that NaN fails
-        if _is_within(worst, most, allowed):
+        if is_within(worst, most, allowed):
             continue
         # some models in half precision don't agree with themselves when a matrix has other sizes
-        own_worst, own_most = _worst_and_most(_plain_logits(model, prompt[:-3]), own[:-3])
-        if not _is_within(worst, most, (_NOISE_FACTOR * own_worst, _NOISE_FACTOR * own_most)):
+        own_worst, own_most = worst_and_most(_plain_logits(model, prompt[:-3]), own[:-3])
+        if not is_within(worst, most, (_NOISE_FACTOR * own_worst, _NOISE_FACTOR * own_most)):
             return f"batched logits differ by {worst:.2g} ({most:.2g} at most positions)"
     return ""
-
-
-def _is_within(worst: float, most: float, allowed: tuple[float, float]) -> bool:
-    return worst <= allowed[0] and most <= allowed[1]
 
 
 def _probe_reason(model: PreTrainedModel, probe: LayerProbe, num_layers: int) -> str:
@@ -242,14 +235,6 @@ def _own_steps(model: PreTrainedModel, prompt: list[int], first: int) -> Tensor:
             output: Any = model(input_ids=ids, use_cache=True, **arguments)
         parts.append(output.logits[0])
     return torch.cat(parts)
-
-
-def _worst_and_most(ours: Tensor, plain: Tensor) -> tuple[float, float]:
-    """How far logits `[n, vocab_size]` are apart, relative to their spread: at worst, at three quarters of n."""
-    ours, plain = ours.float(), plain.float()
-    spread = plain - plain.mean(dim=-1, keepdim=True)
-    difference: Tensor = (ours - plain).norm(dim=-1) / spread.norm(dim=-1).clamp(min=1e-30)
-    return difference.max().item(), difference.quantile(0.75).item()
 
 
 def _layer_types(model: PreTrainedModel) -> list[str] | None:

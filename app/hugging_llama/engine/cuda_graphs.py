@@ -73,8 +73,9 @@ class DecodeGraphs:
             self._graphs.move_to_end(layout)
             return self._replay(graph, step, token_ids)
         logits = eager()
-        if self._comes_again(layout):
-            self._add(layout, step, token_ids, logits)
+        if self._comes_again(layout) and not self._add(layout, step, token_ids, logits):
+            # what a graph that is not used has written to the cache is written again
+            logits = eager()
         return logits
 
     def _comes_again(self, layout: LayoutKey) -> bool:
@@ -84,7 +85,8 @@ class DecodeGraphs:
             self._num_uses.popitem(last=False)
         return count >= _MIN_USES
 
-    def _add(self, layout: LayoutKey, step: KVStep, token_ids: list[int], expected: Tensor) -> None:
+    def _add(self, layout: LayoutKey, step: KVStep, token_ids: list[int], expected: Tensor) -> bool:
+        """True if the layout has a graph now, and `expected` are its logits."""
         for known in [known for known in self._graphs if any(slab() is None for slab, _ in known)]:
             del self._graphs[known]
         while len(self._graphs) >= _MAX_GRAPHS:
@@ -96,12 +98,13 @@ class DecodeGraphs:
         except Exception as error:
             # a model that waits for the device in the middle of its forward, or no memory for a graph
             self._switch_off(f"{type(error).__name__}: {error}")
-            return
+            return False
         if is_within(*difference, allowed_difference(expected.dtype)):
             self._graphs[layout] = graph
             del self._num_uses[layout]
-        else:
-            self._switch_off(f"their logits differ by {difference[0]:.2g}")
+            return True
+        self._switch_off(f"their logits differ by {difference[0]:.2g}")
+        return False
 
     def _switch_off(self, reason: str) -> None:
         self.is_on = False

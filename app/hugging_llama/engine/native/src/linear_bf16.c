@@ -9,6 +9,8 @@
 #include "parallel.h"
 
 enum { LANE_INPUTS = 2 };
+/* bytes from what is used to what is fetched; a single row is slower with more */
+enum { AHEAD = 2048 };
 
 /* Rows of bfloat16 with an even number of inputs. */
 struct rows16 {
@@ -27,6 +29,7 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
         for (int v = 0; v < VECTORS; v++) sums[r][v] = _mm512_setzero_ps();
     }
     for (int64_t at = 0; at < rows->k; at += LANE_INPUTS, weight += CHANNELS * LANE_INPUTS) {
+        prefetch(weight + AHEAD / 2, 64 * VECTORS);
         __m512i w[VECTORS];
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) w[v] = _mm512_loadu_si512(weight + 32 * v);

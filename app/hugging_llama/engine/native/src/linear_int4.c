@@ -12,6 +12,8 @@
 #include "rows8.h"
 
 enum { GROUP = 32, PAIRS = 4, ZERO = 8, VALUE_BYTES = CHANNELS * GROUP / 2, BLOCK_BYTES = VALUE_BYTES + 2 * CHANNELS };
+/* bytes from what is used to what is fetched */
+enum { AHEAD = 4096 };
 
 /* Adds 4 inputs of every row and channel: `w` are their weights, `x` the first row's inputs. */
 INLINE void add_products(const int num_rows, __m512i sums[TILE_ROWS][VECTORS], const __m512i w[VECTORS],
@@ -55,6 +57,7 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
         for (int v = 0; v < VECTORS; v++) totals[r][v] = _mm512_setzero_ps();
     }
     for (int64_t g = 0; g < groups; g++, weight += BLOCK_BYTES, x += GROUP) {
+        prefetch(weight + AHEAD, BLOCK_BYTES);
         __m512i sums[TILE_ROWS][VECTORS];
         UNROLL(TILE_ROWS)
         for (int r = 0; r < num_rows; r++) {

@@ -11,6 +11,8 @@
 #include "rows8.h"
 
 enum { ZERO = 128, LANE_INPUTS = 4, MAX_K = 65536 };
+/* bytes from what is used to what is fetched */
+enum { AHEAD = 4096 };
 
 INLINE void tile(const int num_rows, const struct linear *job, int64_t block, int64_t first_row) {
     const struct rows8 *rows = job->rows;
@@ -23,6 +25,7 @@ INLINE void tile(const int num_rows, const struct linear *job, int64_t block, in
         for (int v = 0; v < VECTORS; v++) sums[r][v] = spread4(rows->offsets + first_row + r);
     }
     for (int64_t at = 0; at < rows->k; at += LANE_INPUTS, weight += CHANNELS * LANE_INPUTS) {
+        prefetch(weight + AHEAD, 64 * VECTORS);
         __m512i w[VECTORS];
         UNROLL(VECTORS)
         for (int v = 0; v < VECTORS; v++) w[v] = _mm512_loadu_si512(weight + 64 * v);

@@ -14,13 +14,15 @@ def replace_file(path: str, content: bytes) -> None:
     temporary = temporary_name(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
-        with open(fd, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(fd)
+        left = memoryview(content)
+        while left:
+            left = left[os.write(fd, left) :]
+        os.fsync(fd)
     except OSError:
         os.unlink(temporary)
         raise
+    finally:
+        os.close(fd)
     rename(temporary, path)
     sync_folder(folder)
 

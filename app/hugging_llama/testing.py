@@ -22,7 +22,7 @@ from hugging_llama.neutral.events import (
     Loaded,
     TextDelta,
 )
-from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
 
 EventT = TypeVar("EventT")
@@ -94,7 +94,7 @@ class ScriptedEngine:
         self._closed = False
         self.requests: list[GenerateRequest | EmbedRequest | LoadRequest] = []
         self.streams: list[ScriptedStream[Any]] = []
-        self.unloaded: list[str] = []
+        self.unloaded: list[ModelRef] = []
 
     def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
         return self._play(self._generate, request)
@@ -105,8 +105,8 @@ class ScriptedEngine:
     def load(self, request: LoadRequest) -> EventStream[Loaded]:
         return self._play(self._load, request)
 
-    def unload(self, path: str) -> None:
-        self.unloaded.append(path)
+    def unload(self, model: ModelRef) -> None:
+        self.unloaded.append(model)
 
     def loaded(self) -> list[LoadedModel]:
         return list(self._loaded)

@@ -41,6 +41,11 @@ class Server:
         with self._send("POST", path, body, None) as response:
             return _json_object(self.url, _body(self.url, response))
 
+    def delete(self, path: str, body: Mapping[str, Any]) -> None:
+        """The answer is its status alone. Raises ServerError."""
+        with self._send("DELETE", path, body, ANSWER_TIMEOUT_S) as response:
+            _body(self.url, response)
+
     def stream(self, path: str, body: Mapping[str, Any]) -> Generator[Json, None, None]:
         """The objects of an NDJSON answer as they arrive. Closing the iterator closes the connection.
 

@@ -86,7 +86,7 @@ def parse_keep_alive(text: str) -> str | float:
 
 
 def parse_parameter(name: str, words: list[str]) -> Any:
-    """A parameter's value as JSON would type it; `stop` is always a list of texts."""
+    """A parameter's value as JSON would type it, lists and objects included; `stop` is always a list of texts."""
     if name == "stop":
         return words
     text = " ".join(words)
@@ -94,4 +94,4 @@ def parse_parameter(name: str, words: list[str]) -> Any:
         value = json.loads(text)
     except ValueError:
         return text
-    return value if isinstance(value, bool | int | float) else text
+    return value if isinstance(value, bool | int | float | list | dict) else text

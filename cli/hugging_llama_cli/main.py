@@ -35,6 +35,8 @@ COMMANDS = (
     Command("serve", "Start the server", aliases=("start",)),
     Command("run", "Chat with a model, or answer one prompt", bare_flags=("--think",)),
     Command("pull", "Download a model from the Hugging Face Hub"),
+    Command("create", "Name a model of your own: quantised weights, other parameters"),
+    Command("rm", "Delete models that `create` made"),
     Command("list", "List the models on disk", aliases=("ls",)),
     Command("show", "Show what is known about a model on disk"),
     Command("ps", "List the models in memory"),

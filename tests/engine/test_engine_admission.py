@@ -65,7 +65,7 @@ def test_an_idle_model_leaves_for_another(clients: Clients, other: ModelRef, mon
     assert isinstance(clients.load(other), Loaded)
     assert clients.names == ["demo", "other"], "both fit"
     _shrink(clients, monkeypatch, max(demo_need.num_bytes, other_need.num_bytes))
-    clients.engine.unload(other.path)
+    clients.engine.unload(other)
     assert isinstance(clients.load(other), Loaded)
     assert clients.names == ["other"]
 

@@ -222,8 +222,9 @@ def test_quantisations_of_one_model_are_models_of_their_own(tiny: ModelRef) -> N
     assert isinstance(failure, ModelLoadError)
     assert "int3" in failure.message
     assert "int8" in failure.message
-    clients.engine.unload(tiny.path)
-    clients.load(exact)  # waits for the unload before it
+    for ref in (tiny, exact, small):  # in no instant is exact the only one that stays
+        clients.engine.unload(ref)
+    clients.load(exact)  # waits for the unloads before it
     assert [row.quantization for row in clients.engine.loaded()] == ["none"]
     clients.engine.close()
 
@@ -240,7 +241,7 @@ def test_counters_never_go_back(tiny: ModelRef) -> None:
         seen.append(clients.engine.status().output_tokens_total)
 
     clients.engine._registry._unload = watched
-    clients.engine.unload(tiny.path)
+    clients.engine.unload(tiny)
     clients.load(tiny)  # waits for the unload before it
     assert seen == [before, before]
     clients.engine.close()

@@ -120,8 +120,8 @@ def test_keep_alive_eviction_and_unload(tiny: ModelRef, tmp_path: Path) -> None:
     clients.load(other)
     assert clients.names == ["demo", "other"]
     assert clients.text(clients.send("Hi", keep_alive_s=0.0))
-    clients.engine.unload(other.path)
-    clients.engine.unload("/nowhere")
+    clients.engine.unload(other)
+    clients.engine.unload(ModelRef(name="nowhere", path="/nowhere"))
     clients.load(other)  # waits for the unload before it
     counts = clients.engine.status()
     assert counts.output_tokens_total >= 8
@@ -144,7 +144,7 @@ def test_unloading_gives_the_weights_back(tiny: ModelRef) -> None:
     clients.text(clients.send("x"))
     clients.embed(EMBED_REF, "x")
     for ref in refs:
-        clients.engine.unload(ref.path)
+        clients.engine.unload(ref)
     for ref in refs:
         clients.load(ref)  # waits for the unload before it
     assert [weight() is None for weight in weights] == [True] * 3 + [False] * 3

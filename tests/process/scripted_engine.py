@@ -23,7 +23,7 @@ from hugging_llama.neutral.events import (
     TextDelta,
     Usage,
 )
-from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest, TextPrompt
 from hugging_llama_config.settings import Settings
 
@@ -75,7 +75,7 @@ class ScriptedFacade:
             return
         self._emit([(key, Loaded(model=loaded_model(request.model.path)))])
 
-    def unload(self, path: str) -> None:
+    def unload(self, model: ModelRef) -> None:
         pass
 
     def cancel(self, key: Key) -> None:

@@ -27,6 +27,7 @@ from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.channel import frame
 from hugging_llama.ipc.codec import encode_command, wire_generate
 from hugging_llama.neutral.events import Embeddings, EventStream, Finished, FinishReason, Loaded, TextDelta
+from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, LoadRequest
 from hugging_llama_config.launch import LaunchError, engine_settings, prepare_run_dir, socket_path
 from hugging_llama_config.settings import Settings
@@ -74,7 +75,7 @@ def test_embed_and_load_have_one_answer(client: EngineClient) -> None:
     assert isinstance(loaded, Loaded)
     assert loaded.model.expires_at_s == math.inf
     assert [model.name for model in client.loaded()] == ["demo:latest"]
-    client.unload("demo")
+    client.unload(ModelRef(name="demo", path="demo"))
 
 
 def test_a_failed_generation_raises_its_error_after_its_events(client: EngineClient) -> None:

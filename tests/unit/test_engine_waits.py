@@ -19,6 +19,7 @@ from hugging_llama.client.remote import RemoteEngine
 from hugging_llama.client.streams import Waits
 from hugging_llama.errors import EngineDiedError, GenerationError, ModelLoadError
 from hugging_llama.neutral.events import TextDelta
+from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import LoadRequest
 from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
@@ -52,7 +53,7 @@ def test_questions_start_no_engine(settings: Settings) -> None:
     with pytest.raises(EngineDiedError):
         remote.status(0.5)
     assert remote.loaded() == []
-    remote.unload("demo")
+    remote.unload(ModelRef(name="demo", path="demo"))
     remote.close()
     assert os.listdir(settings.run_dir) == []
 
@@ -64,7 +65,7 @@ def test_an_engine_that_does_not_answer_hangs_nobody(settings: Settings, monkeyp
         lambda remote: next(remote.generate(request("n=1"))),
         lambda remote: remote.status(0.1),
         lambda remote: remote.loaded(),
-        lambda remote: remote.unload("demo"),
+        lambda remote: remote.unload(ModelRef(name="demo", path="demo")),
     ]
     with socket.socket(socket.AF_UNIX) as stopped:
         stopped.bind(socket_path(settings))

@@ -265,7 +265,7 @@ def test_ten_thousand_mangled_frames_crash_nobody() -> None:
         wire.Hello(1, "abc", 1),
         wire.Generate(1, codec.wire_generate(generate)),
         wire.Embed(2, EmbedRequest(model=generate.model, inputs=("a",))),
-        wire.Unload("p"),
+        wire.Unload(ModelRef(name="x", path="x")),
     ]
     call = ToolCall(id="1", name="f", arguments={"a": 1})
     vectors = (tuple(array("f", [1.0, 2.0])),)

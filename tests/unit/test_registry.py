@@ -90,7 +90,7 @@ def test_keep_alive_sticks_to_the_instance() -> None:
 def test_unload_waits_for_the_last_request() -> None:
     world = World()
     first, second = world.use("a"), world.use("a")
-    world.registry.unload("a")
+    world.registry.unload(ModelRef(name="a", path="a"))
     world.run()
     assert world.paths == ["a"]
     assert world.registry.residents()[0].expires_in_s == 0
@@ -105,11 +105,23 @@ def test_unload_waits_for_the_last_request() -> None:
 
 def test_unload_of_an_idle_and_of_an_unknown_model() -> None:
     world = World()
-    world.registry.unload("nothing")
+    world.registry.unload(ModelRef(name="nothing", path="nothing"))
     world.registry.release(world.use("a", keep_alive_s=math.inf))
-    world.registry.unload("a")
+    world.registry.unload(ModelRef(name="a", path="a"))
     world.run()
     assert world.paths == []
+
+
+def test_an_unload_leaves_other_quantizations_of_the_model_alone() -> None:
+    world = World()
+    exact, small = (ModelRef(name="a", path="a", quantization=name) for name in ("none", "int8"))
+    for ref in (exact, small):
+        ticket = world.registry.acquire(ref, keep_alive_s=None, on_ready=lambda ready: None)
+        world.run()
+        world.registry.release(ticket)
+    world.registry.unload(small)
+    world.run()
+    assert [resident.ref for resident in world.registry.residents()] == [exact]
 
 
 def test_a_request_during_an_unload_waits_and_loads_anew() -> None:

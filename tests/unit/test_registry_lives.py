@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hugging_llama.engine.instances import Ticket
 from hugging_llama.errors import ModelLoadError
+from hugging_llama.neutral.models import ModelRef
 from tests.unit.registry_world import FakeModel, World
 
 
@@ -37,7 +38,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(path=st.sampled_from("abc"))
     def unload(self, path: str) -> None:
-        self.world.registry.unload(path)
+        self.world.registry.unload(ModelRef(name=path, path=path))
 
     @rule(path=st.sampled_from("abc"))
     def next_load_fails(self, path: str) -> None:

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from hugging_llama.neutral.events import Embeddings, EngineStatus, EventStream, GenerateEvent, Loaded
-from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
 
 
@@ -22,8 +22,8 @@ class EngineClient(Protocol):
         """Exactly one Loaded, or one error."""
         ...
 
-    def unload(self, path: str) -> None:
-        """Unload the model at `path` when its last request ends; a model that is not loaded is fine."""
+    def unload(self, model: ModelRef) -> None:
+        """Unload the copy that `model` uses when its last request ends; a model that is not loaded is fine."""
         ...
 
     def loaded(self) -> list[LoadedModel]:

@@ -9,7 +9,7 @@ from hugging_llama.client.streams import OpenStreams, QueueStream, Waits, failed
 from hugging_llama.errors import EngineDiedError, HuggingLlamaError
 from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
 from hugging_llama.neutral.events import Embeddings, EngineStatus, EventStream, GenerateEvent, Loaded
-from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
 
 _CONNECTION_ID = 0
@@ -38,8 +38,8 @@ class LocalEngine:
     def load(self, request: LoadRequest) -> EventStream[Loaded]:
         return self._start(lambda key: self._engine.load(key, request))
 
-    def unload(self, path: str) -> None:
-        self._engine.unload(path)
+    def unload(self, model: ModelRef) -> None:
+        self._engine.unload(model)
 
     def loaded(self) -> list[LoadedModel]:
         return self._engine.loaded()

@@ -23,7 +23,7 @@ from hugging_llama.errors import (
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.codec import LoadedModels, wire_generate
 from hugging_llama.neutral.events import Embeddings, EngineStatus, EventStream, GenerateEvent, Loaded
-from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
 from hugging_llama_config.launch import LaunchError, engine_settings
 from hugging_llama_config.settings import Settings
@@ -82,10 +82,10 @@ class RemoteEngine:
         waits = Waits(self.settings.load_timeout_s, self.settings.idle_event_timeout_s, late)
         return self._start(lambda rid: wire.Load(rid, request), waits)
 
-    def unload(self, path: str) -> None:
+    def unload(self, model: ModelRef) -> None:
         """Without an engine there is nothing to unload, so this never starts one."""
         if (connection := self._existing(LIST_TIMEOUT_S)) is not None:
-            connection.tell(wire.Unload(path))
+            connection.tell(wire.Unload(model))
 
     def loaded(self) -> list[LoadedModel]:
         """Without an engine no model is in memory, so this never starts one. Raises EngineDiedError if there is one

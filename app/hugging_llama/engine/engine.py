@@ -101,9 +101,9 @@ class Engine:
         """Answers in one Loaded or an error."""
         self._begin(key, request)
 
-    def unload(self, path: str) -> None:
+    def unload(self, model: ModelRef) -> None:
         """Lets the model go as soon as nobody uses it."""
-        self._registry.unload(path)
+        self._registry.unload(self._resolved(model))
 
     def cancel(self, key: Key) -> None:
         """Ends a request early, wherever it is; unknown and ended ones are fine."""

@@ -124,12 +124,11 @@ class Registry(Generic[ModelT]):
         self._call(calls)
         self._deadline_changed()
 
-    def unload(self, path: str) -> None:
-        """Lets a model go, however quantised: now if idle, else when its last request ends. Unknown paths are fine."""
+    def unload(self, ref: ModelRef) -> None:
+        """Lets a model go: now if idle, else when its last request ends. One that is not there is fine."""
         with self._lock:
-            for instance in self._instances.values():
-                if instance.ref.path == path:
-                    instance.keep_alive_s = 0.0
+            if (instance := self._instances.get(ref.identity)) is not None:
+                instance.keep_alive_s = 0.0
             calls = self._expired()
         self._call(calls)
 

@@ -201,8 +201,8 @@ class EngineServer:
                 self._engine.load((peer.id, request_id), request)
             case wire.Cancel(request_id):
                 self._engine.cancel((peer.id, request_id))
-            case wire.Unload(path):
-                self._engine.unload(path)
+            case wire.Unload(model):
+                self._engine.unload(model)
             case wire.ListLoaded(request_id):
                 self._reply(peer, request_id, LoadedModels(tuple(self._engine.loaded())))
             case wire.AskStatus(request_id):

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import Embeddings, EngineStatus, GenerateEvent, Loaded
-from hugging_llama.neutral.models import LoadedModel
+from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
 
 Event = GenerateEvent | Embeddings | Loaded
@@ -28,7 +28,7 @@ class EngineFacade(Protocol):
 
     def load(self, key: Key, request: LoadRequest) -> None: ...
 
-    def unload(self, path: str) -> None: ...
+    def unload(self, model: ModelRef) -> None: ...
 
     def cancel(self, key: Key) -> None: ...
 

@@ -13,7 +13,7 @@ from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, OutputFormat, SamplingParams
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 class WireToolCall(Struct, array_like=True, frozen=True):
@@ -105,7 +105,7 @@ class Load(Struct, array_like=True, frozen=True, tag=4):
 class Unload(Struct, array_like=True, frozen=True, tag=5):
     """Unload a model when its last request ends; has no answer."""
 
-    path: str
+    model: ModelRef
 
 
 class Cancel(Struct, array_like=True, frozen=True, tag=6):

@@ -1,7 +1,9 @@
 """What is said about models: where one lies, what it can do, which are in memory."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 
 class Capability(StrEnum):
@@ -71,11 +73,25 @@ class ModelDetails:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDefaults:
+    """What a named model says where a request says nothing. `sampling` holds SamplingParams fields by name."""
+
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    context_length: int | None = None
+    system: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LocalModel:
-    """A model on disk. `digest` is 64 hex characters, the same for the same content; `modified_at_s` Unix time."""
+    """A model on disk. `digest` is 64 hex characters, the same for the same content; `modified_at_s` Unix time.
+
+    `parent` is the name of the Hub's model that a named one is made from, "" for the Hub's models themselves.
+    """
 
     ref: ModelRef
     size_bytes: int
     modified_at_s: float
     details: ModelDetails
     capabilities: tuple[Capability, ...]
+    parent: str = ""
+    defaults: RequestDefaults = RequestDefaults()

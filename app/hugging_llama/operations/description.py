@@ -25,7 +25,9 @@ def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> Me
     The engine says what it runs on; where none answers, the settings do, and bfloat16 on the CPU. Raises
     ModelNotFoundError.
     """
-    return _estimate(ctx, *description.stored_size(model), context_length)
+    size, stored_dtype = description.stored_size(model)
+    wanted = context_length or model.defaults.context_length
+    return _estimate(ctx, size, stored_dtype, wanted, model.ref.quantization)
 
 
 def remote_memory(ctx: AppContext, name: str, context_length: int | None) -> MemoryEstimate:
@@ -36,13 +38,15 @@ def remote_memory(ctx: AppContext, name: str, context_length: int | None) -> Mem
     return _estimate(ctx, *remote_size(ctx.settings, name), context_length)
 
 
-def _estimate(ctx: AppContext, size: ModelSize, stored_dtype: str, context_length: int | None) -> MemoryEstimate:
+def _estimate(
+    ctx: AppContext, size: ModelSize, stored_dtype: str, context_length: int | None, quantization: str = ""
+) -> MemoryEstimate:
     status = _status(ctx)
     device = status.device if status else _known_device(ctx.settings.device)
     runtime = Runtime(
         device=device,
         dtype=_dtype(ctx, status, stored_dtype),
-        quantization=ctx.settings.quantize if device == "cpu" else "none",
+        quantization=(quantization or ctx.settings.quantize) if device == "cpu" else "none",
         packs_linears=device == "cpu",
         has_native_linears=status is not None and status.has_native_linears,
         batched_tokens=ctx.settings.max_num_batched_tokens,

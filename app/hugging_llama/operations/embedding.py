@@ -30,7 +30,7 @@ def embed(
         inputs=tuple(inputs),
         truncate=truncate,
         dimensions=dimensions,
-        context_length=context_length,
+        context_length=context_length or model.defaults.context_length,
         keep_alive_s=keep_alive_s,
     )
     return ctx.engine.embed(request)

@@ -1,7 +1,10 @@
 """Generate: check what the model can do, merge its own defaults, ask the engine."""
 
+from dataclasses import replace
+
 from hugging_llama.errors import UnsupportedCapabilityError
 from hugging_llama.neutral.events import EventStream, GenerateEvent
+from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, GenerateRequest, SamplingParams, TextPrompt
 from hugging_llama.operations.context import AppContext
@@ -26,19 +29,30 @@ def require_for(model: LocalModel, name: str, prompt: ChatPrompt | TextPrompt) -
 def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) -> EventStream[GenerateEvent]:
     """Start one generation.
 
-    Options win over the model's generation_config.json, which wins over Ollama's defaults. Raises
-    UnsupportedCapabilityError; whatever the engine refuses is raised by the stream.
+    Options win over the defaults of a named model, these over the model's generation_config.json, that over Ollama's
+    defaults. Raises UnsupportedCapabilityError; whatever the engine refuses is raised by the stream.
     """
     require_for(model, name, call.prompt)
+    defaults = model.defaults
+    sampling = {**sampling_defaults(model.ref.path), **defaults.sampling, **call.options}
     request = GenerateRequest(
         model=model.ref,
-        prompt=call.prompt,
-        sampling=SamplingParams(**(sampling_defaults(model.ref.path) | dict(call.options))),
+        prompt=_with_system(call.prompt, defaults.system),
+        sampling=SamplingParams(**sampling),
         format=call.format,
-        context_length=call.context_length,
+        context_length=call.context_length or defaults.context_length,
         keep_alive_s=call.keep_alive_s,
         truncate=call.truncate,
         shift=call.shift,
         return_context=call.return_context,
     )
     return ctx.observer.observe(ctx.engine.generate(request))
+
+
+def _with_system(prompt: ChatPrompt | TextPrompt, system: str) -> ChatPrompt | TextPrompt:
+    """The system text of the model in front of a chat that has none; `context` holds that of an earlier turn."""
+    if not system or isinstance(prompt, TextPrompt) or prompt.context:
+        return prompt
+    if any(message.role == "system" for message in prompt.messages):
+        return prompt
+    return replace(prompt, messages=(Message(role="system", content=system), *prompt.messages))

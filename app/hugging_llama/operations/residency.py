@@ -4,7 +4,7 @@ import logging
 
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import EventStream, Loaded
-from hugging_llama.neutral.models import LoadedModel, LocalModel
+from hugging_llama.neutral.models import LoadedModel, LocalModel, ModelRef
 from hugging_llama.neutral.requests import LoadRequest
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import resolve_model
@@ -16,12 +16,28 @@ def load(
     ctx: AppContext, model: LocalModel, *, keep_alive_s: float | None, context_length: int | None = None
 ) -> EventStream[Loaded]:
     """Load the model, or restart the idle timer of one that is loaded."""
+    context_length = context_length or model.defaults.context_length
     return ctx.engine.load(LoadRequest(model=model.ref, keep_alive_s=keep_alive_s, context_length=context_length))
 
 
 def unload(ctx: AppContext, model: LocalModel) -> None:
     """Unload the model once its last request has ended; one that is not loaded is fine."""
-    ctx.engine.unload(model.ref.path)
+    ctx.engine.unload(model.ref)
+
+
+def unload_named(ctx: AppContext, name: str) -> None:
+    """Unload what is in memory under exactly this canonical name, even if its files are gone by now.
+
+    A copy that was loaded under another name stays, though it may serve this one, too.
+    """
+    try:
+        rows = ctx.engine.loaded()
+    except HuggingLlamaError as error:
+        logger.warning("%s could not be unloaded: %s", name, error.message)
+        return
+    for row in rows:
+        if row.name == name:
+            ctx.engine.unload(ModelRef(name=name, path=row.path, digest=row.digest, quantization=row.quantization))
 
 
 def loaded_models(ctx: AppContext) -> list[LoadedModel]:

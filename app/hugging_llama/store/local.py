@@ -1,4 +1,5 @@
-"""The models on this machine: what the Hub's cache holds that can be served, and the demo model that comes with us."""
+"""The models on this machine: what the Hub's cache holds that can be served, the demo model that comes with us, and
+those that users named, which are other ways to use one of these."""
 
 import os
 import time
@@ -10,6 +11,7 @@ from hugging_llama.neutral.models import Capability, LocalModel, ModelDetails, M
 from hugging_llama.store import layout, names, snapshot
 from hugging_llama.store.capabilities import capabilities
 from hugging_llama.store.details import model_details
+from hugging_llama.store.manifests import Manifests, NamedModel
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.safetensors_header import BadSafetensorsError
@@ -53,6 +55,7 @@ class Store:
     def __init__(self, settings: Settings) -> None:
         self._cache = os.path.abspath(settings.hub_cache) if settings.hub_cache else ""
         self._facts: dict[str, _Facts] = {}
+        self.named = Manifests(settings.home)
         self.pull_slots = PullSlots()
 
     def list(self) -> list[LocalModel]:
@@ -61,22 +64,43 @@ class Store:
         for gone in self._facts.keys() - {place.folder for place in places}:
             self._facts.pop(gone, None)
         models = [model for place in places if (model := self._model(place)) and model.capabilities]
+        models += [model for named in self.named.all() if (model := self._named_model(named)) and model.capabilities]
         return sorted(models, key=lambda model: (-model.modified_at_s, model.ref.name))
 
     def resolve(self, name: str) -> LocalModel:
-        """The model that `name` means. Raises InvalidRequestError for bad syntax, else ModelNotFoundError."""
+        """The model that `name` means; one of the Hub goes before one that a user named.
+
+        Raises InvalidRequestError for bad syntax, else ModelNotFoundError, for a named one whose base is gone with
+        the name of that.
+        """
         wanted = names.parse_name(name)
         place = self._find(wanted)
-        model = self._model(place) if place else None
-        if model is None:
+        if place is None and (named := self.named.find(wanted)):
+            if model := self._named_model(named):
+                return model
+            raise ModelNotFoundError(named.manifest.base, named.manifest.base)
+        found = self._model(place) if place else None
+        if found is None:
             raise ModelNotFoundError(name, wanted.display)
-        return model
+        return found
+
+    def is_of_hub(self, name: ModelName) -> bool:
+        """Whether a model of the Hub's cache, or the demo model, answers to this name."""
+        return self._find(name) is not None
 
     def stored_repo(self, repo: str) -> str:
         """`repo` in the spelling of the cache if it is there in any case of letters, else as it is."""
         if not self._cache or os.path.isdir(layout.RepoFolder(self._cache, repo).path):
             return repo
         return next((stored for stored in sorted(self._folders()) if stored.lower() == repo.lower()), repo)
+
+    def _named_model(self, named: NamedModel) -> LocalModel | None:
+        """None if its base is gone, or if the Hub has a model of its name by now."""
+        place = self._find(named.base)
+        if place is None or self._find(names.parse_name(named.manifest.name)):
+            return None
+        base = self._model(place)
+        return named.over(base) if base else None
 
     def _model(self, place: _Place) -> LocalModel | None:
         facts = self._read(place.folder)

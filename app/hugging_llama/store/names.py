@@ -11,6 +11,7 @@ DEMO_REPO = "hugging-llama/demo"
 
 _MAX_PART = 96
 _MAX_NAME = 400
+_MAX_OWN_NAME = 200
 _HUB_PREFIX = re.compile(r"(?:https?://)?(?:hf\.co|huggingface\.co)/", re.IGNORECASE)
 _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _REVISION_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -66,6 +67,19 @@ def parse_name(text: str) -> ModelName:
     if len(parts) == 1 and "/" in tag:  # host:port/name, not a branch of a single-part name
         raise _invalid(text)
     return ModelName(repo, _revision(tag))
+
+
+def parse_own_name(text: str) -> ModelName:
+    """A name that a user may give to a model: one or two parts and a tag. Raises InvalidRequestError."""
+    name = parse_name(text)
+    if _HUB_PREFIX.match(text) or not is_own_name(name):
+        raise _invalid(text)
+    return name
+
+
+def is_own_name(name: ModelName) -> bool:
+    """Whether a model that was named here can have this name: the tag is no path, and all fits into a file's name."""
+    return _is_part(name.tag) and len(name.display) <= _MAX_OWN_NAME
 
 
 def parse_repo(text: str) -> str:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 
-from hugging_llama.store import transfer
+from hugging_llama.store import durable
 from hugging_llama.store.hub import RemoteFile
 from hugging_llama.store.layout import RepoFolder
 
@@ -18,8 +18,8 @@ def write_snapshot(folder: RepoFolder, commit: str, revision: str, files: Iterab
     for file in files:
         _link(folder.pointer(commit, file.path), folder.blob(file.digest))
     for made in (folder.blobs, folder.snapshot(commit)):
-        transfer.sync_folder(made)
-    _write_ref(folder.ref(revision), commit)
+        durable.sync_folder(made)
+    durable.replace_file(folder.ref(revision), commit.encode("ascii"))
 
 
 def _link(pointer: str, blob: str) -> None:
@@ -28,36 +28,6 @@ def _link(pointer: str, blob: str) -> None:
     target = os.path.relpath(blob, parent)
     if os.path.islink(pointer) and os.readlink(pointer) == target:
         return
-    temporary = _temporary(pointer)
+    temporary = durable.temporary_name(pointer)
     os.symlink(target, temporary)
-    _rename(temporary, pointer)
-
-
-def _write_ref(path: str, commit: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = _temporary(path)
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    try:
-        os.write(fd, commit.encode("ascii"))
-        os.fsync(fd)
-    except OSError:
-        os.unlink(temporary)
-        raise
-    finally:
-        os.close(fd)
-    _rename(temporary, path)
-    transfer.sync_folder(os.path.dirname(path))
-
-
-def _rename(temporary: str, path: str) -> None:
-    try:
-        os.replace(temporary, path)
-    except OSError:
-        os.unlink(temporary)
-        raise
-
-
-def _temporary(path: str) -> str:
-    """A name beside `path` that no other writer has; the dot keeps it from being taken for a ref or a file."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{os.getpid()}.{os.urandom(4).hex()}")
+    durable.rename(temporary, pointer)

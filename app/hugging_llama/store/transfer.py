@@ -203,15 +203,6 @@ class BlobLock:
         os.close(self._fd)
 
 
-def sync_folder(path: str) -> None:
-    """Make a rename in this folder survive a power cut."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _new_hash(file: RemoteFile) -> _Hash:
     if len(file.digest) == 64:
         return hashlib.sha256()

@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from hugging_llama.dialects.ollama import chat, embed, generate, ps, pull, root, show, tags
+from hugging_llama.dialects.ollama import chat, create, delete, embed, generate, ps, pull, root, show, tags
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     root.blueprint,
@@ -10,6 +10,8 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     chat.blueprint,
     embed.blueprint,
     pull.blueprint,
+    create.blueprint,
+    delete.blueprint,
     show.blueprint,
     tags.blueprint,
     ps.blueprint,

@@ -18,10 +18,10 @@ def human_parameters(count: int | None) -> str:
     return str(count)
 
 
-def details_json(details: ModelDetails, *, with_lengths: bool) -> Json:
-    """Ollama's details; the lengths stand in /api/tags only."""
+def details_json(details: ModelDetails, *, parent: str = "", with_lengths: bool) -> Json:
+    """Ollama's details; the lengths stand in /api/tags only, the parent not in /api/ps."""
     found: Json = {
-        "parent_model": "",
+        "parent_model": parent,
         "format": details.format,
         "family": details.family,
         "families": [details.family] if details.family else None,

@@ -38,5 +38,5 @@ def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
 def ps() -> Response:
     """The models in memory, the one that stays longest first."""
     ctx = app_context()
-    local = {model.ref.path: model for model in list_models(ctx)}
+    local = {model.ref.path: model for model in list_models(ctx) if not model.parent}
     return json_response({"models": [render_loaded_model(m, local.get(m.path)) for m in loaded_models(ctx)]})

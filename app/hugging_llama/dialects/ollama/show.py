@@ -44,21 +44,29 @@ _schema = ShowSchema()
 def render_show(
     model: LocalModel, description: ModelDescription, estimate: MemoryEstimate, body: Mapping[str, Any]
 ) -> Json:
-    """The whole answer; `system` and `options` of the request lie over what the model has."""
-    parameters = with_options(parameters_of(description.sampling), body["options"])
+    """The whole answer; `system` and `options` of the request lie over what the model has.
+
+    The Modelfile of a named model holds what was said of it alone: the rest comes with its base.
+    """
+    own = dict(model.defaults.sampling)
+    if model.defaults.context_length is not None:
+        own["context_length"] = model.defaults.context_length
+    parameters = with_options(parameters_of({**description.sampling, **own}), body["options"])
+    system = body["system"] or model.defaults.system
+    modelfile = modelfile_text(
+        model.ref.name,
+        template="" if model.parent else description.template,
+        system=system,
+        parameters=with_options(parameters_of(own), body["options"]) if model.parent else parameters,
+        license="" if model.parent else description.license,
+    )
     answer: Json = {
         "license": description.license,
-        "modelfile": modelfile_text(
-            model.ref.name,
-            template=description.template,
-            system=body["system"],
-            parameters=parameters,
-            license=description.license,
-        ),
+        "modelfile": modelfile,
         "parameters": parameters_text(parameters),
         "template": description.template,
-        "system": body["system"],
-        "details": details_json(model.details, with_lengths=False),
+        "system": system,
+        "details": details_json(model.details, parent=model.parent, with_lengths=False),
         "model_info": model_info(model, description),
         "capabilities": [capability.value for capability in model.capabilities],
         "modified_at": timestamp(model.modified_at_s),

@@ -1,0 +1,33 @@
+"""DELETE /api/delete."""
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.ollama import fields
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.operations.library import delete_model
+
+blueprint = Blueprint("ollama_delete", __name__)
+
+
+class DeleteSchema(fields.GoSchema):
+    """The request body; `name` is the older spelling of `model`."""
+
+    go_name = "DeleteRequest"
+
+    model = fields.GoString(load_default="")
+    name = fields.GoString(load_default="")
+
+
+_schema = DeleteSchema()
+
+
+@blueprint.delete("/api/delete")
+def delete() -> Response:
+    """Forget a named model; the answer is its status alone."""
+    body = _schema.parse(json_payload())
+    name = body["model"] or body["name"]
+    if not name:
+        raise InvalidRequestError("model is required", param="model")
+    delete_model(app_context(), name)
+    return Response()

@@ -1,0 +1,119 @@
+"""Models that users name: made from one on this machine, and deleted."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
+from hugging_llama.neutral.models import LocalModel
+from hugging_llama.neutral.transfer import TransferProgress
+from hugging_llama.operations.context import AppContext
+from hugging_llama.operations.models import resolve_model
+from hugging_llama.operations.residency import unload_named
+from hugging_llama.store import names
+from hugging_llama.store.manifests import Manifest
+from hugging_llama_config.hardware import probable_device
+
+_STATUS_TIMEOUT_S = 1.0
+_QUANTIZED = ("int8", "int4")
+_EXACT_LEVELS = ("BF16", "F16", "F32")
+
+Quantization = Literal["none", "int8", "int4"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewModel:
+    """A model to make. What is not said is as in `base`: `quantization` None, `system` "".
+
+    `sampling` holds SamplingParams fields by name, `context_length` is in tokens; they lie over those of `base`.
+    """
+
+    name: str
+    base: str
+    quantization: Quantization | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    context_length: int | None = None
+    system: str = ""
+
+
+def create_model(ctx: AppContext, new: NewModel) -> Iterator[TransferProgress]:
+    """Make a named model, in place of the one that had its name; the last status is "success".
+
+    Weights are neither copied nor changed: they are quantised when they are loaded. Raises InvalidRequestError for a
+    name that is bad or the Hub's, for a quantization that can't be had and for too much text; ModelNotFoundError for
+    `base`; HuggingLlamaError if the disk fails.
+    """
+    name = names.parse_own_name(new.name)
+    if ctx.store.is_of_hub(name):
+        raise InvalidRequestError("this name belongs to a model of the Hub; choose another one", param="model")
+    base = resolve_model(ctx, new.base)
+    before = ctx.store.named.find(name)
+    inherited: Any = base.ref.quantization
+    manifest = Manifest(
+        name=before.manifest.name if before else name.display,
+        base=base.parent or base.ref.name,
+        quantization=inherited if new.quantization is None else new.quantization,
+        parameters={**base.defaults.sampling, **new.sampling},
+        context_length=new.context_length or base.defaults.context_length,
+        system=new.system or base.defaults.system,
+    )
+    if manifest.quantization in _QUANTIZED:
+        _check_quantization(ctx, resolve_model(ctx, manifest.base), manifest.quantization)
+    yield TransferProgress(status=f"using existing layer sha256:{base.ref.digest}")
+    yield TransferProgress(status="writing manifest")
+    with _disk_errors():
+        ctx.store.named.write(manifest)
+    if before:  # what is in memory is as the model was
+        unload_named(ctx, manifest.name)
+    yield TransferProgress(status="success")
+
+
+def delete_model(ctx: AppContext, name: str) -> None:
+    """Forget a named model and let it go from memory; the files of its base stay.
+
+    Raises ModelNotFoundError; InvalidRequestError for a model of the Hub; HuggingLlamaError if the disk fails.
+    """
+    wanted = names.parse_name(name)
+    named = ctx.store.named.find(wanted)
+    # no request can load it again once the manifest is gone, so that comes first
+    with _disk_errors():
+        is_removed = ctx.store.named.remove(wanted)
+    if named and is_removed:
+        unload_named(ctx, named.manifest.name)
+        return
+    found = resolve_model(ctx, name)
+    raise InvalidRequestError(
+        f"{found.ref.name} lies in the Hub's cache, which other tools use, too: deleting it is not supported by this "
+        "version yet; on the server's machine 'hf cache rm' does it",
+        param="model",
+    )
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise HuggingLlamaError(f"the folder of named models can't be written to: {error.strerror}") from error
+
+
+def _check_quantization(ctx: AppContext, base: LocalModel, quantization: str) -> None:
+    level = base.details.quantization_level
+    if level not in _EXACT_LEVELS:
+        raise InvalidRequestError(
+            f"quantization is only supported for F16, BF16 and F32 models, this one is {level}", param="quantize"
+        )
+    device = _device(ctx)
+    if not device.startswith("cpu"):
+        raise InvalidRequestError(
+            f"{quantization} weights are for models on a CPU, and this server uses {device}", param="quantize"
+        )
+
+
+def _device(ctx: AppContext) -> str:
+    """Where models run: the engine knows; where none answers, the settings or what this machine has."""
+    try:
+        return ctx.engine.status(_STATUS_TIMEOUT_S).device
+    except HuggingLlamaError:
+        return ctx.settings.device if ctx.settings.device != "auto" else probable_device()

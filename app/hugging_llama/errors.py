@@ -18,6 +18,7 @@ HuggingLlamaError
 └── EngineError                   our side failed
     ├── ModelLoadError                model
     ├── GenerationError               model
+    │   └── InvalidLogitsError            (none)
     ├── EngineDiedError               (none)
     ├── EngineShutdownError           (none)
     └── ProtocolError                 (none)
@@ -159,6 +160,12 @@ class GenerationError(EngineError):
     """One generation failed. Facts: `model`."""
 
     code = "generation"
+
+
+class InvalidLogitsError(GenerationError):
+    """The model computed NaN or infinity where a token should be chosen."""
+
+    code = "invalid_logits"
 
 
 class EngineDiedError(EngineError):

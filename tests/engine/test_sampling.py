@@ -19,7 +19,7 @@ from hugging_llama.engine.sampling import adjust, sample
 from hugging_llama.engine.sampling_state import NgramIndex, TokenCounts
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.token_choice import pick
-from hugging_llama.errors import GenerationError
+from hugging_llama.errors import GenerationError, InvalidLogitsError
 from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.harness import make_sequence
 
@@ -257,7 +257,8 @@ def test_a_row_of_no_numbers_fails_alone(bad: float, temperature: float) -> None
     logits[1, 7] = bad
     sequences = [make_sequence(i, [1], plain(temperature=temperature)) for i in range(3)]
     results = sample(logits, sequences)
-    assert isinstance(results[1], GenerationError)
+    assert isinstance(results[1], InvalidLogitsError)
+    assert results[1].code == "invalid_logits"
     assert isinstance(results[0], int)
     assert isinstance(results[2], int)
 
@@ -279,7 +280,7 @@ def test_a_grammar_that_allows_nothing_ends_its_sequence_only() -> None:
     for params in (plain(temperature=0.0), plain(), plain(top_k=3)):
         stuck = make_sequence(0, [1], params, grammar=OnlyThese([]))
         results = sample(random_logits(2), [stuck, make_sequence(1, [1], params)])
-        assert isinstance(results[0], GenerationError)
+        assert type(results[0]) is GenerationError
         assert isinstance(results[1], int)
 
 

@@ -15,11 +15,10 @@ from torch import Tensor
 from hugging_llama.engine.logprobs import note_logprobs
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.token_choice import NO_TOKEN, choose_tokens
-from hugging_llama.errors import GenerationError, HuggingLlamaError
+from hugging_llama.errors import GenerationError, HuggingLlamaError, InvalidLogitsError
 
 Sampled = int | HuggingLlamaError
 
-_NOTHING_LEFT = "no token is left to choose from, or a logit is not a number"
 
 
 @torch.inference_mode()
@@ -39,11 +38,19 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
     draws = [s.sampling_state.draw() if s.sampling.temperature > 0 else 0.0 for s in sequences]
     tokens = choose_tokens(rows, [sequence.sampling for sequence in sequences], draws)
     results: list[Sampled] = [
-        errors[at] if at in errors else GenerationError(_NOTHING_LEFT) if token == NO_TOKEN else token
+        errors[at] if at in errors else _no_token_error(logits[at]) if token == NO_TOKEN else token
         for at, token in enumerate(tokens)
     ]
     note_logprobs(logits, sequences, [result if isinstance(result, int) else None for result in results])
     return results
+
+
+def _no_token_error(row: Tensor) -> GenerationError:
+    """Why no token could be chosen; `row` `[vocab_size]` as the model computed it."""
+    best = row.max()  # NaN if there is one
+    if torch.isfinite(best):
+        return GenerationError("no token is left to choose from")
+    return InvalidLogitsError("the model computed logits that are not numbers")
 
 
 def _is_adjusted(sequence: Sequence) -> bool:

@@ -182,3 +182,13 @@ def test_logits_of_guesses_are_those_of_single_steps(model: PreTrainedModel) -> 
     singles = [runner.compute([Chunk(one, i, [token], 1)]) for i, token in enumerate(ids)]
     together = runner.compute([Chunk(many, 0, ids, len(ids))])
     torch.testing.assert_close(together, torch.cat(singles), rtol=1e-4, atol=1e-4)
+
+
+def test_a_shift_ends_the_silence(model: PreTrainedModel) -> None:
+    finder = DraftFinder(4)
+    tokens = [1, 2, 3, 4] * 10
+    while finder.find(tokens, 4):
+        finder.count(4, 0, len(tokens))
+    # the silence would last longer than the context that is left can grow
+    finder.restart()
+    assert finder.find(tokens[:20], 4)

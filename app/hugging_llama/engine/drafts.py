@@ -58,7 +58,7 @@ class DraftFinder:
     def restart(self) -> None:
         """The tokens were shifted: positions known so far mean nothing any more."""
         self._ends.clear()
-        self._num_indexed = 0
+        self._num_indexed = self._silent_until = 0
 
     def _index(self, token_ids: TokenIds[int]) -> None:
         """Notes where each n-gram ended last; the one at the very end is left out, nothing follows it yet."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.core import StepLoop
@@ -290,6 +291,30 @@ def test_a_failing_step_leaves_nobody_hanging(loop: StepLoop, inbox: Inbox, monk
     loop.submit(late)
     run_until(loop, inbox, 8)
     assert reason(inbox, late) is FinishReason.LENGTH
+
+
+def test_a_device_that_is_broken_for_good_leaves_nobody_hanging(
+    loop: StepLoop, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    sequences = [make_sequence(i, [5], FOREVER) for i in range(4)]
+    for sequence in sequences[:3]:
+        loop.submit(sequence)
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelRunner, "run", broken)
+        patch.setattr(torch.Tensor, "zero_", broken)
+        patch.setattr(torch.Tensor, "clone", broken)
+        loop.start()
+        loop.submit(sequences[3])
+        inbox.wait_finished(4)
+        cancelled = make_sequence(4, [5], FOREVER)
+        loop.submit(cancelled)
+        loop.cancel(cancelled.key)
+        inbox.wait_finished(5)
+    assert all(isinstance(error(inbox, sequence), GenerationError) for sequence in sequences)
+    assert len(inbox.ends(cancelled.key)) == 1
 
 
 def test_a_receiver_that_raises_does_not_stop_the_loop(model: PreTrainedModel) -> None:

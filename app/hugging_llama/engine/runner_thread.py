@@ -123,8 +123,15 @@ class RunnerThread(ABC):
             if not sequence.is_finished:
                 self._counters.cancelled += reason is FinishReason.ABORT
                 self._outbox.end(sequence, reason)
-                self._release(sequence)
+                self._let_go(sequence)
         self._to_end.clear()
+
+    def _let_go(self, sequence: Sequence) -> None:
+        """Releases what has ended. A device that is broken for good refuses even this, and others wait for their end."""
+        try:
+            self._release(sequence)
+        except Exception:
+            logger.exception("what a sequence held could not be freed")
 
     def run_once(self) -> None:
         """One step and what it emits. For the thread, and for whoever drives a runner that was never started."""
@@ -158,7 +165,7 @@ class RunnerThread(ABC):
         with self._lock:
             for sequence in list(self._live()):
                 self._outbox.fail(sequence, failure)
-                self._release(sequence)
+                self._let_go(sequence)
 
     def _end_all(self) -> None:
         with self._lock:
@@ -166,5 +173,5 @@ class RunnerThread(ABC):
             self._end_early()
             for sequence in list(self._live()):
                 self._outbox.end(sequence, FinishReason.SHUTDOWN)
-                self._release(sequence)
+                self._let_go(sequence)
         self._outbox.flush()

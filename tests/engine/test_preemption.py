@@ -4,13 +4,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from hugging_llama.engine.kv_cache import KVCache
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 from hugging_llama.errors import InsufficientMemoryError
 from hugging_llama.neutral.events import Finished
 from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.harness import Inbox, make_loop, make_prompts, make_sequence, run_until
-from tests.engine.tiny_models import make_model
+from tests.engine.tiny_models import CONFIGS, from_config, make_model
 
 SAMPLED = SamplingParams(temperature=1.0, top_k=0, top_p=1.0, repetition_penalty=1.1, max_tokens=200, seed=7)
 
@@ -94,4 +95,61 @@ def test_retained_prefixes_go_first_when_a_step_finds_no_memory(
     assert loop.stats().kv_retained_tokens == 0
     run_until(loop, inbox, 2)
     assert isinstance(inbox.ends(second.key)[0], Finished)
+    loop.close()
+
+
+def test_a_prompt_that_is_preempted_half_way_leaves_no_trace(model: PreTrainedModel) -> None:
+    inbox = Inbox()
+    loop = make_loop(model, inbox, capacity_tokens=512, max_prefixes=0)
+    old, new = (make_sequence(i, prompt) for i, prompt in enumerate(make_prompts(2, shortest=250, longest=250)))
+    loop.submit(old)
+    while len(old.output_token_ids) < 2:
+        loop.run_once()
+    loop.submit(new)
+    loop.run_once()
+    assert new.kv_slot is not None
+    slab, row = new.kv_slot.slab, new.kv_slot.row
+    # what nobody has seen to be numbers may be none
+    slab.keys[0][row, :, 5] = torch.nan
+    while not loop.stats().preempted_total:
+        loop.run_once()
+    assert torch.isfinite(slab.keys[0]).all()
+    run_until(loop, inbox, 2)
+    assert [type(inbox.ends(s.key)[0]) for s in (old, new)] == [Finished, Finished]
+    assert loop.stats().prompt_tokens_total == 500, "a prompt counts once, however often it is computed"
+    loop.close()
+
+
+def test_guesses_take_no_memory_from_others(model: PreTrainedModel) -> None:
+    inbox = Inbox()
+    loop = make_loop(model, inbox, capacity_tokens=512, max_prefixes=0, max_num_batched_tokens=512)
+    params = SamplingParams(temperature=0.0, max_tokens=50, num_draft_tokens=8)
+    old = make_sequence(0, list(range(1, 13)) * 21, params)
+    new = make_sequence(1, make_prompts(1, shortest=100, longest=100)[0])
+    for sequence in (old, new):
+        loop.submit(sequence)
+    while not (old.output_token_ids and new.output_token_ids):
+        loop.run_once()
+    # as if it had gone on repeating itself
+    old.token_ids = (list(range(1, 13)) * 22)[: old.num_tokens]
+    loop.run_once()
+    stats = loop.stats()
+    assert stats.drafted_tokens_total > 0
+    assert stats.preempted_total == 0
+    loop.close()
+
+
+def test_a_sequence_that_can_not_be_computed_anew_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = 256  # where its slot has to grow as well
+    config = CONFIGS["phi3_longrope"]()
+    config.original_max_position_embeddings = switch
+    config.rope_parameters = {**config.rope_parameters, "original_max_position_embeddings": switch}
+    inbox = Inbox()
+    loop = make_loop(from_config(config), inbox, max_num_batched_tokens=60)
+    sequence = make_sequence(1, make_prompts(1, shortest=250, longest=250)[0], SamplingParams(max_tokens=50))
+    loop.submit(sequence)
+    loop.run_once()
+    monkeypatch.setattr(KVCache, "has_memory", lambda *_: False)
+    run_until(loop, inbox, 1)
+    assert isinstance(inbox.ends(sequence.key)[0], InsufficientMemoryError)
     loop.close()

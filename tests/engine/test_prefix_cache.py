@@ -3,13 +3,16 @@
 import random
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
+from hugging_llama.engine import prefix_cache
 from hugging_llama.engine.core import StepLoop
-from hugging_llama.engine.prefix_cache import common_prefix
+from hugging_llama.engine.prefix_cache import Prefix, PrefixCache, common_prefix
 from hugging_llama.engine.sequence import Sequence
+from hugging_llama.errors import GenerationError
 from hugging_llama.neutral.events import Finished
 from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.harness import GREEDY, Inbox, make_loop, make_prompts, make_sequence, run_until
@@ -201,4 +204,56 @@ def test_random_chats_on_little_memory(model: PreTrainedModel) -> None:
     assert sum(num_cached(inbox, sequence) > 0 for sequence in sequences) > 10
     for sequence in sequences:
         assert sequence.output_token_ids == run_alone(model, sequence.prompt_token_ids)
+    loop.close()
+
+
+def test_what_ended_while_it_crossed_the_longrope_line_is_no_prefix_of_longer_ones() -> None:
+    model, inbox = make_model("phi3_longrope"), Inbox()
+    loop = make_loop(model, inbox, max_num_batched_tokens=64)
+    prompt = SYSTEM[: LONGROPE_SWITCH - 7]
+    # its last token is the first beyond the line, and all its keys are those of a short one
+    first = run_one(loop, inbox, 1, prompt, max_tokens=8)
+    long = [*prompt, *first.output_token_ids, *QUESTION]
+    second = run_one(loop, inbox, 2, long)
+    assert second.output_token_ids == run_alone(model, long)
+    loop.close()
+
+
+def test_a_prefix_that_finds_no_memory_is_not_kept_and_nothing_else_happens(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = Inbox()
+    loop = make_loop(model, inbox, max_num_batched_tokens=64)
+
+    def full(*_: object) -> Prefix:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(prefix_cache, "Prefix", full)
+    sequences = [make_sequence(1, SYSTEM, SamplingParams(max_tokens=2)), make_sequence(2, QUESTION, GREEDY)]
+    for sequence in sequences:
+        loop.submit(sequence)
+    run_until(loop, inbox, 2)
+    assert all(isinstance(inbox.ends(sequence.key)[0], Finished) for sequence in sequences)
+    assert (loop.stats().kv_used_tokens, loop.stats().kv_retained_tokens) == (0, 0)
+    loop.close()
+
+
+def test_a_sequence_ends_when_its_prefix_can_not_be_copied(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = Inbox()
+    loop = make_loop(model, inbox)
+    run_one(loop, inbox, 1, SYSTEM)
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("the device is broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PrefixCache, "fill", broken)
+        sequence = make_sequence(2, SYSTEM)
+        loop.submit(sequence)
+        run_until(loop, inbox, 2)
+    assert isinstance(inbox.ends(sequence.key)[0], GenerationError)
+    assert loop.stats().kv_used_tokens == 0
+    assert isinstance(inbox.ends(run_one(loop, inbox, 3, SYSTEM).key)[0], Finished)
     loop.close()

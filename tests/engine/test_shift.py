@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from hugging_llama.neutral.events import Finished, FinishReason
 from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.harness import Inbox, make_loop, make_sequence, run_until
-from tests.engine.tiny_models import generate_greedy, make_model
+from tests.engine.tiny_models import LONGROPE_SWITCH, generate_greedy, make_model
 
 PROMPT = list(range(20, 32))
 
@@ -69,4 +69,21 @@ def test_a_context_that_is_all_kept_can_not_shift(model: PreTrainedModel) -> Non
     run_until(loop, inbox, 1)
     (end,) = inbox.ends(sequence.key)
     assert (end.reason, len(sequence.output_token_ids)) == (FinishReason.LENGTH, 2)
+    loop.close()
+
+
+def test_a_longrope_context_that_shifts_back_below_the_line_is_computed_anew() -> None:
+    model, original, inbox = make_model("phi3_longrope"), make_model("phi3_longrope"), Inbox()
+    loop = make_loop(model, inbox, max_num_batched_tokens=64)
+    params = SamplingParams(temperature=0.0, max_tokens=40, num_keep=10)
+    sequence = make_sequence(1, PROMPT, params, context_length=LONGROPE_SWITCH + 6, shift=True)
+    loop.submit(sequence)
+    run_until(loop, inbox, 1)
+    context, output = list(PROMPT), []
+    while len(output) < 40:
+        output += generate_greedy(original, context, 1)
+        context.append(output[-1])
+        if len(context) == LONGROPE_SWITCH + 6:
+            del context[10 : 10 + (len(context) - 10) // 2]
+    assert sequence.output_token_ids == output
     loop.close()

@@ -98,10 +98,9 @@ class StepLoop(RunnerThread):
 
     def _release(self, sequence: Sequence) -> None:
         # until a first token nobody has seen that its keys and values are numbers
-        has_numbers = bool(sequence.output_token_ids)
-        if has_numbers and not self._closing:
+        if sequence.output_token_ids and not self._closing:
             self._scheduler.retain(sequence)
-        self._scheduler.remove(sequence, wipe=not has_numbers)
+        self._scheduler.remove(sequence)
 
     def _step(self) -> None:
         with self._lock:
@@ -134,7 +133,8 @@ class StepLoop(RunnerThread):
         logger.warning("a step over %d sequences failed: %s", len(batch.rows), failure)
         empty_cache(self._model_runner.device)
         if is_short and self._scheduler.prefixes.num_tokens:
-            self._scheduler.prefixes.clear()
+            with self._lock:
+                self._scheduler.prefixes.clear()
             return self._run(batch)
         if len(batch.rows) == 1:
             return [_Computed(batch, _NO_LOGITS, failure)]
@@ -195,22 +195,29 @@ class StepLoop(RunnerThread):
         is_right = level < len(row.draft) and result == row.draft[level]
         if is_right:
             sequence.num_computed_tokens += 1
-        if sequence.finish_reason is not None:
-            self._outbox.end(sequence, sequence.finish_reason)
-            with self._lock:
-                self._release(sequence)
+            if sequence.finish_reason is None:
+                return True
+        self._count_draft(row, level + is_right)
+        self._forget_if_switched(sequence, sequence.num_tokens - 1)
+        if sequence.finish_reason is None:
+            self._shift_if_full(sequence)
             return False
-        if is_right:
-            return True
-        self._count_draft(row, level)
-        if sequence.num_tokens - 1 == self._model_runner.rope_switch:
-            # all its keys were rotated by the frequencies of short sequences
-            sequence.num_computed_tokens = 0
-        num_computed = sequence.num_computed_tokens
+        self._outbox.end(sequence, sequence.finish_reason)
+        with self._lock:
+            self._release(sequence)
+        return False
+
+    def _shift_if_full(self, sequence: Sequence) -> None:
+        num_tokens, num_computed = sequence.num_tokens, sequence.num_computed_tokens
         sequence.shift_if_full()
         if sequence.num_computed_tokens < num_computed and not self._model_runner.can_rewind:
             sequence.num_computed_tokens = 0
-        return False
+        self._forget_if_switched(sequence, num_tokens)
+
+    def _forget_if_switched(self, sequence: Sequence, num_tokens: int) -> None:
+        """A sequence that had `num_tokens` is now on the other side of `rope_switch`: its keys are of the wrong kind."""
+        if self._model_runner.is_long(sequence.num_tokens) != self._model_runner.is_long(num_tokens):
+            sequence.num_computed_tokens = 0
 
     def _count_draft(self, row: ScheduledSequence, num_right: int) -> None:
         if row.draft and row.sequence.drafts is not None:
@@ -220,18 +227,16 @@ class StepLoop(RunnerThread):
 
     def _count_computed(self, row: ScheduledSequence) -> None:
         sequence = row.sequence
-        if not sequence.output_token_ids:  # else it is a decode step, or all is computed anew
-            self._counters.prompt_tokens += row.num_new_tokens
-            if sequence.num_computed_tokens == sequence.num_cached_tokens:  # its first chunk
-                self._counters.prompt_tokens += sequence.num_cached_tokens
-                self._counters.cached_tokens += sequence.num_cached_tokens
+        if row.is_sampled and not sequence.output_token_ids:  # once, however often its prompt was begun
+            self._counters.prompt_tokens += sequence.num_prompt_tokens
+            self._counters.cached_tokens += sequence.num_cached_tokens
         sequence.num_computed_tokens += row.num_new_tokens
 
     def _fail(self, sequence: Sequence, error: HuggingLlamaError) -> None:
         self._outbox.fail(sequence, error)
         with self._lock:
             # numbers that are not numbers may lie in its cache
-            self._scheduler.remove(sequence, wipe=True)
+            self._scheduler.remove(sequence, has_failed=True)
 
 
 def _memory_error(error: Exception) -> HuggingLlamaError:

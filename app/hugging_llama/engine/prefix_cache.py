@@ -66,17 +66,24 @@ class PrefixCache:
         while len(self._entries) >= self._max_entries or not self._kv_cache.reserve(n):
             if not self.evict():
                 return
-        if not self._kv_cache.has_memory(n):
+        entry = self._copied(slot, token_ids, is_long=is_long) if self._kv_cache.has_memory(n) else None
+        if entry is None:
             self._kv_cache.release(n)
-            return
-        self._entries.append(
-            Prefix(
+        else:
+            self._entries.append(entry)
+
+    def _copied(self, slot: KVSlot, token_ids: list[int], *, is_long: bool) -> Prefix | None:
+        """None if the device has no room for it after all: a prefix is a gain, never worth an error."""
+        n = len(token_ids)
+        try:
+            return Prefix(
                 list(token_ids),
                 is_long,
                 {layer: buffer[slot.row, :, :n].clone() for layer, buffer in slot.slab.keys.items()},
                 {layer: buffer[slot.row, :, :n].clone() for layer, buffer in slot.slab.values.items()},
             )
-        )
+        except (RuntimeError, MemoryError):
+            return None
 
     def longest(self, token_ids: list[int], *, is_long: bool) -> tuple[Prefix | None, int]:
         """The entry that shares most tokens with the beginning of `token_ids`, and how many."""

@@ -121,16 +121,20 @@ class Scheduler:
         # a sequence may have been preempted for one that came before it
         rows = [row for row in rows if row.sequence.kv_slot is not None]
         rows.sort(key=_layout_order)
-        if not rows and not failed and self.waiting and not self.running:
-            failed.append((self.waiting[0], self._no_memory(self.waiting[0])))
+        if not rows and not failed and self.has_work:
+            stuck = self.running[-1] if self.running else self.waiting[0]
+            failed.append((stuck, self._no_memory(stuck)))
         return Batch(rows), failed
 
-    def remove(self, sequence: Sequence, *, wipe: bool = False) -> None:
-        """Takes a sequence out, wherever it is, and frees its keys and values; `wipe` clears them."""
-        if sequence.kv_slot is not None:
+    def remove(self, sequence: Sequence, *, has_failed: bool = False) -> None:
+        """Takes a sequence out, wherever it is, and frees its keys and values.
+
+        They are cleared if it has failed, or has no token yet: then nobody has seen that they are numbers.
+        """
+        slot, sequence.kv_slot = sequence.kv_slot, None
+        if slot is not None:
             self.running.remove(sequence)
-            self._kv_cache.free(sequence.kv_slot, wipe=wipe)
-            sequence.kv_slot = None
+            self._kv_cache.free(slot, wipe=has_failed or not sequence.output_token_ids)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 
@@ -148,18 +152,19 @@ class Scheduler:
         for sequence in decoding:
             if sequence.kv_slot is None:
                 continue  # preempted for an older one
-            draft = self._draft(sequence, room)
+            draft = self._draft(sequence, sequence.kv_slot, room)
             if self._has_room(sequence, sequence.num_tokens + len(draft)):
                 rows.append(ScheduledSequence(sequence, 1, draft))
             elif sequence.kv_slot is not None:
                 failed.append((sequence, self._no_memory(sequence)))
         return rows
 
-    def _draft(self, sequence: Sequence, room: int) -> list[int]:
+    def _draft(self, sequence: Sequence, slot: KVSlot, room: int) -> list[int]:
         if sequence.drafts is None or not self._has_drafts:
             return []
         n = sequence.num_tokens
-        room = min(room, sequence.context_length - n - 1)
+        # nobody has to give up memory for a guess
+        room = min(room, sequence.context_length - n - 1, slot.capacity - n)
         if sequence.max_tokens is not None:
             room = min(room, sequence.max_tokens - len(sequence.output_token_ids) - 1)
         # guesses whose keys would have to be rotated otherwise are not made
@@ -201,15 +206,14 @@ class Scheduler:
         slot = None if source.is_promised else self._slot(sequence)
         if slot is None:
             return False
-        self.waiting.popleft()
-        self._copy(source, slot)
+        self.running.append(self.waiting.popleft())
         sequence.kv_slot = slot
+        sequence.status = SequenceStatus.RUNNING
+        self._copy(source, slot)
         sequence.num_computed_tokens = source.num_tokens
         if not sequence.admitted_ns:
             sequence.admitted_ns = time.monotonic_ns()
             sequence.num_cached_tokens = source.num_tokens
-        sequence.status = SequenceStatus.RUNNING
-        self.running.append(sequence)
         return True
 
     def _slot(self, sequence: Sequence) -> KVSlot | None:

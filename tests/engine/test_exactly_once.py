@@ -109,8 +109,8 @@ def _random_sequence(rng: random.Random, number: int, root: list[int]) -> Sequen
         num_keep=rng.choice([0, 4, 30, -1]),
         num_draft_tokens=rng.choice([0, 4]),
     )
-    tail = [rng.randrange(VOCAB_SIZE + (rng.random() < 0.02)) for _ in range(rng.randrange(15))]
-    prompt = root[: rng.choice([0, 15, 36, 90, 245, 245])] + tail
+    tail = [rng.randrange(VOCAB_SIZE + (rng.random() < 0.02)) for _ in range(rng.choice([0, 1, 14]))]
+    prompt = root[: rng.choice([0, 15, 36, 36, 90, 245, 245])] + tail
     return make_sequence(
         number,
         prompt,

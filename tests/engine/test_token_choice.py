@@ -102,6 +102,19 @@ def test_candidates_are_the_best_and_equals_come_by_id(width: int, spread: float
         assert sure == width or row[order[sure]] == row[order[width - 1]]
 
 
+@given(options=filters, num_left=st.integers(1, 30), draw=st.floats(0.001, 0.999))
+@hypothesis_settings(max_examples=50, deadline=None)
+def test_what_a_grammar_leaves_is_all_there_is_to_choose_from(
+    options: dict[str, Any], num_left: int, draw: float
+) -> None:
+    row = torch.full((1, VOCAB), -math.inf)
+    row[0, 7 : 7 * num_left + 1 : 7] = random_rows(num_left)[0, :num_left].float()
+    found = top_candidates(row, 64)
+    assert found.num_sure.tolist() == [VOCAB], "nothing else has to be looked at"
+    params = SamplingParams(**({"top_p": 0.95} | options))
+    assert choose_tokens(row, [params], [draw]) == [chosen_from_everything(row[0], params, draw)]
+
+
 def test_the_whole_distribution_is_drawn_from_in_the_order_of_ids() -> None:
     row = torch.full((1, VOCAB), -math.inf)
     row[0, [7, 9_000, 16_420]] = torch.tensor([0.25, 0.5, 0.25]).log()

@@ -24,7 +24,8 @@ _BLOCKS_PER_CANDIDATE = 8
 class Candidates:
     """`scores` `[n, width]`, best first, of the tokens `ids` `[n, width]`; equals by ascending id.
 
-    Only the first `num_sure` `[n]` places of a row are certain: equals of its last score may lie outside.
+    Only the first `num_sure` `[n]` places of a row are certain: equals of its last score may lie outside. Where that
+    is minus infinity nothing outside can be chosen, and `num_sure` is the size of the vocabulary.
     """
 
     scores: Floats
@@ -43,7 +44,9 @@ def top_candidates(rows: Tensor, width: int) -> Candidates:
     values, places = _to_numpy(scores).astype(np.float64), _to_numpy(ids)
     order = np.lexsort((places, -values), axis=-1)
     values, places = np.take_along_axis(values, order, axis=-1), np.take_along_axis(places, order, axis=-1)
-    return Candidates(values, places, (values > values[:, -1:]).sum(axis=-1))
+    num_sure = (values > values[:, -1:]).sum(axis=-1)
+    # grammars leave few tokens: to look at all the others would be the dearest part of a step
+    return Candidates(values, places, np.where(values[:, -1] == -np.inf, rows.shape[1], num_sure))
 
 
 def tempered(row: Tensor, temperature: float) -> Tensor:

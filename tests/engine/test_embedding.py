@@ -1,5 +1,6 @@
 """The embedding runner over the real MiniLM: the same vectors as the library's, whoever shares the batch."""
 
+import queue
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from hugging_llama.errors import (
     InsufficientMemoryError,
     InvalidRequestError,
 )
+from hugging_llama.ipc.facade import Key
 from hugging_llama.neutral.events import Embeddings
 from hugging_llama_config.settings import Settings
 from tests.engine.embedding_clients import EmbeddingClient, Gate
@@ -202,7 +204,11 @@ def _one_bad_among_good(checkpoint: Checkpoint) -> tuple[Any, list[Any]]:
 
 @pytest.mark.parametrize(
     ("raised", "expected"),
-    [(RuntimeError("secret"), GenerationError), (torch.OutOfMemoryError("secret"), InsufficientMemoryError)],
+    [
+        (RuntimeError("secret"), GenerationError),
+        (torch.OutOfMemoryError("secret"), InsufficientMemoryError),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: secret"), InsufficientMemoryError),
+    ],
 )
 def test_one_request_that_fails_fails_alone(
     checkpoint: Checkpoint, poison: Any, raised: Exception, expected: type[Exception]
@@ -215,6 +221,34 @@ def test_one_request_that_fails_fails_alone(
     assert type(bad) is expected
     assert "secret" not in str(bad)
     assert all(isinstance(answer, Embeddings) for answer in good)
+
+
+def test_a_receiver_that_raises_does_not_stop_the_runner(
+    client: EmbeddingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: queue.Queue[Key] = queue.Queue()
+
+    def gone(items: Any) -> None:
+        raise OSError("the socket is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.runner, "_emit", gone)
+        patch.setattr(client.runner, "_on_finished", ended.put)
+        for number in (1, 2):
+            key = client.send(number, ["hello"])
+            assert ended.get(timeout=60) == key
+    assert client.embed(["hello"]).num_prompt_tokens > 0
+
+
+def test_a_batch_that_can_not_be_handed_out_fails(client: EmbeddingClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, "normalize", full)
+        key = client.send(1, ["hello"])
+        assert isinstance(client.receive(1)[key], InsufficientMemoryError)
+    assert client.embed(["hello"]).num_prompt_tokens > 0
 
 
 def test_numbers_that_are_none_fail_their_request_alone(checkpoint: Checkpoint, poison: Any) -> None:

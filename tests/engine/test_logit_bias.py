@@ -95,3 +95,9 @@ def test_text_stands_for_its_token() -> None:
 def test_ids_outside_of_the_vocabulary_never_come_anyway() -> None:
     assert bias_of(suppress_tokens=(VOCAB,), bad_words=((1, VOCAB),)) is None
     assert bias_of() is None
+
+
+@pytest.mark.parametrize("word", ["!" * 257, (1,) * 257])
+def test_a_bad_word_of_too_many_tokens_is_refused(word: str | tuple[int, ...]) -> None:
+    with pytest.raises(InvalidRequestError, match="at most 256"):
+        bias_of(bad_words=(word,))

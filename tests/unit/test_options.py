@@ -85,6 +85,10 @@ def test_num_ctx_is_the_context_length() -> None:
         ({"suppress_tokens": [-1]}, 'option "suppress_tokens" must be of an array of token ids'),
         ({"suppress_tokens": [1] * 10_001}, 'option "suppress_tokens" has more than 10000 items'),
         ({"early_stopping": "soon"}, 'option "early_stopping" must be of type boolean, or "never"'),
+        (
+            {"no_repeat_ngram_size": 257},
+            'option "no_repeat_ngram_size" must be between 0 and 256, not 257',
+        ),
         ({"num_beams": 0}, 'option "num_beams" must be between 1 and 16, not 0'),
         ({"num_return_sequences": 2}, 'option "num_return_sequences" other than 1 is not supported'),
         ({"penalty_alpha": 0.6}, 'option "penalty_alpha" other than 0 is not supported'),

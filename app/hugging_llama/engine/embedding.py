@@ -118,7 +118,11 @@ class EmbeddingRunner:
                 if self._closing:
                     break
                 batch = self._queue.take()
-            self._run(batch)
+            try:
+                self._run(batch)
+            except Exception as error:
+                # outside of what `_run` isolates: nobody is left hanging
+                self._fail([text.job for text in batch], _embedding_error(error))
         self._fail(self._snapshot(), EngineShutdownError("the model is being unloaded"))
 
     def _run(self, batch: list[EmbeddingText]) -> None:
@@ -180,9 +184,14 @@ class EmbeddingRunner:
             self._end(job, error)
 
     def _end(self, job: EmbeddingJob, answer: Answer) -> None:
-        if self._forget(job):
+        if not self._forget(job):
+            return
+        try:
             self._emit([(job.key, answer)])
-            self._on_finished(job.key)
+        except Exception:
+            # the receiver's trouble must not end the other requests; it has lost this answer
+            _log.exception("an answer could not be handed out")
+        self._on_finished(job.key)
 
     def _forget(self, job: EmbeddingJob) -> bool:
         """Whether the job was still alive: of two threads that end it, one gets True."""

@@ -11,6 +11,9 @@ from hugging_llama.neutral.requests import SamplingParams
 Encode = Callable[[str], list[int]]
 """Text to token ids, without special tokens around it."""
 
+# every length is looked at in every step, in which other sequences wait
+_LONGEST_RUN = 256
+
 
 class LogitBias:
     """The biases of one sequence. `added_ids` `[n]` and `added` `[n]` always hold; `-inf` in `added` forbids a token.
@@ -49,7 +52,8 @@ class LogitBias:
 def make_logit_bias(
     params: SamplingParams, encode: Encode, *, vocab_size: int, eos_token_ids: Collection[int]
 ) -> LogitBias | None:
-    """None if these params ask for none. Raises InvalidRequestError for a bias on what is not one known token.
+    """None if these params ask for none. Raises InvalidRequestError for a bias on what is not one known token, and
+    for bad words of too many tokens.
 
     Ids outside of the vocabulary never come, so forbidding them is no error.
     """
@@ -59,6 +63,10 @@ def make_logit_bias(
         added[token_id] = added.get(token_id, 0.0) + bias
     runs: dict[tuple[int, ...], set[int]] = {}
     for run in _bad_runs(params, encode):
+        if len(run) > _LONGEST_RUN:
+            raise InvalidRequestError(
+                f"bad_words: {len(run)} tokens in a row, at most {_LONGEST_RUN} can be forbidden", param="bad_words"
+            )
         if any(not 0 <= token_id < vocab_size for token_id in run):
             continue
         if len(run) == 1:

@@ -75,7 +75,7 @@ OPTIONS: Mapping[str, Option] = {
     "presence_penalty": _float("presence_penalty", low=-1e3, high=1e3),
     "frequency_penalty": _float("frequency_penalty", low=-1e3, high=1e3),
     "repeat_last_n": _integer("repeat_last_n", low=-1),
-    "no_repeat_ngram_size": _integer("no_repeat_ngram_size", low=0),
+    "no_repeat_ngram_size": _integer("no_repeat_ngram_size", low=0, high=256),  # an n-gram a token is kept
     "logit_bias": Option(field="logit_bias", type="object", read=values.logit_bias),
     "bad_words": _array("bad_words", "bad_words", values.text, "strings"),
     "bad_words_ids": _array("bad_words_ids", "bad_words_ids", values.token_run, "arrays of token ids"),

@@ -215,7 +215,7 @@ class StepLoop(RunnerThread):
         self._forget_if_switched(sequence, num_tokens)
 
     def _forget_if_switched(self, sequence: Sequence, num_tokens: int) -> None:
-        """A sequence that had `num_tokens` is now on the other side of `rope_switch`: its keys are of the wrong kind."""
+        """A sequence that had `num_tokens` may be across `rope_switch` now: its keys are of the wrong kind then."""
         if self._model_runner.is_long(sequence.num_tokens) != self._model_runner.is_long(num_tokens):
             sequence.num_computed_tokens = 0
 

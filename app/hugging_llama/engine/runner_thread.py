@@ -127,7 +127,7 @@ class RunnerThread(ABC):
         self._to_end.clear()
 
     def _let_go(self, sequence: Sequence) -> None:
-        """Releases what has ended. A device that is broken for good refuses even this, and others wait for their end."""
+        """Releases what has ended. A broken device may refuse even this, and others still wait for their end."""
         try:
             self._release(sequence)
         except Exception:

@@ -20,7 +20,6 @@ from hugging_llama.errors import GenerationError, HuggingLlamaError, InvalidLogi
 Sampled = int | HuggingLlamaError
 
 
-
 @torch.inference_mode()
 def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
     """The next token of each sequence, or the error that ends it.

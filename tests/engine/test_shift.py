@@ -79,7 +79,8 @@ def test_a_longrope_context_that_shifts_back_below_the_line_is_computed_anew() -
     sequence = make_sequence(1, PROMPT, params, context_length=LONGROPE_SWITCH + 6, shift=True)
     loop.submit(sequence)
     run_until(loop, inbox, 1)
-    context, output = list(PROMPT), []
+    context = list(PROMPT)
+    output: list[int] = []
     while len(output) < 40:
         output += generate_greedy(original, context, 1)
         context.append(output[-1])

@@ -66,11 +66,11 @@ class PrefixCache:
         while len(self._entries) >= self._max_entries or not self._kv_cache.reserve(n):
             if not self.evict():
                 return
-        entry = self._copied(slot, token_ids, is_long=is_long) if self._kv_cache.has_memory(n) else None
-        if entry is None:
+        copied = self._copied(slot, token_ids, is_long=is_long) if self._kv_cache.has_memory(n) else None
+        if copied is None:
             self._kv_cache.release(n)
         else:
-            self._entries.append(entry)
+            self._entries.append(copied)
 
     def _copied(self, slot: KVSlot, token_ids: list[int], *, is_long: bool) -> Prefix | None:
         """None if the device has no room for it after all: a prefix is a gain, never worth an error."""

@@ -18,7 +18,6 @@ from torch.nn import functional
 from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, chunk_attention, decode_attention
 from hugging_llama.engine.native.elementwise import add_rms_norm, rotate, silu_mul
 from hugging_llama.engine.native.linear import BFloat16Linear, Int4Linear, Int8Linear
-from hugging_llama.engine.native.selection import argmax, topk
 
 SHAPES = {"qkv": (896, 1152), "o": (896, 896), "gate/up": (896, 9728), "down": (4864, 896), "head": (896, 151936)}
 ROWS = (1, 4, 16, 64, 256)
@@ -140,9 +139,6 @@ def compare_steps(m: int) -> None:
     show(f"silu * up M={m}", lambda: silu_mul(joint), lambda: functional.silu(joint[:, :4864]) * joint[:, 4864:])
     heads, angles = torch.randn(m, 14, 64).bfloat16(), torch.randn(m, 64).bfloat16()
     show(f"rotary M={m}", lambda: rotate(heads, angles, angles), lambda: plain_rotation(heads, angles, angles))
-    logits = torch.randn(m, 151936).bfloat16()
-    show(f"argmax M={m}", lambda: argmax(logits), lambda: logits.max(dim=1))
-    show(f"top 40 M={m}", lambda: topk(logits, 40), lambda: torch.topk(logits, 40, dim=1))
 
 
 def plain_norm(x: Tensor, residual: Tensor, weight: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 _log = logging.getLogger(__name__)
 
 _LIBRARY = Path(__file__).with_name("kernels.so")
-_VERSION = 2
+_VERSION = 3
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 # what both forms of attention end with
@@ -30,8 +30,6 @@ _SIGNATURES = {
     "hl_rotate": (_P, _I, _P, _P, _I, _I, _I, _I, _I, _P, _I),
     "hl_decode_attention": (_P, _I, _I, _P, _P, _P, _P, *_ATTENTION),
     "hl_chunk_attention": (_P, _I, _I, _P, _P, _I, _I, *_ATTENTION),
-    "hl_argmax": (_P, _I, _I, _I, _I, _P, _P, _I),
-    "hl_topk": (_P, _I, _I, _I, _I, _I, _P, _P, _I),
 }
 
 # the dtypes of rows, by the numbers that the kernels know them by

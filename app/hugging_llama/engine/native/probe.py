@@ -13,7 +13,6 @@ from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, chun
 from hugging_llama.engine.native.elementwise import add_rms_norm, rotate, silu_mul
 from hugging_llama.engine.native.library import library
 from hugging_llama.engine.native.linear import BFloat16Linear, Int4Linear, Int8Linear
-from hugging_llama.engine.native.selection import argmax, topk
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +28,6 @@ class Family(Enum):
     LINEAR_INT4 = "linear-int4"
     ELEMENTWISE = "elementwise"
     ATTENTION = "attention"
-    SELECTION = "selection"
 
 
 @functools.cache
@@ -99,26 +97,12 @@ def _attended(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     ).reshape(6, 64)
 
 
-def _selection(random: torch.Generator) -> bool:
-    logits = torch.randn(3, 5000, generator=random)
-    values, indices = torch.topk(logits, 20, dim=-1)
-    best, where = topk(logits, 20)
-    top, at = argmax(logits)
-    return (
-        torch.equal(best, values)
-        and torch.equal(where, indices)
-        and torch.equal(top, values[:, 0])
-        and torch.equal(at, indices[:, 0])
-    )
-
-
 _PROBES: dict[Family, Callable[[torch.Generator], bool]] = {
     Family.LINEAR_BF16: functools.partial(_linear, BFloat16Linear, _BF16_ERROR),
     Family.LINEAR_INT8: functools.partial(_linear, Int8Linear, _INT8_ERROR),
     Family.LINEAR_INT4: functools.partial(_linear, Int4Linear, _INT4_ERROR),
     Family.ELEMENTWISE: _elementwise,
     Family.ATTENTION: _attention,
-    Family.SELECTION: _selection,
 }
 
 

@@ -20,7 +20,16 @@ ROOT = Path(__file__).parent
 NATIVE = ROOT / "app" / "hugging_llama" / "engine" / "native"
 LIBRARY = NATIVE / "kernels.so"
 # no -march: functions name the instructions they use, and the loader asks the processor; no fast-math: NaN counts
-FLAGS = ("-std=c11", "-O3", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=off")
+FLAGS = (
+    "-std=c11",
+    "-O3",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-fno-math-errno",
+    "-ffp-contract=off",
+    "-pthread",
+)
 
 
 class NativeKernels(BuildHookInterface[Any]):

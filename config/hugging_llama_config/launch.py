@@ -25,11 +25,12 @@ CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 STANDBY_AFTER_S = 15.0
 """An engine must have lived as long as this before another one is kept ready to take over."""
 SPIN_COUNT = "500"
-"""How often a waiting thread looks before it sleeps, about 10 us; to libgomp it stands above OMP_WAIT_POLICY.
+"""How often a waiting thread of OpenMP looks before it sleeps, about 10 us; to libgomp it stands above OMP_WAIT_POLICY.
 
-A step of a small model has over a hundred parallel regions, and to wake a sleeper takes 40 us. Measured on two cores
-with int4 weights, ms a step: asleep at once 15.3, 500 turns 12.8, 1000 turns 12.1; beside a busy process 15.2, 15.7
-and 18.5 (10000 turns 30), because a thread that spins for long has used up its time slice when there is work.
+This is for torch's operators, in the steps of models that our kernels don't serve whole: the kernels have threads of
+their own. With all of a step's hundred loops on OpenMP, int4 weights and two cores, ms a step: asleep at once 15.3, 500
+turns 12.8, 1000 turns 12.1; beside a busy process 15.2, 15.7 and 18.5 (10000 turns 30), because a thread that spins for
+long has used up its time slice when there is work.
 """
 _MAX_SOCKET_PATH = 107
 _FAILING = b"failing"

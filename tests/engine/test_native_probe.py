@@ -34,7 +34,7 @@ def test_all_families_agree_with_torch_here() -> None:
 
 
 @needs_kernels
-def test_one_openmp_runtime_serves_torch_and_the_kernels() -> None:
+def test_the_kernels_bring_no_second_openmp_runtime() -> None:
     code = """
 import torch
 from hugging_llama.engine.native.probe import native_families
@@ -71,10 +71,3 @@ def test_without_a_library_there_are_no_families(damage: str, monkeypatch: pytes
     assert native_families() == frozenset()
     with pytest.raises(RuntimeError, match="not available"):
         rms_norm(torch.ones(1, 8), torch.ones(8), 1e-6)
-
-
-@needs_kernels
-@pytest.mark.usefixtures("fresh")
-def test_without_torchs_openmp_everything_runs_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_fork_join", lambda: None)
-    assert native_families() == frozenset(Family)

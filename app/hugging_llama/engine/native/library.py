@@ -3,8 +3,6 @@
 import ctypes
 import functools
 import logging
-import os
-import sys
 from pathlib import Path
 
 import torch
@@ -13,7 +11,7 @@ from torch import Tensor
 _log = logging.getLogger(__name__)
 
 _LIBRARY = Path(__file__).with_name("kernels.so")
-_VERSION = 3
+_VERSION = 4
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 # what both forms of attention end with
@@ -49,8 +47,6 @@ def library() -> ctypes.CDLL | None:
         for name, arguments in _SIGNATURES.items():
             getattr(kernels, name).argtypes = arguments
             getattr(kernels, name).restype = ctypes.c_int64
-        kernels.hl_set_fork_join.argtypes = (_P,)
-        kernels.hl_set_fork_join(_fork_join())
     except (OSError, AttributeError) as error:
         _log.info("no native kernels: %s", error)
         return None
@@ -81,15 +77,3 @@ def rows_of(x: Tensor) -> tuple[Tensor, int, int]:
         return x, x.shape[-2], x.stride(-2)
     x = x.contiguous()
     return x, x.numel() // max(x.shape[-1], 1), x.shape[-1]
-
-
-def _fork_join() -> int | None:
-    """The address of `GOMP_parallel` in the OpenMP runtime that torch has loaded; None runs on one thread."""
-    if sys.platform != "linux":
-        return None
-    try:
-        runtime = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
-        return ctypes.cast(runtime.GOMP_parallel, ctypes.c_void_p).value
-    except (OSError, AttributeError) as error:
-        _log.warning("native kernels run on one thread: torch's OpenMP runtime was not found: %s", error)
-        return None

@@ -22,8 +22,8 @@ def workers():
     return [task for task in Path("/proc/self/task").iterdir() if (task / "comm").read_text() == "kernels\\n"]
 
 torch.manual_seed(0)
-layer, x = BFloat16Linear.pack(torch.randn(300, 128).bfloat16()), torch.randn(40, 128).bfloat16()
 torch.set_num_threads(1)
+layer, x = BFloat16Linear.pack(torch.randn(300, 128).bfloat16()), torch.randn(40, 128).bfloat16()
 alone = layer(x)
 """
 

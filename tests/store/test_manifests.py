@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama.store.local import Store
-from hugging_llama.store.manifests import Manifest, Manifests
+from hugging_llama.store.manifests import Manifest, Manifests, Source
 from hugging_llama.store.names import parse_name, parse_own_name
 from hugging_llama_config.settings import Settings
 from tests.hub_cache import add_to_hub_cache, minilm_files
@@ -45,7 +45,7 @@ def test_a_named_model_is_its_base_under_another_name(store: Store, tmp_path: Pa
     store.named.write(
         Manifest(
             name="Mine:V1",
-            base=DEMO,
+            source=Source(base=DEMO),
             quantization="int8",
             parameters=EVERYTHING,
             context_length=512,
@@ -58,7 +58,7 @@ def test_a_named_model_is_its_base_under_another_name(store: Store, tmp_path: Pa
         assert mine.defaults.sampling == EVERYTHING
         assert SamplingParams(**mine.defaults.sampling).logit_bias == ((5, 1.0), ("word", -2.0))
         assert (mine.defaults.context_length, mine.defaults.system) == (512, "Be brief.")
-        assert (mine.parent, mine.details.quantization_level) == (DEMO, "INT8")
+        assert (mine.parent, mine.quantization_level) == (DEMO, "INT8")
         assert mine.capabilities == base.capabilities
     assert [model.ref.name for model in store.list()] == ["Mine:V1", DEMO]
     assert _files(tmp_path) == ["mine--v1.json"]
@@ -71,7 +71,7 @@ def test_a_named_model_is_its_base_under_another_name(store: Store, tmp_path: Pa
 
 def test_the_digest_is_that_of_the_content(store: Store) -> None:
     def digest(name: str, **facts: Any) -> str:
-        store.named.write(Manifest(name=name, base=DEMO, **facts))
+        store.named.write(Manifest(name=name, source=Source(base=DEMO), **facts))
         return store.resolve(name).ref.digest
 
     first = digest("a:latest", quantization="int8")
@@ -81,7 +81,7 @@ def test_the_digest_is_that_of_the_content(store: Store) -> None:
 
 
 def test_the_hub_goes_before_a_named_model(store: Store, tmp_path: Path) -> None:
-    store.named.write(Manifest(name="acme/mini:latest", base=DEMO, quantization="int4"))
+    store.named.write(Manifest(name="acme/mini:latest", source=Source(base=DEMO), quantization="int4"))
     assert store.resolve("acme/mini").parent == DEMO
     snapshot = add_to_hub_cache(tmp_path / "hub", "Acme/Mini", minilm_files())
     assert (store.resolve("acme/mini").ref.path, store.resolve("acme/mini").parent) == (str(snapshot), "")
@@ -89,7 +89,7 @@ def test_the_hub_goes_before_a_named_model(store: Store, tmp_path: Path) -> None
 
 
 def test_a_named_model_whose_base_is_gone_says_which(store: Store) -> None:
-    store.named.write(Manifest(name="mine:latest", base="acme/gone:v2"))
+    store.named.write(Manifest(name="mine:latest", source=Source(base="acme/gone:v2")))
     assert [model.ref.name for model in store.list()] == [DEMO]
     with pytest.raises(ModelNotFoundError, match="acme/gone:v2"):
         store.resolve("mine")
@@ -120,12 +120,12 @@ def test_what_is_not_a_manifest_is_not_there(tmp_path: Path, text: str) -> None:
     manifests = Manifests(str(tmp_path))
     assert manifests.find(parse_name("x")) is None
     assert list(manifests.all()) == []
-    manifests.write(Manifest(name="x:latest", base="a/b:latest"))
+    manifests.write(Manifest(name="x:latest", source=Source(base="a/b:latest")))
     assert manifests.find(parse_name("x")) is not None
 
 
 def test_a_write_that_fails_leaves_the_old_one(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.named.write(Manifest(name="mine:latest", base=DEMO, system="old"))
+    store.named.write(Manifest(name="mine:latest", source=Source(base=DEMO), system="old"))
 
     def full(*args: object) -> None:
         raise OSError("no space left")
@@ -134,22 +134,22 @@ def test_a_write_that_fails_leaves_the_old_one(store: Store, tmp_path: Path, mon
         with monkeypatch.context() as patch:
             patch.setattr(os, name, full)
             with pytest.raises(OSError, match="no space"):
-                store.named.write(Manifest(name="mine:latest", base=DEMO, system="new"))
+                store.named.write(Manifest(name="mine:latest", source=Source(base=DEMO), system="new"))
         assert store.resolve("mine").defaults.system == "old"
         assert _files(tmp_path) == ["mine--latest.json"]
     with pytest.raises(InvalidRequestError, match="bytes"):
-        store.named.write(Manifest(name="mine:latest", base=DEMO, system="x" * 2**20))
+        store.named.write(Manifest(name="mine:latest", source=Source(base=DEMO), system="x" * 2**22))
     assert store.resolve("mine").defaults.system == "old"
     with pytest.raises(InvalidRequestError, match="HUGGING_LLAMA_HOME"):
-        Manifests("").write(Manifest(name="mine:latest", base=DEMO))
+        Manifests("").write(Manifest(name="mine:latest", source=Source(base=DEMO)))
 
 
 _WRITER = """
 import sys
-from hugging_llama.store.manifests import Manifest, Manifests
+from hugging_llama.store.manifests import Manifest, Manifests, Source
 manifests = Manifests(sys.argv[1])
 for number in range(10**9):
-    manifests.write(Manifest(name="mine:latest", base="a/b:latest", system=f"{number % 10}" * 200_000))
+    manifests.write(Manifest(name="mine:latest", source=Source(base="a/b:latest"), system=f"{number % 10}" * 200_000))
     print(number, flush=True)
 """
 
@@ -177,7 +177,7 @@ def test_writers_that_are_killed_leave_a_whole_manifest(tmp_path: Path, writers:
             assert len(found.manifest.system) == 200_000
         process.kill()
     assert len(list(manifests.all())) == 1
-    manifests.write(Manifest(name="mine:latest", base="a/b:latest", system="after"))
+    manifests.write(Manifest(name="mine:latest", source=Source(base="a/b:latest"), system="after"))
     assert [named.manifest.system for named in manifests.all()] == ["after"]
 
 
@@ -202,10 +202,10 @@ def test_no_name_leaves_the_folder(scratch: Path, text: str) -> None:
         name = parse_own_name(text)
     except InvalidRequestError:
         with pytest.raises(InvalidRequestError):
-            Manifests(str(folder)).write(Manifest(name=text, base=DEMO))
+            Manifests(str(folder)).write(Manifest(name=text, source=Source(base=DEMO)))
         return
     manifests = Manifests(str(folder))
-    manifests.write(Manifest(name=name.display, base=DEMO))
+    manifests.write(Manifest(name=name.display, source=Source(base=DEMO)))
     try:
         (file,) = (path for path in folder.rglob("*") if not path.is_dir())
         assert file.parent == folder / "models"

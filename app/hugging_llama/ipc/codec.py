@@ -147,6 +147,7 @@ def _wire_prompt(prompt: ChatPrompt | TextPrompt) -> wire.WireChat | wire.WireTe
         tools=tuple(wire.WireTool(tool.name, tool.description, json.dumps(tool.parameters)) for tool in prompt.tools),
         think=prompt.think,
         context=prompt.context,
+        template=prompt.template,
     )
 
 
@@ -171,6 +172,7 @@ def _neutral_prompt(prompt: wire.WireChat | wire.WireText) -> ChatPrompt | TextP
         ),
         think=prompt.think,
         context=prompt.context,
+        template=prompt.template,
     )
 
 

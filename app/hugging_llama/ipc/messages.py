@@ -51,6 +51,7 @@ class WireChat(Struct, array_like=True, frozen=True, tag=0):
     tools: tuple[WireTool, ...]
     think: bool | str | None
     context: tuple[int, ...]
+    template: str
 
 
 class WireText(Struct, array_like=True, frozen=True, tag=1):

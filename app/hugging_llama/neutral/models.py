@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from hugging_llama.neutral.messages import Message
+
 
 class Capability(StrEnum):
     """What a model can do, in the words of the `capabilities` lists on the wire."""
@@ -22,13 +24,15 @@ class ModelRef:
     """A model the engine can load: it is given a directory and never looks anything up.
 
     `name` is what responses and `ps` show, canonical with its tag. `quantization` is `none`, `int8` or `int4`, "" for
-    what the settings say. Two refs with the same `path` and `quantization` share one copy in memory.
+    what the settings say. `adapter` is the directory of a LoRA adapter, "" for none. Two refs with the same `path` and
+    `quantization` share one copy in memory, whatever their adapters.
     """
 
     name: str
     path: str
     digest: str = ""
     quantization: str = ""
+    adapter: str = ""
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -74,18 +78,24 @@ class ModelDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestDefaults:
-    """What a named model says where a request says nothing. `sampling` holds SamplingParams fields by name."""
+    """What a named model says where a request says nothing. `sampling` holds SamplingParams fields by name.
+
+    `template` is Jinja, "" for the one among the model's files; `messages` come before those of every chat.
+    """
 
     sampling: Mapping[str, Any] = field(default_factory=dict)
     context_length: int | None = None
     system: str = ""
+    template: str = ""
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalModel:
     """A model on disk. `digest` is 64 hex characters, the same for the same content; `modified_at_s` Unix time.
 
-    `parent` is the name of the Hub's model that a named one is made from, "" for the Hub's models themselves.
+    `is_named`: a user made it. `parent` is the name of the Hub's model that such a one is made from, "" for one of
+    uploaded files and for the Hub's models themselves. `licenses` were given by its user, beside those in its files.
     """
 
     ref: ModelRef
@@ -93,5 +103,14 @@ class LocalModel:
     modified_at_s: float
     details: ModelDetails
     capabilities: tuple[Capability, ...]
+    is_named: bool = False
     parent: str = ""
+    licenses: tuple[str, ...] = ()
+
+    @property
+    def quantization_level(self) -> str:
+        """The number format that the model is made for, or that its files have."""
+        quantization = self.ref.quantization
+        return self.details.quantization_level if quantization in ("", "none") else quantization.upper()
+
     defaults: RequestDefaults = RequestDefaults()

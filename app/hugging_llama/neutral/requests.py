@@ -70,12 +70,14 @@ class ChatPrompt:
     """A conversation, rendered by the model's own template.
 
     `think` None leaves it to the model (on where it can). `context` are token ids of earlier turns, put in front.
+    `template` is Jinja in place of the model's own, "" for that.
     """
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     think: bool | str | None = None
     context: tuple[int, ...] = ()
+    template: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import msgspec
+
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.transfer import TransferProgress
@@ -12,7 +14,6 @@ from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import resolve_model
 from hugging_llama.operations.residency import unload_named
 from hugging_llama.store import names
-from hugging_llama.store.manifests import Manifest
 from hugging_llama_config.hardware import probable_device
 
 _STATUS_TIMEOUT_S = 1.0
@@ -49,17 +50,17 @@ def create_model(ctx: AppContext, new: NewModel) -> Iterator[TransferProgress]:
         raise InvalidRequestError("this name belongs to a model of the Hub; choose another one", param="model")
     base = resolve_model(ctx, new.base)
     before = ctx.store.named.find(name)
-    inherited: Any = base.ref.quantization
-    manifest = Manifest(
+    inherited = ctx.store.manifest(base)
+    manifest = msgspec.structs.replace(
+        inherited,
         name=before.manifest.name if before else name.display,
-        base=base.parent or base.ref.name,
-        quantization=inherited if new.quantization is None else new.quantization,
-        parameters={**base.defaults.sampling, **new.sampling},
-        context_length=new.context_length or base.defaults.context_length,
-        system=new.system or base.defaults.system,
+        quantization=inherited.quantization if new.quantization is None else new.quantization,
+        parameters={**inherited.parameters, **new.sampling},
+        context_length=new.context_length or inherited.context_length,
+        system=new.system or inherited.system,
     )
     if manifest.quantization in _QUANTIZED:
-        _check_quantization(ctx, resolve_model(ctx, manifest.base), manifest.quantization)
+        _check_quantization(ctx, base, manifest.quantization)
     yield TransferProgress(status=f"using existing layer sha256:{base.ref.digest}")
     yield TransferProgress(status="writing manifest")
     with _disk_errors():

@@ -4,14 +4,14 @@ those that users named, which are other ways to use one of these."""
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hugging_llama.errors import ModelNotFoundError
 from hugging_llama.neutral.models import Capability, LocalModel, ModelDetails, ModelRef
-from hugging_llama.store import layout, names, snapshot
+from hugging_llama.store import folders, layout, names, snapshot
 from hugging_llama.store.capabilities import capabilities
 from hugging_llama.store.details import model_details
-from hugging_llama.store.manifests import Manifests, NamedModel
+from hugging_llama.store.manifests import Manifest, Manifests, NamedModel, Source
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.safetensors_header import BadSafetensorsError
@@ -54,6 +54,7 @@ class Store:
 
     def __init__(self, settings: Settings) -> None:
         self._cache = os.path.abspath(settings.hub_cache) if settings.hub_cache else ""
+        self._home = os.path.abspath(settings.home) if settings.home else ""
         self._facts: dict[str, _Facts] = {}
         self.named = Manifests(settings.home)
         self.pull_slots = PullSlots()
@@ -78,11 +79,23 @@ class Store:
         if place is None and (named := self.named.find(wanted)):
             if model := self._named_model(named):
                 return model
-            raise ModelNotFoundError(named.manifest.base, named.manifest.base)
+            gone = named.manifest.source.base or named.manifest.name
+            raise ModelNotFoundError(gone, gone)
         found = self._model(place) if place else None
         if found is None:
             raise ModelNotFoundError(name, wanted.display)
         return found
+
+    def manifest(self, model: LocalModel) -> Manifest:
+        """How `model` is made; one of the Hub is pinned to the commit that it is now. Raises ModelNotFoundError."""
+        if not model.is_named:
+            commit = os.path.basename(model.ref.path)
+            source = Source(base=model.ref.name, commit=commit if names.is_commit(commit) else "")
+            return Manifest(name=model.ref.name, source=source)
+        named = self.named.find(names.parse_name(model.ref.name))
+        if named is None:  # deleted while we looked
+            raise ModelNotFoundError(model.ref.name, model.ref.name)
+        return named.manifest
 
     def is_of_hub(self, name: ModelName) -> bool:
         """Whether a model of the Hub's cache, or the demo model, answers to this name."""
@@ -95,12 +108,31 @@ class Store:
         return next((stored for stored in sorted(self._folders()) if stored.lower() == repo.lower()), repo)
 
     def _named_model(self, named: NamedModel) -> LocalModel | None:
-        """None if its base is gone, or if the Hub has a model of its name by now."""
-        place = self._find(named.base)
-        if place is None or self._find(names.parse_name(named.manifest.name)):
+        """None if what it is made from is gone, or if the Hub has a model of its name by now."""
+        if self._find(names.parse_name(named.manifest.name)):
             return None
-        base = self._model(place)
-        return named.over(base) if base else None
+        place = self._source(named.manifest.source)
+        base = self._model(place) if place else None
+        if base is None or named.manifest.adapter is None:
+            return named.over(base, "", "") if base else None
+        adapter = self._source(named.manifest.adapter)
+        try:
+            return named.over(base, adapter.folder, snapshot.adapter_digest(adapter.folder)) if adapter else None
+        except OSError:
+            return None
+
+    def _source(self, source: Source) -> _Place | None:
+        if source.base:
+            name = names.parse_name(source.base)
+            if not source.commit:
+                return self._find(name)
+            place = self._find(ModelName(name.repo, source.commit))
+            return replace(place, name=name) if place else None
+        try:
+            folder = folders.make_folder(self._home, source.files)
+            return _Place(ModelName("files"), folder, os.stat(folder).st_mtime)
+        except (OSError, ValueError):
+            return None
 
     def _model(self, place: _Place) -> LocalModel | None:
         facts = self._read(place.folder)

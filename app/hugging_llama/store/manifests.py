@@ -1,4 +1,4 @@
-"""The models that users named: a base from the Hub, a quantization and defaults, one small JSON file a model.
+"""The models that users named: what each is made from and its defaults, one small JSON file a model.
 
 <home>/models/<name>--<tag>.json
 <home>/models/<org>--<name>--<tag>.json    in lower case: names are the same in any case of letters
@@ -15,31 +15,62 @@ from typing import Any, Literal
 import msgspec
 
 from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import SamplingParams
-from hugging_llama.store import durable, names, snapshot
+from hugging_llama.store import durable, folders, names, snapshot
 from hugging_llama.store.names import ModelName
 
-FORMAT_VERSION: Literal[1] = 1
-_MAX_BYTES = 2**20
+FORMAT_VERSION: Literal[2] = 2
+_MAX_BYTES = 4 * 2**20
 _SUFFIX = ".json"
 _PARAMETERS = frozenset(field.name for field in dataclasses.fields(SamplingParams))
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename={"base": "from"}):
-    """What the file holds. A later format has another `version` and its own reader.
+class Source(msgspec.Struct, frozen=True, kw_only=True, rename={"base": "from"}):
+    """Where files come from: a repository of the Hub by its canonical name, or uploaded blobs.
 
-    `name` is spelt as its user did; `base` is the canonical name of a Hub's model; `quantization` is that of a
-    ModelRef; `parameters` are SamplingParams fields.
+    `commit` pins the repository, "" for whatever its revision means now; `files` are sha256 by path.
     """
 
-    version: Literal[1] = FORMAT_VERSION
+    base: str = ""
+    commit: str = ""
+    files: dict[str, str] = {}
+
+    def check(self) -> None:
+        """Raises ValueError, InvalidRequestError for what must not become a path."""
+        if bool(self.base) == bool(self.files) or (self.commit and not names.is_commit(self.commit)):
+            raise ValueError("a model is made of a repository or of files")
+        if self.base:
+            names.parse_name(self.base)
+        folders.check(self.files)
+
+
+class StoredMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that comes before those of every chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file holds. Format 1 had `from` instead of `source` and fewer fields.
+
+    `name` is spelt as its user did; `quantization` is that of a ModelRef; `parameters` are SamplingParams fields;
+    `template` is Jinja.
+    """
+
+    version: Literal[2] = FORMAT_VERSION
     name: str
-    base: str
+    source: Source
+    adapter: Source | None = None
     quantization: Literal["", "none", "int8", "int4"] = ""
     parameters: dict[str, Any] = {}
     context_length: int | None = None
     system: str = ""
+    template: str = ""
+    messages: tuple[StoredMessage, ...] = ()
+    licenses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,36 +80,41 @@ class NamedModel:
     manifest: Manifest
     modified_at_s: float
 
-    @property
-    def base(self) -> ModelName:
-        """The model of the Hub that it is made from."""
-        return names.parse_name(self.manifest.base)
+    def over(self, base: LocalModel, adapter_folder: str, adapter_digest: str) -> LocalModel:
+        """The model that requests get: the files of `base` under this name, with this quantization and defaults.
 
-    def over(self, base: LocalModel) -> LocalModel:
-        """The model that requests get: the files of `base` under this name, with this quantization and defaults."""
-        manifest, details = self.manifest, base.details
-        if manifest.quantization in ("int8", "int4"):
-            details = dataclasses.replace(details, quantization_level=manifest.quantization.upper())
+        The folder and the digest of the adapter are "" if it has none.
+        """
+        manifest = self.manifest
         ref = dataclasses.replace(
-            base.ref, name=manifest.name, digest=self._digest(base), quantization=manifest.quantization
+            base.ref,
+            name=manifest.name,
+            digest=self._digest(base.ref.digest, adapter_digest),
+            quantization=manifest.quantization,
+            adapter=adapter_folder,
         )
         defaults = RequestDefaults(
-            sampling=_sampling(manifest.parameters), context_length=manifest.context_length, system=manifest.system
+            sampling=_sampling(manifest.parameters),
+            context_length=manifest.context_length,
+            system=manifest.system,
+            template=manifest.template,
+            messages=tuple(Message(role=turn.role, content=turn.content) for turn in manifest.messages),
         )
         return dataclasses.replace(
             base,
             ref=ref,
             modified_at_s=self.modified_at_s,
-            details=details,
-            parent=manifest.base,
+            is_named=True,
+            parent=manifest.source.base,
             defaults=defaults,
+            licenses=manifest.licenses,
         )
 
-    def _digest(self, base: LocalModel) -> str:
+    def _digest(self, base_digest: str, adapter_digest: str) -> str:
         """The same for the same content, whatever its name, and another one once the base's files are others."""
         nameless = msgspec.structs.replace(self.manifest, name="")
         content = msgspec.json.encode(nameless, order="deterministic")
-        return hashlib.sha256(content + base.ref.digest.encode("ascii")).hexdigest()
+        return hashlib.sha256(content + base_digest.encode("ascii") + adapter_digest.encode("ascii")).hexdigest()
 
 
 class Manifests:
@@ -107,7 +143,7 @@ class Manifests:
             raise InvalidRequestError("this server has no folder for named models: set HUGGING_LLAMA_HOME")
         content = msgspec.json.format(msgspec.json.encode(manifest))
         if len(content) > _MAX_BYTES:
-            raise InvalidRequestError(f"system and parameters of a model may have {_MAX_BYTES} bytes")
+            raise InvalidRequestError(f"texts and parameters of a model may have {_MAX_BYTES} bytes")
         name = names.parse_own_name(manifest.name)
         durable.replace_file(os.path.join(self._folder, _file(name)), content)
         return NamedModel(manifest=manifest, modified_at_s=time.time())
@@ -127,13 +163,23 @@ class Manifests:
         path = os.path.join(self._folder, file)
         try:
             modified_at_s = os.stat(path).st_mtime
-            manifest = msgspec.json.decode(snapshot.read_small(path), type=Manifest)
-            names.parse_name(manifest.base)
+            manifest = _decode(snapshot.read_small(path))
+            manifest.source.check()
+            if manifest.adapter:
+                manifest.adapter.check()
             _sampling(manifest.parameters)
             is_its_own = _file(names.parse_own_name(manifest.name)) == file
         except (OSError, ValueError, RecursionError, msgspec.MsgspecError, InvalidRequestError):
             return None
         return NamedModel(manifest=manifest, modified_at_s=modified_at_s) if is_its_own else None
+
+
+def _decode(content: bytes) -> Manifest:
+    """Raises msgspec.MsgspecError, ValueError."""
+    values = msgspec.json.decode(content)
+    if isinstance(values, dict) and values.get("version") == 1:
+        values = values | {"version": FORMAT_VERSION, "source": {"from": values.get("from", "")}}
+    return msgspec.convert(values, Manifest)
 
 
 def _file(name: ModelName) -> str:

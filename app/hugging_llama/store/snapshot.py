@@ -91,6 +91,15 @@ def read_snapshot(folder: str) -> Snapshot:
     return Snapshot(folder, files, weights, tuple(plain))
 
 
+def adapter_digest(folder: str) -> str:
+    """64 hex characters, the same for the same content of an adapter's folder. Raises OSError."""
+    text = ""
+    for path in _walk(folder):
+        full = os.path.join(folder, path)
+        text += f"{path}\0{_linked_blob(full) or _fingerprint(full, os.stat(full).st_size)}\n"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_small(path: str) -> bytes:
     """A whole file of at most 32 MB. Raises ValueError for a bigger one, OSError."""
     with open(path, "rb") as file:

@@ -18,7 +18,7 @@ def human_parameters(count: int | None) -> str:
     return str(count)
 
 
-def details_json(details: ModelDetails, *, parent: str = "", with_lengths: bool) -> Json:
+def details_json(details: ModelDetails, *, level: str, parent: str = "", with_lengths: bool) -> Json:
     """Ollama's details; the lengths stand in /api/tags only, the parent not in /api/ps."""
     found: Json = {
         "parent_model": parent,
@@ -26,7 +26,7 @@ def details_json(details: ModelDetails, *, parent: str = "", with_lengths: bool)
         "family": details.family,
         "families": [details.family] if details.family else None,
         "parameter_size": human_parameters(details.parameter_count),
-        "quantization_level": details.quantization_level,
+        "quantization_level": level,
     }
     if with_lengths and details.context_length:
         found["context_length"] = details.context_length

@@ -16,7 +16,7 @@ def model_info(model: LocalModel, description: ModelDescription) -> Json:
     known = {
         "general.architecture": arch,
         "general.basename": model.ref.name.rpartition("/")[2].partition(":")[0],
-        "general.file_type": _FILE_TYPES.get(details.quantization_level),
+        "general.file_type": _FILE_TYPES.get(model.quantization_level),
         "general.parameter_count": details.parameter_count,
         f"{arch}.context_length": details.context_length,
         f"{arch}.embedding_length": details.embedding_length,

@@ -16,7 +16,9 @@ blueprint = Blueprint("ollama_ps", __name__)
 
 def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
     """One entry of `models`: Ollama's eight keys, then ours. `local` is None if the files are gone by now."""
-    details = details_json(local.details, with_lengths=False) if local else {"parent_model": "", "families": None}
+    details: Json = {"parent_model": "", "families": None}
+    if local:
+        details = details_json(local.details, level=local.details.quantization_level, with_lengths=False)
     details |= {"device": model.device, "dtype": model.dtype, "runner": model.runner}
     details |= {"runner_reason": model.runner_reason, "linear": model.linear}
     if model.quantization != "none":
@@ -38,5 +40,5 @@ def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
 def ps() -> Response:
     """The models in memory, the one that stays longest first."""
     ctx = app_context()
-    local = {model.ref.path: model for model in list_models(ctx) if not model.parent}
+    local = {model.ref.path: model for model in list_models(ctx)}
     return json_response({"models": [render_loaded_model(m, local.get(m.path)) for m in loaded_models(ctx)]})

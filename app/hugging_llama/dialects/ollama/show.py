@@ -55,10 +55,10 @@ def render_show(
     system = body["system"] or model.defaults.system
     modelfile = modelfile_text(
         model.ref.name,
-        template="" if model.parent else description.template,
+        template="" if model.is_named else description.template,
         system=system,
-        parameters=with_options(parameters_of(own), body["options"]) if model.parent else parameters,
-        license="" if model.parent else description.license,
+        parameters=with_options(parameters_of(own), body["options"]) if model.is_named else parameters,
+        license="" if model.is_named else description.license,
     )
     answer: Json = {
         "license": description.license,
@@ -66,7 +66,7 @@ def render_show(
         "parameters": parameters_text(parameters),
         "template": description.template,
         "system": system,
-        "details": details_json(model.details, parent=model.parent, with_lengths=False),
+        "details": details_json(model.details, level=model.quantization_level, parent=model.parent, with_lengths=False),
         "model_info": model_info(model, description),
         "capabilities": [capability.value for capability in model.capabilities],
         "modified_at": timestamp(model.modified_at_s),

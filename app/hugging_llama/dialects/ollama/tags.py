@@ -21,7 +21,7 @@ def render_local_model(model: LocalModel) -> Json:
         "modified_at": timestamp(model.modified_at_s),
         "size": model.size_bytes,
         "digest": model.ref.digest,
-        "details": details_json(model.details, parent=model.parent, with_lengths=True),
+        "details": details_json(model.details, level=model.quantization_level, parent=model.parent, with_lengths=True),
         "capabilities": [capability.value for capability in model.capabilities],
     }
 

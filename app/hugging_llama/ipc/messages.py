@@ -13,7 +13,7 @@ from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, OutputFormat, SamplingParams
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 
 class WireToolCall(Struct, array_like=True, frozen=True):

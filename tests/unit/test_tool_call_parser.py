@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hugging_llama.neutral.messages import ToolCall
-from hugging_llama.parsing.tool_calls import ToolCallParser, ToolCallSyntax, new_call_id
+from hugging_llama.parsing.tool_calls import ToolCallParser, new_call_id
+from hugging_llama.parsing.tool_formats import HERMES, JSON, MISTRAL, ToolFormat
 from tests.unit.pieces import pieces_of
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}\n</tool_call>'
@@ -23,8 +24,8 @@ TEXTS = st.lists(
 Part = str | tuple[str, dict[str, Any], int]
 
 
-def run(pieces: list[str], syntax: ToolCallSyntax | None = None) -> list[Part]:
-    machine = ToolCallParser(syntax or ToolCallSyntax())
+def run(pieces: list[str], format: ToolFormat = HERMES) -> list[Part]:
+    machine = ToolCallParser(format)
     parts: list[Part] = []
     for found in [*(machine.push(piece) for piece in pieces), machine.finish()]:
         for part in found:
@@ -110,16 +111,14 @@ def test_arguments_keep_their_order() -> None:
     assert json.dumps(call.arguments) == '{"z": 1, "a": 2}'
 
 
-def test_a_call_up_to_the_end() -> None:
-    syntax = ToolCallSyntax(open="[TOOL_CALLS]", close="")
-    assert run(['Hm.[TOOL_CALLS] [{"name": "f"}]'], syntax) == ["Hm.", ("f", {}, 0)]
+def test_a_call_up_to_the_end_of_its_value() -> None:
+    assert run(['Hm.[TOOL_CALLS] [{"name": "f"}]'], MISTRAL) == ["Hm.", ("f", {}, 0)]
 
 
 def test_a_bare_call() -> None:
-    syntax = ToolCallSyntax(open="", close="")
-    assert run([' {"name": "f", "parameters": {"a": 1}}'], syntax) == [("f", {"a": 1}, 0)]
-    assert run(['{"other": 1}'], syntax) == ['{"other": 1}']
-    assert run([' see {"name": "f"}'], syntax) == [' see {"name": "f"}']
+    assert run([' {"name": "f", "parameters": {"a": 1}}'], JSON) == [("f", {"a": 1}, 0)]
+    assert run(['{"other": 1}'], JSON) == ['{"other": 1}']
+    assert run([' see {"name": "f"}'], JSON) == [' see {"name": "f"}']
 
 
 @given(TEXTS, st.data())

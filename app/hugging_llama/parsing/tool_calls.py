@@ -1,15 +1,15 @@
-"""Finds tool calls in an answer: `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` and its relatives."""
+"""Finds tool calls in an answer that comes piece by piece."""
 
-import json
-import math
 import secrets
 import string
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hugging_llama.neutral.messages import ToolCall
+from hugging_llama.parsing.call_bodies import is_cut
 from hugging_llama.parsing.partial import held_length, trailing_space
+from hugging_llama.parsing.tool_formats import HERMES, ToolFormat
+from hugging_llama.parsing.value_end import ValueEnd
 
 _ALPHABET = string.ascii_lowercase + string.digits
 
@@ -19,34 +19,32 @@ def new_call_id() -> str:
     return "call_" + "".join(secrets.choice(_ALPHABET) for _ in range(8))
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallSyntax:
-    """How a family writes a call. An empty `close` means that the call goes on to the end of the answer.
-
-    With an empty `open` an answer that starts with a brace or a bracket is one call as a whole.
-    """
-
-    open: str = "<tool_call>"
-    close: str = "</tool_call>"
-
-
 class ToolCallParser:
-    """Fed piece by piece; gives text and whole calls in order.
+    """Fed piece by piece; gives text and whole calls in order. `schemas` are the tools' parameters by name.
 
-    Text before a call flows. White space next to a call is dropped. What stands between the tags but is no call
-    comes back as text, tags included. A call that the model forgot to close is taken at the end.
+    Text before a call flows. White space next to a call is dropped. What stands between the marks but is no call
+    comes back as text, marks included. A call that the model forgot to close is taken at the end.
     """
 
-    def __init__(self, syntax: ToolCallSyntax = ToolCallSyntax(), *, new_id: Callable[[], str] = new_call_id) -> None:
-        self._syntax = syntax
+    def __init__(
+        self,
+        format: ToolFormat = HERMES,
+        *,
+        schemas: Mapping[str, Mapping[str, Any]] = {},
+        new_id: Callable[[], str] = new_call_id,
+    ) -> None:
+        self._format = format
+        self._schemas = schemas
         self._new_id = new_id
         self._held = ""
-        self._space = ""  # white space before the call being read; it returns if that is no call
+        self._opening = ""  # the mark that the call being read began with, and the white space before it
         self._inside = False
+        self._end = ValueEnd()
         self._search_from = 0
         self._num_calls = 0
-        self._started = False
+        self._can_be_bare = format.is_bare
         self._after_call = False
+        self._marks = (format.open, *format.noise) if format.open else format.noise
 
     def push(self, text: str) -> list[str | ToolCall]:
         """More text and more calls; never an empty string."""
@@ -62,63 +60,70 @@ class ToolCallParser:
         if not self._inside:
             return [] if self._after_call and not held.strip() else _joined([held])
         calls = self._calls(held)
-        return list(calls) if calls else _joined([self._space + self._syntax.open + held])
+        return list(calls) if calls else _joined([self._opening + held])
 
     def _read_text(self, found: list[str | ToolCall]) -> bool:
-        """Lets text flow up to the next opening tag; True if one has come."""
+        """Lets text flow up to the next mark; True if one has come."""
         if self._after_call:
-            self._held = self._held.lstrip()
+            self._held = self._held.lstrip().lstrip(self._format.between).lstrip()
             self._after_call = not self._held
-        if not self._syntax.open:
-            return self._read_bare(found)
-        at = self._held.find(self._syntax.open)
-        end = at if at >= 0 else len(self._held) - held_length(self._held, (self._syntax.open,))
+        if self._can_be_bare and not self._after_call:
+            start = self._held.lstrip()
+            if start and start[0] in self._format.starts:
+                self._open(self._held[: len(self._held) - len(start)], start)
+                return True
+            self._can_be_bare = not start
+            if not start:
+                return False
+        at, mark = min(((at, m) for m in self._marks if (at := self._held.find(m)) >= 0), default=(-1, ""))
+        end = at if at >= 0 else len(self._held) - held_length(self._held, self._marks)
         keep = end - trailing_space(self._held[:end])
         found.append(self._held[:keep])
         if at < 0:
             self._held = self._held[keep:]
             return False
-        self._space = self._held[keep:at]
-        self._held = self._held[at + len(self._syntax.open) :]
-        self._inside, self._search_from = True, 0
+        rest = self._held[at + len(mark) :]
+        if mark == self._format.open:
+            self._open(self._held[keep : at + len(mark)], rest)
+        else:
+            self._held, self._after_call, self._can_be_bare = rest, True, self._format.is_bare
         return True
 
-    def _read_bare(self, found: list[str | ToolCall]) -> bool:
-        text = self._held.lstrip()
-        if not self._started and not text:
-            return False
-        if not self._started and text[0] in "{[":
-            self._inside = True
-            return True
-        self._started = True
-        found.append(self._held)
-        self._held = ""
-        return False
+    def _open(self, opening: str, rest: str) -> None:
+        self._opening, self._held = opening, rest
+        self._inside, self._search_from = True, 0
+        self._end = ValueEnd(self._format.starts, self._format.quotes)
 
     def _read_call(self, found: list[str | ToolCall]) -> bool:
-        """Reads up to the closing tag; True if it has come. A tag within a JSON string is part of that string."""
-        close = self._syntax.close
-        if not close:
-            return False
+        """Reads up to the end of the call; True if it has come."""
+        if not self._format.close:
+            end = self._end.find(self._held)
+            return end is not None and self._close(found, end, "")
+        close = self._format.close
         while (at := self._held.find(close, self._search_from)) >= 0:
-            body = self._held[:at]
             self._search_from = at + len(close)
-            calls = self._calls(body)
-            if not calls and _ends_in_string(body):
-                continue
-            found.extend(calls or [self._space + self._syntax.open + body + close])
-            self._held = self._held[self._search_from :]
-            self._inside, self._space = False, ""
-            self._after_call = bool(calls)
-            return True
+            if self._close(found, at, close):
+                return True
         self._search_from = max(self._search_from, len(self._held) - len(close) + 1)
         return False
+
+    def _close(self, found: list[str | ToolCall], end: int, close: str) -> bool:
+        """Takes what is read for a call, or for text; False if it goes on behind this mark."""
+        body = self._held[:end]
+        calls = self._calls(body)
+        if not calls and close and is_cut(body):
+            return False
+        found.extend(calls or [self._opening + body + close])
+        self._held = self._held[end + len(close) :]
+        self._inside, self._opening = False, ""
+        self._after_call = bool(calls)
+        self._can_be_bare = bool(calls) and self._format.is_bare
+        return True
 
     def _calls(self, body: str) -> list[ToolCall]:
         """The calls that `body` is; empty if it is anything else."""
         try:
-            value = json.loads(body, parse_constant=_refuse, parse_float=_finite)
-            calls = [_name_and_arguments(item) for item in (value if isinstance(value, list) else [value])]
+            calls = self._format.read(body, self._schemas)
         except (ValueError, RecursionError):
             return []
         made = [
@@ -127,47 +132,6 @@ class ToolCallParser:
         ]
         self._num_calls += len(made)
         return made
-
-
-def _name_and_arguments(value: Any) -> tuple[str, dict[str, Any]]:
-    """Raises ValueError if `value` is no call."""
-    if isinstance(value, dict) and isinstance(value.get("function"), dict):
-        value = value["function"]
-    if not isinstance(value, dict) or not isinstance(value.get("name"), str) or not value["name"]:
-        raise ValueError("no call")
-    arguments = value.get("arguments", value.get("parameters"))
-    if isinstance(arguments, str) and arguments.strip():
-        arguments = json.loads(arguments, parse_constant=_refuse, parse_float=_finite)
-    arguments = {} if arguments is None or arguments == "" else arguments
-    if not isinstance(arguments, dict):
-        raise ValueError("arguments are no object")
-    # A lone surrogate is legal in JSON's escapes, yet can't be sent on: encoding raises UnicodeEncodeError.
-    json.dumps([value["name"], arguments], ensure_ascii=False).encode()
-    return value["name"], arguments
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("number out of range")
-    return value
-
-
-def _ends_in_string(body: str) -> bool:
-    """Whether the end of `body` lies within a JSON string."""
-    inside = escaped = False
-    for character in body:
-        if escaped:
-            escaped = False
-        elif character == "\\":
-            escaped = inside
-        elif character == '"':
-            inside = not inside
-    return inside
 
 
 def _joined(parts: list[str | ToolCall]) -> list[str | ToolCall]:

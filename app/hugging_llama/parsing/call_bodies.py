@@ -1,0 +1,229 @@
+"""What stands between the marks of a tool call, in the ways that model families write it, to names and arguments.
+
+Every reader takes the text and the tools' parameter schemas by name, and raises ValueError (or RecursionError) for what
+is no call.
+"""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+RawCall = tuple[str, dict[str, Any]]
+Schemas = Mapping[str, Mapping[str, Any]]
+
+_MOST_PYTHON = 100_000
+_NAME = r"[^\s<>=\"'(){}\[\]]+"
+_FUNCTION = re.compile(rf"\s*<function=({_NAME})\s*>(.*?)(?:</function>\s*)?", re.DOTALL)
+_PARAMETER = re.compile(rf"<parameter=({_NAME})\s*>\n?(.*?)\n?</parameter>", re.DOTALL)
+_INVOKE = re.compile(r"<invoke name=\"?([^\">]+)\"?\s*>(.*?)</invoke>", re.DOTALL)
+_NAMED_PARAMETER = re.compile(r"<parameter name=\"?([^\">]+)\"?\s*>\n?(.*?)\n?</parameter>", re.DOTALL)
+_ARGUMENT = re.compile(r"<arg_key>\s*(.*?)\s*</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
+_MISTRAL = re.compile(rf"\s*({_NAME})(?:\[CALL_ID\][^\[\]]*)?(?:\[ARGS\])?\s*(\{{.*)", re.DOTALL)
+_KIMI = re.compile(rf"\s*(?:functions\.)?({_NAME}?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*)", re.DOTALL)
+_FENCED = re.compile(r"\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*", re.DOTALL)
+_DEEPSEEK_SEPARATOR = "<｜tool▁sep｜>"
+
+
+def json_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """`{"name": …, "arguments": {…}}` and its relatives, one or a list of them."""
+    value = _loads(body)
+    return [_name_and_arguments(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def tagged_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """What stands in `<tool_call>`: JSON, or Qwen3-Coder's or GLM's elements."""
+    text = body.lstrip()
+    if text.startswith(("{", "[")):
+        return json_calls(body, tools)
+    if text.startswith("<function="):
+        return element_calls(body, tools)
+    name, arguments = text.partition("<arg_key>")[0].strip(), _ARGUMENT.findall(text)
+    if not re.fullmatch(_NAME, name):
+        raise ValueError("no call")
+    return [(name, _typed(arguments, tools.get(name)))]
+
+
+def element_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """`<function=name><parameter=key>value</parameter></function>`, as Qwen3-Coder and Seed-OSS write it."""
+    match = _FUNCTION.fullmatch(body)
+    if not match or ("<parameter=" in match[2] and "</function>" not in body):
+        raise ValueError("no call")
+    return [(match[1], _typed(_PARAMETER.findall(match[2]), tools.get(match[1])))]
+
+
+def invoke_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """`<invoke name="f"><parameter name="k">v</parameter></invoke>`, as MiniMax writes it."""
+    found = [(name, _NAMED_PARAMETER.findall(inner)) for name, inner in _INVOKE.findall(body)]
+    if not found:
+        raise ValueError("no call")
+    return [(name, _typed(arguments, tools.get(name))) for name, arguments in found]
+
+
+def mistral_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """A JSON list, or `name[CALL_ID]id[ARGS]{…}` of the later models."""
+    if body.lstrip().startswith(("{", "[")):
+        return json_calls(body, tools)
+    if not (match := _MISTRAL.fullmatch(body)):
+        raise ValueError("no call")
+    return [(match[1], json_object(match[2]))]
+
+
+def deepseek_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """`function<sep>name` and a fenced JSON object (V3, R1), or `name<sep>{…}` (V3.1 on)."""
+    kind, separator, rest = body.partition(_DEEPSEEK_SEPARATOR)
+    if not separator:
+        raise ValueError("no call")
+    name, arguments = kind.strip(), rest
+    if "```" in rest:
+        name, _, arguments = rest.partition("\n")
+    fenced = _FENCED.fullmatch(arguments)
+    return [_checked(name.strip(), json_object(fenced[1] if fenced and "```" in arguments else arguments))]
+
+
+def kimi_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """`functions.name:0<|tool_call_argument_begin|>{…}`."""
+    if not (match := _KIMI.fullmatch(body)):
+        raise ValueError("no call")
+    return [_checked(match[1], json_object(match[2]))]
+
+
+def python_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """`[f(a=1), g(b="x")]`: a list of calls, or calls on lines of their own; keyword arguments with literal values."""
+    if len(body) > _MOST_PYTHON:
+        raise ValueError("no call")
+    try:
+        nodes: list[ast.expr] = []
+        for statement in ast.parse(body.strip()).body:
+            if not isinstance(statement, ast.Expr):
+                raise ValueError("no call")
+            value = statement.value
+            nodes += value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
+    except (SyntaxError, MemoryError) as error:
+        raise ValueError("no call") from error
+    if not nodes:
+        raise ValueError("no call")
+    return [_python_call(node) for node in nodes]
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that `text` is, {} for none. Raises ValueError, RecursionError."""
+    value = _loads(text) if text.strip() else {}
+    if not isinstance(value, dict):
+        raise ValueError("arguments are no object")
+    return value
+
+
+def is_cut(body: str) -> bool:
+    """Whether a closing mark after `body` stands within a value of the call rather than at its end."""
+    if "<function=" in body:
+        return "</function>" not in body
+    inside = escaped = False
+    for character in body:
+        if escaped:
+            escaped = False
+        elif character == "\\":
+            escaped = inside
+        elif character == '"':
+            inside = not inside
+    return inside
+
+
+def _name_and_arguments(value: Any) -> RawCall:
+    if isinstance(value, dict) and isinstance(value.get("function"), dict):
+        value = value["function"]
+    if not isinstance(value, dict):
+        raise ValueError("no call")
+    arguments = value.get("arguments", value.get("parameters"))
+    if isinstance(arguments, str) and arguments.strip():
+        arguments = _loads(arguments)
+    return _checked(value.get("name", value.get("tool_name")), {} if arguments in (None, "") else arguments)
+
+
+def _checked(name: Any, arguments: Any) -> RawCall:
+    if not isinstance(name, str) or not name or not isinstance(arguments, dict):
+        raise ValueError("no call")
+    # A lone surrogate is legal in JSON's escapes, yet can't be sent on: encoding raises UnicodeEncodeError.
+    json.dumps([name, arguments], ensure_ascii=False).encode()
+    return name, arguments
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("number out of range")
+    return value
+
+
+def _typed(arguments: list[tuple[str, str]], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Values that a family writes as bare text, with the types that the tool's schema wants."""
+    properties = (parameters or {}).get("properties")
+    schemas = properties if isinstance(properties, dict) else {}
+    return {key: _value(text, schemas.get(key)) for key, text in arguments}
+
+
+def _value(text: str, schema: Any) -> Any:
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    kinds = kind if isinstance(kind, list) else [kind] if kind else []
+    if isinstance(schema, dict) and not kinds and ("anyOf" in schema or "oneOf" in schema):
+        branches = schema.get("anyOf") or schema.get("oneOf")
+        kinds = [branch.get("type") for branch in branches if isinstance(branch, dict)]
+    if not kinds or kinds == ["string"]:
+        return text
+    try:
+        value = _loads(text.lower() if text.strip().lower() in ("true", "false", "null", "none") else text)
+    except (ValueError, RecursionError):
+        return None if text.strip() == "None" and "null" in kinds else text
+    return text if "string" in kinds and not _fits(value, kinds) else value
+
+
+def _fits(value: Any, kinds: list[Any]) -> bool:
+    """Whether a value that is no string is of one of these JSON types."""
+    if value is None or isinstance(value, bool):
+        return ("null" if value is None else "boolean") in kinds
+    if isinstance(value, int | float):
+        return "number" in kinds or ("integer" in kinds and isinstance(value, int))
+    return ("object" if isinstance(value, dict) else "array") in kinds
+
+
+_PYTHON_NAMES = {"true": True, "false": False, "null": None}
+
+
+def _python_call(node: ast.expr) -> RawCall:
+    if not isinstance(node, ast.Call) or node.args:
+        raise ValueError("no call")
+    arguments: dict[str, Any] = {}
+    for keyword in node.keywords:
+        if keyword.arg is None:
+            raise ValueError("no call")
+        arguments[keyword.arg] = _python_value(keyword.value)
+    try:
+        return _checked(ast.unparse(node.func), arguments)
+    except (TypeError, OverflowError) as error:  # a value that JSON has no word for
+        raise ValueError("no call") from error
+
+
+def _python_value(node: ast.expr) -> Any:
+    if isinstance(node, ast.Name) and node.id in _PYTHON_NAMES:
+        return _PYTHON_NAMES[node.id]
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_python_value(item) for item in node.elts]
+    if isinstance(node, ast.Dict):
+        keys = [_python_value(key) if key else None for key in node.keys]
+        if not all(isinstance(key, str) for key in keys):
+            raise ValueError("no call")
+        return dict(zip(keys, map(_python_value, node.values), strict=True))
+    value = ast.literal_eval(node)
+    if not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError("no call")
+    return value

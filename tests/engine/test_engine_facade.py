@@ -18,11 +18,11 @@ from hugging_llama.errors import (
     UnsupportedCapabilityError,
 )
 from hugging_llama.neutral.events import Embeddings, Finished, FinishReason, Loaded
+from hugging_llama.neutral.formats import JsonObject
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import (
     ChatPrompt,
-    OutputFormat,
     TextPrompt,
 )
 from hugging_llama_config.settings import Settings
@@ -94,7 +94,7 @@ def test_context_comes_back_and_goes_in_again(clients: Clients, tiny: ModelRef) 
 def test_json_mode_at_a_high_temperature(clients: Clients, tiny: ModelRef, seed: int) -> None:
     """A random model would go on for ever within one string, so what counts is that it stays JSON up to its end."""
     sampling = {"temperature": 1.5, "top_k": 0, "top_p": 1.0, "seed": seed, "max_tokens": 200}
-    key = clients.send("x", tiny, format=OutputFormat.JSON_OBJECT, sampling=sampling)
+    key = clients.send("x", tiny, format=JsonObject(), sampling=sampling)
     text = clients.text(key)
     end = clients.answers(key)[-1]
     assert isinstance(end, Finished)
@@ -107,7 +107,7 @@ def test_json_mode_on_the_demo_model(clients: Clients) -> None:
     keys = [
         clients.send(
             f"Answer in JSON: {number}",
-            format=OutputFormat.JSON_OBJECT,
+            format=JsonObject(),
             sampling={"temperature": 1.5, "seed": number, "max_tokens": 120, "top_k": 0, "top_p": 1.0},
         )
         for number in range(3)
@@ -128,7 +128,7 @@ def test_json_mode_needs_a_tokenizer_that_can_be_constrained(
 
     monkeypatch.setattr("hugging_llama.engine.served_model.ServedModel._mask", refuse)
     with pytest.raises(GrammarError):
-        clients.text(clients.send("x", tiny, format=OutputFormat.JSON_OBJECT))
+        clients.text(clients.send("x", tiny, format=JsonObject()))
 
 
 def test_embeddings(clients: Clients) -> None:
@@ -185,7 +185,7 @@ def test_a_model_that_can_not_be_batched(clients: Clients, tmp_path: Path) -> No
         GPT2LMHeadModel(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     ref = ModelRef(name="gpt2", path=str(tmp_path))
-    keys = [clients.send("x", ref, format=output_format) for output_format in OutputFormat for _ in range(2)]
+    keys = [clients.send("x", ref, format=output_format) for output_format in (None, JsonObject()) for _ in range(2)]
     texts = [clients.text(key) for key in keys]
     assert texts[0] == texts[1]
     assert texts[2].startswith("{")

@@ -15,10 +15,10 @@ from hugging_llama.errors import (
     ProtocolError,
 )
 from hugging_llama.neutral.events import Finished, FinishReason
+from hugging_llama.neutral.formats import JsonObject
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import (
     LoadRequest,
-    OutputFormat,
 )
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
@@ -140,7 +140,7 @@ def test_unloading_gives_the_weights_back(tiny: ModelRef) -> None:
 
     clients = Clients(load=load)
     refs = [tiny, DEMO_REF, EMBED_REF]
-    clients.text(clients.send("x", tiny, format=OutputFormat.JSON_OBJECT))
+    clients.text(clients.send("x", tiny, format=JsonObject()))
     clients.text(clients.send("x"))
     clients.embed(EMBED_REF, "x")
     for ref in refs:

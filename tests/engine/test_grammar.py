@@ -8,10 +8,14 @@ import torch
 from transformers import AutoTokenizer
 
 from hugging_llama.engine.chat_format import ThinkingTags
-from hugging_llama.engine.grammar import JsonGrammar, JsonMask
+from hugging_llama.engine.grammars.compiler import GrammarCompiler
+from hugging_llama.engine.grammars.formats import grammar_of
+from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.errors import GenerationError, GrammarError
+from hugging_llama.neutral.formats import JsonObject
 from tests.engine.checkpoints import DEMO, byte_tokenizer, piece_tokenizer
 
+OBJECT = grammar_of(JsonObject())
 THINK = ThinkingTags("<think>", "</think>")
 
 
@@ -21,11 +25,11 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="module")
-def grammar(tokenizer: Any) -> JsonGrammar:
-    return JsonGrammar(tokenizer, width=len(tokenizer) + 29, eos_token_ids={tokenizer.eos_token_id})
+def grammar(tokenizer: Any) -> GrammarCompiler:
+    return GrammarCompiler(tokenizer, width=len(tokenizer) + 29, eos_token_ids={tokenizer.eos_token_id})
 
 
-def walk(mask: JsonMask, width: int, *, seed: int, closers: list[int], eos: int, most: int = 3000) -> list[int]:
+def walk(mask: GrammarMask, width: int, *, seed: int, closers: list[int], eos: int, most: int = 3000) -> list[int]:
     """Random tokens under the mask, as a model at a very high temperature; brackets and quotes a bit likelier."""
     generator = torch.Generator().manual_seed(seed)
     ids: list[int] = []
@@ -47,23 +51,27 @@ def closers(tokenizer: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(15))
-def test_random_bytes_become_an_object(tokenizer: Any, grammar: JsonGrammar, seed: int) -> None:
+def test_random_bytes_become_an_object(tokenizer: Any, grammar: GrammarCompiler, seed: int) -> None:
     ids = walk(
-        grammar.new_mask(), len(tokenizer) + 29, seed=seed, closers=closers(tokenizer), eos=tokenizer.eos_token_id
+        GrammarMask(grammar, OBJECT),
+        len(tokenizer) + 29,
+        seed=seed,
+        closers=closers(tokenizer),
+        eos=tokenizer.eos_token_id,
     )
     assert isinstance(json.loads(str(tokenizer.decode(ids))), dict)
 
 
 def test_the_demo_models_tokenizer() -> None:
     tokenizer = AutoTokenizer.from_pretrained(DEMO)
-    grammar = JsonGrammar(tokenizer, width=2048, eos_token_ids={0, 2})
+    grammar = GrammarCompiler(tokenizer, width=2048, eos_token_ids={0, 2})
     for seed in range(5):
-        ids = walk(grammar.new_mask(), 2048, seed=seed, closers=closers(tokenizer), eos=2)
+        ids = walk(GrammarMask(grammar, OBJECT), 2048, seed=seed, closers=closers(tokenizer), eos=2)
         assert isinstance(json.loads(str(tokenizer.decode(ids))), dict)
 
 
-def test_blanks_can_not_go_on_for_ever(tokenizer: Any, grammar: JsonGrammar) -> None:
-    mask = grammar.new_mask()
+def test_blanks_can_not_go_on_for_ever(tokenizer: Any, grammar: GrammarCompiler) -> None:
+    mask = GrammarMask(grammar, OBJECT)
     blank = tokenizer.encode(" ")[0]
     mask.accept(tokenizer.encode("{")[0])
     for _ in range(2):
@@ -73,8 +81,8 @@ def test_blanks_can_not_go_on_for_ever(tokenizer: Any, grammar: JsonGrammar) -> 
     assert row[blank] == float("-inf")
 
 
-def test_the_end_is_only_allowed_at_the_end(tokenizer: Any, grammar: JsonGrammar) -> None:
-    mask = grammar.new_mask()
+def test_the_end_is_only_allowed_at_the_end(tokenizer: Any, grammar: GrammarCompiler) -> None:
+    mask = GrammarMask(grammar, OBJECT)
     row = torch.zeros(len(tokenizer) + 29)
     mask.apply(row)
     assert row[tokenizer.eos_token_id] == float("-inf")
@@ -85,13 +93,13 @@ def test_the_end_is_only_allowed_at_the_end(tokenizer: Any, grammar: JsonGrammar
     assert mask.finished
 
 
-def test_a_token_that_may_not_follow(tokenizer: Any, grammar: JsonGrammar) -> None:
+def test_a_token_that_may_not_follow(tokenizer: Any, grammar: GrammarCompiler) -> None:
     with pytest.raises(GenerationError):
-        grammar.new_mask().accept(tokenizer.encode("x")[0])
+        GrammarMask(grammar, OBJECT).accept(tokenizer.encode("x")[0])
 
 
-def test_thinking_is_free_and_the_answer_is_not(tokenizer: Any, grammar: JsonGrammar) -> None:
-    mask = grammar.new_mask(thinking=THINK, inside_thinking=True)
+def test_thinking_is_free_and_the_answer_is_not(tokenizer: Any, grammar: GrammarCompiler) -> None:
+    mask = GrammarMask(grammar, OBJECT, thinking=THINK, inside_thinking=True)
     eos = tokenizer.eos_token_id
     for token_id in tokenizer.encode("so, {what"):
         row = torch.zeros(len(tokenizer) + 29)
@@ -107,18 +115,18 @@ def test_thinking_is_free_and_the_answer_is_not(tokenizer: Any, grammar: JsonGra
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_model_may_think_or_answer_at_once(marked: bool) -> None:
     tokenizer = byte_tokenizer(markers=("<think>", "</think>") if marked else ())
-    grammar = JsonGrammar(tokenizer, width=len(tokenizer), eos_token_ids={tokenizer.eos_token_id})
+    grammar = GrammarCompiler(tokenizer, width=len(tokenizer), eos_token_ids={tokenizer.eos_token_id})
     opening = tokenizer.encode("<think>")
     start = torch.zeros(len(tokenizer))
-    grammar.new_mask(thinking=THINK).apply(start)
+    GrammarMask(grammar, OBJECT, thinking=THINK).apply(start)
     assert set(torch.isfinite(start).nonzero().flatten().tolist()) == {opening[0], *tokenizer.encode("{")}
 
-    answering = grammar.new_mask(thinking=THINK)
+    answering = GrammarMask(grammar, OBJECT, thinking=THINK)
     for token_id in tokenizer.encode("{}"):
         answering.accept(token_id)
     assert answering.finished
 
-    thinking = grammar.new_mask(thinking=THINK)
+    thinking = GrammarMask(grammar, OBJECT, thinking=THINK)
     for token_id in tokenizer.encode("<think>hm</think>{}"):
         row = torch.zeros(len(tokenizer))
         thinking.apply(row)
@@ -129,8 +137,14 @@ def test_a_model_may_think_or_answer_at_once(marked: bool) -> None:
 
 def test_a_sentencepiece_like_tokenizer() -> None:
     tokenizer = piece_tokenizer()
-    grammar = JsonGrammar(tokenizer, width=len(tokenizer), eos_token_ids={2})
-    ids = walk(grammar.new_mask(), len(tokenizer), seed=1, closers=[3 + ord(c) for c in '"}]'], eos=2)
+    grammar = GrammarCompiler(tokenizer, width=len(tokenizer), eos_token_ids={2})
+    ids = walk(
+        GrammarMask(grammar, OBJECT),
+        len(tokenizer),
+        seed=1,
+        closers=[3 + ord(c) for c in '"}]'],
+        eos=2,
+    )
     assert isinstance(json.loads(str(tokenizer.decode(ids))), dict)
 
 
@@ -143,4 +157,4 @@ class NoFastTokenizer:
 
 def test_a_tokenizer_that_can_not_be_constrained() -> None:
     with pytest.raises(GrammarError):
-        JsonGrammar(NoFastTokenizer(), width=10, eos_token_ids={1})
+        GrammarCompiler(NoFastTokenizer(), width=10, eos_token_ids={1})

@@ -12,7 +12,7 @@ from hugging_llama.engine.chat_format import ThinkingTags, chat_format, marker_i
 from hugging_llama.engine.detokenizer import Detokenizer
 from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
-from hugging_llama.parsing.tool_calls import ToolCallSyntax
+from hugging_llama.parsing.tool_formats import HERMES
 from tests.engine.checkpoints import DEMO, byte_tokenizer, piece_tokenizer
 
 THINK = ThinkingTags("<think>", "</think>")
@@ -118,7 +118,7 @@ CALL = '<tool_call>\n{"name": "f", "arguments": {"a": "ü"}}\n</tool_call>'
 @pytest.mark.parametrize("name", ["demo", "byte"])
 def test_thinking_then_text_then_a_call(name: str) -> None:
     thinking, text, call = answer(
-        f"<think>\nhm ü\n</think>\n\nLook: {CALL}", name=name, thinking=THINK, tool_syntax=ToolCallSyntax()
+        f"<think>\nhm ü\n</think>\n\nLook: {CALL}", name=name, thinking=THINK, tool_syntax=HERMES
     )
     assert thinking == ThinkingDelta("hm ü")
     assert text == TextDelta("Look:")
@@ -127,7 +127,7 @@ def test_thinking_then_text_then_a_call(name: str) -> None:
 
 
 def test_a_call_within_the_thinking_is_no_call() -> None:
-    found = answer(f"<think>{CALL}</think>ok", thinking=THINK, tool_syntax=ToolCallSyntax())
+    found = answer(f"<think>{CALL}</think>ok", thinking=THINK, tool_syntax=HERMES)
     assert found == [ThinkingDelta(CALL), TextDelta("ok")]
 
 
@@ -166,7 +166,7 @@ def test_a_tag_that_is_a_special_token_is_seen() -> None:
 )
 def test_no_tag_of_a_whole_block_leaks(parts: list[str]) -> None:
     found = answer(
-        "".join(parts), name="byte", thinking=THINK, inside_thinking=True, tool_syntax=ToolCallSyntax(), stops=["STOP"]
+        "".join(parts), name="byte", thinking=THINK, inside_thinking=True, tool_syntax=HERMES, stops=["STOP"]
     )
     text = "".join(event.text for event in found if isinstance(event, TextDelta))
     assert "STOP" not in text
@@ -180,6 +180,6 @@ def test_stop_strings_are_looked_for_in_the_answer_only() -> None:
 
 
 def test_text_held_back_for_a_stop_string_stays_before_a_call() -> None:
-    text, call, more = answer(f"one ST{CALL}OP", tool_syntax=ToolCallSyntax(), stops=["STOP"])
+    text, call, more = answer(f"one ST{CALL}OP", tool_syntax=HERMES, stops=["STOP"])
     assert (text, more) == (TextDelta("one ST"), TextDelta("OP"))
     assert isinstance(call, ToolCallDelta)

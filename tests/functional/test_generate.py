@@ -18,8 +18,9 @@ from hugging_llama.errors import (
     InsufficientMemoryError,
 )
 from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from hugging_llama.neutral.formats import JsonObject
 from hugging_llama.neutral.messages import Tool, ToolCall
-from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, LoadRequest, OutputFormat, TextPrompt
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, LoadRequest, TextPrompt
 from tests.functional.conftest import MakeClient
 from tests.hub_cache import MINILM
 
@@ -114,7 +115,7 @@ def test_what_the_caller_said_reaches_the_engine(make_client: MakeClient) -> Non
     assert [(m.role, m.content) for m in request.prompt.messages] == [("system", "s"), ("user", "p")]
     assert request.prompt.think is True
     assert request.prompt.context == (7,)
-    assert request.format is OutputFormat.JSON_OBJECT
+    assert request.format == JsonObject()
     assert (request.keep_alive_s, request.context_length) == (60, 99)
     assert (request.sampling.max_tokens, request.sampling.stop, request.sampling.temperature) == (9, ("x",), 0)
     assert request.sampling.top_p == 0.9

@@ -34,6 +34,7 @@ from hugging_llama.neutral.events import (
     ToolCallDelta,
     Usage,
 )
+from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Lark, Regex
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
@@ -41,7 +42,6 @@ from hugging_llama.neutral.requests import (
     EmbedRequest,
     GenerateRequest,
     LoadRequest,
-    OutputFormat,
     SamplingParams,
     TextPrompt,
 )
@@ -96,7 +96,7 @@ requests = st.builds(
     model=models,
     prompt=prompts,
     sampling=sampling,
-    format=st.sampled_from(OutputFormat),
+    format=st.sampled_from([None, JsonObject(), JsonSchema("{}"), Regex("a"), Choice(("a", "b")), Lark('start: "a"')]),
     context_length=st.none() | counts,
     keep_alive_s=optional_seconds,
     truncate=st.booleans(),

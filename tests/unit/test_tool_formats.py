@@ -1,5 +1,7 @@
 """Transcripts of each family's way to write tool calls; any split of them into pieces gives the same."""
 
+# ruff: noqa: E501
+
 import json
 from typing import Any
 
@@ -188,9 +190,8 @@ def test_any_split_gives_the_same(transcript: tuple[ToolFormat, str, list[Any]],
 FORMATS = list({format.name: format for format, _, _ in TRANSCRIPTS}.values())
 SHREDS = st.lists(
     st.sampled_from(
-        [*{mark for format in FORMATS for mark in format.markers}]
-        + ['{"name": "f", "arguments": {}}', "[f(a=1)]", "call:f{a:1}", "<function=f>", "</function>", "<parameter=a>", '"', "\\"]
-        + ["{", "}", "[", "]", "(", ")", ";", ",", " ", "\n", "x", "<", "f[ARGS]{}", "functions.f:0", '<invoke name="f">', "'"]
+        [*{mark for format in FORMATS for mark in format.markers}, '{"name": "f", "arguments": {}}', "[f(a=1)]", "call:f{a:1}", "<function=f>", "</function>", "<parameter=a>", '"', "\\",
+         "{", "}", "[", "]", "(", ")", ";", ",", " ", "\n", "x", "<", "f[ARGS]{}", "functions.f:0", '<invoke name="f">', "'"]
     ),
     max_size=12,
 ).map("".join)  # fmt: skip

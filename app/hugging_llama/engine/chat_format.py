@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hugging_llama.parsing.tool_calls import ToolCallSyntax
+from hugging_llama.parsing.tool_formats import ToolFormat, tool_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ChatFormat:
 
     template: str | None
     thinking: ThinkingTags | None
-    tool_syntax: ToolCallSyntax | None
+    tool_syntax: ToolFormat | None
     turn_end_ids: frozenset[int]
     short_call_ids: bool
 
@@ -59,7 +59,7 @@ def chat_format(tokenizer: Any) -> ChatFormat:
     return ChatFormat(
         template=text,
         thinking=_thinking_tags(text),
-        tool_syntax=_tool_syntax(text),
+        tool_syntax=tool_format(text),
         turn_end_ids=frozenset(
             _single_ids(
                 tokenizer, (end for end in _TURN_ENDS if end in text and not (end == "<|end|>" and _CHANNEL in text))
@@ -75,7 +75,7 @@ def marker_ids(tokenizer: Any, format: ChatFormat) -> frozenset[int]:
     if format.thinking:
         texts += [format.thinking.open, format.thinking.close]
     if format.tool_syntax:
-        texts += [text for text in (format.tool_syntax.open, format.tool_syntax.close) if text]
+        texts += format.tool_syntax.markers
     return frozenset(_single_ids(tokenizer, texts))
 
 
@@ -90,13 +90,3 @@ def _thinking_tags(template: str) -> ThinkingTags | None:
             return tags
     # Templates that only take the switch leave the tags to the model, which was trained on the common ones.
     return _THINKING_TAGS[0] if "enable_thinking" in template else None
-
-
-def _tool_syntax(template: str) -> ToolCallSyntax | None:
-    if "tools" not in template:
-        return None
-    if "<tool_call>" in template:
-        return ToolCallSyntax()
-    if "[TOOL_CALLS]" in template:
-        return ToolCallSyntax(open="[TOOL_CALLS]", close="")
-    return ToolCallSyntax(open="", close="")

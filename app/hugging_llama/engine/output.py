@@ -1,6 +1,6 @@
 """Token ids of one sequence to the events of its stream: text, stop strings, thinking, tool calls."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from hugging_llama.engine.chat_format import ThinkingTags
@@ -9,14 +9,16 @@ from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta
 from hugging_llama.neutral.messages import ToolCall
 from hugging_llama.parsing.stop_strings import StopStrings
 from hugging_llama.parsing.thinking import ThinkingParser
-from hugging_llama.parsing.tool_calls import ToolCallParser, ToolCallSyntax, new_call_id
+from hugging_llama.parsing.tool_calls import ToolCallParser, new_call_id
+from hugging_llama.parsing.tool_formats import ToolFormat
 
 
 class AnswerProcessor:
     """The OutputProcessor of a sequence; ids go in one by one, events come out when they are certain.
 
     `prompt_ids` are the ids before the answer, `hidden_ids` those without text. `thinking` None: the answer is not
-    searched for reasoning; `show_thinking` False drops it. `tool_syntax` None: it is not searched for calls.
+    searched for reasoning; `show_thinking` False drops it. `tool_syntax` None: it is not searched for calls;
+    `tool_schemas` are the tools' parameters by name.
     """
 
     def __init__(
@@ -29,7 +31,8 @@ class AnswerProcessor:
         thinking: ThinkingTags | None = None,
         inside_thinking: bool = False,
         show_thinking: bool = True,
-        tool_syntax: ToolCallSyntax | None = None,
+        tool_syntax: ToolFormat | None = None,
+        tool_schemas: Mapping[str, Mapping[str, Any]] = {},
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer, prompt_ids=prompt_ids, hidden_ids=hidden_ids)
@@ -41,7 +44,7 @@ class AnswerProcessor:
             if thinking
             else None
         )
-        self._calls = ToolCallParser(tool_syntax, new_id=new_id) if tool_syntax else None
+        self._calls = ToolCallParser(tool_syntax, schemas=tool_schemas, new_id=new_id) if tool_syntax else None
 
     @property
     def stopped(self) -> bool:

@@ -18,7 +18,7 @@ from hugging_llama.engine.deadline import DeadlineExceeded, deadline
 from hugging_llama.errors import ContextLengthError, InvalidRequestError
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
-from hugging_llama.parsing.tool_calls import ToolCallSyntax
+from hugging_llama.parsing.tool_formats import ToolFormat
 
 _TAIL_TOKENS = 24
 """So many ids at the end of a prompt are read back to see whether it opens the thinking."""
@@ -44,7 +44,7 @@ class RenderedPrompt:
     thinking: ThinkingTags | None = None
     inside_thinking: bool = False
     show_thinking: bool = True
-    tool_syntax: ToolCallSyntax | None = None
+    tool_syntax: ToolFormat | None = None
 
 
 class PromptRenderer:

@@ -2,13 +2,16 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from hugging_llama.engine.beams import refuse_beams
 from hugging_llama.engine.embedding import EmbeddingRunner
 from hugging_llama.engine.embedding_batch import EmbeddingJob
-from hugging_llama.engine.grammar import JsonGrammar, JsonMask
+from hugging_llama.engine.grammars.compiler import GrammarCompiler
+from hugging_llama.engine.grammars.formats import grammar_of
+from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.engine.loader import Checkpoint, ModelKind
 from hugging_llama.engine.logit_bias import make_logit_bias
 from hugging_llama.engine.model_runner import compute_guard
@@ -20,8 +23,9 @@ from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.errors import EngineShutdownError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
+from hugging_llama.neutral.formats import OutputFormat
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, OutputFormat, TextPrompt
+from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, TextPrompt
 from hugging_llama_config.settings import Settings
 
 _GIB = 2**30
@@ -40,7 +44,7 @@ class ServedModel:
         self, ref: ModelRef, checkpoint: Checkpoint, settings: Settings, *, emit: Emit, on_finished: OnFinished
     ) -> None:
         self.ref = ref
-        self._grammar: JsonGrammar | None = None
+        self._compiler: GrammarCompiler | None = None
         self._grammar_lock = threading.Lock()
         self._default_context = settings.context_length or default_context_length(checkpoint.device)
         self._checkpoint: Checkpoint | None = checkpoint
@@ -87,7 +91,6 @@ class ServedModel:
         context_length = self._context_length(checkpoint, request.context_length)
         self.context_length = context_length
         prompt = self._renderer.render(request, context_length=context_length)
-        is_json = request.format is OutputFormat.JSON_OBJECT
         sampling = request.sampling
         refuse_beams(request)
         bias = make_logit_bias(
@@ -104,7 +107,8 @@ class ServedModel:
             thinking=prompt.thinking,
             inside_thinking=prompt.inside_thinking,
             show_thinking=prompt.show_thinking,
-            tool_syntax=None if is_json else prompt.tool_syntax,
+            tool_syntax=None if request.format else prompt.tool_syntax,
+            tool_schemas=_tool_schemas(request),
         )
         return Sequence(
             key=key,
@@ -113,7 +117,7 @@ class ServedModel:
             context_length=context_length,
             output=output,
             eos_token_ids=checkpoint.eos_token_ids,
-            grammar=self._mask(checkpoint, request, prompt) if is_json else None,
+            grammar=self._mask(checkpoint, request.format, prompt) if request.format else None,
             bias=bias,
             token_bytes=None if sampling.top_logprobs is None else TokenBytes(checkpoint.tokenizer),
             shift=request.shift,
@@ -163,7 +167,7 @@ class ServedModel:
         if runner is not None:
             runner.close()
             self._last_stats = runner.stats().without_gauges()
-        self._runner = self._embedding_runner = self._grammar = None
+        self._runner = self._embedding_runner = self._compiler = None
 
     def described(self, *, ref_count: int, expires_at_s: float) -> LoadedModel:
         """A row of `ps`."""
@@ -200,16 +204,27 @@ class ServedModel:
         )
         return max(min(length, self._longest_context), _MIN_CONTEXT)
 
-    def _mask(self, checkpoint: Checkpoint, request: GenerateRequest, prompt: RenderedPrompt) -> JsonMask:
+    def _mask(self, checkpoint: Checkpoint, format: OutputFormat, prompt: RenderedPrompt) -> GrammarMask:
+        grammar = grammar_of(format)
         with self._grammar_lock:
-            if self._grammar is None:
-                self._grammar = JsonGrammar(
+            if self._compiler is None:
+                self._compiler = GrammarCompiler(
                     checkpoint.tokenizer, width=checkpoint.width, eos_token_ids=checkpoint.eos_token_ids
                 )
-            grammar = self._grammar
+            compiler = self._compiler
         # Where thinking is off the answer comes at once, unless the prompt opens the thinking all the same.
         thinks = prompt.thinking is not None and (prompt.show_thinking or prompt.inside_thinking)
-        return grammar.new_mask(thinking=prompt.thinking if thinks else None, inside_thinking=prompt.inside_thinking)
+        return GrammarMask(
+            compiler,
+            grammar,
+            thinking=prompt.thinking if thinks else None,
+            inside_thinking=prompt.inside_thinking,
+        )
+
+
+def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:
+    tools = () if isinstance(request.prompt, TextPrompt) else request.prompt.tools
+    return {tool.name: tool.parameters for tool in tools}
 
 
 def default_context_length(device: torch.device) -> int:

@@ -22,6 +22,7 @@ from hugging_llama.neutral.events import (
     TokenLogprob,
     ToolCallDelta,
 )
+from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Lark, OutputFormat, Regex
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import LoadedModel
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
@@ -105,7 +106,7 @@ def wire_generate(request: GenerateRequest) -> wire.WireGenerate:
         model=request.model,
         prompt=prompt,
         sampling=request.sampling,
-        format=request.format,
+        format=_wire_format(request.format),
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
         truncate=request.truncate,
@@ -120,13 +121,43 @@ def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
         model=request.model,
         prompt=_checked(lambda: _neutral_prompt(request.prompt)),
         sampling=request.sampling,
-        format=request.format,
+        format=_neutral_format(request.format),
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
         truncate=request.truncate,
         shift=request.shift,
         return_context=request.return_context,
     )
+
+
+def _wire_format(format: OutputFormat | None) -> wire.WireFormat | None:
+    match format:
+        case None:
+            return None
+        case JsonObject():
+            return wire.WireFormat("object", ())
+        case JsonSchema(text):
+            return wire.WireFormat("schema", (text,))
+        case Regex(pattern):
+            return wire.WireFormat("regex", (pattern,))
+        case Choice(options):
+            return wire.WireFormat("choice", options)
+        case Lark(text):
+            return wire.WireFormat("lark", (text,))
+
+
+def _neutral_format(format: wire.WireFormat | None) -> OutputFormat | None:
+    if format is None:
+        return None
+    if format.kind == "object":
+        return JsonObject()
+    if format.kind == "choice":
+        return Choice(format.texts)
+    if len(format.texts) != 1:
+        raise ProtocolError("a format has one text")
+    if format.kind == "schema":
+        return JsonSchema(format.texts[0])
+    return Regex(format.texts[0]) if format.kind == "regex" else Lark(format.texts[0])
 
 
 def _wire_prompt(prompt: ChatPrompt | TextPrompt) -> wire.WireChat | wire.WireText:

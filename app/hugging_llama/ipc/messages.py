@@ -7,11 +7,13 @@ only. Values of unknown shape (arguments of tool calls, JSON Schemas, an error's
 numbers of any size and lone surrogates survive it, in msgpack they do not.
 """
 
+from typing import Literal
+
 from msgspec import Struct
 
 from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, OutputFormat, SamplingParams
+from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, SamplingParams
 
 PROTOCOL_VERSION = 4
 
@@ -60,13 +62,20 @@ class WireText(Struct, array_like=True, frozen=True, tag=1):
     text: str
 
 
+class WireFormat(Struct, array_like=True, frozen=True):
+    """An OutputFormat: its class by a word, and its texts."""
+
+    kind: Literal["object", "schema", "regex", "choice", "lark"]
+    texts: tuple[str, ...]
+
+
 class WireGenerate(Struct, array_like=True, frozen=True):
     """A GenerateRequest."""
 
     model: ModelRef
     prompt: WireChat | WireText
     sampling: SamplingParams
-    format: OutputFormat
+    format: WireFormat | None
     context_length: int | None
     keep_alive_s: float | None
     truncate: bool

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
+from hugging_llama.neutral.formats import OutputFormat
 from hugging_llama.neutral.messages import Message, Tool
 from hugging_llama.neutral.models import ModelRef
 
@@ -58,13 +58,6 @@ class SamplingParams:
     top_logprobs: int | None = None
 
 
-class OutputFormat(StrEnum):
-    """A constraint on the whole answer: free text, or one JSON object."""
-
-    TEXT = "text"
-    JSON_OBJECT = "json_object"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatPrompt:
     """A conversation, rendered by the model's own template.
@@ -99,7 +92,7 @@ class GenerateRequest:
     model: ModelRef
     prompt: ChatPrompt | TextPrompt
     sampling: SamplingParams = field(default_factory=SamplingParams)
-    format: OutputFormat = OutputFormat.TEXT
+    format: OutputFormat | None = None
     context_length: int | None = None
     keep_alive_s: float | None = None
     truncate: bool = True
@@ -116,7 +109,7 @@ class GenerateCall:
 
     prompt: ChatPrompt | TextPrompt
     options: Mapping[str, Any] = field(default_factory=dict)
-    format: OutputFormat = OutputFormat.TEXT
+    format: OutputFormat | None = None
     context_length: int | None = None
     keep_alive_s: float | None = None
     truncate: bool = True

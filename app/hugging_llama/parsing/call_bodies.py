@@ -176,7 +176,7 @@ def _value(text: str, schema: Any) -> Any:
     kind = schema.get("type") if isinstance(schema, dict) else None
     kinds = kind if isinstance(kind, list) else [kind] if kind else []
     if isinstance(schema, dict) and not kinds and ("anyOf" in schema or "oneOf" in schema):
-        branches = schema.get("anyOf") or schema.get("oneOf")
+        branches = schema.get("anyOf") or schema.get("oneOf") or []
         kinds = [branch.get("type") for branch in branches if isinstance(branch, dict)]
     if not kinds or kinds == ["string"]:
         return text

@@ -56,10 +56,14 @@ def generate_call(
     if body["debug_render_only"]:
         raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")
     options = request_options(body["options"])
+    format = values.parse_format(body["format"])
+    structured = values.parse_structured_outputs(body["structured_outputs"])
+    if format and structured:
+        raise InvalidRequestError("format and structured_outputs exclude each other", param="structured_outputs")
     return GenerateCall(
         prompt=prompt,
         options=dict(options.sampling) | values.parse_logprobs(body["logprobs"], body["top_logprobs"]),
-        format=values.parse_format(body["format"]),
+        format=format or structured,
         context_length=options.context_length,
         keep_alive_s=values.parse_keep_alive(body["keep_alive"]),
         truncate=body["truncate"],

@@ -69,6 +69,7 @@ class ChatSchema(fields.GoSchema):
     tools = fields.GoList(fields.GoStruct(ToolSchema), load_default=list)
     stream = fields.GoBool(load_default=True)
     format = fields.GoAny(load_default=None)
+    structured_outputs = fields.GoMap(load_default=None)
     keep_alive = fields.GoAny(load_default=None)
     options = fields.GoMap(load_default=dict)
     think = fields.GoAny(load_default=None)

@@ -30,6 +30,7 @@ class GenerateSchema(fields.GoSchema):
     stream = fields.GoBool(load_default=True)
     raw = fields.GoBool(load_default=False)
     format = fields.GoAny(load_default=None)
+    structured_outputs = fields.GoMap(load_default=None)
     keep_alive = fields.GoAny(load_default=None)
     images = fields.GoList(fields.GoString(), load_default=list)
     options = fields.GoMap(load_default=dict)

@@ -1,11 +1,12 @@
 """Small values that several requests share: keep_alive, format, think."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from hugging_llama.dialects.json_body import go_kind
 from hugging_llama.dialects.ollama.render import encode
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
-from hugging_llama.neutral.requests import OutputFormat
+from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Lark, OutputFormat, Regex
 from hugging_llama_config.units import FOREVER_S, parse_duration
 
 _LONGEST_S = 2**63 / 1e9
@@ -32,20 +33,42 @@ def _go_type(value: Any) -> str:
     return {"bool": "bool", "array": "[]interface {}", "object": "map[string]interface {}"}[go_kind(value)]
 
 
-def parse_format(value: Any) -> OutputFormat:
-    """`"json"`, or nothing. A JSON Schema is refused until it can be enforced."""
+def parse_format(value: Any) -> OutputFormat | None:
+    """`"json"`, a JSON Schema, or nothing."""
     if value is None or value == "":
-        return OutputFormat.TEXT
+        return None
     if value == "json":
-        return OutputFormat.JSON_OBJECT
+        return JsonObject()
     if isinstance(value, dict):
-        raise InvalidRequestError(
-            'a JSON Schema in "format" can\'t be enforced by this version yet; use "json"', param="format"
-        )
+        return JsonSchema(encode(value).decode())
     raw = encode(value).decode()
     quoted = encode(raw).decode()
     raise InvalidRequestError(
         f'invalid format: {quoted}; expected "json" or a valid JSON Schema object', param="format"
+    )
+
+
+def parse_structured_outputs(value: Mapping[str, Any] | None) -> OutputFormat | None:
+    """Our own field, spelt as vLLM's: one of `regex`, `choice` and `grammar`, `json` or `json_object`."""
+    if not value:
+        return None
+    if len(value) != 1:
+        raise InvalidRequestError("structured_outputs takes exactly one constraint", param="structured_outputs")
+    ((kind, given),) = value.items()
+    if kind == "regex" and isinstance(given, str):
+        return Regex(given)
+    if kind == "choice" and isinstance(given, list) and all(isinstance(option, str) for option in given):
+        return Choice(tuple(given))
+    if kind == "grammar" and isinstance(given, str):
+        return Lark(given)
+    if kind == "json" and isinstance(given, dict):
+        return JsonSchema(encode(given).decode())
+    if kind == "json_object" and given is True:
+        return JsonObject()
+    raise InvalidRequestError(
+        "structured_outputs takes regex (a string), choice (a list of strings), grammar (a string, Lark or EBNF), "
+        "json (a schema) or json_object (true)",
+        param="structured_outputs",
     )
 
 

@@ -1,0 +1,89 @@
+"""An output format to a grammar in llguidance's terms, with bounds on what may be asked."""
+
+import json
+from typing import Any
+
+from llguidance import LLMatcher, gbnf_to_lark
+
+from hugging_llama.errors import GrammarError
+from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, OutputFormat, Regex
+
+MAX_BYTES = 2**16
+"""Up to here a third of a second was the longest compilation that a hostile schema could cause."""
+_MAX_DEPTH = 100
+_MAX_CHOICES = 4096
+_JSON = {
+    # Between two tokens. Endless blanks would be JSON too, and small models do fall into writing them.
+    "whitespace_pattern": r"[ \n]{0,2}",
+    # `x-guidance` in a schema could turn these on
+    "lenient": False,
+    "coerce_one_of": False,
+}
+
+
+def grammar_of(format: OutputFormat) -> str:
+    """The grammar as llguidance takes it; whether it makes sense is found out when it is compiled.
+
+    Raises GrammarError for what is too large.
+    """
+    if isinstance(format, JsonObject):
+        return json_grammar({"type": "object"})
+    if isinstance(format, JsonSchema):
+        return json_grammar(_schema(format.text))
+    if isinstance(format, Regex):
+        return LLMatcher.grammar_from_regex(_bounded(format.pattern))
+    if isinstance(format, Choice):
+        return LLMatcher.grammar_from_lark(_choice(format))
+    return LLMatcher.grammar_from_lark(_lark(_bounded(format.text)))
+
+
+def json_grammar(schema: Any) -> str:
+    """The grammar of the values that `schema` allows."""
+    try:
+        return LLMatcher.grammar_from_json_schema(schema, overrides=_JSON)  # type: ignore[arg-type]  # its stub lacks one option
+    except ValueError as error:
+        raise GrammarError(f"the JSON Schema can't be used: {error}") from error
+
+
+def _schema(text: str) -> dict[str, Any]:
+    try:
+        schema = json.loads(_bounded(text))
+    except (ValueError, RecursionError) as error:
+        raise GrammarError("the JSON Schema is no JSON") from error
+    if not isinstance(schema, dict):
+        raise GrammarError("the JSON Schema must be an object")
+    if _depth(schema) > _MAX_DEPTH:
+        raise GrammarError(f"the JSON Schema is nested more than {_MAX_DEPTH} levels deep")
+    return schema
+
+
+def _depth(value: Any) -> int:
+    """How deep containers are nested, found without recursion; it stops once that is too deep."""
+    level, depth = [value], 0
+    while level and depth <= _MAX_DEPTH:
+        depth += 1
+        children = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [child for items in children for child in items if isinstance(child, dict | list)]
+    return depth
+
+
+def _choice(format: Choice) -> str:
+    if not 0 < len(format.options) <= _MAX_CHOICES or "" in format.options:
+        raise GrammarError(f"a choice needs 1 to {_MAX_CHOICES} texts that are not empty")
+    # JSON's escapes are Lark's
+    return _bounded("start: " + " | ".join(json.dumps(option, ensure_ascii=False) for option in format.options))
+
+
+def _lark(text: str) -> str:
+    if "::=" not in text:
+        return text
+    try:
+        return gbnf_to_lark.gbnf_to_lark(text)
+    except Exception as error:
+        raise GrammarError(f"the EBNF grammar can't be read: {error}") from error
+
+
+def _bounded(text: str) -> str:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise GrammarError(f"schemas and grammars may have {MAX_BYTES} bytes")
+    return text

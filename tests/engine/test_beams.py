@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from hugging_llama.engine.grammars.bits import Bits
 from hugging_llama.engine.layer_hooks import before_layers
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.errors import InvalidRequestError
@@ -96,7 +97,10 @@ def test_beams_and_a_grammar_are_refused() -> None:
     class Anything:
         finished = False
 
-        def apply(self, logits_row: torch.Tensor) -> None: ...
+        def fill(self, bits: Bits) -> None: ...
+
+        def forced(self) -> list[int]:
+            return []
 
         def accept(self, token_id: int) -> None: ...
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.compute_lock import COMPUTE_LOCK, ComputeLock
 from hugging_llama.engine.fallback import GenerateRunner
+from hugging_llama.engine.grammars.bits import Bits
 from hugging_llama.engine.sequence import Sequence, StepEvents
 from hugging_llama.errors import EngineBusyError, EngineShutdownError, GenerationError, HuggingLlamaError
 from hugging_llama.neutral.events import Finished, FinishReason
@@ -129,8 +129,11 @@ def test_errors_end_their_sequence_only(runner: GenerateRunner, inbox: Inbox) ->
     class Nothing:
         finished = False
 
-        def apply(self, logits_row: torch.Tensor) -> None:
-            logits_row.fill_(-torch.inf)
+        def fill(self, bits: Bits) -> None:
+            bits[:] = 0
+
+        def forced(self) -> list[int]:
+            return []
 
         def accept(self, token_id: int) -> None:
             raise AssertionError("nothing could be sampled")

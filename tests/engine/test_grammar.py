@@ -14,6 +14,7 @@ from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.errors import GenerationError, GrammarError
 from hugging_llama.neutral.formats import JsonObject
 from tests.engine.checkpoints import DEMO, byte_tokenizer, piece_tokenizer
+from tests.engine.masks import constrained
 
 OBJECT = grammar_of(JsonObject())
 THINK = ThinkingTags("<think>", "</think>")
@@ -36,7 +37,7 @@ def walk(mask: GrammarMask, width: int, *, seed: int, closers: list[int], eos: i
     while not mask.finished and len(ids) < most:
         row = torch.randn(width, generator=generator)
         row[closers] += 3.0
-        mask.apply(row)
+        row = constrained(row, mask)
         assert torch.isfinite(row).any()
         token_id = int(row.argmax())
         if token_id == eos:
@@ -77,14 +78,14 @@ def test_blanks_can_not_go_on_for_ever(tokenizer: Any, grammar: GrammarCompiler)
     for _ in range(2):
         mask.accept(blank)
     row = torch.zeros(len(tokenizer))
-    mask.apply(row)
+    row = constrained(row, mask)
     assert row[blank] == float("-inf")
 
 
 def test_the_end_is_only_allowed_at_the_end(tokenizer: Any, grammar: GrammarCompiler) -> None:
     mask = GrammarMask(grammar, OBJECT)
     row = torch.zeros(len(tokenizer) + 29)
-    mask.apply(row)
+    row = constrained(row, mask)
     assert row[tokenizer.eos_token_id] == float("-inf")
     assert torch.isinf(row[len(tokenizer) :]).all()
     for token_id in tokenizer.encode("{}"):
@@ -103,12 +104,12 @@ def test_thinking_is_free_and_the_answer_is_not(tokenizer: Any, grammar: Grammar
     eos = tokenizer.eos_token_id
     for token_id in tokenizer.encode("so, {what"):
         row = torch.zeros(len(tokenizer) + 29)
-        mask.apply(row)
+        row = constrained(row, mask)
         assert torch.isinf(row).nonzero().flatten().tolist() == [eos]
         mask.accept(token_id)
     mask.accept(tokenizer.convert_tokens_to_ids("</think>"))
     row = torch.zeros(len(tokenizer) + 29)
-    mask.apply(row)
+    row = constrained(row, mask)
     assert torch.isfinite(row).nonzero().flatten().tolist() == tokenizer.encode("{")
 
 
@@ -118,7 +119,7 @@ def test_a_model_may_think_or_answer_at_once(marked: bool) -> None:
     grammar = GrammarCompiler(tokenizer, width=len(tokenizer), eos_token_ids={tokenizer.eos_token_id})
     opening = tokenizer.encode("<think>")
     start = torch.zeros(len(tokenizer))
-    GrammarMask(grammar, OBJECT, thinking=THINK).apply(start)
+    start = constrained(start, GrammarMask(grammar, OBJECT, thinking=THINK))
     assert set(torch.isfinite(start).nonzero().flatten().tolist()) == {opening[0], *tokenizer.encode("{")}
 
     answering = GrammarMask(grammar, OBJECT, thinking=THINK)
@@ -129,7 +130,7 @@ def test_a_model_may_think_or_answer_at_once(marked: bool) -> None:
     thinking = GrammarMask(grammar, OBJECT, thinking=THINK)
     for token_id in tokenizer.encode("<think>hm</think>{}"):
         row = torch.zeros(len(tokenizer))
-        thinking.apply(row)
+        row = constrained(row, thinking)
         assert torch.isfinite(row[token_id])
         thinking.accept(token_id)
     assert thinking.finished

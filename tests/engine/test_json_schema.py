@@ -17,6 +17,7 @@ from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.errors import GrammarError
 from hugging_llama.neutral.formats import Choice, JsonSchema, Lark, OutputFormat, Regex
 from tests.engine.checkpoints import DEMO
+from tests.engine.masks import constrained
 from tests.engine.schemas import REFUSED, SCHEMAS
 
 WIDTH = 2048
@@ -39,7 +40,7 @@ def texts(compiler: GrammarCompiler, format: OutputFormat, seeds: range) -> Iter
         while not mask.finished:
             row = torch.randn(WIDTH, generator=generator)
             row[closers] += min(2.0 + len(ids) / 50, 20.0)
-            mask.apply(row)
+            row = constrained(row, mask)
             token_id = int(row.argmax())
             if token_id in (0, EOS):
                 break

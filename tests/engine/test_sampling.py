@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, NoRepeatNGramLogitsProcessor, TopPLogitsWarper, TypicalLogitsWarper
 from transformers.generation.logits_process import EpsilonLogitsWarper, EtaLogitsWarper, TopHLogitsWarper
 
+from hugging_llama.engine.grammars.bits import Bits, only
 from hugging_llama.engine.probability_filters import FilterOptions, filter_probs
 from hugging_llama.engine.sampling import adjust, sample
 from hugging_llama.engine.sampling_state import NgramIndex, TokenCounts
@@ -50,10 +51,11 @@ class OnlyThese:
         self.allowed = allowed
         self.accepted: list[int] = []
 
-    def apply(self, logits_row: torch.Tensor) -> None:
-        mask = torch.ones_like(logits_row, dtype=torch.bool)
-        mask[self.allowed] = False
-        logits_row.masked_fill_(mask, -torch.inf)
+    def fill(self, bits: Bits) -> None:
+        only(bits, self.allowed)
+
+    def forced(self) -> list[int]:
+        return []
 
     def accept(self, token_id: int) -> None:
         self.accepted.append(token_id)
@@ -107,7 +109,7 @@ def test_penalties_are_those_of_llama_cpp(
     expected = penalised_by_hand(rows[1].tolist(), tokens, params)
     mates = [with_history(plain(), tokens, []), with_history(plain(repetition_penalty=1.1), tokens, [])]
     before = rows.tolist()
-    assert adjust(rows, [mates[0], sequence, mates[1]]) == {}
+    adjust(rows, [mates[0], sequence, mates[1]])
     assert rows[1].tolist() == pytest.approx(expected, abs=1e-5)
     assert rows[0].tolist() == before[0]
     assert rows[2].tolist() == pytest.approx(penalised_by_hand(before[2], tokens, mates[1].sampling), abs=1e-5)
@@ -286,7 +288,7 @@ def test_a_grammar_that_allows_nothing_ends_its_sequence_only() -> None:
 
 def test_a_grammar_that_raises_ends_its_sequence_only() -> None:
     class Broken(OnlyThese):
-        def apply(self, logits_row: torch.Tensor) -> None:
+        def fill(self, bits: Bits) -> None:
             raise ValueError("broken")
 
     results = sample(random_logits(2), [make_sequence(0, [1], plain(), grammar=Broken([])), make_sequence(1, [1])])

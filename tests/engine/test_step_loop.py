@@ -8,6 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.core import StepLoop
+from hugging_llama.engine.grammars.bits import Bits, forbid
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.scheduler import Batch
 from hugging_llama.engine.sequence import Sequence, StepEvents
@@ -113,8 +114,11 @@ def test_a_finished_grammar_ends_a_sequence(loop: StepLoop, inbox: Inbox) -> Non
         def __init__(self) -> None:
             self.accepted: list[int] = []
 
-        def apply(self, logits_row: Any) -> None:
-            logits_row[:300] = -float("inf")
+        def fill(self, bits: Bits) -> None:
+            forbid(bits, list(range(300)))
+
+        def forced(self) -> list[int]:
+            return [299, 5]  # wrong: it is not what the mask allows
 
         def accept(self, token_id: int) -> None:
             self.accepted.append(token_id)

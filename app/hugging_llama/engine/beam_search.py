@@ -44,9 +44,7 @@ class BeamLogits(LogitsProcessor):
         self._before_token(self._sequence)
         first = self._sequence.num_prompt_tokens
         rows = scores.to(torch.float32, copy=True)
-        errors = adjust(rows, [_branch(self._sequence, ids[first:]) for ids in input_ids.tolist()])
-        for error in errors.values():
-            raise error
+        adjust(rows, [_branch(self._sequence, ids[first:]) for ids in input_ids.tolist()])
         return rows.to(scores.dtype)
 
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hugging_llama.engine.grammars.bits import all_bits, masked
 from hugging_llama.engine.logprobs import note_logprobs
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.token_choice import NO_TOKEN, choose_tokens
@@ -29,11 +30,14 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
     """
     if not sequences:
         return []
-    rows, errors = logits, {}
-    if any(_is_adjusted(sequence) for sequence in sequences):
+    rows: Tensor = logits
+    errors: dict[int, HuggingLlamaError] = {}
+    if any(sequence.sampling_state.adjusts for sequence in sequences):
         # penalties need more digits than a model's half precision
         rows = logits.to(torch.float32, copy=True)
-        errors = adjust(rows, sequences)
+        adjust(rows, sequences)
+    if any(sequence.grammar is not None for sequence in sequences):
+        rows, errors = constrain(rows, sequences)
     draws = [s.sampling_state.draw() if s.sampling.temperature > 0 else 0.0 for s in sequences]
     tokens = choose_tokens(rows, [sequence.sampling for sequence in sequences], draws)
     results: list[Sampled] = [
@@ -52,29 +56,27 @@ def _no_token_error(row: Tensor) -> GenerationError:
     return InvalidLogitsError("the model computed logits that are not numbers")
 
 
-def _is_adjusted(sequence: Sequence) -> bool:
-    return sequence.grammar is not None or sequence.sampling_state.adjusts
-
-
-def adjust(rows: Tensor, sequences: list[Sequence]) -> dict[int, HuggingLlamaError]:
-    """Biases, penalties, forbidden tokens and grammars on float32 `rows` `[len(sequences), vocab_size]`, in place.
-
-    Returns the errors of the rows that failed, by row.
-    """
+def adjust(rows: Tensor, sequences: list[Sequence]) -> None:
+    """Biases, penalties and forbidden tokens on float32 `rows` `[len(sequences), vocab_size]`, in place."""
     _add_biases(rows, sequences)
     _penalise(rows, sequences)
     _forbid(rows, sequences)
+
+
+def constrain(rows: Tensor, sequences: list[Sequence]) -> tuple[Tensor, dict[int, HuggingLlamaError]]:
+    """New float32 rows with minus infinity for what grammars don't allow, and the errors of rows that failed."""
+    bits = all_bits(len(sequences), rows.shape[1])
     errors: dict[int, HuggingLlamaError] = {}
     for at, sequence in enumerate(sequences):
         if sequence.grammar is None:
             continue
         try:
-            sequence.grammar.apply(rows[at])
+            sequence.grammar.fill(bits[at])
         except HuggingLlamaError as error:
             errors[at] = error
         except Exception as error:
             errors[at] = GenerationError(f"sampling failed: {error}")
-    return errors
+    return masked(rows, bits), errors
 
 
 def _add_biases(rows: Tensor, sequences: list[Sequence]) -> None:

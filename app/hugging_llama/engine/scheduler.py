@@ -27,6 +27,8 @@ _SHARE_OF_THE_OLDEST = 0.75
 
 # rows of one step, beyond which reading the weights is no longer what a step costs: no drafts then
 _MAX_DECODE_ROWS_WITH_DRAFTS = 16
+# tokens of one sequence that its grammar forces are nearly certain, and cost what prompt tokens cost
+_MAX_FORCED_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,13 @@ class Scheduler:
         return rows
 
     def _draft(self, sequence: Sequence, slot: KVSlot, room: int) -> list[int]:
-        if sequence.drafts is None or not self._has_drafts:
+        """What may follow: tokens that a grammar leaves no choice about, else guesses, if they are wanted."""
+        if not self._has_drafts:
+            return []
+        forced = sequence.grammar.forced() if sequence.grammar is not None else []
+        if forced:
+            room = _MAX_FORCED_TOKENS
+        elif sequence.drafts is None:
             return []
         n = sequence.num_tokens
         # nobody has to give up memory for a guess
@@ -170,6 +178,8 @@ class Scheduler:
         # guesses whose keys would have to be rotated otherwise are not made
         if self._is_long(n + room) != self._is_long(n):
             return []
+        if forced or sequence.drafts is None:
+            return forced[: max(room, 0)]
         return sequence.drafts.find(sequence.token_ids, room)
 
     def _prefill_rows(self, decode: list[ScheduledSequence], num_preempted: int) -> list[ScheduledSequence]:

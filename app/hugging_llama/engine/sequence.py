@@ -14,8 +14,7 @@ from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, 
 from hugging_llama.neutral.requests import SamplingParams
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from hugging_llama.engine.grammars.bits import Bits
     from hugging_llama.engine.kv_cache import KVSlot
 
 _MIN_SHIFT_ROOM = 4
@@ -59,8 +58,12 @@ class OutputProcessor(Protocol):
 class TokenMask(Protocol):
     """A grammar: forbids tokens before sampling and follows what was sampled."""
 
-    def apply(self, logits_row: "Tensor") -> None:
-        """Sets forbidden entries of the float32 row `[vocab_size]` to -inf, in place."""
+    def fill(self, bits: "Bits") -> None:
+        """Leaves set in a row of bits, one for each token, what may come next."""
+        ...
+
+    def forced(self) -> list[int]:
+        """Tokens that will probably come next because nothing else is allowed; may be empty."""
         ...
 
     def accept(self, token_id: int) -> None:

@@ -3,11 +3,10 @@
 from typing import Any
 
 import llguidance.numpy
-import numpy as np
-import torch
 
 from hugging_llama.engine.chat_format import ThinkingTags
 from hugging_llama.engine.detokenizer import Detokenizer
+from hugging_llama.engine.grammars.bits import Bits, allow, forbid, only
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.errors import GenerationError
 from hugging_llama.parsing.thinking import ThinkingParser
@@ -56,21 +55,26 @@ class GrammarMask:
         """Whether nothing can follow any more."""
         return bool(self._watch is None and self._matcher.is_stopped())
 
-    def apply(self, logits_row: torch.Tensor) -> None:
-        """Sets what may not follow to minus infinity, in place; `logits_row` has shape [width]."""
+    def fill(self, bits: Bits) -> None:
+        """Leaves set in a row of bits `[words]` what may follow. Raises GenerationError if that can't be told."""
         if self._watch is None:
-            self._keep(logits_row, self._allowed())
+            self._allowed(bits)
         elif self._watch.at_start:
-            allowed = self._allowed()
-            allowed[self._watch.opening[:1]] = True
-            self._keep(logits_row, allowed)
+            self._allowed(bits)
+            allow(bits, self._watch.opening[:1])
         elif self._watch.opening:
-            allowed = np.zeros(self._size, dtype=np.uint8)
-            allowed[self._watch.opening[0]] = True
-            self._keep(logits_row, allowed)
+            only(bits, self._watch.opening[:1])
         else:
             # Thinking that ends the turn would leave no answer at all.
-            logits_row[[i for i in self._eos_token_ids if i < logits_row.shape[0]]] = float("-inf")
+            bits[:] = -1
+            forbid(bits, self._eos_token_ids)
+
+    def forced(self) -> list[int]:
+        """The next tokens, as far as the grammar leaves one text alone."""
+        if self._watch is not None or self._matcher.is_stopped():
+            return []
+        tokens: list[int] = self._matcher.compute_ff_tokens()
+        return tokens
 
     def accept(self, token_id: int) -> None:
         """The token that was chosen. Raises GenerationError for one that may not follow."""
@@ -86,16 +90,12 @@ class GrammarMask:
                 if answer:
                     self._matcher.consume_tokens(self._vocabulary.tokenize_str(answer))
 
-    def _allowed(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Shape [size], 1 for each id that may follow."""
+    def _allowed(self, bits: Bits) -> None:
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
         if self._matcher.is_error():
             raise GenerationError("the grammar became too complex for this answer")
-        return np.unpackbits(self._bits[0].view(np.uint8), bitorder="little", count=self._size)
-
-    def _keep(self, logits_row: torch.Tensor, allowed: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        banned = torch.from_numpy(allowed[: logits_row.shape[0]]).view(torch.bool).logical_not()
-        logits_row.masked_fill_(banned.to(logits_row.device), float("-inf"))
+        # the model may have fewer logits than the tokenizer has tokens
+        bits[:] = self._bits[0, : len(bits)]
 
     def _consume(self, token_id: int) -> None:
         if not self._matcher.is_stopped() and not self._matcher.consume_token(token_id):

@@ -4,7 +4,9 @@ Every intermediate result is rounded to the rows' dtype where transformers' modu
 replaced by one of these answers the same. Rows are bfloat16 or float32 on the CPU; shapes are checked.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hugging_llama.engine.native.library import format_of, kernels, rows_of
@@ -71,5 +73,22 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     kernels().hl_rotate(
         x.data_ptr(), x.stride(0), cos.contiguous().data_ptr(), sin.contiguous().data_ptr(), tokens, num_heads,
         head_dim, rotary_dim, format_of(x), out.data_ptr(), torch.get_num_threads(),
+    )  # fmt: skip
+    return out
+
+
+def mask_rows(x: Tensor, bits: NDArray[np.int32]) -> Tensor:
+    """`x` `[m, n]` as float32, minus infinity where the column's bit is not set.
+
+    `bits` `[m, at least n / 32]` is contiguous; bit i of a row is bit i % 32 of its word i / 32.
+    """
+    rows, m, stride = rows_of(x)
+    n = x.shape[-1]
+    if bits.shape[0] != m or bits.shape[1] * 32 < n or not bits.flags["C_CONTIGUOUS"]:
+        raise ValueError("the bits don't fit the rows")
+    out = torch.empty((m, n), dtype=torch.float32)
+    kernels().hl_mask_rows(
+        rows.data_ptr(), stride, bits.ctypes.data, bits.shape[1], m, n, format_of(x), out.data_ptr(),
+        torch.get_num_threads(),
     )  # fmt: skip
     return out

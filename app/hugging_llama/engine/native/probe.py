@@ -5,12 +5,13 @@ import logging
 from collections.abc import Callable
 from enum import Enum
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, chunk_attention, decode_attention
-from hugging_llama.engine.native.elementwise import add_rms_norm, rotate, silu_mul
+from hugging_llama.engine.native.elementwise import add_rms_norm, mask_rows, rotate, silu_mul
 from hugging_llama.engine.native.library import library
 from hugging_llama.engine.native.linear import BFloat16Linear, Int4Linear, Int8Linear
 
@@ -68,10 +69,13 @@ def _elementwise(random: torch.Generator) -> bool:
     heads, cos, sin = _normal(random, 5, 3, 32), _normal(random, 5, 32), _normal(random, 5, 32)
     turned = torch.cat((-heads[..., 16:], heads[..., :16]), dim=-1)
     added, normed = add_rms_norm(x, residual, weight, 1e-6)
+    bits = np.array([[-1, 5, 0]] * 5, dtype=np.int32)
+    allowed = torch.tensor([True] * 32 + [True, False, True] + [False] * 61)
     return (
         torch.equal(added, total)
         and _is_close(normed, norm, _BF16_ERROR)
         and _is_close(silu_mul(x), functional.silu(gate) * up, _BF16_ERROR)
+        and torch.equal(mask_rows(x, bits), x.float().masked_fill(~allowed, -torch.inf))
         and torch.equal(rotate(heads, cos, sin), heads * cos[:, None] + turned * sin[:, None])
     )
 

@@ -132,3 +132,31 @@ EXPORT int64_t hl_rotate(const void *x, int64_t ldx, const void *cos, const void
     parallel_for(rotate_row, &job, m, threads_for(m * num_heads * head_dim, num_threads));
     return 0;
 }
+
+struct masking {
+    const void *x;
+    const uint32_t *bits;
+    float *out;
+    int64_t ldx, ldbits, n;
+    int format;
+};
+
+KERNEL static void mask_row(void *context, int64_t row) {
+    const struct masking *job = context;
+    const uint32_t *bits = job->bits + row * job->ldbits;
+    const __m512 never = _mm512_set1_ps(-INFINITY);
+    for (int64_t at = 0; at < job->n; at += 16) {
+        const __mmask16 mask = lanes(job->n - at), allowed = (__mmask16)(bits[at / 32] >> (at % 32));
+        const __m512 x = load16(job->x, row * job->ldx + at, job->format, mask);
+        _mm512_mask_storeu_ps(job->out + row * job->n + at, mask, _mm512_mask_blend_ps(allowed, never, x));
+    }
+}
+
+/* out [m, n] = x where the bit of its column is set, else minus infinity; bit i of a row is bit i % 32 of its word
+ * i / 32, and rows of bits lie `ldbits` words apart. */
+EXPORT int64_t hl_mask_rows(const void *x, int64_t ldx, const uint32_t *bits, int64_t ldbits, int64_t m, int64_t n,
+                            int64_t format, float *out, int64_t num_threads) {
+    struct masking job = {x, bits, out, ldx, ldbits, n, (int)format};
+    parallel_for(mask_row, &job, m, threads_for(m * n, num_threads));
+    return 0;
+}

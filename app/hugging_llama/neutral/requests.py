@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from hugging_llama.neutral.formats import OutputFormat
 from hugging_llama.neutral.messages import Message, Tool
@@ -59,6 +59,19 @@ class SamplingParams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolChoice:
+    """Whether tools must be called; enforced token by token.
+
+    `auto`: as the model likes; `none`: no tool; `required`: one at least, and the one of this `name` if there is one.
+    `parallel` False: one call at most.
+    """
+
+    mode: Literal["auto", "none", "required"] = "auto"
+    name: str | None = None
+    parallel: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatPrompt:
     """A conversation, rendered by the model's own template.
 
@@ -68,6 +81,7 @@ class ChatPrompt:
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
     think: bool | str | None = None
     context: tuple[int, ...] = ()
     template: str = ""

@@ -178,12 +178,16 @@ def _value(text: str, schema: Any) -> Any:
     if isinstance(schema, dict) and not kinds and ("anyOf" in schema or "oneOf" in schema):
         branches = schema.get("anyOf") or schema.get("oneOf") or []
         kinds = [branch.get("type") for branch in branches if isinstance(branch, dict)]
-    if not kinds or kinds == ["string"]:
+    if kinds == ["string"] or not isinstance(schema, dict):
         return text
     try:
         value = _loads(text.lower() if text.strip().lower() in ("true", "false", "null", "none") else text)
     except (ValueError, RecursionError):
         return None if text.strip() == "None" and "null" in kinds else text
+    if "enum" in schema:
+        return value if value in schema["enum"] else text
+    if not kinds:  # what it refers to is not looked up: objects and arrays alone are certain to be no text
+        return value if isinstance(value, dict | list) and schema.keys() & {"$ref", "allOf"} else text
     return text if "string" in kinds and not _fits(value, kinds) else value
 
 

@@ -21,6 +21,8 @@ class GrammarCompiler:
 
     `size` is the number of logits, or of tokens if these are more. Raises GrammarError for a tokenizer that can't be
     constrained (none but byte-level and SentencePiece ones of the tokenizers library can).
+
+    `special_ids`: tokens that no text of a grammar stands for, by their own texts.
     """
 
     def __init__(self, tokenizer: Any, *, width: int, eos_token_ids: Collection[int]) -> None:
@@ -33,6 +35,8 @@ class GrammarCompiler:
             self.vocabulary = llguidance.hf.from_tokenizer(tokenizer, n_vocab=self.size, eos_token=self.eos_token_ids)
         except Exception as error:
             raise GrammarError("this model's tokenizer does not allow to enforce an output format") from error
+        added: dict[str, int] = tokenizer.get_added_vocab()
+        self.special_ids = {text: i for text, i in added.items() if self.vocabulary.is_special_token(i)}
         self._compiled: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.Lock()
         # one at a time: hostile grammars of several clients must leave the other threads their cores

@@ -37,6 +37,13 @@ def grammar_of(format: OutputFormat) -> str:
     return LLMatcher.grammar_from_lark(_lark(_bounded(format.text)))
 
 
+def json_schema_of(format: OutputFormat | None) -> dict[str, Any] | None:
+    """The JSON Schema that a format stands for; None if it is no JSON. Raises GrammarError."""
+    if isinstance(format, JsonObject):
+        return {"type": "object"}
+    return _schema(format.text) if isinstance(format, JsonSchema) else None
+
+
 def json_grammar(schema: Any) -> str:
     """The grammar of the values that `schema` allows."""
     try:

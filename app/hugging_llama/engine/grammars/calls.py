@@ -1,0 +1,182 @@
+"""Grammars of tool calls, one for each way in which families of models write them."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hugging_llama.engine.grammars import call_values
+from hugging_llama.engine.grammars.lark import Lark, literal, one_of, repeated
+from hugging_llama.engine.grammars.values import Values
+from hugging_llama.errors import GrammarError
+from hugging_llama.neutral.messages import Tool
+from hugging_llama.parsing.tool_formats import ToolFormat
+
+CallsRule = Callable[[Lark, Sequence[Tool], int | None, str], str]
+"""The rule of one or more calls of these tools, at most so many (None: any number), for a model of this template."""
+
+
+def calls_rule(lark: Lark, format: ToolFormat, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    """Calls as `format` reads them, whose arguments are valid by their tools' schemas.
+
+    Raises GrammarError for schemas that can't be enforced in this format.
+    """
+    return _RULES[format.name](lark, tools, most, template)
+
+
+def parameters_of(tool: Tool) -> dict[str, Any]:
+    """The schema of a tool's arguments; what it says nothing about is not allowed where it names any properties."""
+    schema = {"type": "object", **{key: value for key, value in tool.parameters.items() if value is not None}}
+    if schema["type"] != "object":
+        raise GrammarError(f"the parameters of the tool {tool.name[:80]} are no object")
+    return schema if "additionalProperties" in schema else {**schema, "additionalProperties": False}
+
+
+def _json_call(lark: Lark, tool: Tool, arguments: str = "arguments", name: str = "name", before: str = "") -> str:
+    head = f'{{{before}"{name}": {json.dumps(tool.name, ensure_ascii=False)}, "{arguments}": '
+    return lark.rule(f"{literal(head)} {lark.json(parameters_of(tool))} {literal('}')}")
+
+
+def _tagged(open: str, close: str) -> CallsRule:
+    """Each call between marks of its own, on lines of their own."""
+
+    def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+        call = one_of(_json_call(lark, tool) for tool in tools)
+        one = lark.rule(f'{lark.mark(open)} "\\n" {call} "\\n" {lark.mark(close)}')
+        return lark.rule(repeated(one, "\n", most=most))
+
+    return calls
+
+
+def _listed(open: str, close: str, between: str = "", **keys: str) -> CallsRule:
+    """One JSON list of all calls."""
+
+    def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+        call = lark.rule(one_of(_json_call(lark, tool, **keys) for tool in tools))
+        end = f" {lark.mark(close)}" if close else ""
+        start = f"{lark.mark(open)} {literal(between + '[')}"
+        return lark.rule(f"{start} {repeated(call, ', ', most=most)} {literal(between.strip(' ') + ']')}{end}")
+
+    return calls
+
+
+def _bare(arguments: str, separator: str) -> CallsRule:
+    """JSON objects and nothing around them."""
+
+    def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+        call = lark.rule(one_of(_json_call(lark, tool, arguments) for tool in tools))
+        return lark.rule(repeated(call, separator, most=most))
+
+    return calls
+
+
+def _mistral(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    mark = lark.mark("[TOOL_CALLS]")
+    if "[ARGS]" not in template:
+        return _listed("[TOOL_CALLS]", "", " ")(lark, tools, most, template)
+    args = lark.mark("[ARGS]")
+    call = [f"{mark} {literal(tool.name)} {args} {lark.json(parameters_of(tool))}" for tool in tools]
+    return lark.rule(repeated(lark.rule(one_of(call)), "", most=most))
+
+
+def _deepseek(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    begin, separator, end = (lark.mark(f"<｜tool▁{word}｜>") for word in ("call▁begin", "sep", "call▁end"))
+    is_fenced = "```json" in template
+    calls = []
+    for tool in tools:
+        arguments = lark.json(parameters_of(tool))
+        name = literal(tool.name)
+        fenced = f'"function" {separator} {literal(tool.name + chr(10) + "```json" + chr(10))} {arguments} "\\n```"'
+        calls.append(f"{begin} {fenced if is_fenced else f'{name} {separator} {arguments}'} {end}")
+    listed = repeated(lark.rule(one_of(calls)), "\n" if is_fenced else "", most=most)
+    return lark.rule(f"{lark.mark('<｜tool▁calls▁begin｜>')} {listed} {lark.mark('<｜tool▁calls▁end｜>')}")
+
+
+def _kimi(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    begin, middle, end = (lark.mark(f"<|tool_call_{word}|>") for word in ("begin", "argument_begin", "end"))
+    calls = [
+        f"{begin} {literal(f'functions.{tool.name}:')} /[0-9]{{1,3}}/ {middle} {lark.json(parameters_of(tool))} {end}"
+        for tool in tools
+    ]
+    section_begin, section_end = (lark.mark(f"<|tool_calls_section_{word}|>") for word in ("begin", "end"))
+    return lark.rule(f"{section_begin} {repeated(lark.rule(one_of(calls)), '', most=most)} {section_end}")
+
+
+def _elements(open: str, close: str) -> CallsRule:
+    def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+        call = [
+            f"{literal(f'<function={tool.name}>{chr(10)}')} {call_values.elements(lark, parameters_of(tool))} "
+            f"{literal('</function>')}"
+            for tool in tools
+        ]
+        one = lark.rule(f'{lark.mark(open)} "\\n" {one_of(call)} "\\n" {lark.mark(close)}')
+        return lark.rule(repeated(one, "\n", most=most))
+
+    return calls
+
+
+def _glm(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    call = [f"{literal(tool.name + chr(10))} {call_values.argument_pairs(lark, parameters_of(tool))}" for tool in tools]
+    one = lark.rule(f"{lark.mark('<tool_call>')} {one_of(call)} {lark.mark('</tool_call>')}")
+    return lark.rule(repeated(one, "\n", most=most))
+
+
+def _minimax(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    call = [
+        f"{literal(f'<invoke name={chr(34)}{tool.name}{chr(34)}>{chr(10)}')} "
+        f"{call_values.named_elements(lark, parameters_of(tool))} {literal('</invoke>')}"
+        for tool in tools
+    ]
+    listed = repeated(lark.rule(one_of(call)), "\n", most=most)
+    return lark.rule(f'{lark.mark("<minimax:tool_call>")} "\\n" {listed} "\\n" {lark.mark("</minimax:tool_call>")}')
+
+
+def _gemma(open: str, close: str, quote: str) -> CallsRule:
+    def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+        syntax = call_values.gemma_syntax(quote)
+        call = []
+        for tool in tools:
+            schema = parameters_of(tool)
+            members = Values(lark, syntax, schema).members(schema)
+            call.append(f"{literal(f'call:{tool.name}' + '{')} {members} {literal('}')}")
+        one = lark.rule(f"{lark.mark(open)} {one_of(call)} {lark.mark(close)}")
+        return lark.rule(repeated(one, "", most=most))
+
+    return calls
+
+
+def _pythonic(open: str, close: str, separator: str) -> CallsRule:
+    def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+        call = []
+        for tool in tools:
+            if not tool.name.replace(".", "_").isidentifier():
+                raise GrammarError(f"this model writes calls in Python, where {tool.name[:80]} is no name")
+            schema = parameters_of(tool)
+            call.append(f"{literal(tool.name + '(')} {call_values.keywords(lark, schema)} {literal(')')}")
+        listed = repeated(lark.rule(one_of(call)), separator, most=most)
+        return lark.rule(f"{lark.mark(open) if len(open) > 1 else literal(open)} {listed} {lark.mark(close)}")
+
+    return calls
+
+
+_RULES: Mapping[str, CallsRule] = {
+    "hermes": _tagged("<tool_call>", "</tool_call>"),
+    "qwen-coder": _elements("<tool_call>", "</tool_call>"),
+    "seed": _elements("<seed:tool_call>", "</seed:tool_call>"),
+    "glm": _glm,
+    "minimax": _minimax,
+    "mistral": _mistral,
+    "deepseek": _deepseek,
+    "kimi": _kimi,
+    "gemma": _gemma("<|tool_call>", "<tool_call|>", '<|"|>'),
+    "function-gemma": _gemma("<start_function_call>", "<end_function_call>", "<escape>"),
+    "phi": _listed("<|tool_call|>", "<|/tool_call|>"),
+    "granite": _listed("<|tool_call|>", ""),
+    "cohere": _listed("<|START_ACTION|>", "<|END_ACTION|>", "\n", arguments="parameters", name="tool_name"),
+    "functools": _listed("functools", ""),
+    "nemotron": _listed("<TOOLCALL>", "</TOOLCALL>"),
+    "jamba": _listed("<tool_calls>", "</tool_calls>", "\n"),
+    "olmo": _pythonic("<function_calls>", "</function_calls>", "\n"),
+    "pythonic": _pythonic("[", "]", ", "),
+    "llama-json": _bare("parameters", "; "),
+    "json": _bare("arguments", "; "),
+}

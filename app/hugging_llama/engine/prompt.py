@@ -106,14 +106,15 @@ class PromptRenderer:
             thinking=thinking,
             inside_thinking=thinking is not None and self._ends_with(ids, thinking.open),
             show_thinking=prompt.think is not False,
-            tool_syntax=self._format.tool_syntax if prompt.tools else None,
+            tool_syntax=self._format.tool_syntax if prompt.tools and prompt.tool_choice.mode != "none" else None,
         )
 
     def _rendered(self, prompt: ChatPrompt, messages: Sequence[Message]) -> list[int]:
         if self._format.template is None:
             return self._with_bos(self._encode(self._control_tokens.defused(_plain_text(messages))))
         rows = template_messages(messages, short_call_ids=self._format.short_call_ids)
-        tools = template_tools(prompt.tools) or None
+        # a model that is not to call any tool is not told of them
+        tools = template_tools(prompt.tools if prompt.tool_choice.mode != "none" else ()) or None
         switches = _switches(prompt.think)
         rows, tools = self._control_tokens.defused_keys([rows, tools])
         try:

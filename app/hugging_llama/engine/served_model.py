@@ -9,8 +9,8 @@ import torch
 from hugging_llama.engine.beams import refuse_beams
 from hugging_llama.engine.embedding import EmbeddingRunner
 from hugging_llama.engine.embedding_batch import EmbeddingJob
+from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
-from hugging_llama.engine.grammars.formats import grammar_of
 from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.engine.loader import Checkpoint, ModelKind
 from hugging_llama.engine.logit_bias import make_logit_bias
@@ -23,9 +23,8 @@ from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.errors import EngineShutdownError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
-from hugging_llama.neutral.formats import OutputFormat
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, TextPrompt
+from hugging_llama.neutral.requests import ChatPrompt, EmbedRequest, GenerateRequest, TextPrompt
 from hugging_llama_config.settings import Settings
 
 _GIB = 2**30
@@ -107,7 +106,7 @@ class ServedModel:
             thinking=prompt.thinking,
             inside_thinking=prompt.inside_thinking,
             show_thinking=prompt.show_thinking,
-            tool_syntax=None if request.format else prompt.tool_syntax,
+            tool_syntax=prompt.tool_syntax,
             tool_schemas=_tool_schemas(request),
         )
         return Sequence(
@@ -117,7 +116,7 @@ class ServedModel:
             context_length=context_length,
             output=output,
             eos_token_ids=checkpoint.eos_token_ids,
-            grammar=self._mask(checkpoint, request.format, prompt) if request.format else None,
+            grammar=self._mask(checkpoint, request, prompt),
             bias=bias,
             token_bytes=None if sampling.top_logprobs is None else TokenBytes(checkpoint.tokenizer),
             shift=request.shift,
@@ -204,16 +203,32 @@ class ServedModel:
         )
         return max(min(length, self._longest_context), _MIN_CONTEXT)
 
-    def _mask(self, checkpoint: Checkpoint, format: OutputFormat, prompt: RenderedPrompt) -> GrammarMask:
-        grammar = grammar_of(format)
+    def _mask(self, checkpoint: Checkpoint, request: GenerateRequest, prompt: RenderedPrompt) -> GrammarMask | None:
+        """What the answer is held to; None where it is free."""
+        chat = request.prompt if isinstance(request.prompt, ChatPrompt) else None
+        is_bound = chat is not None and prompt.tool_syntax is not None and chat.tool_choice.mode == "required"
+        if request.format is None and not is_bound:
+            return None
         with self._grammar_lock:
             if self._compiler is None:
                 self._compiler = GrammarCompiler(
                     checkpoint.tokenizer, width=checkpoint.width, eos_token_ids=checkpoint.eos_token_ids
                 )
             compiler = self._compiler
+        calls = None
+        if chat is not None and prompt.tool_syntax is not None:
+            calls = CallContext(
+                format=prompt.tool_syntax,
+                template=checkpoint.format.template or "",
+                tools=chat.tools,
+                choice=chat.tool_choice,
+                special_ids=compiler.special_ids,
+            )
+        grammar = answer_grammar(request.format, calls)
         # Where thinking is off the answer comes at once, unless the prompt opens the thinking all the same.
         thinks = prompt.thinking is not None and (prompt.show_thinking or prompt.inside_thinking)
+        if grammar is None:
+            return None
         return GrammarMask(
             compiler,
             grammar,

@@ -176,6 +176,7 @@ def _wire_prompt(prompt: ChatPrompt | TextPrompt) -> wire.WireChat | wire.WireTe
             for message in prompt.messages
         ),
         tools=tuple(wire.WireTool(tool.name, tool.description, json.dumps(tool.parameters)) for tool in prompt.tools),
+        tool_choice=prompt.tool_choice,
         think=prompt.think,
         context=prompt.context,
         template=prompt.template,
@@ -201,6 +202,7 @@ def _neutral_prompt(prompt: wire.WireChat | wire.WireText) -> ChatPrompt | TextP
             Tool(name=tool.name, description=tool.description, parameters=_object(tool.parameters))
             for tool in prompt.tools
         ),
+        tool_choice=prompt.tool_choice,
         think=prompt.think,
         context=prompt.context,
         template=prompt.template,

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, SamplingParams
+from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, SamplingParams, ToolChoice
 
 PROTOCOL_VERSION = 4
 
@@ -51,6 +51,7 @@ class WireChat(Struct, array_like=True, frozen=True, tag=0):
 
     messages: tuple[WireMessage, ...]
     tools: tuple[WireTool, ...]
+    tool_choice: ToolChoice
     think: bool | str | None
     context: tuple[int, ...]
     template: str

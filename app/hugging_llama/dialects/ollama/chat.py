@@ -67,6 +67,8 @@ class ChatSchema(fields.GoSchema):
     model = fields.GoString(load_default="")
     messages = fields.GoList(fields.GoStruct(MessageSchema), load_default=list)
     tools = fields.GoList(fields.GoStruct(ToolSchema), load_default=list)
+    tool_choice = fields.GoAny(load_default=None)
+    parallel_tool_calls = fields.GoBool(load_default=True)
     stream = fields.GoBool(load_default=True)
     format = fields.GoAny(load_default=None)
     structured_outputs = fields.GoMap(load_default=None)
@@ -111,8 +113,11 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
     prompt = ChatPrompt(
         messages=tuple(parse_message(message) for message in body["messages"]),
         tools=tuple(Tool(**tool["function"]) for tool in body["tools"]),
+        tool_choice=values.parse_tool_choice(body["tool_choice"], parallel=body["parallel_tool_calls"]),
         think=values.parse_think(body["think"]),
     )
+    if prompt.tool_choice.mode == "required" and not prompt.tools:
+        raise InvalidRequestError("tool_choice needs tools", param="tool_choice")
     return generate_call(body, prompt)
 
 

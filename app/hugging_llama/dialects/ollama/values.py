@@ -7,6 +7,7 @@ from hugging_llama.dialects.json_body import go_kind
 from hugging_llama.dialects.ollama.render import encode
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Lark, OutputFormat, Regex
+from hugging_llama.neutral.requests import ToolChoice
 from hugging_llama_config.units import FOREVER_S, parse_duration
 
 _LONGEST_S = 2**63 / 1e9
@@ -69,6 +70,21 @@ def parse_structured_outputs(value: Mapping[str, Any] | None) -> OutputFormat | 
         "structured_outputs takes regex (a string), choice (a list of strings), grammar (a string, Lark or EBNF), "
         "json (a schema) or json_object (true)",
         param="structured_outputs",
+    )
+
+
+def parse_tool_choice(value: Any, *, parallel: bool) -> ToolChoice:
+    """Our own field, spelt as OpenAI's: `auto`, `none`, `required` or `{"function": {"name": …}}`."""
+    if value is None or value == "":
+        return ToolChoice(parallel=parallel)
+    if value in ("auto", "none", "required"):
+        return ToolChoice(mode=value, parallel=parallel)
+    function = value.get("function") if isinstance(value, dict) else None
+    if isinstance(function, dict) and isinstance(function.get("name"), str) and function["name"]:
+        return ToolChoice(mode="required", name=function["name"], parallel=parallel)
+    raise InvalidRequestError(
+        'tool_choice must be "auto", "none", "required" or {"type": "function", "function": {"name": "…"}}',
+        param="tool_choice",
     )
 
 

@@ -206,7 +206,18 @@ def test_no_prompt_and_no_keep_alive_is_an_unload_request(make_client: MakeClien
         ("/api/generate", {"model": MINILM, "prompt": "x"}, 400, f'"{MINILM}" does not support generate'),
         ("/api/generate", {"model": DEMO, "prompt": "x", "raw": True, "system": "s"}, 400,
          "raw mode does not support template, system, or context"),
-        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y"}, 400, f'"{DEMO}" does not support insert'),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y"}, 400, f"{DEMO}:latest does not support insert"),
+        ("/api/generate", {"model": DEMO, "prompt": "", "suffix": "y"}, 400, f"{DEMO}:latest does not support insert"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y", "raw": True}, 400,
+         "raw mode does not support suffix"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y", "context": [1]}, 400,
+         "a suffix and a context can't be combined"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "template": "{{ .Prompt"}, 400,
+         "template error: line 1: an action is not closed"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "template": "{{ .Prompt }}", "raw": True}, 400,
+         "raw mode does not support template, system, or context"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "template": "{{ .Prompt }}", "think": True}, 400,
+         f'"{DEMO}" does not support thinking'),
         ("/api/generate", {"model": DEMO, "prompt": "x", "images": ["aa"]}, 400, f'"{DEMO}" does not support vision'),
         ("/api/chat", {"model": DEMO, "messages": MESSAGES, "think": "hard"}, 400,
          'invalid think value: "hard" (must be "high", "medium", "low", "max", true, or false)'),
@@ -341,12 +352,19 @@ def test_a_bug_in_mid_stream_is_the_last_line_too(make_client: MakeClient) -> No
     assert engine.streams[0].is_closed
 
 
-@pytest.mark.parametrize("asked", [{"think": True}, {"think": "high"}, {"tools": [{"function": {"name": "f"}}]}])
-def test_loading_tells_what_a_model_lacks(plain_client: MakeClient, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"think": True}, '"acme/plain" does not support thinking'),
+        ({"think": "high"}, '"acme/plain" does not support thinking'),
+        ({"tools": [{"function": {"name": "f"}}]}, "acme/plain:latest does not support tools"),
+    ],
+)
+def test_loading_tells_what_a_model_lacks(plain_client: MakeClient, asked: dict[str, Any], error: str) -> None:
     client, engine = plain_client()
     response = post(client, "/api/chat", {"model": "acme/plain", **asked})
     assert response.status_code == 400
-    assert response.get_json()["error"].startswith('"acme/plain" does not support ')
+    assert response.get_json()["error"] == error
     assert engine.requests == []
 
 

@@ -250,11 +250,12 @@ def _json_call(call: Call, operands: list[Value], scope: Scope) -> Value:
 
 
 def _json(of: Value, scope: Scope, line: int) -> str:
-    is_plain = of.type.is_scalar or of.type.basic is Basic.JSON or of.type is PROPERTY
+    is_plain = of.type.is_scalar or of.type.basic is Basic.JSON
     if not is_plain and not (of.type.basic is Basic.LIST and of.type.item is not None and of.type.item.is_scalar):
         raise TemplateError(line, f"a {of.type.name} can't be written as JSON")
     scope.macros.add("go_json")
-    return f"go_json({of.code})"
+    # an absent list is nil in Go
+    return f"go_json({of.code} or none)" if of.type.basic is Basic.LIST else f"go_json({of.code})"
 
 
 def _date(call: Call, operands: list[Value], scope: Scope) -> Value:

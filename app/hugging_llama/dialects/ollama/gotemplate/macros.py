@@ -14,7 +14,9 @@ _TEXT = """{%- macro go_text(value) -%}
 {%- elif value is none -%}{{- '<nil>' -}}
 {%- elif value is mapping -%}
 {{- 'map[' -}}
-{%- for key, item in value | dictsort(true) -%}{{- ' ' if not loop.first -}}{{- key ~ ':' ~ go_text(item) -}}{%- endfor -%}
+{%- for key, item in value | dictsort(true) -%}
+{{- ' ' if not loop.first -}}{{- key ~ ':' ~ go_text(item) -}}
+{%- endfor -%}
 {{- ']' -}}
 {%- elif value is sequence -%}
 {{- '[' -}}{%- for item in value -%}{{- ' ' if not loop.first -}}{{- go_text(item) -}}{%- endfor -%}{{- ']' -}}

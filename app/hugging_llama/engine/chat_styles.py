@@ -40,6 +40,9 @@ class ChatStyles:
         self._own = ChatStyle(format=format, control_tokens=ControlTokens(tokenizer, format.template))
         self._others: OrderedDict[str, ChatStyle] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._others)
+
     def of(self, template: str) -> ChatStyle:
         """The style of a Jinja template, "" for the model's own."""
         if template in ("", self._own.format.template):

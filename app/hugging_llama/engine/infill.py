@@ -17,7 +17,7 @@ class Infill:
         self._ids = added
         self._format = format
         self._encode = encode
-        self._control_tokens = ControlTokens(tokenizer, "\0".join(format.own_tokens))
+        self._control_tokens = ControlTokens(tokenizer, "\0".join((*format.own_tokens, *format.ends)))
         self.end_ids = frozenset(added[token] for token in (*format.own_tokens, *format.ends) if token in added)
 
     @classmethod

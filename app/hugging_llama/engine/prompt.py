@@ -164,7 +164,7 @@ class PromptRenderer:
         if style.format.template is None:
             return self._with_bos(self._encode(style.control_tokens.defused(_plain_text(messages))))
         rows = template_messages(messages, short_call_ids=style.format.short_call_ids)
-        return self._applied(style, rows, template_tools(prompt.tools) or None, _switches(prompt.think))
+        return self._applied(style, rows, template_tools(prompt.tools) or None, template_variables(prompt.think))
 
     def _applied(self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any]) -> list[int]:
         """Raises InvalidRequestError where the template fails on these messages."""
@@ -270,7 +270,7 @@ def _room(request: GenerateRequest, context_length: int) -> int:
     return quarter if wanted is None else max(1, min(wanted, quarter))
 
 
-def _switches(think: bool | str | None) -> dict[str, Any]:
+def template_variables(think: bool | str | None) -> dict[str, Any]:
     """The variables by which templates are told to think; a template ignores those it does not know."""
     on = think is not False
     switches: dict[str, Any] = {"enable_thinking": on, "thinking": on}

@@ -7,7 +7,6 @@ from hugging_llama.neutral.events import EventStream, GenerateEvent
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import Capability, LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import (
-    ChatPrompt,
     GenerateCall,
     GenerateRequest,
     InsertPrompt,

@@ -13,7 +13,9 @@ from hugging_llama.dialects.ollama.gotemplate.translation import translated
 from hugging_llama.errors import InvalidRequestError
 
 _MAX_CHARACTERS = 65_536
-_JINJA = re.compile(r"\{%[-+]?\s*[a-z]|\{#")
+_JINJA = re.compile(
+    r"\{%[-+]?\s*(?:if|else|elif|for|set|macro|call|filter|with|raw|generation|block|break|continue|end[a-z]+)\b"
+)
 _GO = re.compile(r"\{\{(?:-\s)?\s*(?:/\*|[.$(]|[a-zA-Z]+\s+[.$(\"`]|(?:end|else|break|continue)\b)")
 
 
@@ -52,7 +54,9 @@ def to_jinja(text: str) -> str:
 
 def is_jinja(text: str) -> bool:
     """Whether a template is in Jinja rather than in Go's language."""
-    return _JINJA.search(text) is not None or ("{{" in text and _GO.search(text) is None)
+    if _JINJA.search(text) or _GO.search(text):
+        return _JINJA.search(text) is not None
+    return "{{" in text or "{#" in text
 
 
 def _check(text: str) -> None:

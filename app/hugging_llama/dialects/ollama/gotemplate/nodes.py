@@ -164,7 +164,7 @@ def cut_after(nodes: tuple[Node, ...], name: str) -> tuple[tuple[Node, ...], boo
     for node in nodes:
         is_cut = False
         if isinstance(node, Output | Assignment):
-            is_cut = name.lower() in field_names(node.value)
+            is_cut = _names(node.value, name)
         elif isinstance(node, If | With | Range):
             body, is_cut = cut_after(node.body, name)
             otherwise: tuple[Node, ...] = ()
@@ -175,6 +175,15 @@ def cut_after(nodes: tuple[Node, ...], name: str) -> tuple[tuple[Node, ...], boo
         if is_cut:
             return tuple(kept), True
     return tuple(kept), False
+
+
+def _names(expression: Expression, name: str) -> bool:
+    """Whether it has the field `name` of what is in hand; as in Ollama, `$.name` does not count."""
+    if isinstance(expression, Call):
+        return any(_names(operand, name) for operand in expression.operands)
+    if isinstance(expression, Field):
+        return (expression.name == name and isinstance(expression.of, Dot)) or _names(expression.of, name)
+    return False
 
 
 def _with_branches(node: If | With | Range, body: tuple[Node, ...], otherwise: tuple[Node, ...]) -> Node:

@@ -176,9 +176,11 @@ class _Writer:
             text += self._declared(node.key, key, node.line)
         if node.value:
             text += self._declared(node.value, held, node.line)
-        text += self._nodes(node.body, held)
-        text += "{%- else -%}\n" + self._nodes(node.otherwise, dot) if node.otherwise else ""
-        return text + "{%- endfor -%}\n"
+        text += self._nodes(node.body, held) + "{%- endfor -%}\n"
+        if not node.otherwise:
+            return text
+        # not `else` of the loop: in Jinja a `break` in the first turn leads there, too
+        return f"{{%- if {over.code} -%}}\n{text}{{%- else -%}}\n{self._nodes(node.otherwise, dot)}{{%- endif -%}}\n"
 
     def _name(self, base: str) -> str:
         self._num_names += 1

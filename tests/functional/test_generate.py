@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.errors import (
     ContextLengthError,
     EngineBusyError,
@@ -19,7 +20,14 @@ from hugging_llama.errors import (
 )
 from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from hugging_llama.neutral.messages import Tool, ToolCall
-from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, LoadRequest, OutputFormat, TextPrompt
+from hugging_llama.neutral.requests import (
+    ChatPrompt,
+    GenerateRequest,
+    InsertPrompt,
+    LoadRequest,
+    OutputFormat,
+    TextPrompt,
+)
 from tests.functional.conftest import MakeClient
 from tests.hub_cache import MINILM
 
@@ -161,6 +169,18 @@ def test_tools_and_history_reach_the_engine(make_client: MakeClient) -> None:
     assert [m.role for m in prompt.messages] == ["user", "assistant", "tool"]
     assert prompt.messages[1].tool_calls[0].arguments == {"z": "1"}
     assert prompt.messages[2].tool_name == "f"
+
+
+def test_templates_and_gaps_reach_the_engine(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(client, "/api/generate", {"model": DEMO, "prompt": "x", "system": "s", "template": "{{ messages }}"})
+    template = "{{ .Prompt }}|{{ .Suffix }}"
+    body = {"model": DEMO, "prompt": "a", "suffix": "b", "system": "s", "template": template, "think": True}
+    post(client, "/api/generate", body)
+    chat, gap = (request.prompt for request in engine.requests if isinstance(request, GenerateRequest))
+    assert isinstance(chat, ChatPrompt)
+    assert (chat.template, [message.content for message in chat.messages]) == ("{{ messages }}", ["s", "x"])
+    assert gap == InsertPrompt(prefix="a", suffix="b", template=to_jinja(template))
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,8 @@ def test_jinja_is_taken_as_it_is(template: str) -> None:
 
 
 _SYNTAX = (
-    "{{", "}}", "{{- ", " -}}", " ", "\n", ".Prompt", ".Messages", ".Role", "$", "$x", ":=", "=", "if", "range", "end", "else",
-    "with", "eq", "len", "index", "(", ")", "|", '"', "`", "0", "-1", "{%", "%}", "{#", "break", "json", "é",
+    "{{", "}}", "{{- ", " -}}", " ", "\n", ".Prompt", ".Messages", ".Role", "$", "$x", ":=", "=", "if", "range", "end",
+    "else", "with", "eq", "len", "index", "(", ")", "|", '"', "`", "0", "-1", "{%", "%}", "{#", "break", "json", "é",
 )  # fmt: skip
 _PIECES = st.sampled_from(_SYNTAX)
 

@@ -92,16 +92,17 @@ class ServedModel:
         prompt = self._renderer.render(request, context_length=context_length)
         sampling = request.sampling
         refuse_beams(request)
+        eos_token_ids = checkpoint.eos_token_ids | prompt.end_ids
         bias = make_logit_bias(
             sampling,
             self._renderer.encode,
             vocab_size=checkpoint.width or len(checkpoint.tokenizer),
-            eos_token_ids=checkpoint.eos_token_ids,
+            eos_token_ids=eos_token_ids,
         )
         output = AnswerProcessor(
             checkpoint.tokenizer,
             prompt_ids=prompt.token_ids,
-            hidden_ids=checkpoint.hidden_ids,
+            hidden_ids=(checkpoint.hidden_ids - prompt.shown_ids) | eos_token_ids,
             stops=sampling.stop,
             thinking=prompt.thinking,
             inside_thinking=prompt.inside_thinking,
@@ -115,7 +116,7 @@ class ServedModel:
             sampling=sampling,
             context_length=context_length,
             output=output,
-            eos_token_ids=checkpoint.eos_token_ids,
+            eos_token_ids=eos_token_ids,
             grammar=self._mask(checkpoint, request, prompt),
             bias=bias,
             token_bytes=None if sampling.top_logprobs is None else TokenBytes(checkpoint.tokenizer),
@@ -219,7 +220,7 @@ class ServedModel:
         if chat is not None and prompt.tool_syntax is not None:
             calls = CallContext(
                 format=prompt.tool_syntax,
-                template=checkpoint.format.template or "",
+                template=prompt.template,
                 tools=chat.tools,
                 choice=chat.tool_choice,
                 special_ids=compiler.special_ids,
@@ -238,7 +239,7 @@ class ServedModel:
 
 
 def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:
-    tools = () if isinstance(request.prompt, TextPrompt) else request.prompt.tools
+    tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else ()
     return {tool.name: tool.parameters for tool in tools}
 
 

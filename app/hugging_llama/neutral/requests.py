@@ -95,6 +95,18 @@ class TextPrompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InsertPrompt:
+    """A gap to fill between two texts. `template` as in a ChatPrompt; one that knows no suffix is not used."""
+
+    prefix: str
+    suffix: str
+    template: str = ""
+
+
+Prompt = ChatPrompt | TextPrompt | InsertPrompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
     """One generation. `keep_alive_s` None keeps what the loaded model has; infinite is for ever, 0 unloads after.
 
@@ -104,7 +116,7 @@ class GenerateRequest:
     """
 
     model: ModelRef
-    prompt: ChatPrompt | TextPrompt
+    prompt: Prompt
     sampling: SamplingParams = field(default_factory=SamplingParams)
     format: OutputFormat | None = None
     context_length: int | None = None
@@ -121,7 +133,7 @@ class GenerateCall:
     `options` holds SamplingParams fields by name, only those that the caller gave.
     """
 
-    prompt: ChatPrompt | TextPrompt
+    prompt: Prompt
     options: Mapping[str, Any] = field(default_factory=dict)
     format: OutputFormat | None = None
     context_length: int | None = None

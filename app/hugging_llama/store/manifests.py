@@ -19,6 +19,7 @@ from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama.store import durable, folders, names, snapshot
+from hugging_llama.store.capabilities import with_template
 from hugging_llama.store.names import ModelName
 
 FORMAT_VERSION: Literal[2] = 2
@@ -106,6 +107,7 @@ class NamedModel:
             modified_at_s=self.modified_at_s,
             is_named=True,
             parent=manifest.source.base,
+            capabilities=with_template(base.capabilities, manifest.template),
             defaults=defaults,
             licenses=manifest.licenses,
         )

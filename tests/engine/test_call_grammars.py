@@ -17,6 +17,7 @@ from hugging_llama.neutral.formats import JsonSchema
 from hugging_llama.neutral.messages import Tool, ToolCall
 from hugging_llama.neutral.requests import ToolChoice
 from hugging_llama.parsing import tool_formats
+from hugging_llama.parsing.harmony import HarmonyParser, Thought
 from hugging_llama.parsing.tool_calls import ToolCallParser
 from hugging_llama.parsing.tool_formats import ToolFormat
 from tests.engine.checkpoints import DEMO
@@ -68,7 +69,7 @@ FORMATS = {
     value.name: value for value in vars(tool_formats).values() if isinstance(value, ToolFormat)
 }  # fmt: skip
 TEMPLATES = {"mistral": ["", "[ARGS]"], "deepseek": ["", "```json"]}
-ENDS = ("\n</parameter>\n", "</parameter>\n", "</arg_value>\n", '<|"|>', "<escape>")
+ENDS = ("<|end|>", "\n</parameter>\n", "</parameter>\n", "</arg_value>\n", '<|"|>', "<escape>")
 CASES = [(name, template) for name in FORMATS for template in TEMPLATES.get(name, [""])]
 
 
@@ -83,7 +84,6 @@ def context(compiler: GrammarCompiler, format: str, template: str = "", **choice
         template=template,
         tools=TOOLS,
         choice=ToolChoice(**({"mode": "required"} | choice)),
-        special_ids=compiler.special_ids,
     )
 
 
@@ -120,9 +120,9 @@ def answers(compiler: GrammarCompiler, grammar: str, seeds: range) -> Iterator[s
 
 
 def calls_in(name: str, text: str) -> list[ToolCall]:
-    parser = ToolCallParser(FORMATS[name], schemas=SCHEMAS)
+    parser = HarmonyParser() if name == "harmony" else ToolCallParser(FORMATS[name], schemas=SCHEMAS)
     parts = [*parser.push(text), *parser.finish()]
-    assert all(isinstance(part, ToolCall) for part in parts), f"{text!r}: {parts}"
+    assert all(isinstance(part, ToolCall | Thought) for part in parts), f"{text!r}: {parts}"
     return [part for part in parts if isinstance(part, ToolCall)]
 
 
@@ -135,7 +135,7 @@ def check(call: ToolCall, text: str) -> None:
 
 @pytest.mark.parametrize(("name", "template"), CASES)
 def test_a_required_call_comes_and_is_valid(compiler: GrammarCompiler, name: str, template: str) -> None:
-    grammar = answer_grammar(None, context(compiler, name, template))
+    grammar = answer_grammar(None, context(compiler, name, template), special_ids=compiler.special_ids)
     assert grammar
     seen = set()
     for text in answers(compiler, grammar, range(6)):
@@ -150,7 +150,7 @@ def test_a_required_call_comes_and_is_valid(compiler: GrammarCompiler, name: str
 @pytest.mark.parametrize(("name", "template"), CASES)
 def test_a_named_tool_is_called_once(compiler: GrammarCompiler, name: str, template: str) -> None:
     chosen = context(compiler, name, template, name="plan_route", parallel=False)
-    grammar = answer_grammar(None, chosen)
+    grammar = answer_grammar(None, chosen, special_ids=compiler.special_ids)
     assert grammar
     for text in answers(compiler, grammar, range(3)):
         (call,) = calls_in(name, text)
@@ -165,7 +165,9 @@ def test_a_format_and_tools_give_one_or_the_other(compiler: GrammarCompiler) -> 
         "required": ["a"],
         "additionalProperties": False,
     }
-    grammar = answer_grammar(JsonSchema(json.dumps(schema)), context(compiler, "hermes", mode="auto"))
+    grammar = answer_grammar(
+        JsonSchema(json.dumps(schema)), context(compiler, "hermes", mode="auto"), special_ids=compiler.special_ids
+    )
     assert grammar
     kinds = set()
     for text in answers(compiler, grammar, range(12)):
@@ -180,14 +182,14 @@ def test_a_format_and_tools_give_one_or_the_other(compiler: GrammarCompiler) -> 
 
 
 def test_nothing_is_enforced_where_nothing_is_asked(compiler: GrammarCompiler) -> None:
-    assert answer_grammar(None, context(compiler, "hermes", mode="auto")) is None
-    assert answer_grammar(None, context(compiler, "hermes", mode="none")) is None
-    assert answer_grammar(None, None) is None
+    assert answer_grammar(None, context(compiler, "hermes", mode="auto"), special_ids={}) is None
+    assert answer_grammar(None, context(compiler, "hermes", mode="none"), special_ids={}) is None
+    assert answer_grammar(None, None, special_ids={}) is None
 
 
 def test_a_name_that_is_no_tool(compiler: GrammarCompiler) -> None:
     with pytest.raises(InvalidRequestError, match="nobody"):
-        answer_grammar(None, context(compiler, "hermes", name="nobody"))
+        answer_grammar(None, context(compiler, "hermes", name="nobody"), special_ids=compiler.special_ids)
 
 
 @pytest.mark.parametrize("name", ["qwen-coder", "gemma", "pythonic"])
@@ -197,7 +199,6 @@ def test_a_keyword_that_a_format_can_not_enforce_is_refused(compiler: GrammarCom
     with pytest.raises(GrammarError, match="pattern"):
         answer_grammar(
             None,
-            CallContext(
-                format=asked.format, template="", tools=(tool,), choice=asked.choice, special_ids=asked.special_ids
-            ),
+            CallContext(format=asked.format, template="", tools=(tool,), choice=asked.choice),
+            special_ids=compiler.special_ids,
         )

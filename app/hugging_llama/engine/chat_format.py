@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from hugging_llama.parsing.tool_formats import ToolFormat, tool_format
+from hugging_llama.parsing.tool_formats import HARMONY, ToolFormat, tool_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class ChatFormat:
 
     `template` None: the model has no chat template. `thinking` None: it does not think. `tool_syntax` None: its
     template knows no tools. `turn_end_ids`: ids by which it ends a turn, beside the end ids of its configuration.
-    `short_call_ids`: the template wants ids of tool calls to have 9 letters or digits.
+    `short_call_ids`: the template wants ids of tool calls to have 9 letters or digits. `has_channels`: answers are
+    messages with a channel each, as gpt-oss writes them.
     """
 
     template: str | None
@@ -57,6 +58,7 @@ class ChatFormat:
     tool_syntax: ToolFormat | None
     turn_end_ids: frozenset[int]
     short_call_ids: bool
+    has_channels: bool = False
 
 
 def chat_format(tokenizer: Any, template: str = "") -> ChatFormat:
@@ -76,6 +78,7 @@ def chat_format(tokenizer: Any, template: str = "") -> ChatFormat:
             )
         ),
         short_call_ids=_SHORT_CALL_IDS.search(text) is not None,
+        has_channels=_CHANNEL in text,
     )
 
 
@@ -87,7 +90,7 @@ def own_template(tokenizer: Any) -> str:
 
 def marker_ids(tokenizer: Any, format: ChatFormat) -> frozenset[int]:
     """Ids of the tags that the parsers of the answer must see even if the tokenizer calls them special."""
-    texts: list[str] = []
+    texts = list(HARMONY.markers) if format.has_channels else []
     if format.thinking:
         texts += [format.thinking.open, format.thinking.close]
     if format.tool_syntax:

@@ -7,6 +7,7 @@ from hugging_llama.engine.chat_format import ThinkingTags
 from hugging_llama.engine.detokenizer import Detokenizer
 from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.messages import ToolCall
+from hugging_llama.parsing.harmony import HarmonyParser, Thought
 from hugging_llama.parsing.stop_strings import StopStrings
 from hugging_llama.parsing.thinking import ThinkingParser
 from hugging_llama.parsing.tool_calls import ToolCallParser, new_call_id
@@ -18,7 +19,7 @@ class AnswerProcessor:
 
     `prompt_ids` are the ids before the answer, `hidden_ids` those without text. `thinking` None: the answer is not
     searched for reasoning; `show_thinking` False drops it. `tool_syntax` None: it is not searched for calls;
-    `tool_schemas` are the tools' parameters by name.
+    `tool_schemas` are the tools' parameters by name. `has_channels` as in ChatFormat.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class AnswerProcessor:
         show_thinking: bool = True,
         tool_syntax: ToolFormat | None = None,
         tool_schemas: Mapping[str, Mapping[str, Any]] = {},
+        has_channels: bool = False,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer, prompt_ids=prompt_ids, hidden_ids=hidden_ids)
@@ -44,7 +46,12 @@ class AnswerProcessor:
             if thinking
             else None
         )
-        self._calls = ToolCallParser(tool_syntax, schemas=tool_schemas, new_id=new_id) if tool_syntax else None
+        self._messages = HarmonyParser(new_id=new_id) if has_channels else None
+        self._calls = (
+            ToolCallParser(tool_syntax, schemas=tool_schemas, new_id=new_id)
+            if tool_syntax and not has_channels
+            else None
+        )
 
     @property
     def stopped(self) -> bool:
@@ -66,6 +73,8 @@ class AnswerProcessor:
         if self.stopped:
             return []
         events = self._parsed(self._detokenizer.finish())
+        if self._messages:
+            events += self._messaged(self._messages.finish())
         if self._thinking:
             thinking, answer = self._thinking.finish()
             events += self._thought(thinking) + self._answered(answer)
@@ -76,10 +85,18 @@ class AnswerProcessor:
         return events
 
     def _parsed(self, text: str) -> list[GenerateEvent]:
+        if self._messages:
+            return self._messaged(self._messages.push(text))
         if self._thinking is None:
             return self._answered(text)
         thinking, answer = self._thinking.push(text)
         return self._thought(thinking) + self._answered(answer)
+
+    def _messaged(self, parts: Iterable[Thought | str | ToolCall]) -> list[GenerateEvent]:
+        events: list[GenerateEvent] = []
+        for part in parts:
+            events += self._thought(part.text) if isinstance(part, Thought) else self._said([part])
+        return events
 
     def _thought(self, text: str) -> list[GenerateEvent]:
         return [ThinkingDelta(text)] if text and self._show_thinking else []

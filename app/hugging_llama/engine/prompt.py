@@ -51,8 +51,9 @@ class RenderedPrompt:
     """Ids of a prompt and how its answer is to be read.
 
     `thinking` None: not searched for reasoning; `inside_thinking`: the prompt has opened it; `show_thinking`: the
-    caller wants to see it. `tool_syntax` None: not searched for calls. `num_truncated_tokens`: how many did not fit.
-    `end_ids` end the answer beside the ends of the model; `shown_ids` are markers in it that must not be hidden.
+    caller wants to see it. `tool_syntax` None: not searched for calls. `has_channels` as in ChatFormat.
+    `num_truncated_tokens`: how many did not fit. `template` is what it was rendered by. `end_ids` end the answer beside
+    the ends of the model; `shown_ids` are markers in it that must not be hidden.
     """
 
     token_ids: list[int]
@@ -61,6 +62,7 @@ class RenderedPrompt:
     inside_thinking: bool = False
     show_thinking: bool = True
     tool_syntax: ToolFormat | None = None
+    has_channels: bool = False
     template: str = ""
     end_ids: frozenset[int] = frozenset()
     shown_ids: frozenset[int] = frozenset()
@@ -129,6 +131,7 @@ class PromptRenderer:
             inside_thinking=thinking is not None and self._ends_with(ids, thinking.open),
             show_thinking=prompt.think is not False,
             tool_syntax=style.format.tool_syntax if prompt.tools and prompt.tool_choice.mode != "none" else None,
+            has_channels=style.format.has_channels,
             template=style.format.template or "",
             end_ids=style.end_ids,
             shown_ids=style.shown_ids,

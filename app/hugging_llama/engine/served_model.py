@@ -109,6 +109,7 @@ class ServedModel:
             show_thinking=prompt.show_thinking,
             tool_syntax=prompt.tool_syntax,
             tool_schemas=_tool_schemas(request),
+            has_channels=prompt.has_channels,
         )
         return Sequence(
             key=key,
@@ -223,9 +224,10 @@ class ServedModel:
                 template=prompt.template,
                 tools=chat.tools,
                 choice=chat.tool_choice,
-                special_ids=compiler.special_ids,
             )
-        grammar = answer_grammar(request.format, calls)
+        grammar = answer_grammar(
+            request.format, calls, special_ids=compiler.special_ids, has_channels=prompt.has_channels
+        )
         # Where thinking is off the answer comes at once, unless the prompt opens the thinking all the same.
         thinks = prompt.thinking is not None and (prompt.show_thinking or prompt.inside_thinking)
         if grammar is None:

@@ -86,7 +86,15 @@ PYTHONIC = ToolFormat(
 )
 JSON = ToolFormat(name="json", read=call_bodies.json_calls, is_bare=True, between=";,")
 
+HARMONY = ToolFormat(
+    name="harmony",
+    read=call_bodies.json_calls,
+    noise=("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|call|>", "<|return|>"),
+)
+"""gpt-oss: `parsing.harmony` reads its answers as a whole."""
+
 _BY_MARK: tuple[tuple[str, ToolFormat], ...] = (
+    ("<|channel|>", HARMONY),
     ("<minimax:tool_call>", MINIMAX),
     ("<seed:tool_call>", SEED),
     ("<｜tool▁call▁begin｜>", DEEPSEEK),

@@ -17,33 +17,52 @@ from hugging_llama.parsing.tool_formats import ToolFormat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallContext:
-    """What a model is told of its tools: how it writes calls, by which template, and the ids of its marks."""
+    """What a model is told of its tools: how it writes calls, and by which template."""
 
     format: ToolFormat
     template: str
     tools: tuple[Tool, ...]
     choice: ToolChoice
-    special_ids: Mapping[str, int]
 
 
-def answer_grammar(format: OutputFormat | None, calls: CallContext | None) -> str | None:
-    """None where everything may be said.
+def answer_grammar(
+    format: OutputFormat | None,
+    calls: CallContext | None,
+    *,
+    special_ids: Mapping[str, int],
+    has_channels: bool = False,
+) -> str | None:
+    """None where everything may be said. `special_ids` are a GrammarCompiler's; `has_channels` as in ChatFormat.
 
     With tools and a format an answer is a call or what the format says. Raises GrammarError, InvalidRequestError.
     """
-    if calls is None or calls.choice.mode == "none":
+    if calls is not None and (calls.choice.mode == "none" or (calls.choice.mode == "auto" and format is None)):
+        calls = None
+    if calls is None and (format is None or not has_channels):
         return grammar_of(format) if format else None
-    if calls.choice.mode == "auto" and format is None:
-        return None
-    lark = Lark(calls.special_ids)
-    tools = _chosen(calls)
-    rule = calls_rule(lark, calls.format, tools, None if calls.choice.parallel else 1, calls.template)
-    if calls.choice.mode == "auto":
+    lark = Lark(special_ids)
+    parts = []
+    if calls is not None:
+        most = None if calls.choice.parallel else 1
+        parts.append(calls_rule(lark, calls.format, _chosen(calls), most, calls.template))
+    if format is not None and (calls is None or calls.choice.mode == "auto"):
         schema = json_schema_of(format)
         if schema is None:
-            raise GrammarError("together with tools the format can be JSON or a JSON Schema")
-        rule = one_of([rule, lark.json(schema)])
-    return LLMatcher.grammar_from_lark(lark.grammar(rule))
+            raise GrammarError("together with tools or channels the format can be JSON or a JSON Schema")
+        parts.append(_final(lark, lark.json(schema)) if has_channels else lark.json(schema))
+    return LLMatcher.grammar_from_lark(lark.grammar(_after_analysis(lark, parts) if has_channels else one_of(parts)))
+
+
+def _after_analysis(lark: Lark, parts: list[str]) -> str:
+    """The parts, with reasoning in front or without."""
+    head = f'{lark.mark("<|channel|>")} "analysis" {lark.mark("<|message|>")}'
+    analysis = f"{head} {lark.text_before_mark('<|end|>')}"
+    thought = lark.rule(f'{analysis} {lark.mark("<|start|>")} "assistant"')
+    return f"{thought}? {one_of(parts)}"
+
+
+def _final(lark: Lark, answer: str) -> str:
+    return lark.rule(f'{lark.mark("<|channel|>")} "final" {lark.mark("<|message|>")} {answer}')
 
 
 def _chosen(calls: CallContext) -> tuple[Tool, ...]:

@@ -158,7 +158,19 @@ def _pythonic(open: str, close: str, separator: str) -> CallsRule:
     return calls
 
 
+def _harmony(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    """One call: gpt-oss ends its turn with each."""
+    mark, end = lark.mark("<|message|>"), lark.mark("<|call|>")
+    head = f'{lark.mark("<|channel|>")} "commentary to=functions."'
+    calls = [
+        f'{literal(tool.name)} " " {lark.mark("<|constrain|>")} "json" {mark} {lark.json(parameters_of(tool))} {end}'
+        for tool in tools
+    ]
+    return lark.rule(f"{head} {one_of(calls)}")
+
+
 _RULES: Mapping[str, CallsRule] = {
+    "harmony": _harmony,
     "hermes": _tagged("<tool_call>", "</tool_call>"),
     "qwen-coder": _elements("<tool_call>", "</tool_call>"),
     "seed": _elements("<seed:tool_call>", "</seed:tool_call>"),

@@ -16,7 +16,8 @@ from hugging_llama.errors import (
     ModelNotFoundError,
     TransferError,
 )
-from hugging_llama.store import hub_http, transfer
+from hugging_llama.store import hub_http
+from hugging_llama.store.file_lock import FileLock
 from hugging_llama.store.names import parse_name
 from hugging_llama.store.pull import PullRequest, pull_files
 from hugging_llama.store.retry import RetryPolicy, TransientError
@@ -249,7 +250,7 @@ def test_passwords_of_netrc_stay_at_home(work: Workplace, tiny: Repo, tmp_path: 
 
 def test_a_lock_file_that_its_holder_removed(tmp_path: Path) -> None:
     path = tmp_path / "locks" / "x.lock"
-    first, second = transfer.BlobLock(str(path)), transfer.BlobLock(str(path))
+    first, second = FileLock(str(path)), FileLock(str(path))
     assert first.acquire()
     assert not second.acquire()
     with first:

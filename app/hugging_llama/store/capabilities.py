@@ -20,7 +20,7 @@ def capabilities(snapshot: Snapshot, config: Mapping[str, Any]) -> tuple[Capabil
         return (Capability.EMBEDDING,) if kind == "SentenceTransformer" else ()
     architectures = _architectures(config)
     if is_generative(config):
-        return (Capability.COMPLETION, *_template_capabilities(chat_template(snapshot)))
+        return (Capability.COMPLETION, *template_capabilities(chat_template(snapshot)))
     if any(_is_encoder(name, config) for name in architectures) and any(t in snapshot.files for t in _TOKENIZERS):
         return (Capability.EMBEDDING,)
     return ()
@@ -45,7 +45,8 @@ def chat_template(snapshot: Snapshot) -> str:
     return ""
 
 
-def _template_capabilities(template: str) -> tuple[Capability, ...]:
+def template_capabilities(template: str) -> tuple[Capability, ...]:
+    """What a chat template has a place for."""
     found = []
     if "tools" in template:
         found.append(Capability.TOOLS)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from hugging_llama.errors import HuggingLlamaError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import selection, snapshot, snapshot_writer, transfer
+from hugging_llama.store import file_lock, selection, snapshot, snapshot_writer, transfer
 from hugging_llama.store.hub import Hub, RemoteCommit, RemoteFile
 from hugging_llama.store.hub_http import HubAccess
 from hugging_llama.store.layout import RepoFolder
@@ -23,6 +23,8 @@ from hugging_llama.store.names import ModelName
 from hugging_llama.store.retry import RetryPolicy, TransientError
 
 _REPORT_EVERY_S = 0.1
+# How long a removal of the same repository may keep a pull waiting.
+_REMOVAL_S = 60.0
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _T = TypeVar("_T")
 
@@ -70,14 +72,18 @@ class _Pull:
         name = ModelName(commit.repo, name.revision)
         remote = {file.path: file for file in self._patiently(functools.partial(self._hub.files, name, commit.commit))}
         folder = RepoFolder(self._request.cache, commit.repo)
+        with file_lock.locked(folder.pull_lock, _REMOVAL_S, shared=True):
+            yield from self._bring(folder, commit.commit, remote)
+
+    def _bring(self, folder: RepoFolder, commit: str, remote: Mapping[str, RemoteFile]) -> Iterator[TransferProgress]:
         os.makedirs(folder.path, exist_ok=True)
         if selection.WEIGHTS not in remote and selection.INDEX in remote:
-            yield from self._fetch(folder, commit.commit, remote[selection.INDEX])
+            yield from self._fetch(folder, commit, remote[selection.INDEX])
         files = _chosen(remote, folder, self._request.allow_code)
         _check_space(folder, files)
         for file in files:
-            yield from self._fetch(folder, commit.commit, file)
-        snapshot_writer.write_snapshot(folder, commit.commit, name.revision, files)
+            yield from self._fetch(folder, commit, file)
+        snapshot_writer.write_snapshot(folder, commit, self._request.name.revision, files)
         yield TransferProgress(status="success")
 
     def _fetch(self, folder: RepoFolder, commit: str, file: RemoteFile) -> Iterator[TransferProgress]:

@@ -65,6 +65,15 @@ class Snapshot:
             return ""
 
 
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter's folder. `digest` is 64 hex characters, the same for the same content."""
+
+    folder: str
+    digest: str
+    size_bytes: int
+
+
 def read_snapshot(folder: str) -> Snapshot:
     """List a model's folder. Raises selection.NotServableError, OSError."""
     found: dict[str, tuple[str, os.stat_result]] = {}
@@ -91,13 +100,15 @@ def read_snapshot(folder: str) -> Snapshot:
     return Snapshot(folder, files, weights, tuple(plain))
 
 
-def adapter_digest(folder: str) -> str:
-    """64 hex characters, the same for the same content of an adapter's folder. Raises OSError."""
-    text = ""
+def read_adapter(folder: str) -> Adapter:
+    """List an adapter's folder. Raises OSError."""
+    text, size_bytes = "", 0
     for path in _walk(folder):
         full = os.path.join(folder, path)
-        text += f"{path}\0{_linked_blob(full) or _fingerprint(full, os.stat(full).st_size)}\n"
-    return hashlib.sha256(text.encode()).hexdigest()
+        size = os.stat(full).st_size
+        size_bytes += size
+        text += f"{path}\0{_linked_blob(full) or _fingerprint(full, size)}\n"
+    return Adapter(folder, hashlib.sha256(text.encode()).hexdigest(), size_bytes)
 
 
 def read_small(path: str) -> bytes:

@@ -1,7 +1,5 @@
 """One blob from the Hub into the cache: locked, resumed, verified, and only then given its name."""
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -14,6 +12,7 @@ import requests
 
 from hugging_llama.errors import TransferError
 from hugging_llama.store import hub_http
+from hugging_llama.store.file_lock import FileLock
 from hugging_llama.store.hub import RemoteFile
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.retry import RetryPolicy, TransientError
@@ -62,7 +61,7 @@ def fetch_blob(folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy
     watch its file grow, and one of them goes on with it if the first goes away. `open_file` is given the first byte
     wanted. Raises TransferError, and what `open_file` raises; OSError for the disk. What has arrived is kept.
     """
-    lock = BlobLock(folder.lock(file.digest))
+    lock = FileLock(folder.lock(file.digest))
     while not lock.acquire():
         yield arrived_bytes(folder, file)
         time.sleep(_LOCK_POLL_S)
@@ -168,39 +167,6 @@ class _Part:
     def finish(self, blob: str) -> None:
         os.fsync(self._fd)
         os.replace(self._path, blob)
-
-
-class BlobLock:
-    """The lock that huggingface_hub takes, too, before it writes the same blob. `acquire` never waits."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._fd = -1
-
-    def acquire(self) -> bool:
-        """Take the lock unless somebody has it. Raises OSError."""
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        fd = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = os.path.samestat(os.fstat(fd), os.stat(self._path))  # else its last holder removed it
-        except (BlockingIOError, FileNotFoundError, PermissionError):
-            is_ours = False
-        except OSError as error:  # a file system without locks: writers write the same bytes in the same places
-            is_ours = error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-        if is_ours:
-            self._fd = fd
-        else:
-            os.close(fd)
-        return is_ours
-
-    def __enter__(self) -> "BlobLock":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._fd)
 
 
 def _new_hash(file: RemoteFile) -> _Hash:

@@ -48,6 +48,7 @@ class _Removal:
         doomed = self._doomed(revision, pinned)
         if doomed is None:
             return None
+        is_there = revision in self._refs or bool(doomed) or self._is_interrupted()
         for commit in doomed:
             doomed_name = f"{_DOOMED}{commit}.{os.urandom(4).hex()}"
             os.rename(self._folder.snapshot(commit), os.path.join(self._folder.snapshots, doomed_name))
@@ -62,20 +63,21 @@ class _Removal:
                 self._remove_tree(os.path.join(self._folder.no_exist, commit))
                 self._remove_tree(entry.path)
         self._remove_empty_repo()
-        return self._freed if self._freed or revision in self._refs or doomed else None
+        return self._freed if is_there or self._freed or not os.path.lexists(self._folder.path) else None
+
+    def _is_interrupted(self) -> bool:
+        return any(entry.name.startswith(_DOOMED) for entry in _entries(self._folder.snapshots))
 
     def _doomed(self, revision: str, pinned: Collection[str]) -> list[str] | None:
         """The commits to remove; None if there is nothing to do at all."""
-        entries = [entry.name for entry in _entries(self._folder.snapshots)]
-        commits = [name for name in entries if names.is_commit(name)]
+        commits = [entry.name for entry in _entries(self._folder.snapshots) if names.is_commit(entry.name)]
         if revision in self._refs:
             needed = {commit for ref, commit in self._refs.items() if ref != revision}.union(pinned)
             return [commit for commit in commits if commit not in needed]
         if revision in commits:
             self._check_unneeded(revision, pinned)
             return [revision]
-        is_unfinished = not self._refs or any(name.startswith(_DOOMED) for name in entries)
-        return [] if is_unfinished else None
+        return [] if not self._refs or self._is_interrupted() else None
 
     def _check_unneeded(self, commit: str, pinned: Collection[str]) -> None:
         if commit in pinned:

@@ -47,20 +47,22 @@ class Snapshot:
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON object among the files; {} where it is missing, broken, too big or something else."""
-        if path not in self.files:
-            return {}
         try:
-            value: Any = json.loads(read_small(os.path.join(self.folder, path)))
+            value: Any = json.loads(self.content(path))
         except (ValueError, RecursionError, OSError):
             return {}
         return value if isinstance(value, dict) else {}
 
+    def content(self, path: str) -> bytes:
+        """A small file among the files. Raises ValueError for a bigger one, OSError."""
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return read_small(os.path.join(self.folder, path))
+
     def text(self, path: str) -> str:
         """A text among the files; "" where it is missing or unreadable."""
-        if path not in self.files:
-            return ""
         try:
-            return read_small(os.path.join(self.folder, path)).decode("utf-8", "replace")
+            return self.content(path).decode("utf-8", "replace")
         except (OSError, ValueError):
             return ""
 

@@ -283,16 +283,7 @@ def _killed_at(tmp_path: Path, name: str, point: int) -> bool:
     return subprocess.run(command, check=False, timeout=60).returncode != 0
 
 
-@pytest.mark.slow
 def test_every_kill_in_a_removal_is_mended_by_a_second(settings: Settings, tmp_path: Path) -> None:
-    _check_kills(settings, tmp_path, range(100))
-
-
-def test_some_kills_in_a_removal_are_mended_by_a_second(settings: Settings, tmp_path: Path) -> None:
-    _check_kills(settings, tmp_path, (0, 1, 2, 4, 8))
-
-
-def _check_kills(settings: Settings, tmp_path: Path, points: "range | tuple[int, ...]") -> None:
     hub = tmp_path / "hub"
     _files(tmp_path / "first")
     _files(tmp_path / "second", seed=1, extra=b"{}")
@@ -301,7 +292,7 @@ def _check_kills(settings: Settings, tmp_path: Path, points: "range | tuple[int,
         "model.safetensors": chat_model(seed=2)["model.safetensors"],
     }
     kills = 0
-    for point in points:
+    for point in range(100):
         add_to_hub_cache(hub, "acme/a", tmp_path / "first")
         add_to_hub_cache(hub, "acme/a", tmp_path / "second", "dev")
         store = Store(settings)
@@ -322,4 +313,4 @@ def _check_kills(settings: Settings, tmp_path: Path, points: "range | tuple[int,
         assert os.listdir(tmp_path / "home" / "blobs") == os.listdir(tmp_path / "home" / "folders") == []
         if kills == kills_before:
             break
-    assert kills >= len(points) if isinstance(points, tuple) else kills > 10
+    assert kills > 10

@@ -125,7 +125,7 @@ class Store:
 
     def _name_again(self, source: Source) -> str:
         """The name that means this very source now, with the commit where the plain one means another; "" for files."""
-        place = self.places.find(source.base) if source.base and source.commit else None
+        place = self.places.of_base(source.base) if source.base and source.commit else None
         if not source.commit or (place and os.path.basename(place.folder) == source.commit):
             return source.base
         return ModelName(names.parse_name(source.base).repo, source.commit).display
@@ -134,7 +134,7 @@ class Store:
         if source.commit:
             return self.places.of_hub(ModelName(names.parse_name(source.base).repo, source.commit))
         if source.base:
-            return self.places.find(source.base)
+            return self.places.of_base(source.base)
         try:
             folder = folders.make_folder(self._home, source.files)
             return Place("", folder, os.stat(folder).st_mtime)

@@ -50,7 +50,13 @@ class Places:
 
         Where the operator names no folder, a path is no name.
         """
-        if names.is_path(text) and self._roots:
+        if not self._roots:
+            names.parse_name(text)
+        return self.of_base(text)
+
+    def of_base(self, text: str) -> Place | None:
+        """The same for what a manifest is made from: what the operator no longer allows is not there."""
+        if names.is_path(text):
             return self._local(names.parse_path(text))
         return self.of_hub(names.parse_name(text))
 

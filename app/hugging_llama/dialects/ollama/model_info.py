@@ -9,14 +9,13 @@ _FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
 _POOLING_TYPES = {Pooling.MEAN: 1, Pooling.CLS: 2, Pooling.LAST: 3}
 
 
-_SHORT = 5
 _MERGING = ("gpt2", "llama")
 
 
-def model_info(model: LocalModel, description: ModelDescription, *, verbose: bool) -> Json:
+def model_info(model: LocalModel, description: ModelDescription) -> Json:
     """Keys that the files say nothing about are left out; every other one begins with what is the architecture.
 
-    Lists of more than five items are empty unless `verbose`.
+    The lists of the tokenizer are empty where the description has none.
     """
     details, shape = model.details, description.architecture
     arch = details.family
@@ -32,11 +31,7 @@ def model_info(model: LocalModel, description: ModelDescription, *, verbose: boo
         "tokenizer.ggml.eos_token_id": shape.eos_token_id,
         **(_tokenizer_keys(description.tokenizer) if description.tokenizer else {}),
     }
-    return {
-        key: [] if isinstance(value, tuple) and len(value) > _SHORT and not verbose else value
-        for key, value in known.items()
-        if value is not None
-    }
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def _tokenizer_keys(tokenizer: Tokenizer) -> Json:

@@ -59,7 +59,7 @@ def render_show(
         "system": body["system"] or model.defaults.system,
         "messages": [{"role": turn.role, "content": turn.content} for turn in model.defaults.messages],
         "details": details_json(model.details, level=model.quantization_level, parent=model.parent, with_lengths=False),
-        "model_info": model_info(model, description, verbose=body["verbose"]),
+        "model_info": model_info(model, description),
         "capabilities": [capability.value for capability in model.capabilities],
         "modified_at": timestamp(model.modified_at_s),
         "memory": estimate.to_json(),

@@ -9,11 +9,9 @@ from hugging_llama.neutral.models import Capability, ModelDetails
 from hugging_llama.store import snapshot
 from hugging_llama.store.capabilities import capabilities
 from hugging_llama.store.details import model_details
+from hugging_llama.store.places import SETTLED_NS
 from hugging_llama.store.safetensors_header import BadSafetensorsError
 from hugging_llama.store.selection import NotServableError
-
-# A folder that changed this recently may change again without its time stamp moving.
-_SETTLED_NS = 100_000_000
 
 _Stamp = tuple[int, ...]
 
@@ -44,7 +42,7 @@ class FolderFacts:
                 return known
             before = _stamp(folder, ())
             facts = _inspect(folder)
-            if facts.stamp[: len(before)] == before and time.time_ns() - max(facts.stamp) > _SETTLED_NS:
+            if facts.stamp[: len(before)] == before and time.time_ns() - max(facts.stamp) > SETTLED_NS:
                 self._known[folder] = facts
             return facts
         except OSError:  # taken away while we looked

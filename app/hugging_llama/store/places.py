@@ -1,7 +1,8 @@
 """Where models lie: revisions in the Hub's cache, the demo model that comes with us, the operator's folders."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from hugging_llama.errors import InvalidRequestError
@@ -11,6 +12,8 @@ from hugging_llama_config.settings import Settings
 
 _DEMO_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "demo_model")
 _MAX_REF_BYTES = 100
+# A folder that changed this recently may change again without its time stamp moving.
+SETTLED_NS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +26,22 @@ class Place:
 
 
 class Places:
-    """All places of these settings. Nothing is cached: other processes may change them at any time."""
+    """All places of these settings, as they are now: other processes may change them at any time.
+
+    The names of the cache's folders are kept for as long as its time stamp stands still.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._cache = os.path.abspath(settings.hub_cache) if settings.hub_cache else ""
         self._roots = tuple(os.path.abspath(root) for root in settings.model_dirs)
+        self._known: tuple[int, Mapping[str, list[str]]] = (0, {})
 
     def all(self) -> Iterator[Place]:
         """Every revision in the cache that has a name, the demo model, and the folders right below the operator's."""
         demo = ModelName(names.DEMO_REPO)
         if place := _bundled(demo):
             yield place
-        for repo in sorted(self._repos() - {demo.repo}):
+        for repo in sorted({repo for spellings in self._repos().values() for repo in spellings} - {demo.repo}):
             folder = layout.RepoFolder(self._cache, repo)
             for revision in revisions(folder):
                 # a branch `latest` can't be asked for: the name means the default one
@@ -76,14 +83,23 @@ class Places:
         """`repo` in the spelling of the cache if it is there in any case of letters, else as it is."""
         if not self._cache or os.path.isdir(layout.RepoFolder(self._cache, repo).path):
             return repo
-        return next((stored for stored in sorted(self._repos()) if stored.lower() == repo.lower()), repo)
+        return self._repos().get(repo.lower(), [repo])[0]
 
-    def _repos(self) -> set[str]:
+    def _repos(self) -> Mapping[str, list[str]]:
+        """The repositories in the cache, in every spelling that is there, by their names in lower case."""
         try:
-            entries = os.listdir(self._cache) if self._cache else []
+            changed_ns = os.stat(self._cache).st_mtime_ns if self._cache else 0
+            if self._known[0] == changed_ns:
+                return self._known[1]
+            entries = sorted(os.listdir(self._cache))
         except OSError:
-            return set()
-        return {repo for entry in entries if (repo := layout.repo_of_folder(entry))}
+            return {}
+        found: dict[str, list[str]] = {}
+        for repo in filter(None, map(layout.repo_of_folder, entries)):
+            found.setdefault(repo.lower(), []).append(repo)
+        if time.time_ns() - changed_ns > SETTLED_NS:
+            self._known = (changed_ns, found)
+        return found
 
     def _local(self, path: str) -> Place | None:
         """The disk is asked only about what is below a root, and a link must not lead out of all of them."""

@@ -9,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.errors import (
     ContextLengthError,
     EngineBusyError,
@@ -19,7 +20,14 @@ from hugging_llama.errors import (
 )
 from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from hugging_llama.neutral.messages import Tool, ToolCall
-from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, LoadRequest, OutputFormat, TextPrompt
+from hugging_llama.neutral.requests import (
+    ChatPrompt,
+    GenerateRequest,
+    InsertPrompt,
+    LoadRequest,
+    OutputFormat,
+    TextPrompt,
+)
 from tests.functional.conftest import MakeClient
 from tests.hub_cache import MINILM
 
@@ -163,6 +171,18 @@ def test_tools_and_history_reach_the_engine(make_client: MakeClient) -> None:
     assert prompt.messages[2].tool_name == "f"
 
 
+def test_templates_and_gaps_reach_the_engine(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(client, "/api/generate", {"model": DEMO, "prompt": "x", "system": "s", "template": "{{ messages }}"})
+    template = "{{ .Prompt }}|{{ .Suffix }}"
+    body = {"model": DEMO, "prompt": "a", "suffix": "b", "system": "s", "template": template, "think": True}
+    post(client, "/api/generate", body)
+    chat, gap = (request.prompt for request in engine.requests if isinstance(request, GenerateRequest))
+    assert isinstance(chat, ChatPrompt)
+    assert (chat.template, [message.content for message in chat.messages]) == ("{{ messages }}", ["s", "x"])
+    assert gap == InsertPrompt(prefix="a", suffix="b", template=to_jinja(template))
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -206,7 +226,18 @@ def test_no_prompt_and_no_keep_alive_is_an_unload_request(make_client: MakeClien
         ("/api/generate", {"model": MINILM, "prompt": "x"}, 400, f'"{MINILM}" does not support generate'),
         ("/api/generate", {"model": DEMO, "prompt": "x", "raw": True, "system": "s"}, 400,
          "raw mode does not support template, system, or context"),
-        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y"}, 400, f'"{DEMO}" does not support insert'),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y"}, 400, f"{DEMO}:latest does not support insert"),
+        ("/api/generate", {"model": DEMO, "prompt": "", "suffix": "y"}, 400, f"{DEMO}:latest does not support insert"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y", "raw": True}, 400,
+         "raw mode does not support suffix"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "suffix": "y", "context": [1]}, 400,
+         "a suffix and a context can't be combined"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "template": "{{ .Prompt"}, 400,
+         "template error: line 1: an action is not closed"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "template": "{{ .Prompt }}", "raw": True}, 400,
+         "raw mode does not support template, system, or context"),
+        ("/api/generate", {"model": DEMO, "prompt": "x", "template": "{{ .Prompt }}", "think": True}, 400,
+         f'"{DEMO}" does not support thinking'),
         ("/api/generate", {"model": DEMO, "prompt": "x", "images": ["aa"]}, 400, f'"{DEMO}" does not support vision'),
         ("/api/chat", {"model": DEMO, "messages": MESSAGES, "think": "hard"}, 400,
          'invalid think value: "hard" (must be "high", "medium", "low", "max", true, or false)'),
@@ -341,12 +372,19 @@ def test_a_bug_in_mid_stream_is_the_last_line_too(make_client: MakeClient) -> No
     assert engine.streams[0].is_closed
 
 
-@pytest.mark.parametrize("asked", [{"think": True}, {"think": "high"}, {"tools": [{"function": {"name": "f"}}]}])
-def test_loading_tells_what_a_model_lacks(plain_client: MakeClient, asked: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"think": True}, '"acme/plain" does not support thinking'),
+        ({"think": "high"}, '"acme/plain" does not support thinking'),
+        ({"tools": [{"function": {"name": "f"}}]}, "acme/plain:latest does not support tools"),
+    ],
+)
+def test_loading_tells_what_a_model_lacks(plain_client: MakeClient, asked: dict[str, Any], error: str) -> None:
     client, engine = plain_client()
     response = post(client, "/api/chat", {"model": "acme/plain", **asked})
     assert response.status_code == 400
-    assert response.get_json()["error"].startswith('"acme/plain" does not support ')
+    assert response.get_json()["error"] == error
     assert engine.requests == []
 
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.neutral.models import Capability
-from hugging_llama.store.capabilities import capabilities
+from hugging_llama.store.capabilities import capabilities, with_template
 from hugging_llama.store.details import model_details
 from hugging_llama.store.snapshot import read_snapshot
 from tests.store.models import safetensors
@@ -76,6 +77,53 @@ def test_from_the_configuration(tmp_path: Path, config: Any, expected: set[Capab
 )
 def test_from_the_other_files(tmp_path: Path, files: dict[str, str], expected: set[Capability]) -> None:
     assert _capabilities(tmp_path, LLAMA, files) == expected
+
+
+FIM = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+INSERT = Capability.INSERT
+
+
+def _tokenizer(*tokens: str) -> str:
+    added = [{"id": number, "content": token, "special": True} for number, token in enumerate(tokens)]
+    return json.dumps({"version": "1.0", "added_tokens": added, "model": {"type": "BPE", "vocab": {}}})
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"tokenizer.json": _tokenizer("<s>", *FIM)}, {TEXT, INSERT}),
+        ({"tokenizer.json": _tokenizer(*FIM[:2])}, {TEXT}),
+        ({"tokenizer.json": _tokenizer("[PREFIX]", "[SUFFIX]")}, {TEXT, INSERT}),
+        ({"tokenizer.json": _tokenizer(*FIM)[:-40]}, {TEXT, INSERT}),
+        ({"tokenizer.json": _tokenizer(*FIM)[:100]}, {TEXT}),
+        ({"tokenizer.json": '{"x": "' + "y" * 2**21 + '", ' + _tokenizer(*FIM)[1:]}, {TEXT}),
+        ({"tokenizer.json": '{"added_tokens": ' + "[" * 100_000}, {TEXT}),
+        ({"tokenizer.json": '{"added_tokens": {"a": 1}}'}, {TEXT}),
+        ({"tokenizer.json": '{"added_tokens": [1, {"content": 2}, null]}'}, {TEXT}),
+        (
+            {"tokenizer_config.json": json.dumps({"added_tokens_decoder": {t: {"content": t} for t in FIM}})},
+            {TEXT, INSERT},
+        ),
+        ({"tokenizer_config.json": '{"added_tokens_decoder": {"1": "<fim_prefix>"}}'}, {TEXT}),
+        ({"chat_template.jinja": "{{ prompt }}{{ suffix }}"}, {TEXT, INSERT}),
+        ({"chat_template.jinja": "{{ 'suffix' }}"}, {TEXT}),
+    ],
+)
+def test_who_can_fill_a_gap(tmp_path: Path, files: dict[str, str], expected: set[Capability]) -> None:
+    assert _capabilities(tmp_path, LLAMA, files) == expected
+
+
+def test_another_template_makes_other_capabilities() -> None:
+    everything = (TEXT, Capability.TOOLS, Capability.THINKING, INSERT)
+    assert with_template(everything, "") == everything
+    assert with_template(everything, "{{ messages }}") == (TEXT, INSERT)
+    assert with_template((TEXT,), "{% if tools and enable_thinking %}") == everything[:3]
+    assert with_template((TEXT,), to_jinja("{{ .Prompt }}{{ .Suffix }}")) == (TEXT, INSERT)
+    assert with_template((TEXT,), to_jinja("{{ .Suffix }}{{ range .Messages }}{{ .ToolCalls | len }}{{ end }}")) == (
+        TEXT,
+        INSERT,
+    )
+    assert with_template((Capability.EMBEDDING,), "{{ tools }}") == (Capability.EMBEDDING,)
 
 
 @pytest.mark.parametrize(

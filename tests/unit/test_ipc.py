@@ -40,6 +40,7 @@ from hugging_llama.neutral.requests import (
     ChatPrompt,
     EmbedRequest,
     GenerateRequest,
+    InsertPrompt,
     LoadRequest,
     OutputFormat,
     SamplingParams,
@@ -70,13 +71,16 @@ messages = st.builds(
     tool_call_id=st.none() | texts,
 )
 models = st.builds(ModelRef, name=texts, path=texts, digest=texts, quantization=texts)
-prompts = st.builds(TextPrompt, text=texts) | st.builds(
+chats = st.builds(
     ChatPrompt,
     messages=st.lists(messages, max_size=3).map(tuple),
     tools=st.lists(tools, max_size=2).map(tuple),
     think=st.none() | st.booleans() | texts,
     context=token_ids,
+    template=texts,
 )
+inserts = st.builds(InsertPrompt, prefix=texts, suffix=texts, template=texts)
+prompts = st.builds(TextPrompt, text=texts) | inserts | chats
 sampling = st.builds(
     SamplingParams,
     temperature=seconds,
@@ -235,6 +239,7 @@ def test_what_no_frame_can_hold_is_an_invalid_request(request_: GenerateRequest)
         (wire.WireGenerate, GenerateRequest),
         (wire.WireChat, ChatPrompt),
         (wire.WireText, TextPrompt),
+        (wire.WireInsert, InsertPrompt),
         (wire.WireMessage, Message),
         (wire.WireTool, Tool),
         (wire.WireToolCall, ToolCall),

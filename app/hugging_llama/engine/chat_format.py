@@ -24,7 +24,18 @@ _THINKING_TAGS = (
     ThinkingTags("<reasoning>", "</reasoning>"),
 )
 
-_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>", "<end_of_turn>", "<turn|>", "<|end|>")
+_TURN_ENDS = (
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|eot|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<|end|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<｜end▁of▁sentence｜>",
+    "</s>",
+)
 
 _CHANNEL = "<|channel|>"
 """Templates with channels end each message of a turn by `<|end|>`: there that token does not end the turn."""
@@ -48,10 +59,9 @@ class ChatFormat:
     short_call_ids: bool
 
 
-def chat_format(tokenizer: Any) -> ChatFormat:
-    """Reads `tokenizer.chat_template`; of several named templates all are looked at."""
-    templates = getattr(tokenizer, "chat_template", None)
-    text = "\n".join(templates.values()) if isinstance(templates, dict) else templates
+def chat_format(tokenizer: Any, template: str = "") -> ChatFormat:
+    """Reads `template`, else `tokenizer.chat_template`; of several named ones there all are looked at."""
+    text = template or own_template(tokenizer)
     if not text:
         return ChatFormat(
             template=None, thinking=None, tool_syntax=None, turn_end_ids=frozenset(), short_call_ids=False
@@ -67,6 +77,12 @@ def chat_format(tokenizer: Any) -> ChatFormat:
         ),
         short_call_ids=_SHORT_CALL_IDS.search(text) is not None,
     )
+
+
+def own_template(tokenizer: Any) -> str:
+    """The text of the tokenizer's chat templates, "" if it has none."""
+    templates = getattr(tokenizer, "chat_template", None)
+    return "\n".join(templates.values()) if isinstance(templates, dict) else templates or ""
 
 
 def marker_ids(tokenizer: Any, format: ChatFormat) -> frozenset[int]:

@@ -1,4 +1,5 @@
-"""A prompt to token ids: the model's own chat template, a plain one where it has none, or the text as it is.
+"""A prompt to token ids: by a chat template, the model's own or another, by a plain one where there is none, by the
+tokens for a gap to fill, or the text as it is.
 
 The plain template, for models without one: a single user message is its text, with the system text and an empty
 line in front if there is any; a longer chat is a paragraph per message, labelled `System:`, `User:`, `Assistant:` or
@@ -13,11 +14,14 @@ from typing import Any
 import jinja2
 
 from hugging_llama.engine.chat_format import ChatFormat, ThinkingTags
-from hugging_llama.engine.chat_messages import ControlTokens, template_messages, template_tools
+from hugging_llama.engine.chat_messages import template_messages, template_tools
+from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
 from hugging_llama.engine.deadline import DeadlineExceeded, deadline
-from hugging_llama.errors import ContextLengthError, InvalidRequestError
+from hugging_llama.engine.infill import Infill, nearest
+from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
+from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
-from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, InsertPrompt, TextPrompt
 from hugging_llama.parsing.tool_calls import ToolCallSyntax
 
 _TAIL_TOKENS = 24
@@ -30,6 +34,17 @@ _LONGEST_RENDERING_S = 10.0
 _EFFORTS = {"max": "high"}
 """Levels that templates do not know, and what comes closest."""
 
+_TEMPLATE_FAULTS = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+    RecursionError,
+    SyntaxError,  # Jinja compiles to Python, which nests only so deep
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderedPrompt:
@@ -37,6 +52,7 @@ class RenderedPrompt:
 
     `thinking` None: not searched for reasoning; `inside_thinking`: the prompt has opened it; `show_thinking`: the
     caller wants to see it. `tool_syntax` None: not searched for calls. `num_truncated_tokens`: how many did not fit.
+    `end_ids` end the answer beside the ends of the model; `shown_ids` are markers in it that must not be hidden.
     """
 
     token_ids: list[int]
@@ -45,6 +61,8 @@ class RenderedPrompt:
     inside_thinking: bool = False
     show_thinking: bool = True
     tool_syntax: ToolCallSyntax | None = None
+    end_ids: frozenset[int] = frozenset()
+    shown_ids: frozenset[int] = frozenset()
 
 
 class PromptRenderer:
@@ -63,9 +81,9 @@ class PromptRenderer:
     ) -> None:
         self._longest_rendering_s = longest_rendering_s
         self._tokenizer = tokenizer
-        self._format = format
+        self._styles = ChatStyles(tokenizer, format)
+        self._infill = Infill.of(tokenizer, self._encode)
         self._vocabulary_size = vocabulary_size
-        self._control_tokens = ControlTokens(tokenizer, format.template)
         self._bos_ids = _bos_ids(tokenizer)
         self._lock = threading.Lock()
 
@@ -81,6 +99,8 @@ class PromptRenderer:
                 whole = self._with_bos(self._encode(request.prompt.text))
                 ids = self._fitted(whole, request, context_length)
                 return RenderedPrompt(token_ids=ids, num_truncated_tokens=len(whole) - len(ids))
+            if isinstance(request.prompt, InsertPrompt):
+                return self._insert(request.prompt, request, context_length)
             return self._chat(request.prompt, request, context_length)
 
     def encode(self, text: str) -> list[int]:
@@ -91,84 +111,123 @@ class PromptRenderer:
     def _chat(self, prompt: ChatPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
         context = self._checked(prompt.context)
         limit = context_length - len(context)
-        ids = self._rendered(prompt, prompt.messages)
+        style = self._styles.of(prompt.template)
+        ids = self._rendered(style, prompt, prompt.messages)
         num_tokens = len(context) + len(ids)
         if len(ids) >= limit and request.truncate:
-            ids = self._shortened(prompt, ids, max(limit - _room(request, context_length), 0))
+            ids = self._shortened(style, prompt, ids, max(limit - _room(request, context_length), 0))
         if context and self._bos_ids and ids[: len(self._bos_ids)] == self._bos_ids:
             ids = ids[len(self._bos_ids) :]
             num_tokens -= len(self._bos_ids)
         ids = self._fitted([*context, *ids], request, context_length)
-        thinking = self._format.thinking
+        thinking = style.format.thinking
         return RenderedPrompt(
             token_ids=ids,
             num_truncated_tokens=max(num_tokens - len(ids), 0),
             thinking=thinking,
             inside_thinking=thinking is not None and self._ends_with(ids, thinking.open),
             show_thinking=prompt.think is not False,
-            tool_syntax=self._format.tool_syntax if prompt.tools else None,
+            tool_syntax=style.format.tool_syntax if prompt.tools else None,
+            end_ids=style.end_ids,
+            shown_ids=style.shown_ids,
         )
 
-    def _rendered(self, prompt: ChatPrompt, messages: Sequence[Message]) -> list[int]:
-        if self._format.template is None:
-            return self._with_bos(self._encode(self._control_tokens.defused(_plain_text(messages))))
-        rows = template_messages(messages, short_call_ids=self._format.short_call_ids)
-        tools = template_tools(prompt.tools) or None
-        switches = _switches(prompt.think)
-        rows, tools = self._control_tokens.defused_keys([rows, tools])
+    def _insert(self, prompt: InsertPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
+        """By a template that takes a suffix, else by the tokenizer's own tokens."""
+        end_ids = self._infill.end_ids if self._infill else frozenset()
+        style = self._styles.of(prompt.template if takes_suffix(prompt.template) else "")
+        if takes_suffix(style.format.template or ""):
+            whole = self._applied(
+                style,
+                [{"role": "user", "content": prompt.prefix}],
+                None,
+                {"prompt": prompt.prefix, "suffix": prompt.suffix},
+            )
+            ids = self._fitted(whole, request, context_length)
+            return RenderedPrompt(
+                token_ids=ids, num_truncated_tokens=len(whole) - len(ids), end_ids=style.end_ids | end_ids
+            )
+        if self._infill is None:
+            raise UnsupportedCapabilityError(request.model.name, ["insert"])
+        before, behind = self._infill.parts(prompt.prefix, prompt.suffix)
+        ids = self._bos_ids + self._infill.joined(before, behind)
+        num_tokens = len(ids)
+        if num_tokens >= context_length:
+            if not (request.truncate and request.shift):
+                raise ContextLengthError(num_tokens, context_length)
+            room = context_length - _room(request, context_length) - (num_tokens - len(before) - len(behind))
+            ids = self._bos_ids + self._infill.joined(*nearest(before, behind, max(room, 0)))
+            ids = self._fitted(ids, request, context_length)
+        return RenderedPrompt(token_ids=ids, num_truncated_tokens=num_tokens - len(ids), end_ids=end_ids)
+
+    def _rendered(self, style: ChatStyle, prompt: ChatPrompt, messages: Sequence[Message]) -> list[int]:
+        if style.format.template is None:
+            return self._with_bos(self._encode(style.control_tokens.defused(_plain_text(messages))))
+        rows = template_messages(messages, short_call_ids=style.format.short_call_ids)
+        return self._applied(style, rows, template_tools(prompt.tools) or None, template_variables(prompt.think))
+
+    def _applied(self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any]) -> list[int]:
+        """Raises InvalidRequestError where the template fails on these messages."""
+        rows, tools = style.control_tokens.defused_keys([rows, tools])
         try:
             try:
                 with deadline(self._longest_rendering_s):
-                    return self._apply(rows, tools, switches, sanitize=True)
+                    ids = self._apply(style, rows, tools, variables, sanitize=True)
             except ValueError as error:
                 if "sanitize" not in str(error):
                     raise
                 # This tokenizer makes a control token of the plain text; then the text itself has to differ.
-                rows, tools = self._control_tokens.defused([rows, tools])
+                rows, tools, variables = style.control_tokens.defused([rows, tools, variables])
                 with deadline(self._longest_rendering_s):
-                    return self._apply(rows, tools, switches, sanitize=False)
+                    ids = self._apply(style, rows, tools, variables, sanitize=False)
         except DeadlineExceeded:
-            raise InvalidRequestError("the model's chat template takes too long") from None
+            raise InvalidRequestError(f"{style.name} takes too long") from None
         except jinja2.TemplateError as error:
-            raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
-            raise InvalidRequestError("the model's chat template can't render these messages") from error
+            raise InvalidRequestError(f"{style.name} refuses these messages: {error}") from error
+        except _TEMPLATE_FAULTS as error:
+            raise InvalidRequestError(f"{style.name} can't render these messages") from error
+        return self._with_bos(ids) if style.adds_bos else ids
 
-    def _apply(self, rows: Any, tools: Any, switches: dict[str, Any], *, sanitize: bool) -> list[int]:
+    def _apply(
+        self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool
+    ) -> list[int]:
         ids = self._tokenizer.apply_chat_template(
             rows,
             tools=tools,
+            chat_template=style.given,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
             sanitize_control_tokens=sanitize,
-            **switches,
+            **variables,
         )
         return list(ids)
 
-    def _shortened(self, prompt: ChatPrompt, ids: list[int], limit: int) -> list[int]:
+    def _shortened(self, style: ChatStyle, prompt: ChatPrompt, ids: list[int], limit: int) -> list[int]:
         """Drops the oldest messages until `limit` ids hold the rest; system messages and the last one stay.
 
         Finds the fewest by bisection: rendering after each one dropped would be slow for a long chat.
         """
         oldest = [i for i, message in enumerate(prompt.messages[:-1]) if message.role != "system"]
         too_few, enough = 0, len(oldest)
-        best = self._rendered_without(prompt, oldest, enough) or ids
+        best = self._rendered_without(style, prompt, oldest, enough) or ids
         while enough - too_few > 1:
             middle = (too_few + enough) // 2
-            rendered = self._rendered_without(prompt, oldest, middle)
+            rendered = self._rendered_without(style, prompt, oldest, middle)
             if rendered is not None and len(rendered) <= limit:
                 enough, best = middle, rendered
             else:
                 too_few = middle
         return best
 
-    def _rendered_without(self, prompt: ChatPrompt, oldest: list[int], number: int) -> list[int] | None:
+    def _rendered_without(
+        self, style: ChatStyle, prompt: ChatPrompt, oldest: list[int], number: int
+    ) -> list[int] | None:
         """The chat without the `number` oldest messages, or a few more: some templates want turns in order."""
         for dropped in range(number, min(number + _MOST_EXTRA_DROPS, len(oldest)) + 1):
             gone = set(oldest[:dropped])
             try:
-                return self._rendered(prompt, [m for i, m in enumerate(prompt.messages) if i not in gone])
+                return self._rendered(style, prompt, [m for i, m in enumerate(prompt.messages) if i not in gone])
             except InvalidRequestError:
                 continue
         return None
@@ -211,7 +270,7 @@ def _room(request: GenerateRequest, context_length: int) -> int:
     return quarter if wanted is None else max(1, min(wanted, quarter))
 
 
-def _switches(think: bool | str | None) -> dict[str, Any]:
+def template_variables(think: bool | str | None) -> dict[str, Any]:
     """The variables by which templates are told to think; a template ignores those it does not know."""
     on = think is not False
     switches: dict[str, Any] = {"enable_thinking": on, "thinking": on}

@@ -90,16 +90,17 @@ class ServedModel:
         is_json = request.format is OutputFormat.JSON_OBJECT
         sampling = request.sampling
         refuse_beams(request)
+        eos_token_ids = checkpoint.eos_token_ids | prompt.end_ids
         bias = make_logit_bias(
             sampling,
             self._renderer.encode,
             vocab_size=checkpoint.width or len(checkpoint.tokenizer),
-            eos_token_ids=checkpoint.eos_token_ids,
+            eos_token_ids=eos_token_ids,
         )
         output = AnswerProcessor(
             checkpoint.tokenizer,
             prompt_ids=prompt.token_ids,
-            hidden_ids=checkpoint.hidden_ids,
+            hidden_ids=(checkpoint.hidden_ids - prompt.shown_ids) | eos_token_ids,
             stops=sampling.stop,
             thinking=prompt.thinking,
             inside_thinking=prompt.inside_thinking,
@@ -112,7 +113,7 @@ class ServedModel:
             sampling=sampling,
             context_length=context_length,
             output=output,
-            eos_token_ids=checkpoint.eos_token_ids,
+            eos_token_ids=eos_token_ids,
             grammar=self._mask(checkpoint, request, prompt) if is_json else None,
             bias=bias,
             token_bytes=None if sampling.top_logprobs is None else TokenBytes(checkpoint.tokenizer),

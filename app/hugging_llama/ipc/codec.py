@@ -24,7 +24,7 @@ from hugging_llama.neutral.events import (
 )
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import LoadedModel
-from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, InsertPrompt, Prompt, TextPrompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +129,11 @@ def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
     )
 
 
-def _wire_prompt(prompt: ChatPrompt | TextPrompt) -> wire.WireChat | wire.WireText:
+def _wire_prompt(prompt: Prompt) -> wire.WirePrompt:
     if isinstance(prompt, TextPrompt):
         return wire.WireText(prompt.text)
+    if isinstance(prompt, InsertPrompt):
+        return wire.WireInsert(prompt.prefix, prompt.suffix, prompt.template)
     return wire.WireChat(
         messages=tuple(
             wire.WireMessage(
@@ -151,9 +153,11 @@ def _wire_prompt(prompt: ChatPrompt | TextPrompt) -> wire.WireChat | wire.WireTe
     )
 
 
-def _neutral_prompt(prompt: wire.WireChat | wire.WireText) -> ChatPrompt | TextPrompt:
+def _neutral_prompt(prompt: wire.WirePrompt) -> Prompt:
     if isinstance(prompt, wire.WireText):
         return TextPrompt(text=prompt.text)
+    if isinstance(prompt, wire.WireInsert):
+        return InsertPrompt(prefix=prompt.prefix, suffix=prompt.suffix, template=prompt.template)
     return ChatPrompt(
         messages=tuple(
             Message(

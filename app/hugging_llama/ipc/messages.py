@@ -13,7 +13,7 @@ from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, OutputFormat, SamplingParams
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 
 
 class WireToolCall(Struct, array_like=True, frozen=True):
@@ -60,11 +60,22 @@ class WireText(Struct, array_like=True, frozen=True, tag=1):
     text: str
 
 
+class WireInsert(Struct, array_like=True, frozen=True, tag=2):
+    """An InsertPrompt."""
+
+    prefix: str
+    suffix: str
+    template: str
+
+
+WirePrompt = WireChat | WireText | WireInsert
+
+
 class WireGenerate(Struct, array_like=True, frozen=True):
     """A GenerateRequest."""
 
     model: ModelRef
-    prompt: WireChat | WireText
+    prompt: WirePrompt
     sampling: SamplingParams
     format: OutputFormat
     context_length: int | None

@@ -88,6 +88,18 @@ class TextPrompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InsertPrompt:
+    """A gap to fill between two texts. `template` as in a ChatPrompt; one that knows no suffix is not used."""
+
+    prefix: str
+    suffix: str
+    template: str = ""
+
+
+Prompt = ChatPrompt | TextPrompt | InsertPrompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateRequest:
     """One generation. `keep_alive_s` None keeps what the loaded model has; infinite is for ever, 0 unloads after.
 
@@ -97,7 +109,7 @@ class GenerateRequest:
     """
 
     model: ModelRef
-    prompt: ChatPrompt | TextPrompt
+    prompt: Prompt
     sampling: SamplingParams = field(default_factory=SamplingParams)
     format: OutputFormat = OutputFormat.TEXT
     context_length: int | None = None
@@ -114,7 +126,7 @@ class GenerateCall:
     `options` holds SamplingParams fields by name, only those that the caller gave.
     """
 
-    prompt: ChatPrompt | TextPrompt
+    prompt: Prompt
     options: Mapping[str, Any] = field(default_factory=dict)
     format: OutputFormat = OutputFormat.TEXT
     context_length: int | None = None

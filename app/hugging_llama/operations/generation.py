@@ -5,9 +5,17 @@ from dataclasses import replace
 from hugging_llama.errors import UnsupportedCapabilityError
 from hugging_llama.neutral.events import EventStream, GenerateEvent
 from hugging_llama.neutral.messages import Message
-from hugging_llama.neutral.models import Capability, LocalModel
-from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, GenerateRequest, SamplingParams, TextPrompt
+from hugging_llama.neutral.models import Capability, LocalModel, RequestDefaults
+from hugging_llama.neutral.requests import (
+    GenerateCall,
+    GenerateRequest,
+    InsertPrompt,
+    Prompt,
+    SamplingParams,
+    TextPrompt,
+)
 from hugging_llama.operations.context import AppContext
+from hugging_llama.store.capabilities import with_template
 from hugging_llama.store.defaults import sampling_defaults
 
 
@@ -15,14 +23,23 @@ def require(model: LocalModel, name: str, *capabilities: Capability) -> None:
     """Raise UnsupportedCapabilityError, with the name as the caller wrote it, if the model lacks any of these."""
     missing = [capability.value for capability in capabilities if capability not in model.capabilities]
     if missing:
-        raise UnsupportedCapabilityError(name, missing)
+        raise UnsupportedCapabilityError(name, missing, canonical=model.ref.name)
 
 
-def require_for(model: LocalModel, name: str, prompt: ChatPrompt | TextPrompt) -> None:
-    """Raise UnsupportedCapabilityError if the model lacks what the prompt asks for, be it generated or only loaded."""
-    if isinstance(prompt, ChatPrompt) and prompt.tools:
+def require_for(model: LocalModel, name: str, prompt: Prompt) -> None:
+    """Raise UnsupportedCapabilityError if the model lacks what the prompt asks for, be it generated or only loaded.
+
+    A template that comes with the prompt decides like one of the model.
+    """
+    if isinstance(prompt, TextPrompt):
+        return
+    model = replace(model, capabilities=with_template(model.capabilities, prompt.template))
+    if isinstance(prompt, InsertPrompt):
+        require(model, name, Capability.INSERT)
+        return
+    if prompt.tools:
         require(model, name, Capability.TOOLS)
-    if isinstance(prompt, ChatPrompt) and prompt.think:
+    if prompt.think:
         require(model, name, Capability.THINKING)
 
 
@@ -37,7 +54,7 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
     sampling = {**sampling_defaults(model.ref.path), **defaults.sampling, **call.options}
     request = GenerateRequest(
         model=model.ref,
-        prompt=_with_system(call.prompt, defaults.system),
+        prompt=_with_defaults(call.prompt, defaults),
         sampling=SamplingParams(**sampling),
         format=call.format,
         context_length=call.context_length or defaults.context_length,
@@ -49,10 +66,20 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
     return ctx.observer.observe(ctx.engine.generate(request))
 
 
-def _with_system(prompt: ChatPrompt | TextPrompt, system: str) -> ChatPrompt | TextPrompt:
-    """The system text of the model in front of a chat that has none; `context` holds that of an earlier turn."""
-    if not system or isinstance(prompt, TextPrompt) or prompt.context:
+def _with_defaults(prompt: Prompt, defaults: RequestDefaults) -> Prompt:
+    """The prompt with what the model says where the request says nothing.
+
+    In front come a system text, the request's own if it begins with one, then the model's turns, then the request's.
+    `context` holds both of an earlier turn.
+    """
+    if isinstance(prompt, TextPrompt):
         return prompt
-    if any(message.role == "system" for message in prompt.messages):
-        return prompt
-    return replace(prompt, messages=(Message(role="system", content=system), *prompt.messages))
+    if isinstance(prompt, InsertPrompt):
+        return replace(prompt, template=prompt.template or defaults.template)
+    messages = prompt.messages
+    if not prompt.context:
+        has_system = bool(messages) and messages[0].role == "system"
+        own = (Message(role="system", content=defaults.system),) if defaults.system else ()
+        system, turns = (messages[:1], messages[1:]) if has_system else (own, messages)
+        messages = (*system, *defaults.messages, *turns)
+    return replace(prompt, messages=messages, template=prompt.template or defaults.template)

@@ -1,8 +1,11 @@
-"""What a model can do, told from its configuration and chat template alone."""
+"""What a model can do, told from its configuration, its chat template and the tokens its tokenizer was given."""
 
+import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
+from hugging_llama.neutral.infill import infill_format, takes_suffix
 from hugging_llama.neutral.models import Capability
 from hugging_llama.store import selection
 from hugging_llama.store.snapshot import Snapshot
@@ -11,6 +14,8 @@ _GENERATIVE = ("ForCausalLM", "LMHeadModel")
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model")
 _THINKING_MARKS = ("enable_thinking", "<think>", "reasoning_effort")
+_HEAD_BYTES = 2 * 2**20
+"""A tokenizer.json of many megabytes names its added tokens at the beginning."""
 
 
 def capabilities(snapshot: Snapshot, config: Mapping[str, Any]) -> tuple[Capability, ...]:
@@ -20,10 +25,22 @@ def capabilities(snapshot: Snapshot, config: Mapping[str, Any]) -> tuple[Capabil
         return (Capability.EMBEDDING,) if kind == "SentenceTransformer" else ()
     architectures = _architectures(config)
     if is_generative(config):
-        return (Capability.COMPLETION, *template_capabilities(chat_template(snapshot)))
+        template = chat_template(snapshot)
+        can_insert = takes_suffix(template) or infill_format(_added_tokens(snapshot)) is not None
+        insert = (Capability.INSERT,) if can_insert else ()
+        return (Capability.COMPLETION, *_template_capabilities(template), *insert)
     if any(_is_encoder(name, config) for name in architectures) and any(t in snapshot.files for t in _TOKENIZERS):
         return (Capability.EMBEDDING,)
     return ()
+
+
+def with_template(found: tuple[Capability, ...], template: str) -> tuple[Capability, ...]:
+    """The capabilities of a model that has been given another chat template, "" for none."""
+    if not template or Capability.COMPLETION not in found:
+        return found
+    can_insert = takes_suffix(template) or Capability.INSERT in found
+    insert = (Capability.INSERT,) if can_insert else ()
+    return (Capability.COMPLETION, *_template_capabilities(template), *insert)
 
 
 def is_generative(config: Mapping[str, Any]) -> bool:
@@ -45,8 +62,28 @@ def chat_template(snapshot: Snapshot) -> str:
     return ""
 
 
-def template_capabilities(template: str) -> tuple[Capability, ...]:
-    """What a chat template has a place for."""
+def _added_tokens(snapshot: Snapshot) -> frozenset[str]:
+    """The texts of the tokens that a tokenizer was given beside those it learned, as far as its files say cheaply."""
+    decoder = snapshot.json("tokenizer_config.json").get("added_tokens_decoder")
+    named = list(decoder.values()) if isinstance(decoder, dict) else []
+    texts = (token.get("content") for token in named + _listed_tokens(snapshot) if isinstance(token, dict))
+    return frozenset(text for text in texts if isinstance(text, str))
+
+
+def _listed_tokens(snapshot: Snapshot) -> list[Any]:
+    if "tokenizer.json" not in snapshot.files:
+        return []
+    try:
+        with open(os.path.join(snapshot.folder, "tokenizer.json"), "rb") as file:
+            head = file.read(_HEAD_BYTES).decode("utf-8", "ignore")
+        _, found, rest = head.partition('"added_tokens"')
+        value, _ = json.JSONDecoder().raw_decode(rest.lstrip(" \t\r\n:")) if found else ([], 0)
+    except (OSError, ValueError, RecursionError):
+        return []
+    return value if isinstance(value, list) else []
+
+
+def _template_capabilities(template: str) -> tuple[Capability, ...]:
     found = []
     if "tools" in template:
         found.append(Capability.TOOLS)

@@ -16,10 +16,10 @@ import msgspec
 
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message
-from hugging_llama.neutral.models import Capability, LocalModel, RequestDefaults
+from hugging_llama.neutral.models import LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama.store import durable, folders, names, snapshot
-from hugging_llama.store.capabilities import template_capabilities
+from hugging_llama.store.capabilities import with_template
 from hugging_llama.store.names import ModelName
 
 FORMAT_VERSION: Literal[2] = 2
@@ -102,19 +102,13 @@ class NamedModel:
             base,
             ref=ref,
             size_bytes=base.size_bytes + (adapter.size_bytes if adapter else 0),
-            capabilities=self._capabilities(base),
             modified_at_s=self.modified_at_s,
             is_named=True,
             parent=manifest.source.base,
+            capabilities=with_template(base.capabilities, manifest.template),
             defaults=defaults,
             licenses=manifest.licenses,
         )
-
-    def _capabilities(self, base: LocalModel) -> tuple[Capability, ...]:
-        """What a template of its own can do, where there is one, instead of what that of the base can."""
-        if not self.manifest.template or Capability.COMPLETION not in base.capabilities:
-            return base.capabilities
-        return (Capability.COMPLETION, *template_capabilities(self.manifest.template))
 
     def _digest(self, base_digest: str, adapter_digest: str) -> str:
         """The same for the same content, whatever its name, and another one once the base's files are others."""

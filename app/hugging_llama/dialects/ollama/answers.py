@@ -14,7 +14,7 @@ from hugging_llama.dialects.ollama.options import ParsedOptions, parse_options
 from hugging_llama.dialects.ollama.render import AnswerRenderer, encode
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.models import Capability, LocalModel
-from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, TextPrompt
+from hugging_llama.neutral.requests import GenerateCall, Prompt
 from hugging_llama.operations import generation, residency
 
 logger = logging.getLogger(__name__)
@@ -49,9 +49,7 @@ def _say_once(names: Iterable[str], text: str) -> None:
             logger.warning(text, name)
 
 
-def generate_call(
-    body: Mapping[str, Any], prompt: ChatPrompt | TextPrompt, *, return_context: bool = False
-) -> GenerateCall:
+def generate_call(body: Mapping[str, Any], prompt: Prompt, *, return_context: bool = False) -> GenerateCall:
     """The fields that both endpoints have, around their prompt. Raises InvalidRequestError."""
     if body["debug_render_only"]:
         raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")

@@ -10,6 +10,7 @@ from hugging_llama.dialects.ollama.render import encode
 NDJSON = "application/x-ndjson"
 JSON = "application/json; charset=utf-8"
 JSON_PLAIN = "application/json"
+_CHECKED_TOGETHER = frozenset({"tools", "insert"})
 _CAPABILITY_ENDPOINTS = {"/api/chat": "chat", "/api/generate": "generate"}
 
 _STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
@@ -57,7 +58,10 @@ def _unsupported(error: errors.HuggingLlamaError, path: str) -> str:
     capabilities = error.facts.get("capabilities", [])
     reason = ": its files have no pooling configuration (modules.json)" if "embedding" in capabilities else ""
     words = [_CAPABILITY_ENDPOINTS.get(path, c) if c == "completion" else c for c in capabilities]
-    return f'"{error.facts.get("model", "")}" does not support ' + "\n".join(words) + reason
+    name = f'"{error.facts.get("model", "")}"'
+    if _CHECKED_TOGETHER.issuperset(capabilities):  # upstream another function finds these, and it has no quotes
+        name = error.facts.get("canonical", "")
+    return f"{name} does not support " + "\n".join(words) + reason
 
 
 def _context_length(error: errors.HuggingLlamaError, path: str) -> str:

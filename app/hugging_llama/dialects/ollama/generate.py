@@ -7,11 +7,11 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import json_payload
 from hugging_llama.dialects.ollama import fields, values
 from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
+from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.dialects.ollama.render import AnswerRenderer, generate_piece
-from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
+from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message
-from hugging_llama.neutral.models import Capability
-from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, TextPrompt
+from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, InsertPrompt, Prompt, TextPrompt
 
 blueprint = Blueprint("ollama_generate", __name__)
 
@@ -44,28 +44,35 @@ class GenerateSchema(fields.GoSchema):
 _schema = GenerateSchema()
 
 
-def parse_prompt(body: dict[str, Any]) -> ChatPrompt | TextPrompt:
-    """A raw prompt as it is; anything else is a chat of one turn. Raises InvalidRequestError."""
+def parse_prompt(body: dict[str, Any]) -> Prompt:
+    """A raw prompt as it is, a gap to fill if there is a suffix; anything else is a chat of one turn.
+
+    Raises InvalidRequestError.
+    """
     think = values.parse_think(body["think"])
     if body["raw"]:
-        if body["template"] or body["system"] or body["context"]:
-            raise InvalidRequestError("raw mode does not support template, system, or context", param="raw")
-        return TextPrompt(text=body["prompt"])
+        return _raw_prompt(body)
+    template = to_jinja(body["template"])
+    if body["suffix"]:
+        if body["context"]:
+            raise InvalidRequestError("a suffix and a context can't be combined", param="context")
+        return InsertPrompt(prefix=body["prompt"], suffix=body["suffix"], template=template)
     messages = [Message(role="user", content=body["prompt"])]
     if body["system"]:
         messages.insert(0, Message(role="system", content=body["system"]))
-    return ChatPrompt(messages=tuple(messages), think=think, context=tuple(body["context"]))
+    return ChatPrompt(messages=tuple(messages), think=think, context=tuple(body["context"]), template=template)
+
+
+def _raw_prompt(body: dict[str, Any]) -> TextPrompt:
+    if body["template"] or body["system"] or body["context"]:
+        raise InvalidRequestError("raw mode does not support template, system, or context", param="raw")
+    if body["suffix"]:
+        raise InvalidRequestError("raw mode does not support suffix", param="suffix")
+    return TextPrompt(text=body["prompt"])
 
 
 def parse_generate(body: dict[str, Any]) -> GenerateCall:
     """The checked body as a neutral call. Raises RequestError."""
-    if body["template"]:
-        raise InvalidRequestError(
-            "a template in the request is not supported; the model's own chat template is used, or set raw to true",
-            param="template",
-        )
-    if body["suffix"]:
-        raise UnsupportedCapabilityError(body["model"], [Capability.INSERT.value])
     values.refuse_images(body["images"], body["model"])
     prompt = parse_prompt(body)
     return generate_call(body, prompt, return_context=isinstance(prompt, ChatPrompt))

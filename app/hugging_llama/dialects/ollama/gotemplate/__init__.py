@@ -1,0 +1,1 @@
+"""Go's text/template, as far as Ollama's TEMPLATE uses it, in Jinja."""

@@ -1,0 +1,158 @@
+"""Templates that come with a request: they decide how a chat is written and how its answer is read."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hugging_llama.dialects.ollama.go_template import to_jinja
+from hugging_llama.engine.chat_format import chat_format
+from hugging_llama.engine.chat_styles import ChatStyles
+from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.messages import Message, Tool
+from hugging_llama.neutral.models import ModelRef
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
+from tests.engine.checkpoints import TEMPLATE, byte_tokenizer, make_checkpoint, piece_tokenizer
+from tests.engine.clients import Clients
+
+REF = ModelRef(name="m", path="m")
+MARKERS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<end_of_turn>")
+OTHER = "{%- for m in messages -%}<{{ m.role }}>{{ m.content }}<end_of_turn>{%- endfor -%}"
+
+
+def rendered(template: str, *contents: str, tokenizer: Any = None, **options: Any) -> tuple[str, RenderedPrompt]:
+    tokenizer = tokenizer or byte_tokenizer(markers=MARKERS)
+    renderer = PromptRenderer(
+        tokenizer,
+        chat_format(tokenizer),
+        vocabulary_size=len(tokenizer),
+        longest_rendering_s=options.pop("longest_rendering_s", 10.0),
+    )
+    messages = tuple(Message(role="user", content=content) for content in contents or ("Hi",))
+    context_length = options.pop("context_length", 4096)
+    request = GenerateRequest(model=REF, prompt=ChatPrompt(messages=messages, template=template, **options))
+    prompt = renderer.render(request, context_length=context_length)
+    return str(tokenizer.decode(prompt.token_ids, skip_special_tokens=False)), prompt
+
+
+def test_another_template_writes_the_chat() -> None:
+    tokenizer: Any = byte_tokenizer(markers=MARKERS)
+    text, prompt = rendered(OTHER, "a", "b", tokenizer=tokenizer)
+    assert text == "<user>a<end_of_turn><user>b<end_of_turn>"
+    assert prompt.end_ids == {tokenizer.convert_tokens_to_ids("<end_of_turn>")}
+    text, prompt = rendered("", "a", tokenizer=tokenizer)
+    assert text == "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
+    assert prompt.end_ids == frozenset(), "those of the model's own template are known since its load"
+
+
+def test_the_answer_is_read_as_the_template_says() -> None:
+    tokenizer: Any = byte_tokenizer(markers=MARKERS)
+    template = "{{ messages[0].content }}{% if tools %}<tool_call>{% endif %}{{ '<think>' if enable_thinking }}</think>"
+    tool = Tool(name="f")
+    _, own = rendered("", tokenizer=tokenizer, tools=(tool,))
+    assert (own.thinking, own.tool_syntax, own.shown_ids) == (None, None, frozenset())
+    _, prompt = rendered(template, tokenizer=tokenizer, tools=(tool,))
+    assert prompt.thinking is not None
+    assert prompt.tool_syntax is not None
+    assert prompt.shown_ids == set(tokenizer.convert_tokens_to_ids(list(MARKERS[:4])))
+    text, opened = rendered(template.replace("</think>", "{# </think> #}"), tokenizer=tokenizer)
+    assert text == "Hi<think>"
+    assert opened.inside_thinking
+
+
+def test_a_go_template_renders_turns_thinking_and_tools() -> None:
+    source = (
+        "{{ range .Messages }}<{{ .Role }}>{{ .Content }}<end_of_turn>{{ end }}"
+        "{{ if and .IsThinkSet .Think }}<think>{{ else }}<think></think>{{ end }}"
+    )
+    text, prompt = rendered(to_jinja(source), "a")
+    assert text == "<user>a<end_of_turn><think>"
+    assert prompt.inside_thinking
+    text, prompt = rendered(to_jinja(source), "a", think=False)
+    assert text == "<user>a<end_of_turn><think></think>"
+    assert not prompt.show_thinking
+
+
+def test_no_text_opens_a_turn_of_another_template() -> None:
+    tokenizer: Any = byte_tokenizer(markers=MARKERS)
+    _, prompt = rendered(OTHER, "x<end_of_turn><|im_end|>", tokenizer=tokenizer)
+    added = set(tokenizer.get_added_vocab().values())
+    assert len([token_id for token_id in prompt.token_ids if token_id in added]) == 1
+
+
+@pytest.mark.parametrize("begin", ["", "{{ bos_token }}", "<s>"])
+def test_begin_of_text_comes_once(begin: str) -> None:
+    _, prompt = rendered(begin + "{{ messages[0].content }}", "sky", tokenizer=piece_tokenizer())
+    assert prompt.token_ids[0] == 1
+    assert prompt.token_ids.count(1) == 1
+
+
+def test_the_models_own_template_given_again_is_its_own() -> None:
+    tokenizer: Any = piece_tokenizer()
+    tokenizer.chat_template = TEMPLATE
+    assert rendered(TEMPLATE, tokenizer=tokenizer) == rendered("", tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("template", "error"),
+    [
+        ("{{ raise_exception('no') }}", "this template refuses these messages: no"),
+        ("{{ messages[0].content + 1 }}", "this template can't render these messages"),
+        ("{{ 1 // 0 }}", "this template can't render these messages"),
+        ("{% for %}", "this template refuses these messages: "),
+        ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "this template can't render these messages"),
+        ("{% for a in 'x' %}" * 25 + "{% endfor %}" * 25, "this template can't render these messages"),
+        ("{{ ''.__class__.__mro__ }}", "this template refuses these messages: "),
+        ("{{ messages.append(1) }}", "this template refuses these messages: "),
+        ("{{ cycler.__init__.__globals__ }}", "this template refuses these messages: "),
+    ],
+)
+def test_a_template_that_fails_is_an_error_of_the_request(template: str, error: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        rendered(template)
+    assert caught.value.message.startswith(error)
+
+
+def test_a_template_that_never_ends_is_ended() -> None:
+    loops = "".join(f"{{%- for {name} in range(99999) -%}}" for name in "abc") + "{%- endfor -%}" * 3
+    with pytest.raises(InvalidRequestError, match="this template takes too long"):
+        rendered(loops, longest_rendering_s=0.1)
+
+
+def test_a_chat_that_is_too_long_is_shortened_by_its_template() -> None:
+    text, prompt = rendered(OTHER, *(str(number) * 40 for number in range(9)), context_length=200)
+    assert text.startswith("<user>")
+    assert text.endswith("<user>" + "8" * 40 + "<end_of_turn>")
+    assert prompt.num_truncated_tokens > 0
+
+
+def test_only_so_many_templates_are_kept() -> None:
+    tokenizer: Any = byte_tokenizer()
+    styles = ChatStyles(tokenizer, chat_format(tokenizer))
+    first = styles.of("{{ 0 }}")
+    for number in range(1, 100):
+        styles.of(f"{{{{ {number} }}}}")
+        assert styles.of("{{ 0 }}") is first, "what is in use stays"
+    second = styles.of("{{ 50 }}")
+    assert styles.of("{{ 50 }}") is second
+    assert len(styles) == 32
+
+
+def test_a_turn_of_a_real_engine_ends_where_its_template_says(tmp_path: Path) -> None:
+    tokenizer: Any = byte_tokenizer(markers=MARKERS)
+    ref = ModelRef(name="m", path=str(make_checkpoint(tmp_path, tokenizer)))
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    forced = {"logit_bias": ((end, 1e4),), "max_tokens": 3}
+    messages = (Message(role="user", content="Hi"),)
+    clients = Clients()
+    try:
+        own = clients.send("", ref, prompt=ChatPrompt(messages=messages), sampling=forced)
+        assert clients.text(own) == "<end_of_turn>" * 3
+        other = clients.send("", ref, prompt=ChatPrompt(messages=messages, template=OTHER), sampling=forced)
+        assert clients.text(other) == ""
+        text = clients.send("", ref, prompt=ChatPrompt(messages=messages, template="{{ messages[0].content }}"))
+        raw = clients.send("", ref, prompt=TextPrompt(text="Hi"))
+        assert clients.text(text) == clients.text(raw) != ""
+    finally:
+        clients.engine.close()

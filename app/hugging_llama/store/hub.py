@@ -21,6 +21,8 @@ from hugging_llama.store.hub_http import HubAccess, HubHttp
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.retry import RetryPolicy, TransientError
 
+OFFLINE = "HF_HUB_OFFLINE is set"
+
 _MAX_PAGES = 200
 _MAX_FILES = 100_000
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
@@ -69,7 +71,7 @@ class Hub:
 
     def __init__(self, access: HubAccess, policy: RetryPolicy) -> None:
         if hub_constants.HF_HUB_OFFLINE:
-            raise TransferError(f"offline mode is on, {access.host} is not contacted", cause="HF_HUB_OFFLINE is set")
+            raise TransferError(f"offline mode is on ({OFFLINE}): {access.host} is not contacted", cause=OFFLINE)
         self._access = access
         self._http = HubHttp(access, policy)
 

@@ -56,7 +56,7 @@ class Workplace:
         return {str(path.relative_to(snapshot)): path.read_bytes() for path in snapshot.rglob("*") if path.is_file()}
 
     def refs(self) -> list[Path]:
-        return [path for path in self.cache.rglob("refs/**/*") if path.is_file()]
+        return [path for path in self.cache.rglob("refs/**/*") if path.is_file() and path.name[0] != "."]
 
     def parts(self) -> list[Path]:
         return list(self.cache.rglob("*.part"))

@@ -107,3 +107,29 @@ def test_every_single_disk_call_may_fail(work: Workplace, tiny: Repo, function: 
             _assert_nothing_visible(work)
     assert 0 < calls < 99
     assert work.files("acme/tiny") == tiny.files
+
+
+def test_a_crash_between_links_leaves_only_links(work: Workplace, tiny: Repo, monkeypatch: Any) -> None:
+    """Whatever a killed pull leaves in the folder of a commit are files of the model: other tools look there, too."""
+
+    def crash(temporary: str, path: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hugging_llama.store.durable.rename", crash)
+        with pytest.raises(KeyboardInterrupt):
+            work.pull("acme/tiny")
+    (snapshot,) = work.cache.glob("models--acme--tiny/snapshots/*")
+    assert {path.name for path in snapshot.iterdir()} <= models.KEPT
+    _assert_nothing_visible(work)
+
+
+def test_a_link_to_something_else_is_replaced(work: Workplace, tiny: Repo) -> None:
+    work.pull("acme/tiny")
+    (snapshot,) = work.cache.glob("models--acme--tiny/snapshots/*")
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to("/nowhere")
+    (snapshot / "tokenizer.json").unlink()
+    (snapshot / "tokenizer.json").write_text("something else")
+    work.pull("acme/tiny")
+    assert work.files("acme/tiny") == {path: tiny.files[path] for path in models.KEPT}

@@ -39,7 +39,7 @@ class Repo:
 class Fault:
     """What happens to the next `times` requests whose "METHOD /path" matches `pattern`.
 
-    mode: drop (no reply), mute (none for long), status (arg the number), cut and stall (arg bytes are sent before),
+    mode: reset (no reply), mute (none for long), status (arg the number), cut and stall (arg bytes are sent before),
     slow (arg bytes a second), corrupt, extra (more than announced), no_range, body (arg the bytes of the reply),
     redirect (arg the URL).
     """
@@ -154,7 +154,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
         self.hub.seen.append(self.record)
         self.fault = self.hub.take_fault(f"{self.command} {self.path}")
-        if self.fault and self.fault.mode in ("drop", "mute"):
+        if self.fault and self.fault.mode in ("reset", "mute"):
             self.hub.stopping.wait(60 if self.fault.mode == "mute" else 0)
             return self.hang_up()
         if self.fault and self.fault.mode == "status":

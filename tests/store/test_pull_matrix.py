@@ -81,11 +81,11 @@ def _cells() -> list[Cell]:
             told=missing.get(request, (ModelNotFoundError, "acme/tiny")),
         )
         add("416", request, "status", 416, heals=is_content, told="answered 416")
-        cut = None if is_content else "the connection was cut"  # each time some of the content arrives
+        cut = None if is_content else "the connection was cut|reset by peer"  # each time some of the content arrives
         add(
             "cut",
             request,
-            *(("drop", None) if request == "file" else ("cut", 100_000 if is_content else 10)),
+            *(("reset", None) if request == "file" else ("cut", 100_000 if is_content else 10)),
             heals=True,
             told=cut,
         )

@@ -100,7 +100,7 @@ def test_support_files(path: str) -> None:
     ["pytorch_model.bin", "model.onnx", "onnx/config.json", "original/params.json", "a.gguf", "x.py", "picture.png",
      "README.md", "LICENSE.txt", "LICENSE", "model.safetensors", "flax_model.msgpack", "tf_model.h5", "data.zip",
      "checkpoint-5/config.json", "a/1_Pooling/config.json", "rust_model.ot", "training_args.bin", "optimizer.pt",
-     "trainer_state.json", "eval_results.json", "adapter_config.json", "adapter_model.safetensors", "1_a/config.yaml",
+     "trainer_state.json", "eval_results.json", "adapter_model.safetensors", "1_a/config.yaml",
      "pytorch_model.bin.index.json", "flax_model.msgpack.index.json", "model.safetensors.index.fp32.json",
      "model.fp16.safetensors", "runs/events.out.tfevents", "openvino/openvino_model.xml", "consolidated.safetensors"],
 )  # fmt: skip

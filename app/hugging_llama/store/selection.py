@@ -16,8 +16,8 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 
 # Weights in other formats, pictures, training leftovers and archives all stay behind, so the list says what comes.
 _SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".bpe", ".vocab", ".codes"})
-# Indexes of other formats and variants, results of a training; and an adapter would be applied to the model unasked.
-_LEFTOVER = re.compile(r".*\.index(?:\.[\w-]+)?\.json|trainer_state\.json|\w+_results\.json|adapter_config\.json")
+# Indexes of other formats and variants, results of a training.
+_LEFTOVER = re.compile(r".*\.index(?:\.[\w-]+)?\.json|trainer_state\.json|\w+_results\.json")
 _DOCUMENT = re.compile(r"(?:licen[cs]e|notice|readme|use_policy)(?:[._-][\w.-]*)?", re.IGNORECASE)
 _MODULE_FOLDER = re.compile(r"(?:\w+_)?\d+_\w+")
 _TEMPLATE_FOLDER = "additional_chat_templates"

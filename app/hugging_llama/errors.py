@@ -10,7 +10,8 @@ HuggingLlamaError
 ├── ModelNotFoundError            name, canonical
 ├── AccessError                   somebody must grant something first
 │   ├── KeyRejectedError              realm
-│   └── GatedModelError               repo, url
+│   ├── GatedModelError               repo, url
+│   └── CloudModelError               name
 ├── CapacityError                 the same request may succeed later
 │   ├── EngineBusyError               queue_depth, retry_after_s
 │   └── InsufficientMemoryError       need_bytes, free_bytes
@@ -121,6 +122,15 @@ class GatedModelError(AccessError):
     """The repository's licence must be accepted first. Facts: `repo`, `url` of its page."""
 
     code = "gated_model"
+
+
+class CloudModelError(AccessError):
+    """The name asks for a model in somebody's cloud, and this server has none. Facts: `name` as sent."""
+
+    code = "cloud_model"
+
+    def __init__(self, name: str) -> None:
+        super().__init__("this server has no cloud models", name=name)
 
 
 class CapacityError(HuggingLlamaError):

@@ -19,9 +19,13 @@ def download(
         body["trust_remote_code"] = True
     progress = pull_progress(stream)
     status = ""
-    with contextlib.closing(progress), contextlib.closing(server.stream("/api/pull", body)) as events:
-        for event in events:
-            progress.show(event)
-            status = str(event.get("status") or "")
+    try:
+        with contextlib.closing(progress), contextlib.closing(server.stream("/api/pull", body)) as events:
+            for event in events:
+                progress.show(event)
+                status = str(event.get("status") or "")
+    except KeyboardInterrupt:
+        print("interrupted; what has arrived is kept, and another pull goes on from there", file=stream)
+        raise
     if status != "success":
         raise ServerError("the server ended the pull before it was complete; run it again to go on")

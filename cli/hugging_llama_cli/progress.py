@@ -1,4 +1,4 @@
-"""How a download goes: bars on a terminal, plain lines elsewhere."""
+"""How a download or an upload goes: bars on a terminal, plain lines elsewhere."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
+from hugging_llama_cli import bar_row
 from hugging_llama_cli.api import Json
 from hugging_llama_cli.plain import printable
 from hugging_llama_config.units import format_bytes
@@ -15,13 +16,11 @@ from hugging_llama_config.units import format_bytes
 _REDRAW_S = 0.1
 _SPEED_WINDOW_S = 5.0
 _LINE_EVERY_S = 10.0
-_BAR_CELLS = 24
-_NAME_CELLS = 36
 _FALLBACK_SIZE = (80, 24)
 
 
 class PullProgress(Protocol):
-    """Shows the objects of a pull stream."""
+    """Shows the objects of a stream of /api/pull or /api/push."""
 
     def show(self, event: Json) -> None:
         """Take one object of the stream."""
@@ -32,14 +31,14 @@ class PullProgress(Protocol):
         ...
 
 
-def pull_progress(stream: TextIO, clock: Callable[[], float] = time.monotonic) -> PullProgress:
-    """Bars if `stream` is a terminal, else lines."""
-    return Bars(stream, clock) if stream.isatty() else Lines(stream, clock)
+def pull_progress(stream: TextIO, clock: Callable[[], float] = time.monotonic, verb: str = "download") -> PullProgress:
+    """Bars if `stream` is a terminal, else lines, which say what is done to a file: `verb` is regular."""
+    return Bars(stream, clock) if stream.isatty() else Lines(stream, clock, verb)
 
 
 @dataclass
 class Transfer:
-    """One file on its way. `samples` are (time, bytes) of the last seconds, for the speed."""
+    """One file on its way, or all together. `samples` are (time, bytes) of the last seconds, for the speed."""
 
     name: str
     total: int = 0
@@ -50,10 +49,10 @@ class Transfer:
     def is_done(self) -> bool:
         return 0 < self.total <= self.completed
 
-    def take(self, event: Json, now_s: float) -> None:
-        """Note the figures of an event; what it does not name stays."""
-        self.total = _int(event.get("total")) or self.total
-        self.completed = _int(event.get("completed")) or self.completed
+    def take(self, total: int, completed: int, now_s: float) -> None:
+        """Note the bytes of now; 0 stands for what is not known."""
+        self.total = total or self.total
+        self.completed = completed or self.completed
         self.samples.append((now_s, self.completed))
         while now_s - self.samples[0][0] > _SPEED_WINDOW_S and len(self.samples) > 2:
             self.samples.popleft()
@@ -62,6 +61,11 @@ class Transfer:
         """The speed of the last seconds; 0 while nothing is known."""
         (first_s, first), (last_s, last) = self.samples[0], self.samples[-1]
         return max(0.0, (last - first) / (last_s - first_s)) if last_s > first_s else 0.0
+
+    def amount(self) -> str:
+        """`1.2 GB/4.9 GB`, at the end `4.9 GB`."""
+        total = format_bytes(self.total)
+        return total if self.is_done else f"{format_bytes(self.completed)}/{total}"
 
     def pace(self) -> str:
         """`85 MB/s   42s`: speed and time left."""
@@ -72,20 +76,25 @@ class Transfer:
 
 
 class _Transfers:
-    """The files of one pull, by name, in the order in which they came."""
+    """The files of one pull, by name, in the order in which they came, and all of them together."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._finished: set[str] = set()
         self.under_way: dict[str, Transfer] = {}
+        self.overall = Transfer("all files")
 
     def take(self, event: Json) -> Transfer | None:
         """The file that an event is about; None for a mere status and for what is known already."""
         name = _file_name(event)
-        if not name or name in self._finished:
+        total, completed = _int(event.get("total")), _int(event.get("completed"))
+        if not name or (name in self._finished and completed >= total):
             return None
+        self._finished.discard(name)  # content that was wrong comes again
+        if (overall := _int(event.get("overall_total"))) > total:
+            self.overall.take(overall, _int(event.get("overall_completed")), self._clock())
         transfer = self.under_way.setdefault(name, Transfer(name))
-        transfer.take(event, self._clock())
+        transfer.take(total, completed, self._clock())
         if transfer.is_done:
             self._finished.add(name)
             del self.under_way[name]
@@ -93,7 +102,7 @@ class _Transfers:
 
 
 class Bars:
-    """A bar for each file under way, redrawn in place; what is finished scrolls up and stays."""
+    """A bar for each file under way, and one for all, redrawn in place; what is finished scrolls up and stays."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
         self._stream = stream
@@ -129,7 +138,10 @@ class Bars:
             return
         self._redrawn_s = now_s
         width, height = self._size()
-        bars = [self._bar(transfer) for transfer in self._transfers.under_way.values()][: height - 2]
+        overall = self._transfers.overall
+        together = [overall] if overall.total and not overall.is_done else []
+        alone = list(self._transfers.under_way.values())[: max(0, height - 2 - len(together))]
+        bars = [self._bar(transfer) for transfer in (*alone, *together)]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         lines = "".join(f"{line[: width - 1]}\x1b[K\n" for line in [*finished, *bars])
         # what is below may be left over from a taller drawing
@@ -145,26 +157,20 @@ class Bars:
         return width or _FALLBACK_SIZE[0], height or _FALLBACK_SIZE[1]
 
     def _bar(self, transfer: Transfer) -> str:
-        width = self._size()[0]
-        name_cells = min(_NAME_CELLS, max(12, width - 54))
-        name = _shortened(transfer.name, name_cells)
+        layout = bar_row.columns(self._size()[0])
         if not transfer.total:
-            return f"{name:<{name_cells}}"
+            return bar_row.shortened(transfer.name, layout.name_cells)
         share = min(1.0, transfer.completed / transfer.total)
-        left, full, empty, right = self._cells
-        cells = max(4, min(_BAR_CELLS, width - name_cells - 46))
-        bar = left + (full * int(share * cells)).ljust(cells, empty) + right
-        done, total = format_bytes(transfer.completed), format_bytes(transfer.total)
-        amount = total if transfer.is_done else f"{done}/{total}"
-        return f"{name:<{name_cells}} {int(share * 100):3d}% {bar} {amount:<15}   {transfer.pace()}".rstrip()
+        return bar_row.row(layout, transfer.name, share, transfer.amount(), transfer.pace(), self._cells)
 
 
 class Lines:
     """A line when something ends, and now and then one while it lasts: for logs."""
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float]) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float], verb: str = "download") -> None:
         self._stream = stream
         self._clock = clock
+        self._verb = verb
         self._transfers = _Transfers(clock)
         self._printed_s: dict[str, float] = {}
         self._last = ""
@@ -175,7 +181,7 @@ class Lines:
         if transfer is None:
             self._print(_status(event))
         elif transfer.is_done:
-            self._print(f"downloaded {transfer.name} ({format_bytes(transfer.total)})")
+            self._print(f"{self._verb}ed {transfer.name} ({format_bytes(transfer.total)})")
         else:
             self._print_under_way(transfer)
 
@@ -183,26 +189,19 @@ class Lines:
         """Nothing to put in order."""
 
     def _print_under_way(self, transfer: Transfer) -> None:
-        now_s = self._clock()
-        if now_s - self._printed_s.get(transfer.name, -_LINE_EVERY_S) < _LINE_EVERY_S:
+        now_s, overall = self._clock(), self._transfers.overall
+        shown, what = (overall, "") if overall.total else (transfer, f" {transfer.name}")
+        if now_s - self._printed_s.get(shown.name, -_LINE_EVERY_S) < _LINE_EVERY_S:
             return
-        self._printed_s[transfer.name] = now_s
-        amount = f" {format_bytes(transfer.completed)}/{format_bytes(transfer.total)}" if transfer.total else ""
-        pace = transfer.pace()
-        self._print(f"downloading {transfer.name}{amount}{'   ' + pace if pace else ''}")
+        self._printed_s[shown.name] = now_s
+        amount = f" {shown.amount()}" if shown.total else ""
+        pace = shown.pace()
+        self._print(f"{self._verb}ing{what}{amount}{'   ' + pace if pace else ''}")
 
     def _print(self, line: str) -> None:
         if line and line != self._last:
             print(line, file=self._stream, flush=True)
             self._last = line
-
-
-def _shortened(name: str, cells: int) -> str:
-    """`name` in at most so many cells: the parts of a model differ at the start, their kinds at the end."""
-    if len(name) <= cells:
-        return name
-    head = (cells - 2) * 2 // 3
-    return f"{name[:head]}..{name[len(name) - (cells - 2 - head) :]}"
 
 
 def _file_name(event: Json) -> str:

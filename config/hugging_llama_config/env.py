@@ -87,6 +87,7 @@ def _fill_paths(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     values.setdefault("run_dir", str(paths.default_run_dir(environ, values["home"])))
     for name in _PATHS:
         values[name] = str(Path(values[name]).expanduser())
+    values["model_dirs"] = tuple(str(Path(path).expanduser()) for path in values.get("model_dirs", ()))
 
 
 def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -109,14 +110,14 @@ def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
     for key, value in table.items():
         if key not in DEFAULTS:
             raise ConfigError(f"{path}: unknown setting {key!r}")
-        if text := _as_text(value, DEFAULTS[key], f"{path}: {key}"):
+        if text := _as_text(key, value, f"{path}: {key}"):
             values[key] = _read(key, text, f"{path}: {key}")
     return values
 
 
-def _as_text(value: Any, default: Any, source: str) -> str:
-    if isinstance(value, list) and isinstance(default, tuple):
-        return ",".join(map(str, value))
+def _as_text(key: str, value: Any, source: str) -> str:
+    if isinstance(value, list) and isinstance(DEFAULTS[key], tuple):
+        return (os.pathsep if key == "model_dirs" else ",").join(map(str, value))
     if isinstance(value, list | dict):
         raise ConfigError(f"{source}: must be a single value")
     return str(value)
@@ -203,6 +204,14 @@ def _read_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _read_paths(text: str) -> tuple[str, ...]:
+    paths = tuple(part.strip() for part in text.split(os.pathsep) if part.strip())
+    for path in paths:
+        if not path.startswith(("/", "~")):
+            raise ValueError(f"{path!r} is not an absolute path")
+    return paths
+
+
 def _read_host(text: str) -> str:
     """A port in it would be taken for part of an IPv6 address."""
     text = text.removeprefix("[").removesuffix("]")
@@ -214,7 +223,11 @@ def _read_host(text: str) -> str:
     return text
 
 
-_READERS_BY_NAME: Mapping[str, Callable[[str], Any]] = {"host": _read_host, "load_timeout_s": _read_load_timeout}
+_READERS_BY_NAME: Mapping[str, Callable[[str], Any]] = {
+    "host": _read_host,
+    "load_timeout_s": _read_load_timeout,
+    "model_dirs": _read_paths,
+}
 _READERS_BY_TYPE: Mapping[type, Callable[[str], Any]] = {
     bool: _read_bool,
     int: _read_int,

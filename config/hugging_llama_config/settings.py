@@ -27,6 +27,7 @@ class Settings:
     hub_cache: str = ""
     hub_endpoint: str = ""
     hub_token: str = field(default="", repr=False)
+    model_dirs: tuple[str, ...] = ()
     # models in memory
     preload: tuple[str, ...] = ()
     keep_alive_s: float = 300.0
@@ -64,7 +65,8 @@ class Settings:
     def from_json(cls, text: str) -> "Settings":
         """Raises TypeError on a field this version does not know."""
         values: dict[str, Any] = json.loads(text)
-        values["preload"] = tuple(values.get("preload", ()))
+        for name in ("preload", "model_dirs"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
     @property

@@ -53,7 +53,7 @@ def test_an_int8_model_answers_beside_its_exact_base(client: ollama.Client) -> N
     shown = client.show("mine")
     assert shown.details
     assert (shown.details.quantization_level, shown.details.parent_model) == ("INT8", f"{DEMO}:latest")
-    assert "FROM mine:latest" in (shown.modelfile or "")
+    assert f"FROM {DEMO}:latest" in (shown.modelfile or "")
     assert shown.parameters
 
     assert client.delete("mine").status == "success"
@@ -91,8 +91,23 @@ def test_create_refuses_what_it_can_not_do(client: ollama.Client) -> None:
     ):
         with pytest.raises(ollama.ResponseError, match=text):
             client.create("mine", **kwargs)  # type: ignore[call-overload]
-    with pytest.raises(ollama.ResponseError, match="hf cache rm"):
+    with pytest.raises(ollama.ResponseError, match="comes with the server"):
         client.delete(DEMO)
+
+
+def test_copies_are_made_used_and_deleted(client: ollama.Client) -> None:
+    client.create("mine", from_=DEMO, system="Be brief.", parameters={"temperature": 0})
+    assert client.copy("mine", "acme/copy:v1").status == "success"
+    first, second = (client.generate(name, QUESTION, think=False) for name in ("mine", "acme/copy:v1"))
+    assert (second.response, second.prompt_eval_count) == (first.response, first.prompt_eval_count)
+    assert "acme/copy:v1" in {row.model for row in client.ps().models}, "the name that was used last"
+    listed = {model.model: model.digest for model in client.list().models}
+    assert listed["acme/copy:v1"] == listed["mine:latest"]
+    assert client.delete("acme/copy:v1").status == "success"
+    with pytest.raises(ollama.ResponseError, match='model "acme/copy:v1" not found') as caught:
+        client.copy("acme/copy:v1", "again")
+    assert caught.value.status_code == 404
+    assert client.generate("mine", QUESTION, think=False).response == first.response
 
 
 def _cli(server: LiveServer, *argv: str) -> subprocess.CompletedProcess[str]:

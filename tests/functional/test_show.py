@@ -1,6 +1,7 @@
 """/api/show on the wire."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,21 @@ def test_all_that_the_demo_model_says(make_client: MakeClient) -> None:
     assert (info["llama.attention.head_count"], info["llama.attention.head_count_kv"]) == (8, 4)
     assert info["general.parameter_count"] == 3_721_984
     assert (info["llama.rope.freq_base"], info["llama.rope.dimension_count"]) == (1_000_000.0, 32)
+    assert (info["tokenizer.ggml.model"], info["tokenizer.ggml.tokens"], info["tokenizer.ggml.merges"]) == (
+        "gpt2",
+        [],
+        [],
+    )
     assert answer["capabilities"] == ["completion", "tools", "thinking"]
     assert answer["parameters"].splitlines()[0] == "temperature" + " " * 20 + "0.3"
+
+
+def test_verbose_has_the_tokens_and_the_tensors(make_client: MakeClient) -> None:
+    answer = _show(make_client, {"model": DEMO, "verbose": True})
+    info = answer["model_info"]
+    assert len(info["tokenizer.ggml.tokens"]) == len(info["tokenizer.ggml.token_type"]) == info["llama.vocab_size"]
+    assert all(" " in merge for merge in info["tokenizer.ggml.merges"])
+    assert sum(math.prod(tensor["shape"]) for tensor in answer["tensors"]) == info["general.parameter_count"]
 
 
 def test_an_embedding_model(make_client: MakeClient) -> None:

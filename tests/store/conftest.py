@@ -1,9 +1,11 @@
 """A stand-in Hub, an empty cache and what is needed to pull from one into the other."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,15 +39,15 @@ class Workplace:
     def store(self) -> Store:
         return Store(self.settings)
 
-    def request(self, name: str, *, allow_code: bool = False) -> PullRequest:
+    def request(self, name: str, **fields: Any) -> PullRequest:
+        """`fields` are those of the request."""
         access = HubAccess(endpoint=self.hub.endpoint, token=self.token)
-        return PullRequest(
-            name=parse_name(name), cache=str(self.cache), access=access, allow_code=allow_code, policy=QUICK
-        )
+        plain = PullRequest(name=parse_name(name), cache=str(self.cache), access=access, policy=QUICK)
+        return dataclasses.replace(plain, **fields)
 
-    def pull(self, name: str, *, allow_code: bool = False) -> list[TransferProgress]:
+    def pull(self, name: str, **fields: Any) -> list[TransferProgress]:
         """A whole pull in this process."""
-        return list(pull_files(self.request(name, allow_code=allow_code)))
+        return list(pull_files(self.request(name, **fields)))
 
     def files(self, repo: str, revision: str = "main") -> dict[str, bytes]:
         """What the cache shows of a revision."""
@@ -54,7 +56,7 @@ class Workplace:
         return {str(path.relative_to(snapshot)): path.read_bytes() for path in snapshot.rglob("*") if path.is_file()}
 
     def refs(self) -> list[Path]:
-        return [path for path in self.cache.rglob("refs/**/*") if path.is_file()]
+        return [path for path in self.cache.rglob("refs/**/*") if path.is_file() and path.name[0] != "."]
 
     def parts(self) -> list[Path]:
         return list(self.cache.rglob("*.part"))

@@ -39,8 +39,9 @@ class Repo:
 class Fault:
     """What happens to the next `times` requests whose "METHOD /path" matches `pattern`.
 
-    mode: status (arg the number), cut and stall (arg bytes are sent before), slow (arg bytes a second), corrupt,
-    extra (more than announced), no_range, body (arg the bytes of the reply), redirect (arg the URL).
+    mode: reset (no reply), mute (none for long), status (arg the number), cut and stall (arg bytes are sent before),
+    slow (arg bytes a second), corrupt, extra (more than announced), no_range, body (arg the bytes of the reply),
+    redirect (arg the URL).
     """
 
     pattern: str
@@ -153,6 +154,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         )
         self.hub.seen.append(self.record)
         self.fault = self.hub.take_fault(f"{self.command} {self.path}")
+        if self.fault and self.fault.mode in ("reset", "mute"):
+            self.hub.stopping.wait(60 if self.fault.mode == "mute" else 0)
+            return self.hang_up()
         if self.fault and self.fault.mode == "status":
             return self.reply(self.fault.arg, b"boom", self.fault.headers)
         if self.fault and self.fault.mode == "body":
@@ -262,10 +266,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if mode in ("cut", "stall") and self.record.sent + len(chunk) > arg:
                 if mode == "stall":
                     self.hub.stopping.wait(60)
-                self.connection.shutdown(socket.SHUT_RDWR)
-                self.close_connection = True
-                return
+                return self.hang_up()
             if mode == "slow":
                 time.sleep(len(chunk) / arg)
             self.record.sent += len(chunk)
             self.wfile.write(chunk)
+
+    def hang_up(self) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True

@@ -49,6 +49,18 @@ def chat_model(weight_bytes: int = 4096, seed: int = 0) -> dict[str, bytes]:
         "onnx/model.onnx": b"onnx",
         "original/consolidated.safetensors": safetensors({"w": ("F32", (8,))}),
         "consolidated.safetensors": safetensors({"w": ("F32", (8,))}),
+        "model.fp16.safetensors": safetensors({"w": ("F16", (8,))}),
+        "adapter_model.safetensors": safetensors({"w": ("F32", (8,))}),
+        "adapter_config.json": b"{}",
+        "model.Q4_K_M.gguf": b"GGUF",
+        "tf_model.h5": b"h5",
+        "flax_model.msgpack": b"flax",
+        "openvino/openvino_model.xml": b"<xml/>",
+        "runs/today/events.out.tfevents.1": b"event",
+        "checkpoint-10/model.safetensors": safetensors({"w": ("F32", (8,))}),
+        "optimizer.pt": b"\x80\x04.",
+        "training_args.bin": b"\x80\x04.",
+        "trainer_state.json": b"{}",
         "model.safetensors": safetensors({"w": ("BF16", (weight_bytes // 2,))}, seed),
     }
 
@@ -82,4 +94,19 @@ def sentence_model() -> dict[str, bytes]:
         "1_Pooling/config.json": b"{}",
         "vocab.txt": b"a\nb\n",
         "model.safetensors": safetensors({"w": ("F32", (30,))}),
+    }
+
+
+def adapter(base: str = "acme/base") -> dict[str, bytes]:
+    """A repository of a LoRA adapter as a training leaves it."""
+    return {
+        "README.md": b"# An adapter\n",
+        "LICENSE": b"Do as you like\n",
+        "adapter_config.json": json.dumps({"peft_type": "LORA", "r": 4, "base_model_name_or_path": base}).encode(),
+        "adapter_model.safetensors": safetensors({"base_model.model.q.lora_A.weight": ("F32", (4, 8))}),
+        "adapter_model.bin": b"\x80\x04.",
+        "tokenizer.json": b"{}",
+        "trainer_state.json": b"{}",
+        "optimizer.pt": b"\x80\x04.",
+        "checkpoint-10/adapter_model.safetensors": safetensors({"w": ("F32", (8,))}),
     }

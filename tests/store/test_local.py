@@ -233,6 +233,27 @@ def test_many_models_are_quick(cache: Path, store: Store, tmp_path: Path) -> Non
     assert (time.perf_counter() - started) / 100 < 0.002
 
 
+def test_repositories_that_come_and_go_in_a_cache_that_stood_still(cache: Path, store: Store, tmp_path: Path) -> None:
+    for name in ("Acme/A", "acme/a", "acme/b"):
+        add_to_hub_cache(cache, name, _write(tmp_path / name.replace("/", "-"), models.chat_model()))
+    os.utime(cache, ns=(0, time.time_ns() - 10**9))
+    for _ in range(2):
+        assert _names(store) == ["acme/b:latest", "acme/a:latest", "Acme/A:latest", DEMO]
+        assert store.resolve("ACME/B").ref.name == "acme/b:latest"
+    shutil.rmtree(cache / "models--acme--b")
+    with pytest.raises(ModelNotFoundError):
+        store.resolve("ACME/B")
+    add_to_hub_cache(cache, "acme/C", tmp_path / "acme-b")
+    assert store.resolve("ACME/c").ref.name == "acme/C:latest"
+
+
+def test_a_branch_called_latest_is_not_listed_beside_the_default_one(cache: Path, store: Store, tmp_path: Path) -> None:
+    files = _write(tmp_path / "tiny", models.chat_model())
+    for revision in ("main", "latest"):
+        add_to_hub_cache(cache, "acme/tiny", files, revision)
+    assert _names(store) == ["acme/tiny:latest", DEMO]
+
+
 def test_many_threads_and_a_cache_that_moves(cache: Path, store: Store, tmp_path: Path) -> None:
     files = [_write(tmp_path / str(number), models.chat_model(seed=number)) for number in range(3)]
     failures: list[BaseException] = []

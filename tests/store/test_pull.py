@@ -1,15 +1,19 @@
 """Pulls that go well: what arrives, how it is reported, what other tools see of it."""
 
+import json
+import math
+import threading
+
 import pytest
 from huggingface_hub import snapshot_download
 
-from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
+from hugging_llama.errors import InvalidRequestError, ModelNotFoundError, TransferError
 from hugging_llama.neutral.models import Capability
 from hugging_llama.store.pull_stream import pull
 from hugging_llama_config.settings import Settings
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Repo, digest_of, is_lfs
+from tests.store.hub_server import Fault, Repo, StandInHub, digest_of, is_lfs
 
 
 def test_only_what_is_needed_arrives(work: Workplace) -> None:
@@ -23,27 +27,83 @@ def test_only_what_is_needed_arrives(work: Workplace) -> None:
 def test_progress_names_every_file_and_its_bytes(work: Workplace) -> None:
     files = models.chat_model(3_000_000)
     repo = work.hub.repos["acme/tiny"] = Repo(files)
+    work.hub.fault("/_cdn/", "slow", 10_000_000)
     progress = work.pull("acme/tiny")
-    assert progress[-1].status == "success"
-    assert {event.status for event in progress[:-1]} == {"downloading"}
+    assert [event.status for event in progress[-3:]] == ["verifying sha256 digest", "writing manifest", "success"]
+    transfers = progress[:-3]
+    assert {event.status for event in transfers} == {"downloading"}
     for path in models.KEPT:
-        events = [event for event in progress if event.file == path]
+        events = [event for event in transfers if event.file == path]
         counts = [event.completed_bytes for event in events]
-        assert counts == sorted(counts)
+        assert counts == sorted(set(counts))
         assert counts[-1] == events[-1].total_bytes == len(files[path])
         assert {event.digest for event in events} == {digest_of(path, files[path])}
         assert {event.path for event in events} == {f"models--acme--tiny/snapshots/{repo.commit}/{path}"}
-    assert progress[-2].file == "model.safetensors"  # the big one comes last
+    overall = [event.overall_completed_bytes for event in transfers]
+    assert overall == sorted(overall)
+    assert len(set(overall)) > 2
+    assert {event.overall_total_bytes for event in transfers} == {sum(len(files[path]) for path in models.KEPT)}
+    assert overall[-1] == transfers[-1].overall_total_bytes
 
 
 def test_what_is_there_is_not_fetched_again(work: Workplace) -> None:
     work.hub.repos["acme/tiny"] = Repo(models.chat_model())
     work.pull("acme/tiny")
     seen = len(work.hub.requests("/resolve/"))
-    progress = work.pull("acme/tiny")
+    *transfers, writing, success = work.pull("acme/tiny")
     assert len(work.hub.requests("/resolve/")) == seen
-    assert {event.file for event in progress[:-1]} == models.KEPT
-    assert all(event.completed_bytes == event.total_bytes for event in progress)
+    assert sorted(event.file for event in transfers) == sorted(models.KEPT)  # one object a file
+    assert all(event.completed_bytes == event.total_bytes for event in transfers)
+    assert all(event.overall_completed_bytes == event.overall_total_bytes for event in transfers)
+    assert (writing.status, success.status) == ("writing manifest", "success")  # there was nothing to verify
+
+
+def test_what_has_arrived_before_counts_from_the_start(work: Workplace) -> None:
+    work.hub.repos["acme/tiny"] = Repo(models.chat_model(3_000_000))
+    work.hub.fault("/_cdn/", "cut", 2_000_000)
+    work.hub.fault("/_cdn/", "status", 503, times=99)
+    with pytest.raises(TransferError):
+        work.pull("acme/tiny")
+    (part,) = work.parts()
+    kept = part.stat().st_size
+    assert kept > 1_500_000
+    work.hub.faults = [Fault("/_cdn/", "stall", 0)]
+    first = next(event for event in work.pull("acme/tiny") if event.file != "model.safetensors")
+    assert first.overall_completed_bytes >= kept
+
+
+def test_several_files_come_at_once(work: Workplace) -> None:
+    """The first waits for the second: one after the other this pull would never end."""
+    work.hub.repos["acme/shards"] = Repo(models.sharded_model())
+    second = threading.Event()
+    real = StandInHub.take_fault
+
+    def meet(hub: StandInHub, request: str) -> Fault | None:
+        if "_cdn" in request and "00002-of" in request:
+            second.set()
+        if "_cdn" in request and "00001-of" in request:
+            assert second.wait(10)
+        return real(hub, request)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StandInHub, "take_fault", meet)
+        assert work.pull("acme/shards")[-1].status == "success"
+
+
+def test_every_connection_is_one_of_few(work: Workplace) -> None:
+    shards = {f"t{n}": f"model-{n}.safetensors" for n in range(12)}
+    index = json.dumps({"weight_map": shards}).encode()
+    files = {"config.json": b"{}", "model.safetensors.index.json": index}
+    work.hub.repos["acme/shards"] = Repo(
+        files | {name: models.safetensors({"w": ("F32", (n + 1,))}) for n, name in enumerate(shards.values())}
+    )
+    under_way: list[int] = []
+    for event in work.pull("acme/shards"):
+        under_way.append(sum(thread.name.startswith("download-") for thread in threading.enumerate()))
+        assert event.status
+    assert max(under_way) <= 4
+    assert under_way[-1] == 0
+    assert len(work.files("acme/shards")) == 14
 
 
 def test_a_new_commit_brings_only_what_changed(work: Workplace) -> None:
@@ -133,7 +193,7 @@ def test_long_lists_come_in_pages(work: Workplace) -> None:
     work.hub.repos["acme/tiny"] = Repo(models.chat_model())
     work.pull("acme/tiny")
     assert work.files("acme/tiny").keys() == models.KEPT
-    assert len(work.hub.requests("/tree/")) == 5
+    assert len(work.hub.requests("/tree/")) == math.ceil(len(models.chat_model()) / 3)
 
 
 def test_the_token_stays_with_the_hub(work: Workplace) -> None:

@@ -31,7 +31,9 @@ def _assert_nothing_visible(work: Workplace) -> None:
 def test_too_little_space_is_told_before_any_byte(work: Workplace, tiny: Repo, monkeypatch: Any) -> None:
     usage = shutil.disk_usage(work.cache)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(TransferError, match="not enough disk space") as caught:
+    with pytest.raises(
+        TransferError, match=r"not enough disk space for the model: 3\.0 MB are missing, 1 KB are free"
+    ) as caught:
         work.pull("acme/tiny")
     assert caught.value.facts == {"cause": "disk full", "repo": "acme/tiny"}
     assert work.hub.requests("/resolve/") == []
@@ -54,8 +56,9 @@ def test_a_disk_that_fails_midway(work: Workplace, tiny: Repo, monkeypatch: Any,
     monkeypatch.setattr(os, "pwrite", failing_write)
     with pytest.raises(TransferError) as caught:
         work.pull("acme/tiny")
-    full = number in (errno.ENOSPC, errno.EDQUOT)
-    assert (caught.value.facts["cause"] == "disk full") == full
+    causes = {errno.ENOSPC: "disk full", errno.EDQUOT: "disk quota"}
+    assert caught.value.facts["cause"] == causes.get(number, os.strerror(number).lower())
+    assert ("quota" in caught.value.message) == (number == errno.EDQUOT)
     assert "/some/path" not in caught.value.message
     _assert_nothing_visible(work)
     assert sum(part.stat().st_size for part in work.parts()) > 1_000_000
@@ -104,3 +107,29 @@ def test_every_single_disk_call_may_fail(work: Workplace, tiny: Repo, function: 
             _assert_nothing_visible(work)
     assert 0 < calls < 99
     assert work.files("acme/tiny") == tiny.files
+
+
+def test_a_crash_between_links_leaves_only_links(work: Workplace, tiny: Repo, monkeypatch: Any) -> None:
+    """Whatever a killed pull leaves in the folder of a commit are files of the model: other tools look there, too."""
+
+    def crash(temporary: str, path: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hugging_llama.store.durable.rename", crash)
+        with pytest.raises(KeyboardInterrupt):
+            work.pull("acme/tiny")
+    (snapshot,) = work.cache.glob("models--acme--tiny/snapshots/*")
+    assert {path.name for path in snapshot.iterdir()} <= models.KEPT
+    _assert_nothing_visible(work)
+
+
+def test_a_link_to_something_else_is_replaced(work: Workplace, tiny: Repo) -> None:
+    work.pull("acme/tiny")
+    (snapshot,) = work.cache.glob("models--acme--tiny/snapshots/*")
+    (snapshot / "config.json").unlink()
+    (snapshot / "config.json").symlink_to("/nowhere")
+    (snapshot / "tokenizer.json").unlink()
+    (snapshot / "tokenizer.json").write_text("something else")
+    work.pull("acme/tiny")
+    assert work.files("acme/tiny") == {path: tiny.files[path] for path in models.KEPT}

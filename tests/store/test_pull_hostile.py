@@ -270,8 +270,7 @@ def test_the_token_follows_no_redirect(work: Workplace, where: str) -> None:
     elsewhere = f"http://localhost:{work.hub.port}/elsewhere"
     work.hub.fault(where, "redirect", elsewhere)
     work.hub.fault("/elsewhere", "status", 401, WWW_Authenticate=f'Bearer realm="{elsewhere}"')
-    with pytest.raises(HuggingLlamaError):
-        work.pull("acme/tiny")
+    assert work.pull("acme/tiny")[-1].status == "success"  # the Hub itself is asked again
     (seen,) = work.hub.requests("/elsewhere")
     assert seen.authorization == ""
     assert all(seen.host.startswith("127.0.0.1") for seen in work.hub.seen if seen.authorization)

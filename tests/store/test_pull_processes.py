@@ -2,10 +2,7 @@
 
 import contextlib
 import dataclasses
-import json
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +20,7 @@ from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.pull_stream import PullStream, pull
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Fault, Repo
+from tests.store.hub_server import Repo
 
 SIZE = 20_000_000
 
@@ -89,37 +86,6 @@ def test_killed_again_and_again(work: Workplace, tiny: Repo) -> None:
     assert work.parts() == []
 
 
-@pytest.mark.slow
-def test_fifty_kills_at_random_moments(work: Workplace) -> None:
-    """Also between the bytes: while metadata is asked for, hashed, renamed, linked."""
-    files = models.chat_model(5_000_000) | models.sentence_model() | {"config.json": b"{}"}
-    del files["modules.json"]
-    size = len(files["model.safetensors"])
-    dice, kills, whole = random.Random(7), 0, 0
-    while kills < 50:
-        shutil.rmtree(work.cache)
-        work.cache.mkdir()
-        work.hub.seen.clear()
-        work.hub.repos["acme/tiny"] = Repo(files | {"config.json": json.dumps({"turn": kills}).encode()})
-        kills_here = 0
-        while not work.refs():
-            work.hub.faults = [Fault("/_cdn/", "slow", 10_000_000)]
-            stream = _start(work)
-            next(stream)
-            timer = threading.Timer(dice.uniform(0.3, 1.0), lambda s=stream: s._child and s._child.kill())
-            timer.start()
-            try:
-                list(stream)
-            except TransferError:
-                kills_here += 1
-            timer.join()
-        kills, whole = kills + kills_here, whole + 1
-        assert work.files("acme/tiny")["model.safetensors"] == files["model.safetensors"]
-        assert work.parts() == []
-        assert work.hub.sent() <= 1.1 * size + 10**6 * kills_here
-    assert whole > 1
-
-
 def test_two_processes_share_one_download(work: Workplace, tiny: Repo) -> None:
     work.hub.fault("/_cdn/", "slow", 40_000_000)
     streams = [_start(work), _start(work)]
@@ -178,6 +144,24 @@ def test_closing_stops_the_child_and_keeps_the_part(work: Workplace, tiny: Repo)
     assert _is_gone(pid)
     assert sum(part.stat().st_size for part in work.parts()) >= 3_000_000
     assert work.refs() == []
+
+
+def test_the_transfer_ends_with_the_last_waiter(work: Workplace, tiny: Repo) -> None:
+    work.hub.fault("/_cdn/", "slow", 10_000_000, times=9)
+    streams = [_start(work) for _ in range(3)]
+    for number, stream in enumerate(streams):
+        _read_until(stream, 1_000_000 * (number + 1))
+    pids = [_child(stream).pid for stream in streams]
+    for stream in streams[:2]:
+        stream.close()
+    _read_until(streams[2], 5_000_000)  # the last one has taken over
+    assert not _is_gone(pids[2], 0.0)
+    streams[2].close()
+    assert all(map(_is_gone, pids))
+    (part,) = work.parts()
+    assert 5_000_000 <= part.stat().st_size < len(tiny.files["model.safetensors"])
+    assert work.refs() == []
+    assert work.hub.sent() <= part.stat().st_size + 10**6
 
 
 def test_closing_wakes_a_blocked_next(work: Workplace, tiny: Repo) -> None:

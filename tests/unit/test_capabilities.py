@@ -119,6 +119,10 @@ def test_another_template_makes_other_capabilities() -> None:
     assert with_template(everything, "{{ messages }}") == (TEXT, INSERT)
     assert with_template((TEXT,), "{% if tools and enable_thinking %}") == everything[:3]
     assert with_template((TEXT,), to_jinja("{{ .Prompt }}{{ .Suffix }}")) == (TEXT, INSERT)
+    assert with_template((TEXT,), to_jinja("{{ .Suffix }}{{ range .Messages }}{{ .ToolCalls | len }}{{ end }}")) == (
+        TEXT,
+        INSERT,
+    )
     assert with_template((Capability.EMBEDDING,), "{{ tools }}") == (Capability.EMBEDDING,)
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hugging_llama.errors import InvalidRequestError
+from hugging_llama.errors import CloudModelError, InvalidRequestError
 from hugging_llama.store import layout
-from hugging_llama.store.names import ModelName, parse_name, parse_revision
+from hugging_llama.store.names import ModelName, parse_name, parse_path, parse_revision
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PART = st.from_regex(r"[A-Za-z0-9_]{1,10}([.-][A-Za-z0-9_]{1,10})?", fullmatch=True).filter(
@@ -34,6 +34,9 @@ REVISION = st.from_regex(r"[A-Za-z0-9_]{1,12}(/[a-z0-9][a-z0-9.-]{0,9})?", fullm
         ("https://huggingface.co/org/name", "org/name", "main", "org/name:latest"),
         ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen/Qwen2.5-0.5B-Instruct", "main", "Qwen/Qwen2.5-0.5B-Instruct:latest"),
         ("_a/b_", "_a/b_", "main", "_a/b_:latest"),
+        ("org/name:local", "org/name", "main", "org/name:latest"),
+        ("hf.co/org/name:dev:LOCAL", "org/name", "dev", "org/name:dev"),
+        ("org/cloud:cloudy", "org/cloud", "cloudy", "org/cloud:cloudy"),
     ],
 )
 def test_understood(text: str, repo: str, revision: str, display: str) -> None:
@@ -51,12 +54,35 @@ def test_understood(text: str, repo: str, revision: str, display: str) -> None:
         "localhost/x", "LOCALHOST/x", "localhost:22/x", "169.254.169.254/x", "127.0.0.1:80/x", "evil.com:80/x",
         "http://evil.com/a/b", "https://hf.co.evil.com/a/b", "file:///etc/passwd", "hf.co/", "hf.co/a/b/c",
         "registry.ollama.ai/library/llama3", "hf.co/hf.co/a/b", "a/b:.lock",
+        ":local", "a/b:cloud:local", "a/b:local:x-cloud", "../x:cloud", "a/b:x:cloud",
     ],
 )  # fmt: skip
 def test_refused(text: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         parse_name(text)
     assert caught.value.facts["param"] == "model"
+
+
+@pytest.mark.parametrize("text", ["gpt-oss:cloud", "a/b:120B-Cloud", "hf.co/a/b:CLOUD"])
+def test_names_of_somebodys_cloud(text: str) -> None:
+    with pytest.raises(CloudModelError) as caught:
+        parse_name(text)
+    assert caught.value.facts["name"] == text
+
+
+@pytest.mark.parametrize("text", ["/a", "/srv/models/a b", "/srv/models/Qwen2.5-é", "/a/b:latest"])
+def test_paths(text: str) -> None:
+    assert parse_path(text) == text.removesuffix(":latest")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a", "a/b", "/", "//a", "/a/", "/a//b", "/a/../b", "/a/.", "/..", "/a\0", "/a\n", "/a:b", "/" + "a" * 1000,
+     "/a\ud800", "/a/b:latest:latest"],
+)  # fmt: skip
+def test_what_is_no_path(text: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        parse_path(text)
 
 
 @given(PART, PART, REVISION, st.sampled_from(["", "hf.co/", "https://huggingface.co/", "HF.CO/"]))

@@ -30,6 +30,23 @@ def test_requests_share_one_load_and_one_model() -> None:
     assert world.registry.residents()[0].ref_count == 4
 
 
+def test_a_copy_is_shown_under_the_name_that_was_used_last() -> None:
+    world = World(keep_alive_s=10)
+    base, mine = (ModelRef(name=name, path="a") for name in ("base", "mine"))
+    tickets = [world.registry.acquire(ref, keep_alive_s=None, on_ready=lambda model: None) for ref in (base, mine)]
+    world.run()
+    assert world.loads == ["a"]
+    assert [resident.ref.name for resident in world.registry.residents()] == ["mine"]
+    for ticket in tickets:
+        world.registry.release(ticket)
+    again = world.registry.acquire(base, keep_alive_s=60, on_ready=lambda model: None)
+    world.registry.release(again)
+    (resident,) = world.registry.residents()
+    assert (resident.ref.name, resident.expires_in_s) == ("base", 60)
+    world.registry.unload(mine)
+    assert world.registry.residents() == []
+
+
 def test_a_failed_load_fails_all_who_wait_and_the_next_request_tries_again() -> None:
     world = World()
     world.failures["a"] = ModelLoadError("broken")

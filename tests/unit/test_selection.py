@@ -42,8 +42,16 @@ def test_modules_of_sentence_transformers() -> None:
     [
         ([], "no safetensors"),
         (["a.Q4_K_M.gguf", "config.json"], "GGUF"),
-        (["pytorch_model.bin"], "other formats"),
+        (["pytorch_model.bin"], "HUGGING_LLAMA_ALLOW_PICKLE"),
+        (
+            ["pytorch_model.bin.index.json", "pytorch_model-1.bin", "model.fp16.safetensors"],
+            "HUGGING_LLAMA_ALLOW_PICKLE",
+        ),
+        (["modules.json", "pytorch_model.bin", "2_Dense/model.safetensors"], "HUGGING_LLAMA_ALLOW_PICKLE"),
+        (["0_StaticEmbedding/model.safetensors"], "layout of transformers"),
+        (["tf_model.h5"], "other formats"),
         (["adapter_model.safetensors"], "adapter"),
+        (["adapter_config.json", "adapter_model.bin"], "adapter"),
         (["model_index.json", "unet/model.safetensors"], "diffusion"),
         (["consolidated.safetensors"], "layout of transformers"),
     ],
@@ -91,10 +99,41 @@ def test_support_files(path: str) -> None:
     "path",
     ["pytorch_model.bin", "model.onnx", "onnx/config.json", "original/params.json", "a.gguf", "x.py", "picture.png",
      "README.md", "LICENSE.txt", "LICENSE", "model.safetensors", "flax_model.msgpack", "tf_model.h5", "data.zip",
-     "checkpoint-5/config.json", "a/1_Pooling/config.json", "rust_model.ot", "training_args.bin"],
+     "checkpoint-5/config.json", "a/1_Pooling/config.json", "rust_model.ot", "training_args.bin", "optimizer.pt",
+     "trainer_state.json", "eval_results.json", "adapter_model.safetensors", "1_a/config.yaml",
+     "pytorch_model.bin.index.json", "flax_model.msgpack.index.json", "model.safetensors.index.fp32.json",
+     "model.fp16.safetensors", "runs/events.out.tfevents", "openvino/openvino_model.xml", "consolidated.safetensors"],
 )  # fmt: skip
 def test_not_support_files(path: str) -> None:
     assert not selection.is_support(path)
+
+
+def test_pickles_are_a_last_resort() -> None:
+    index = _index("pytorch_model-1.bin", "pytorch_model-2.bin")
+    shards = ("pytorch_model-1.bin", "pytorch_model-2.bin")
+    several = [selection.PICKLED_INDEX, *shards, "optimizer.bin"]
+    assert weight_files([selection.PICKLED, *several], _no_index, allow_pickle=True) == (selection.PICKLED,)
+    assert weight_files(several, lambda path: index, allow_pickle=True) == shards
+    assert weight_files([WEIGHTS, selection.PICKLED, *several], _no_index, allow_pickle=True) == (WEIGHTS,)
+    safe = [INDEX, "a.safetensors", selection.PICKLED]
+    assert weight_files(safe, lambda path: _index("a.safetensors"), allow_pickle=True) == ("a.safetensors",)
+    for name in ("a.safetensors", "../x.bin", "/x.bin", "a.pt"):
+        with pytest.raises(NotServableError, match="outside"):
+            selection.parse_index(_index(name), selection.PICKLED_INDEX)
+    with pytest.raises(NotServableError, match="missing"):
+        weight_files([selection.PICKLED_INDEX, shards[0]], lambda path: index, allow_pickle=True)
+
+
+def test_adapters() -> None:
+    needed = ("LICENSE", "README.md", "adapter_config.json", "adapter_model.safetensors")
+    paths = [*needed, "adapter_model.bin", "tokenizer.json", "optimizer.pt", "checkpoint-9/adapter_model.safetensors"]
+    assert selection.is_adapter(paths)
+    assert selection.adapter_files(paths) == needed
+    assert not selection.is_adapter([*paths, WEIGHTS])
+    assert not selection.is_adapter([WEIGHTS, "config.json"])
+    for missing in ("adapter_config.json", "adapter_model.safetensors"):
+        with pytest.raises(NotServableError, match=missing):
+            selection.adapter_files(set(paths) - {missing})
 
 
 def test_documents() -> None:

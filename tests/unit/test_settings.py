@@ -81,9 +81,20 @@ def test_flags_win_over_our_variables_over_ollamas_over_the_file(tmp_path: Path)
     assert settings.workers == Settings().workers
 
 
+def test_folders_of_models_are_a_list_of_paths(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('model_dirs = ["/srv/models", "~/a, b"]\n')
+    environ = {"HOME": str(tmp_path), "HUGGING_LLAMA_CONFIG": str(config)}
+    settings = load_settings(environ=environ)
+    assert settings.model_dirs == ("/srv/models", str(Path("~/a, b").expanduser()))
+    assert Settings.from_json(settings.to_json()) == settings
+    assert load_settings(environ=environ | {"HUGGING_LLAMA_MODEL_DIRS": "/a: /b :"}).model_dirs == ("/a", "/b")
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
+        ("MODEL_DIRS", "/a:models", "'models' is not an absolute path"),
         ("PORT", "many", "'many' is not a whole number"),
         ("PORT", "70000", "must be from 0 to 65535, not 70000"),
         ("PORT", "11k", "'11k' is not a whole number"),

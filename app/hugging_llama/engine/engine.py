@@ -131,7 +131,9 @@ class Engine:
         """The models in memory, those being loaded included, the latest used first."""
         now_s = time.time()
         return [
-            resident.model.described(ref_count=resident.ref_count, expires_at_s=now_s + resident.expires_in_s)
+            resident.model.described(
+                resident.ref, ref_count=resident.ref_count, expires_at_s=now_s + resident.expires_in_s
+            )
             if resident.model is not None
             else _loading(resident.ref, resident.ref_count, now_s + resident.expires_in_s)
             for resident in self._registry.residents()

@@ -44,9 +44,13 @@ class Ticket(Generic[ModelT]):
 
 @dataclass(eq=False, slots=True)
 class Instance(Generic[ModelT]):
-    """A model on its way into memory, in it, or on its way out. `need` is known when PARKED."""
+    """A model on its way into memory, in it, or on its way out. `need` is known when PARKED.
+
+    `last_ref` is that of the latest request: refs to one copy may differ in name and adapter.
+    """
 
     ref: ModelRef
+    last_ref: ModelRef
     keep_alive_s: float
     last_used: int
     context_length: int | None = None
@@ -73,7 +77,8 @@ class Instance(Generic[ModelT]):
 
 @dataclass(frozen=True, slots=True)
 class Resident(Generic[ModelT]):
-    """A row of `ps`. `model` None: still loading. `expires_in_s` counts from now; infinite for ever."""
+    """A row of `ps`, under the name that was used last. `model` None: still loading. `expires_in_s` counts from now;
+    infinite for ever."""
 
     ref: ModelRef
     model: ModelT | None

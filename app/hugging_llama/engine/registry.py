@@ -145,7 +145,7 @@ class Registry(Generic[ModelT]):
         with self._lock:
             shown = [instance for instance in self._instances.values() if instance.state is not State.LEAVING]
             shown.sort(key=lambda instance: -instance.last_used)
-            return [Resident(i.ref, i.model, i.ref_count, self._expires_in_s(i)) for i in shown]
+            return [Resident(i.last_ref, i.model, i.ref_count, self._expires_in_s(i)) for i in shown]
 
     @property
     def num_waiting(self) -> int:
@@ -177,6 +177,7 @@ class Registry(Generic[ModelT]):
         if instance is None or instance.state is State.LEAVING:
             return None
         instance.last_used = next(self._ticks)
+        instance.last_ref = ticket.ref
         if ticket.keep_alive_s is not None:
             instance.keep_alive_s = ticket.keep_alive_s
         if instance.model is None:
@@ -203,7 +204,7 @@ class Registry(Generic[ModelT]):
 
     def _start(self, ticket: Ticket[ModelT]) -> _Call:
         instance: Instance[ModelT] = Instance(
-            ticket.ref, self._keep_alive_s, next(self._ticks), context_length=ticket.context_length
+            ticket.ref, ticket.ref, self._keep_alive_s, next(self._ticks), context_length=ticket.context_length
         )
         self._instances[ticket.ref.identity] = instance
         work = self._run_load if self._memory is None else self._run_measure

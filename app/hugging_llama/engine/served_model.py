@@ -170,16 +170,16 @@ class ServedModel:
             self._last_stats = runner.stats().without_gauges()
         self._runner = self._embedding_runner = self._compiler = None
 
-    def described(self, *, ref_count: int, expires_at_s: float) -> LoadedModel:
-        """A row of `ps`."""
+    def described(self, ref: ModelRef, *, ref_count: int, expires_at_s: float) -> LoadedModel:
+        """A row of `ps` under the name and the digest of `ref`, which is one to this copy."""
         checkpoint = self._checkpoint
         runner = self._runner or self._embedding_runner
         size_bytes = self.size_bytes
         on_device = checkpoint is not None and checkpoint.device.type != "cpu"
         return LoadedModel(
-            name=self.ref.name,
+            name=ref.name,
             path=self.ref.path,
-            digest=self.ref.digest,
+            digest=ref.digest,
             size_bytes=size_bytes,
             size_vram_bytes=size_bytes if on_device else 0,
             context_length=self.context_length,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any
 
 
@@ -35,6 +35,28 @@ class Architecture:
     pooling: Pooling | None = None
 
 
+class TokenType(IntEnum):
+    """What a token is for, numbered as in GGUF files."""
+
+    NORMAL = 1
+    CONTROL = 3
+    USER_DEFINED = 4
+    UNUSED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenizer:
+    """`model` is its kind in llama.cpp's words. Tokens and types stand in the order of their ids; these lists are
+    empty where nobody asked for them. None where the files don't say."""
+
+    model: str
+    tokens: tuple[str, ...] = ()
+    token_types: tuple[TokenType, ...] = ()
+    merges: tuple[str, ...] = ()
+    adds_bos: bool | None = None
+    adds_eos: bool | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
     """A stored tensor; `dtype` as safetensors spells it."""
@@ -54,3 +76,4 @@ class ModelDescription:
     sampling: Mapping[str, Any]
     license: str
     tensors: tuple[TensorInfo, ...]
+    tokenizer: Tokenizer | None

@@ -96,6 +96,8 @@ class LocalModel:
 
     `is_named`: a user made it. `parent` is the name of the Hub's model that such a one is made from, "" for one of
     uploaded files and for the Hub's models themselves. `licenses` were given by its user, beside those in its files.
+    `made_from` and `adapter` are names that make a named model again, as FROM and ADAPTER of a Modelfile; `made_from`
+    is "" where files were uploaded for it, so that only its own name does.
     """
 
     ref: ModelRef
@@ -106,6 +108,8 @@ class LocalModel:
     is_named: bool = False
     parent: str = ""
     licenses: tuple[str, ...] = ()
+    made_from: str = ""
+    adapter: str = ""
 
     @property
     def quantization_level(self) -> str:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 class TransferProgress:
     """How far a pull is.
 
-    `status` is "pulling manifest" first, "downloading" for each file (with all other fields set) and "success" at
-    last. `file` is the file's path inside the repository, `path` its place below the folder of the Hub's cache,
-    `digest` the 64 (sha256) or 40 (git) hex characters that name its content.
+    `status` is "pulling manifest" first; "downloading" for each file, several of which may be under way, with all
+    other fields set; "verifying sha256 digest" when all bytes of a pull that brought some are there; then "writing
+    manifest", and "success" at last. `file` is the file's path inside the repository, `path` its place below the
+    folder of the Hub's cache, `digest` the 64 (sha256) or 40 (git) hex characters that name its content; `overall_`
+    counts all files of the pull. A number can fall: content that does not have its digest is fetched again.
     """
 
     status: str
@@ -18,3 +20,5 @@ class TransferProgress:
     digest: str = ""
     total_bytes: int = 0
     completed_bytes: int = 0
+    overall_total_bytes: int = 0
+    overall_completed_bytes: int = 0

@@ -14,9 +14,9 @@ _DEFAULT_DTYPE = "bfloat16"
 _STATUS_TIMEOUT_S = 1.0
 
 
-def describe(model: LocalModel) -> ModelDescription:
+def describe(model: LocalModel, *, with_tokens: bool = False) -> ModelDescription:
     """Raises ModelNotFoundError if its files are gone by now."""
-    return description.describe(model)
+    return description.describe(model, with_tokens=with_tokens)
 
 
 def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> MemoryEstimate:

@@ -1,7 +1,6 @@
-"""Models that users name: made from one on this machine, and deleted."""
+"""Models that users name: made from one on this machine."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,7 +10,7 @@ from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.operations.context import AppContext
-from hugging_llama.operations.models import resolve_model
+from hugging_llama.operations.models import disk_errors, resolve_model
 from hugging_llama.operations.residency import unload_named
 from hugging_llama.store import names
 from hugging_llama_config.hardware import probable_device
@@ -63,40 +62,11 @@ def create_model(ctx: AppContext, new: NewModel) -> Iterator[TransferProgress]:
         _check_quantization(ctx, base, manifest.quantization)
     yield TransferProgress(status=f"using existing layer sha256:{base.ref.digest}")
     yield TransferProgress(status="writing manifest")
-    with _disk_errors():
+    with disk_errors():
         ctx.store.named.write(manifest)
     if before:  # what is in memory is as the model was
         unload_named(ctx, manifest.name)
     yield TransferProgress(status="success")
-
-
-def delete_model(ctx: AppContext, name: str) -> None:
-    """Forget a named model and let it go from memory; the files of its base stay.
-
-    Raises ModelNotFoundError; InvalidRequestError for a model of the Hub; HuggingLlamaError if the disk fails.
-    """
-    wanted = names.parse_name(name)
-    named = ctx.store.named.find(wanted)
-    # no request can load it again once the manifest is gone, so that comes first
-    with _disk_errors():
-        is_removed = ctx.store.named.remove(wanted)
-    if named and is_removed:
-        unload_named(ctx, named.manifest.name)
-        return
-    found = resolve_model(ctx, name)
-    raise InvalidRequestError(
-        f"{found.ref.name} lies in the Hub's cache, which other tools use, too: deleting it is not supported by this "
-        "version yet; on the server's machine 'hf cache rm' does it",
-        param="model",
-    )
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise HuggingLlamaError(f"the folder of named models can't be written to: {error.strerror}") from error
 
 
 def _check_quantization(ctx: AppContext, base: LocalModel, quantization: str) -> None:

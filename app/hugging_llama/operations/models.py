@@ -1,5 +1,9 @@
 """The models on this machine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hugging_llama.errors import EngineBusyError, HuggingLlamaError
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
 
@@ -12,3 +16,17 @@ def list_models(ctx: AppContext) -> list[LocalModel]:
 def resolve_model(ctx: AppContext, name: str) -> LocalModel:
     """The local model that a name means. Raises ModelNotFoundError; InvalidRequestError for bad syntax."""
     return ctx.store.resolve(name)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """What the disk can do to a change of the models here, in words without paths.
+
+    Raises EngineBusyError where another change takes too long, HuggingLlamaError for all else.
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        raise EngineBusyError("the models are being changed by another request", retry_after_s=1) from error
+    except OSError as error:
+        raise HuggingLlamaError(f"the folder of models can't be written to: {error.strerror}") from error

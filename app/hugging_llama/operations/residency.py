@@ -25,10 +25,11 @@ def unload(ctx: AppContext, model: LocalModel) -> None:
     ctx.engine.unload(model.ref)
 
 
-def unload_named(ctx: AppContext, name: str) -> None:
-    """Unload what is in memory under exactly this canonical name, even if its files are gone by now.
+def unload_named(ctx: AppContext, name: str, folder: str = "") -> None:
+    """Unload what is in memory under exactly this canonical name, even if its files are gone by now, and what was
+    loaded from `folder`.
 
-    A copy that was loaded under another name stays, though it may serve this one, too.
+    Else a copy that was loaded under another name stays, though it may serve this one, too.
     """
     try:
         rows = ctx.engine.loaded()
@@ -36,8 +37,8 @@ def unload_named(ctx: AppContext, name: str) -> None:
         logger.warning("%s could not be unloaded: %s", name, error.message)
         return
     for row in rows:
-        if row.name == name:
-            ctx.engine.unload(ModelRef(name=name, path=row.path, digest=row.digest, quantization=row.quantization))
+        if row.name == name or (folder and row.path == folder):
+            ctx.engine.unload(ModelRef(name=row.name, path=row.path, digest=row.digest, quantization=row.quantization))
 
 
 def loaded_models(ctx: AppContext) -> list[LoadedModel]:

@@ -1,14 +1,22 @@
 """Models from the Hub."""
 
+from typing import Literal
+
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store import pull_stream
 from hugging_llama.store.pull_stream import PullStream
 
 
-def pull_model(ctx: AppContext, name: str, revision: str | None = None, trust_remote_code: bool = False) -> PullStream:
-    """Bring a model into the Hub's cache: an iterator of TransferProgress whose `close` stops it.
+def pull_model(
+    ctx: AppContext,
+    name: str,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    kind: Literal["model", "adapter"] = "model",
+) -> PullStream:
+    """Bring a model, or a LoRA adapter, into the Hub's cache: an iterator of TransferProgress whose `close` stops it.
 
     Raises InvalidRequestError at once; iterating raises ModelNotFoundError, GatedModelError, KeyRejectedError,
     InvalidRequestError for an unknown revision, and TransferError.
     """
-    return pull_stream.pull(ctx.settings, ctx.store, name, revision, trust_remote_code=trust_remote_code)
+    return pull_stream.pull(ctx.settings, ctx.store, name, revision, trust_remote_code=trust_remote_code, kind=kind)

@@ -15,6 +15,7 @@ from hugging_llama.store.details import text_config
 from hugging_llama.store.license import license_text
 from hugging_llama.store.safetensors_header import BadSafetensorsError
 from hugging_llama.store.snapshot import Snapshot, read_snapshot
+from hugging_llama.store.tokenizer_file import read_tokenizer
 from hugging_llama_config.model_memory import ModelSize
 from hugging_llama_config.model_size import StoredTensor, model_size
 
@@ -22,15 +23,19 @@ _POOLING = {"mean": Pooling.MEAN, "cls": Pooling.CLS, "lasttoken": Pooling.LAST}
 _POOLING_CONFIG = "1_Pooling/config.json"
 
 
-def describe(model: LocalModel) -> ModelDescription:
-    """Reads the model's small files and the headers of its weights. Raises ModelNotFoundError if it is gone."""
+def describe(model: LocalModel, *, with_tokens: bool) -> ModelDescription:
+    """Reads the model's small files and the headers of its weights. Raises ModelNotFoundError if it is gone.
+
+    `template` is the one in effect, the model's own or that of its files.
+    """
     snapshot, tensors = _read(model)
     return ModelDescription(
         architecture=_architecture(snapshot),
-        template=chat_template(snapshot),
+        template=model.defaults.template or chat_template(snapshot),
         sampling=sampling_defaults(snapshot.folder),
         license=license_text(snapshot.folder),
         tensors=tuple(TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors),
+        tokenizer=read_tokenizer(snapshot, with_tokens=with_tokens),
     )
 
 

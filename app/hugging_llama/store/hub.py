@@ -21,6 +21,8 @@ from hugging_llama.store.hub_http import HubAccess, HubHttp
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.retry import RetryPolicy, TransientError
 
+OFFLINE = "HF_HUB_OFFLINE is set"
+
 _MAX_PAGES = 200
 _MAX_FILES = 100_000
 _Size = Annotated[int, msgspec.Meta(ge=0, le=2**50)]
@@ -69,7 +71,7 @@ class Hub:
 
     def __init__(self, access: HubAccess, policy: RetryPolicy) -> None:
         if hub_constants.HF_HUB_OFFLINE:
-            raise TransferError(f"offline mode is on, {access.host} is not contacted", cause="HF_HUB_OFFLINE is set")
+            raise TransferError(f"offline mode is on ({OFFLINE}): {access.host} is not contacted", cause=OFFLINE)
         self._access = access
         self._http = HubHttp(access, policy)
 
@@ -113,39 +115,46 @@ class Hub:
     def open_file(self, name: ModelName, commit: str, path: str, start: int) -> requests.Response:
         """A file's content from byte `start` on (206), or all of it (200) where the Hub does not do ranges."""
         url = f"{self._access.endpoint}/{name.repo}/resolve/{commit}/{urllib.parse.quote(path)}"
-        response = self._get(url, name, {"Range": f"bytes={start}-"} if start else None)
+        response = self._get(url, name, {"Range": f"bytes={start}-"} if start else None, file=path)
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             response.close()
             raise TransferError("the Hub packs a file that must come as it is", repo=name.repo, cause="encoding")
         return response
 
-    def _get(self, url: str, name: ModelName, headers: dict[str, str] | None = None) -> requests.Response:
+    def _get(
+        self, url: str, name: ModelName, headers: dict[str, str] | None = None, file: str = ""
+    ) -> requests.Response:
         response = self._http.get(url, headers)
         if response.status_code in (200, 206):
             return response
         response.close()
-        if response.status_code == 416:
+        if response.status_code == 416 and headers:
             raise TransientError("the Hub has less of a file than it said")
+        if not self._http.is_own(response):  # where it redirects to knows no token; its signed addresses expire
+            raise TransientError(f"a host that {self._access.host} redirects to answered {response.status_code}")
+        if response.status_code == 404 and file and "Repo" not in response.headers.get("X-Error-Code", ""):
+            raise TransferError(f"the Hub lists {file} but does not have it", repo=name.repo, cause="file is missing")
         raise self._refusal(response, name)
 
     def _refusal(self, response: requests.Response, name: ModelName) -> HuggingLlamaError:
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
+        host, token = self._access.host, self._access.token
         if code == "GatedRepo":
             page = f"{self._access.public_endpoint}/{name.repo}"
             text = f"access to {name.repo} must be granted first: see {page}"
-            if not self._access.token:
+            if not token:
                 text += ", and set a token"
             return GatedModelError(text, repo=name.repo, url=page)
         if code == "RevisionNotFound":
             return InvalidRequestError(f"{name.repo} has no revision {name.revision}", param="revision")
-        if code != "RepoNotFound" and (status == 403 or (status == 401 and self._access.token)):
-            text = f"{self._access.host} rejects the token"
-            return KeyRejectedError(text, realm=self._access.host)
+        if code != "RepoNotFound" and (status == 403 or (status == 401 and token)):
+            text = f"{host} rejects the token" if token else f"{host} refuses access: set HUGGING_LLAMA_HUB_TOKEN"
+            return KeyRejectedError(text, realm=host)
         if code == "RepoNotFound" or status in (401, 404):
             # The Hub says the same of a private repository to somebody who may not see it.
             return ModelNotFoundError(name.display, name.display)
-        return TransferError(f"{self._access.host} answered {status}", repo=name.repo, cause=f"status {status}")
+        return TransferError(f"{host} answered {status}", repo=name.repo, cause=f"status {status}")
 
 
 def _remote_file(entry: _TreeEntry) -> RemoteFile | None:

@@ -85,6 +85,10 @@ class HubHttp:
             url = target
         raise TransferError(f"{self._access.host} redirects without end", cause="redirects")
 
+    def is_own(self, response: requests.Response) -> bool:
+        """Whether the Hub itself gave this reply, and not a host that it redirects to."""
+        return _origin(response.url) == _origin(self._access.endpoint)
+
     def _get_once(self, url: str, extra: dict[str, str]) -> requests.Response:
         headers = {"Accept-Encoding": "identity", "User-Agent": "hugging-llama", **extra}
         if self._access.token and _origin(url) == _origin(self._access.endpoint):

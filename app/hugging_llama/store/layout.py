@@ -65,6 +65,11 @@ class RepoFolder:
         """Where commits are."""
         return os.path.join(self.path, "snapshots")
 
+    @property
+    def no_exist(self) -> str:
+        """Where huggingface_hub notes which files a commit does not have."""
+        return os.path.join(self.path, ".no_exist")
+
     def blob(self, digest: str) -> str:
         """The content of this digest."""
         return os.path.join(self.blobs, _checked(digest, is_digest(digest)))
@@ -75,7 +80,17 @@ class RepoFolder:
 
     def lock(self, digest: str) -> str:
         """The file to lock before `part` is touched."""
-        return os.path.join(self.cache, ".locks", self.name, _checked(digest, is_digest(digest)) + ".lock")
+        return os.path.join(self.locks, _checked(digest, is_digest(digest)) + ".lock")
+
+    @property
+    def locks(self) -> str:
+        """Where the locks of this repository lie."""
+        return os.path.join(self.cache, ".locks", self.name)
+
+    @property
+    def pull_lock(self) -> str:
+        """Locked together by all pulls of this repository from their beginning to the ref, and alone by a removal."""
+        return os.path.join(self.locks, "pull.lock")
 
     def snapshot(self, commit: str) -> str:
         """The folder of one commit."""

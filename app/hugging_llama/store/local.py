@@ -2,48 +2,22 @@
 those that users named, which are other ways to use one of these."""
 
 import os
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
 from hugging_llama.errors import ModelNotFoundError
-from hugging_llama.neutral.models import Capability, LocalModel, ModelDetails, ModelRef
-from hugging_llama.store import folders, layout, names, snapshot
-from hugging_llama.store.capabilities import capabilities
-from hugging_llama.store.details import model_details
+from hugging_llama.neutral.models import LocalModel, ModelRef
+from hugging_llama.store import folders, names, snapshot
+from hugging_llama.store.facts import FolderFacts
+from hugging_llama.store.file_lock import locked
 from hugging_llama.store.manifests import Manifest, Manifests, NamedModel, Source
 from hugging_llama.store.names import ModelName
+from hugging_llama.store.places import Place, Places
 from hugging_llama.store.pull_slots import PullSlots
-from hugging_llama.store.safetensors_header import BadSafetensorsError
-from hugging_llama.store.selection import NotServableError
 from hugging_llama_config.settings import Settings
 
-_DEMO_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "demo_model")
-# A folder that changed this recently may change again without its time stamp moving.
-_SETTLED_NS = 100_000_000
-
-_Stamp = tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A revision of a repository and the folder where its files lie."""
-
-    name: ModelName
-    folder: str
-    modified_at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """What reading a folder told, and the time stamps that tell whether it is still so."""
-
-    stamp: _Stamp
-    plain: tuple[str, ...]
-    digest: str
-    size_bytes: int
-    details: ModelDetails | None
-    capabilities: tuple[Capability, ...]
+_LOCK = os.path.join("models", ".lock")
+_LOCK_TIMEOUT_S = 20.0
 
 
 class Store:
@@ -53,19 +27,25 @@ class Store:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._cache = os.path.abspath(settings.hub_cache) if settings.hub_cache else ""
         self._home = os.path.abspath(settings.home) if settings.home else ""
-        self._facts: dict[str, _Facts] = {}
+        self._facts = FolderFacts()
+        self.places = Places(settings)
         self.named = Manifests(settings.home)
         self.pull_slots = PullSlots()
 
+    def lock(self) -> AbstractContextManager[None]:
+        """Held while what models are made of is counted and changed, by this process or another.
+
+        Raises TimeoutError, OSError.
+        """
+        return locked(os.path.join(self._home, _LOCK), _LOCK_TIMEOUT_S) if self._home else nullcontext()
+
     def list(self) -> list[LocalModel]:
         """All models that can do something here, newest first. What is broken or half there is left out."""
-        places = list(self._places())
-        for gone in self._facts.keys() - {place.folder for place in places}:
-            self._facts.pop(gone, None)
+        places = list(self.places.all())
         models = [model for place in places if (model := self._model(place)) and model.capabilities]
         models += [model for named in self.named.all() if (model := self._named_model(named)) and model.capabilities]
+        self._facts.keep_only({place.folder for place in places} | {model.ref.path for model in models})
         return sorted(models, key=lambda model: (-model.modified_at_s, model.ref.name))
 
     def resolve(self, name: str) -> LocalModel:
@@ -74,188 +54,101 @@ class Store:
         Raises InvalidRequestError for bad syntax, else ModelNotFoundError, for a named one whose base is gone with
         the name of that.
         """
-        wanted = names.parse_name(name)
-        place = self._find(wanted)
-        if place is None and (named := self.named.find(wanted)):
+        place = self.places.find(name)
+        if place is None and (named := self._find_named(name)):
             if model := self._named_model(named):
                 return model
             gone = named.manifest.source.base or named.manifest.name
             raise ModelNotFoundError(gone, gone)
         found = self._model(place) if place else None
         if found is None:
-            raise ModelNotFoundError(name, wanted.display)
+            raise ModelNotFoundError(name, name if names.is_path(name) else names.parse_name(name).display)
         return found
 
     def manifest(self, model: LocalModel) -> Manifest:
         """How `model` is made; one of the Hub is pinned to the commit that it is now. Raises ModelNotFoundError."""
         if not model.is_named:
-            commit = os.path.basename(model.ref.path)
+            commit = "" if names.is_path(model.ref.name) else os.path.basename(model.ref.path)
             source = Source(base=model.ref.name, commit=commit if names.is_commit(commit) else "")
             return Manifest(name=model.ref.name, source=source)
-        named = self.named.find(names.parse_name(model.ref.name))
+        named = self._find_named(model.ref.name)
         if named is None:  # deleted while we looked
             raise ModelNotFoundError(model.ref.name, model.ref.name)
         return named.manifest
 
     def is_of_hub(self, name: ModelName) -> bool:
         """Whether a model of the Hub's cache, or the demo model, answers to this name."""
-        return self._find(name) is not None
+        return self.places.of_hub(name) is not None
 
     def stored_repo(self, repo: str) -> str:
         """`repo` in the spelling of the cache if it is there in any case of letters, else as it is."""
-        if not self._cache or os.path.isdir(layout.RepoFolder(self._cache, repo).path):
-            return repo
-        return next((stored for stored in sorted(self._folders()) if stored.lower() == repo.lower()), repo)
+        return self.places.stored_repo(repo)
+
+    def pinned_commits(self, repo: str) -> set[str]:
+        """The commits of a repository that named models need, whatever its branches mean now."""
+        return {
+            source.commit
+            for named in self.named.all()
+            for source in (named.manifest.source, named.manifest.adapter)
+            if source and source.commit and names.parse_name(source.base).repo.lower() == repo.lower()
+        }
+
+    def _find_named(self, name: str) -> NamedModel | None:
+        return None if names.is_path(name) else self.named.find(names.parse_name(name))
 
     def _named_model(self, named: NamedModel) -> LocalModel | None:
         """None if what it is made from is gone, or if the Hub has a model of its name by now."""
-        if self._find(names.parse_name(named.manifest.name)):
+        manifest = named.manifest
+        if self.places.find(manifest.name):
             return None
-        place = self._source(named.manifest.source)
+        place = self._source(manifest.source)
         base = self._model(place) if place else None
-        if base is None or named.manifest.adapter is None:
-            return named.over(base, "", "") if base else None
-        adapter = self._source(named.manifest.adapter)
+        if base is None:
+            return None
         try:
-            return named.over(base, adapter.folder, snapshot.adapter_digest(adapter.folder)) if adapter else None
+            adapter = self._adapter(manifest.adapter) if manifest.adapter else None
         except OSError:
             return None
+        is_named_whole = manifest.adapter is None or bool(manifest.adapter.base)
+        return replace(
+            named.over(base, adapter),
+            made_from=self._name_again(manifest.source) if is_named_whole else "",
+            adapter=self._name_again(manifest.adapter) if manifest.adapter else "",
+        )
 
-    def _source(self, source: Source) -> _Place | None:
+    def _adapter(self, source: Source) -> snapshot.Adapter:
+        """Raises OSError if it is not there."""
+        place = self._source(source)
+        if place is None:
+            raise FileNotFoundError
+        return snapshot.read_adapter(place.folder)
+
+    def _name_again(self, source: Source) -> str:
+        """The name that means this very source now, with the commit where the plain one means another; "" for files."""
+        place = self.places.of_base(source.base) if source.base and source.commit else None
+        if not source.commit or (place and os.path.basename(place.folder) == source.commit):
+            return source.base
+        return ModelName(names.parse_name(source.base).repo, source.commit).display
+
+    def _source(self, source: Source) -> Place | None:
+        if source.commit:
+            return self.places.of_hub(ModelName(names.parse_name(source.base).repo, source.commit))
         if source.base:
-            name = names.parse_name(source.base)
-            if not source.commit:
-                return self._find(name)
-            place = self._find(ModelName(name.repo, source.commit))
-            return replace(place, name=name) if place else None
+            return self.places.of_base(source.base)
         try:
             folder = folders.make_folder(self._home, source.files)
-            return _Place(ModelName("files"), folder, os.stat(folder).st_mtime)
+            return Place("", folder, os.stat(folder).st_mtime)
         except (OSError, ValueError):
             return None
 
-    def _model(self, place: _Place) -> LocalModel | None:
-        facts = self._read(place.folder)
+    def _model(self, place: Place) -> LocalModel | None:
+        facts = self._facts.of(place.folder)
         if facts is None or facts.details is None:
             return None
         return LocalModel(
-            ref=ModelRef(name=place.name.display, path=place.folder, digest=facts.digest),
+            ref=ModelRef(name=place.name, path=place.folder, digest=facts.digest),
             size_bytes=facts.size_bytes,
             modified_at_s=place.modified_at_s,
             details=facts.details,
             capabilities=facts.capabilities,
         )
-
-    def _read(self, folder: str) -> _Facts | None:
-        known = self._facts.get(folder)
-        try:
-            if known and known.stamp == _stamp(folder, known.plain):
-                return known
-            before = _stamp(folder, ())
-            facts = _inspect(folder)
-            if facts.stamp[: len(before)] == before and time.time_ns() - max(facts.stamp) > _SETTLED_NS:
-                self._facts[folder] = facts
-            return facts
-        except OSError:  # taken away while we looked
-            return None
-
-    def _places(self) -> Iterator[_Place]:
-        demo = ModelName(names.DEMO_REPO)
-        if place := _bundled(demo):
-            yield place
-        for repo in sorted(self._folders() - {demo.repo}):
-            folder = layout.RepoFolder(self._cache, repo)
-            for revision in _revisions(folder):
-                if place := _stored(folder, revision):
-                    yield place
-
-    def _find(self, wanted: ModelName) -> _Place | None:
-        repo = self.stored_repo(wanted.repo)
-        if repo.lower() == names.DEMO_REPO:
-            return _bundled(wanted)
-        folder = layout.RepoFolder(self._cache, repo)
-        if self._cache and (place := _stored(folder, wanted.revision) or _stored_any_case(folder, wanted.revision)):
-            return place
-        if f"hugging-llama/{wanted.repo.lower()}" == names.DEMO_REPO:
-            return _bundled(wanted)
-        return None
-
-    def _folders(self) -> set[str]:
-        try:
-            entries = os.listdir(self._cache) if self._cache else []
-        except OSError:
-            return set()
-        return {repo for entry in entries if (repo := layout.repo_of_folder(entry))}
-
-
-def _bundled(wanted: ModelName) -> _Place | None:
-    if wanted.revision != names.DEFAULT_REVISION:
-        return None
-    try:
-        modified_at_s = os.stat(os.path.join(_DEMO_FOLDER, "config.json")).st_mtime
-    except OSError:
-        return None
-    return _Place(ModelName(names.DEMO_REPO), _DEMO_FOLDER, modified_at_s)
-
-
-def _stored(folder: layout.RepoFolder, revision: str) -> _Place | None:
-    """The folder of a branch or tag that has a ref, or of a full commit id, with or without one."""
-    try:
-        ref = folder.ref(revision)
-        commit, modified_at_s = _read_ref(ref)
-        if commit is None and names.is_commit(revision):
-            commit, modified_at_s = revision, os.stat(folder.snapshot(revision)).st_mtime
-        if commit is None:
-            return None
-        return _Place(ModelName(folder.repo, revision), folder.snapshot(commit), modified_at_s)
-    except (OSError, ValueError):
-        return None
-
-
-def _stored_any_case(folder: layout.RepoFolder, revision: str) -> _Place | None:
-    for stored in _revisions(folder):
-        if stored.lower() == revision.lower() and (place := _stored(folder, stored)):
-            return place
-    return None
-
-
-def _read_ref(path: str) -> tuple[str | None, float]:
-    try:
-        with open(path, "rb") as file:
-            return file.read(100).decode("ascii", "replace").strip(), os.fstat(file.fileno()).st_mtime
-    except OSError:
-        return None, 0.0
-
-
-def _revisions(folder: layout.RepoFolder) -> list[str]:
-    found = []
-    for base, _, files in os.walk(folder.refs):
-        found += [os.path.relpath(os.path.join(base, file), folder.refs).replace(os.sep, "/") for file in files]
-    return sorted(found)
-
-
-def _stamp(folder: str, plain: tuple[str, ...]) -> _Stamp:
-    """Time stamps that move when a file of the model is added, replaced or taken away. Raises OSError.
-
-    In the Hub's cache files are links into `blobs`, so both folders tell; files that are no links speak for themselves.
-    """
-    stamp = [os.stat(folder).st_mtime_ns]
-    try:
-        stamp.append(os.stat(os.path.join(folder, "..", "..", "blobs")).st_mtime_ns)
-    except OSError:  # a folder outside of the Hub's cache
-        stamp.append(0)
-    for path in plain:
-        stamp.append(os.stat(os.path.join(folder, path)).st_mtime_ns)
-    return tuple(stamp)
-
-
-def _inspect(folder: str) -> _Facts:
-    """Read a model's folder. Raises OSError; what can't be served has no details."""
-    try:
-        found = snapshot.read_snapshot(folder)
-        config = found.json("config.json")
-        details = model_details(found, config)
-        stamp = _stamp(folder, found.plain)
-        return _Facts(stamp, found.plain, found.digest, found.size_bytes, details, capabilities(found, config))
-    except (NotServableError, BadSafetensorsError, ValueError):
-        return _Facts(_stamp(folder, ()), (), "", 0, None, ())

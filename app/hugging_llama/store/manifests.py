@@ -43,7 +43,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, rename={"base": "from"})
         if bool(self.base) == bool(self.files) or (self.commit and not names.is_commit(self.commit)):
             raise ValueError("a model is made of a repository or of files")
         if self.base:
-            names.parse_name(self.base)
+            names.check_base(self.base)
         folders.check(self.files)
 
 
@@ -81,18 +81,15 @@ class NamedModel:
     manifest: Manifest
     modified_at_s: float
 
-    def over(self, base: LocalModel, adapter_folder: str, adapter_digest: str) -> LocalModel:
-        """The model that requests get: the files of `base` under this name, with this quantization and defaults.
-
-        The folder and the digest of the adapter are "" if it has none.
-        """
+    def over(self, base: LocalModel, adapter: snapshot.Adapter | None) -> LocalModel:
+        """The model that requests get: the files of `base` under this name, with this quantization and defaults."""
         manifest = self.manifest
         ref = dataclasses.replace(
             base.ref,
             name=manifest.name,
-            digest=self._digest(base.ref.digest, adapter_digest),
+            digest=self._digest(base.ref.digest, adapter.digest if adapter else ""),
             quantization=manifest.quantization,
-            adapter=adapter_folder,
+            adapter=adapter.folder if adapter else "",
         )
         defaults = RequestDefaults(
             sampling=_sampling(manifest.parameters),
@@ -104,6 +101,7 @@ class NamedModel:
         return dataclasses.replace(
             base,
             ref=ref,
+            size_bytes=base.size_bytes + (adapter.size_bytes if adapter else 0),
             modified_at_s=self.modified_at_s,
             is_named=True,
             parent=manifest.source.base,
@@ -150,19 +148,31 @@ class Manifests:
         durable.replace_file(os.path.join(self._folder, _file(name)), content)
         return NamedModel(manifest=manifest, modified_at_s=time.time())
 
-    def remove(self, name: ModelName) -> bool:
-        """Forget a model; whether there was one. Raises OSError."""
-        if self.find(name) is None:
-            return False
-        try:
-            os.unlink(os.path.join(self._folder, _file(name)))
-        except FileNotFoundError:
-            return False
-        durable.sync_folder(self._folder)
-        return True
+    def retire(self, name: ModelName) -> NamedModel | None:
+        """Take a model away, but keep what is known of it until `forget`, so that the rest can be cleared away.
 
-    def _read(self, file: str) -> NamedModel | None:
-        path = os.path.join(self._folder, file)
+        None if there is none, nor one whose removal was interrupted. Raises OSError.
+        """
+        if not self._folder or not names.is_own_name(name):
+            return None
+        if self.find(name):
+            os.replace(os.path.join(self._folder, _file(name)), self._aside(name))
+            durable.sync_folder(self._folder)
+        return self._read(_file(name), self._aside(name))
+
+    def forget(self, name: ModelName) -> int:
+        """The end of a retired model; returns the bytes of its manifest. Raises OSError."""
+        path = self._aside(name)
+        size = os.stat(path).st_size
+        os.unlink(path)
+        durable.sync_folder(self._folder)
+        return size
+
+    def _aside(self, name: ModelName) -> str:
+        return os.path.join(self._folder, f".{_file(name)}.retired")
+
+    def _read(self, file: str, path: str = "") -> NamedModel | None:
+        path = path or os.path.join(self._folder, file)
         try:
             modified_at_s = os.stat(path).st_mtime
             manifest = _decode(snapshot.read_small(path))

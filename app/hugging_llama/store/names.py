@@ -1,9 +1,9 @@
-"""Model names: what users write, and the repository and revision that they mean."""
+"""Model names: what users write, and the repository and revision, or the folder, that they mean."""
 
 import re
 from dataclasses import dataclass
 
-from hugging_llama.errors import InvalidRequestError
+from hugging_llama.errors import CloudModelError, InvalidRequestError
 
 DEFAULT_REVISION = "main"
 DEFAULT_TAG = "latest"
@@ -12,11 +12,15 @@ DEMO_REPO = "hugging-llama/demo"
 _MAX_PART = 96
 _MAX_NAME = 400
 _MAX_OWN_NAME = 200
+_MAX_PATH = 1000
+_SHOWN = 100
 _HUB_PREFIX = re.compile(r"(?:https?://)?(?:hf\.co|huggingface\.co)/", re.IGNORECASE)
 _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 _REVISION_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _IPV4 = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LOCAL = re.compile(r":local", re.IGNORECASE)
+_CLOUD = re.compile(r":(?:[^:/]*-)?cloud", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +55,15 @@ def parse_name(text: str) -> ModelName:
     """`org/name`, `org/name:revision`, `name`, each with or without `hf.co/` in front.
 
     Only names of the one configured Hub are understood: anything that looks like another host, a path or a URL is
-    refused. Raises InvalidRequestError.
+    refused. Ollama's ending `:local` has no meaning here, where all models are local. Raises InvalidRequestError, and
+    CloudModelError for its endings `:cloud` and `-cloud`.
     """
     if not text or len(text) > _MAX_NAME:
         raise _invalid(text)
+    return _parse_routed(_without_route(text))
+
+
+def _parse_routed(text: str) -> ModelName:
     prefix = _HUB_PREFIX.match(text)
     repo, colon, tag = text[prefix.end() if prefix else 0 :].partition(":")
     parts = repo.split("/")
@@ -67,6 +76,46 @@ def parse_name(text: str) -> ModelName:
     if len(parts) == 1 and "/" in tag:  # host:port/name, not a branch of a single-part name
         raise _invalid(text)
     return ModelName(repo, _revision(tag))
+
+
+def _without_route(text: str) -> str:
+    rest, colon, ending = text.rpartition(":")
+    is_local, is_cloud = (mark.fullmatch(colon + ending) for mark in (_LOCAL, _CLOUD))
+    if not rest or not (is_local or is_cloud):
+        return text
+    _, colon, before = rest.rpartition(":")
+    if (_CLOUD if is_local else _LOCAL).fullmatch(colon + before):
+        raise InvalidRequestError(f'use either :local or :cloud, not both: "{text[:_SHOWN]}"', param="model")
+    if is_cloud:
+        _parse_routed(text)
+        raise CloudModelError(text)
+    return rest
+
+
+def parse_path(text: str) -> str:
+    """The absolute path of a model's folder, with or without `:latest`, and with nothing in it that leads elsewhere.
+
+    Whether anything lies there is not looked at. Raises InvalidRequestError.
+    """
+    path = text.removesuffix(f":{DEFAULT_TAG}")
+    parts = path.split("/")[1:]
+    is_plain = len(text) <= _MAX_PATH and path.isprintable() and ":" not in path
+    if not is_path(text) or not is_plain or any(part in ("", ".", "..") for part in parts):
+        raise _invalid(text)
+    return path
+
+
+def is_path(text: str) -> bool:
+    """Whether a name is meant as a path on the server's disk."""
+    return text.startswith("/")
+
+
+def check_base(text: str) -> None:
+    """Raises InvalidRequestError unless this can name what a model is made from: one of the Hub, or a path."""
+    if is_path(text):
+        parse_path(text)
+    else:
+        parse_name(text)
 
 
 def parse_own_name(text: str) -> ModelName:

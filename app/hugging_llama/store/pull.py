@@ -1,4 +1,4 @@
-"""A whole pull in this process: what the Hub has, what is missing here, one file after the other, then the ref.
+"""A whole pull in this process: what the Hub has, what is missing here, the files, then the ref.
 
 The server runs it in a child process, see `pull_stream`.
 """
@@ -6,35 +6,46 @@ The server runs it in a child process, see `pull_stream`.
 import contextlib
 import errno
 import functools
+import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from hugging_llama.errors import HuggingLlamaError, TransferError
+from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import selection, snapshot, snapshot_writer, transfer
-from hugging_llama.store.hub import Hub, RemoteCommit, RemoteFile
+from hugging_llama.store import file_lock, hub_http, names, selection, snapshot, snapshot_writer, transfer
+from hugging_llama.store.downloads import Downloads, Fetch, Wait
+from hugging_llama.store.hub import OFFLINE, Hub, RemoteFile
 from hugging_llama.store.hub_http import HubAccess
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.retry import RetryPolicy, TransientError
+from hugging_llama_config.units import format_bytes
 
 _REPORT_EVERY_S = 0.1
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# How long a removal of the same repository may keep a pull waiting.
+_REMOVAL_S = 60.0
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EFBIG})
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullRequest:
-    """What to pull from where into which cache; `allow_code` brings the repository's Python files, too."""
+    """What to pull from where into which cache.
+
+    An adapter is a LoRA for another model. `allow_code` brings the repository's Python files, too, and `allow_pickle`
+    pickled weights where there are no others.
+    """
 
     name: ModelName
     cache: str
     access: HubAccess
+    kind: Literal["model", "adapter"] = "model"
     allow_code: bool = False
+    allow_pickle: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
@@ -46,13 +57,15 @@ def pull_files(request: PullRequest) -> Iterator[TransferProgress]:
     """
     repo = request.name.repo
     try:
-        hub = Hub(request.access, request.policy)
-        with contextlib.closing(hub):
+        with contextlib.closing(Hub(request.access, request.policy)) as hub:
             yield from _Pull(request, hub).run()
     except OSError as error:
         raise _disk_error(error, repo) from error
     except TransferError as error:
         error.facts.setdefault("repo", repo)
+        if error.facts.get("cause") == OFFLINE and _is_here(request):
+            text = f"{error.message}; {request.name.display} as it is here stays usable"
+            raise TransferError(text, **error.facts) from error
         raise
     except selection.NotServableError as error:
         raise TransferError(f"{repo} can't be served: {error}", repo=repo, cause=str(error)) from error
@@ -65,43 +78,102 @@ class _Pull:
         self._policy = request.policy
 
     def run(self) -> Iterator[TransferProgress]:
-        name = self._request.name
-        commit: RemoteCommit = self._patiently(functools.partial(self._hub.commit, name))
-        name = ModelName(commit.repo, name.revision)
-        remote = {file.path: file for file in self._patiently(functools.partial(self._hub.files, name, commit.commit))}
-        folder = RepoFolder(self._request.cache, commit.repo)
-        os.makedirs(folder.path, exist_ok=True)
-        if selection.WEIGHTS not in remote and selection.INDEX in remote:
-            yield from self._fetch(folder, commit.commit, remote[selection.INDEX])
-        files = _chosen(remote, folder, self._request.allow_code)
-        _check_space(folder, files)
-        for file in files:
-            yield from self._fetch(folder, commit.commit, file)
-        snapshot_writer.write_snapshot(folder, commit.commit, name.revision, files)
+        wanted = self._request.name
+        found = self._patiently(functools.partial(self._hub.commit, wanted))
+        self._name = ModelName(found.repo, wanted.revision)
+        self._commit = found.commit
+        listed = self._patiently(functools.partial(self._hub.files, self._name, self._commit))
+        self._folder = RepoFolder(self._request.cache, found.repo)
+        with file_lock.locked(self._folder.pull_lock, _REMOVAL_S, shared=True):
+            yield from self._bring({file.path: file for file in listed})
+
+    def _bring(self, remote: Mapping[str, RemoteFile]) -> Iterator[TransferProgress]:
+        files = self._chosen(remote)
+        os.makedirs(self._folder.path, exist_ok=True)
+        _check_space(self._folder, files)
+        yield from self._download(files)
+        yield TransferProgress(status="writing manifest")
+        snapshot_writer.write_snapshot(self._folder, self._commit, self._name.revision, files)
         yield TransferProgress(status="success")
 
-    def _fetch(self, folder: RepoFolder, commit: str, file: RemoteFile) -> Iterator[TransferProgress]:
-        name = ModelName(folder.repo, self._request.name.revision)
-        open_file = functools.partial(self._hub.open_file, name, commit, file.path)
-        path = os.path.relpath(folder.pointer(commit, file.path), folder.cache)
-        reported, reported_at = -1, 0.0
-        for arrived in transfer.fetch_blob(folder, file, open_file, self._policy):
-            now = time.monotonic()
-            if arrived == reported == file.size_bytes:
-                continue
-            if now - reported_at < _REPORT_EVERY_S and arrived < file.size_bytes:
-                continue
-            reported, reported_at = arrived, now
-            yield TransferProgress(
-                status="downloading",
-                path=path,
-                file=file.path,
-                digest=file.digest,
-                total_bytes=file.size_bytes,
-                completed_bytes=arrived,
-            )
+    def _chosen(self, remote: Mapping[str, RemoteFile]) -> list[RemoteFile]:
+        """The files to bring, small ones first."""
+        if self._request.kind == "adapter":
+            return sorted((remote[path] for path in selection.adapter_files(remote)), key=lambda file: file.size_bytes)
+        if selection.is_adapter(remote):
+            raise selection.NotServableError(self._adapter_advice(remote))
+        allow_pickle = self._request.allow_pickle
+        weights = selection.weight_files(remote, lambda path: self._read_index(remote[path]), allow_pickle=allow_pickle)
+        selection.check_configuration(remote)
+        kept = [path for path in sorted(remote) if self._is_kept(path)]
+        if (index := selection.weight_index(remote, allow_pickle=allow_pickle)) and index not in kept:
+            kept.append(index)
+        return [remote[path] for path in (*kept, *weights)]
 
-    def _patiently(self, ask: "functools.partial[_T]") -> _T:
+    def _is_kept(self, path: str) -> bool:
+        if path == selection.ADAPTER_CONFIG:  # transformers would apply the adapter unasked
+            return False
+        is_allowed_code = self._request.allow_code and selection.is_code(path)
+        return selection.is_support(path) or selection.is_document(path) or is_allowed_code
+
+    def _read_index(self, file: RemoteFile) -> bytes:
+        """The content of a weight index, which is brought into the cache before all others."""
+        for _ in self._fetch(self._hub, file, time.sleep):
+            pass  # a file of some kilobytes
+        return snapshot.read_small(self._folder.blob(file.digest))
+
+    def _adapter_advice(self, remote: Mapping[str, RemoteFile]) -> str:
+        path = remote[selection.ADAPTER_CONFIG].path
+        ask = functools.partial(self._hub.open_file, self._name, self._commit, path, 0)
+        text = self._patiently(lambda: hub_http.read_json_bytes(ask()))
+        base = _adapter_base(text)
+        repo = self._name.repo
+        return (
+            f"it is an adapter for {base or 'another model'}; write `FROM {base or 'MODEL'}` and `ADAPTER {repo}` in a "
+            "Modelfile and create a model from that"
+        )
+
+    def _download(self, files: Sequence[RemoteFile]) -> Iterator[TransferProgress]:
+        here = {file.path: transfer.arrived_bytes(self._folder, file) for file in files}
+        total = sum(file.size_bytes for file in files)
+        may_verify = sum(here.values()) < total
+        reported: dict[str, int] = {}
+        with Downloads(files, self._connection) as downloads:
+            is_over = False
+            while not is_over:
+                is_over = downloads.wait(_REPORT_EVERY_S)
+                arrived = downloads.arrived()
+                overall = sum((here | arrived).values())
+                for file in files:
+                    if file.path in arrived and arrived[file.path] != reported.get(file.path):
+                        reported[file.path] = arrived[file.path]
+                        yield self._progress(file, arrived[file.path], total, overall)
+                if may_verify and overall == total:
+                    may_verify = False
+                    yield TransferProgress(status="verifying sha256 digest")
+
+    def _progress(self, file: RemoteFile, arrived: int, total: int, overall: int) -> TransferProgress:
+        return TransferProgress(
+            status="downloading",
+            path=os.path.relpath(self._folder.pointer(self._commit, file.path), self._folder.cache),
+            file=file.path,
+            digest=file.digest,
+            total_bytes=file.size_bytes,
+            completed_bytes=arrived,
+            overall_total_bytes=total,
+            overall_completed_bytes=overall,
+        )
+
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[Fetch]:
+        with contextlib.closing(Hub(self._request.access, self._policy)) as hub:
+            yield functools.partial(self._fetch, hub)
+
+    def _fetch(self, hub: Hub, file: RemoteFile, wait: Wait) -> Generator[int, None, None]:
+        open_file = functools.partial(hub.open_file, self._name, self._commit, file.path)
+        return transfer.fetch_blob(self._folder, file, open_file, self._policy, wait)
+
+    def _patiently(self, ask: Callable[[], _T]) -> _T:
         """The answer to a short question, asked again while the failure may go away."""
         failures = 0
         while True:
@@ -114,28 +186,33 @@ class _Pull:
                 time.sleep(self._policy.wait_s(failures, error))
 
 
-def _chosen(remote: Mapping[str, RemoteFile], folder: RepoFolder, allow_code: bool) -> list[RemoteFile]:
-    """The files to bring, small ones first. The index, if it is needed, has been brought."""
-    weights = selection.weight_files(remote, lambda path: snapshot.read_small(folder.blob(remote[path].digest)))
-    selection.check_configuration(remote)
-    support = [
-        path
-        for path in sorted(remote)
-        if selection.is_support(path) or selection.is_document(path) or (allow_code and selection.is_code(path))
-    ]
-    return [remote[path] for path in (*support, *weights)]
+def _adapter_base(config: bytes) -> str:
+    """The model that an adapter's configuration says it is for; "" where that is no name of the Hub."""
+    try:
+        base = json.loads(config)["base_model_name_or_path"]
+        return names.parse_repo(base) if isinstance(base, str) else ""
+    except (ValueError, KeyError, TypeError, RecursionError, InvalidRequestError):
+        return ""
 
 
-def _check_space(folder: RepoFolder, files: list[RemoteFile]) -> None:
+def _is_here(request: PullRequest) -> bool:
+    return os.path.isfile(RepoFolder(request.cache, request.name.repo).ref(request.name.revision))
+
+
+def _check_space(folder: RepoFolder, files: Sequence[RemoteFile]) -> None:
     missing = {file.digest: file.size_bytes - transfer.arrived_bytes(folder, file) for file in files}
     need, free = sum(missing.values()), shutil.disk_usage(folder.path).free
     if need > free:
-        raise TransferError(f"not enough disk space: {need} bytes are missing, {free} are free", cause="disk full")
+        text = f"not enough disk space for the model: {format_bytes(need)} are missing, {format_bytes(free)} are free"
+        raise TransferError(text, cause="disk full")
 
 
 def _disk_error(error: OSError, repo: str) -> HuggingLlamaError:
     """The operating system's words without its paths."""
     if error.errno in _DISK_FULL:
         return TransferError("no space left on the disk of the model cache", repo=repo, cause="disk full")
+    if error.errno == errno.EDQUOT:
+        text = "the disk quota of the server's user is used up: the model cache can't grow"
+        return TransferError(text, repo=repo, cause="disk quota")
     cause = (error.strerror or "input/output error").lower()
     return TransferError(f"the model cache can't be written: {cause}", repo=repo, cause=cause)

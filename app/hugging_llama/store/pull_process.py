@@ -62,13 +62,10 @@ def main(fd: int) -> None:
 
 def _parse_request(line: bytes) -> PullRequest:
     fields: dict[str, Any] = json.loads(line)
-    return PullRequest(
-        name=ModelName(**fields["name"]),
-        cache=fields["cache"],
-        access=HubAccess(**fields["access"]),
-        allow_code=fields["allow_code"],
-        policy=RetryPolicy(**fields["policy"]),
-    )
+    fields["name"] = ModelName(**fields["name"])
+    fields["access"] = HubAccess(**fields["access"])
+    fields["policy"] = RetryPolicy(**fields["policy"])
+    return PullRequest(**fields)
 
 
 def _send(parent: socket.socket, message: dict[str, Any]) -> None:

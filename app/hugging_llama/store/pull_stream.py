@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from typing import Literal
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
@@ -137,9 +138,10 @@ def pull(
     revision: str | None = None,
     *,
     trust_remote_code: bool = False,
+    kind: Literal["model", "adapter"] = "model",
     policy: RetryPolicy = _DEFAULT_POLICY,
 ) -> PullStream:
-    """Start to pull a model into the Hub's cache; nothing happens before the first `next`.
+    """Start to pull a model, or a LoRA adapter, into the Hub's cache; nothing happens before the first `next`.
 
     `revision` is another way to say what may follow the colon of the name. Raises InvalidRequestError for bad syntax,
     for two different revisions, and for `trust_remote_code` where the operator's settings don't allow it.
@@ -160,6 +162,7 @@ def pull(
             name=ModelName(repo, wanted.revision),
             cache=os.path.abspath(settings.hub_cache),
             access=HubAccess(endpoint=settings.hub_endpoint.rstrip("/"), token=settings.hub_token),
+            kind=kind,
             allow_code=trust_remote_code,
             policy=policy,
         ),

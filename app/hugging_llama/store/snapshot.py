@@ -47,22 +47,33 @@ class Snapshot:
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON object among the files; {} where it is missing, broken, too big or something else."""
-        if path not in self.files:
-            return {}
         try:
-            value: Any = json.loads(read_small(os.path.join(self.folder, path)))
+            value: Any = json.loads(self.content(path))
         except (ValueError, RecursionError, OSError):
             return {}
         return value if isinstance(value, dict) else {}
 
+    def content(self, path: str) -> bytes:
+        """A small file among the files. Raises ValueError for a bigger one, OSError."""
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return read_small(os.path.join(self.folder, path))
+
     def text(self, path: str) -> str:
         """A text among the files; "" where it is missing or unreadable."""
-        if path not in self.files:
-            return ""
         try:
-            return read_small(os.path.join(self.folder, path)).decode("utf-8", "replace")
+            return self.content(path).decode("utf-8", "replace")
         except (OSError, ValueError):
             return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter's folder. `digest` is 64 hex characters, the same for the same content."""
+
+    folder: str
+    digest: str
+    size_bytes: int
 
 
 def read_snapshot(folder: str) -> Snapshot:
@@ -91,13 +102,15 @@ def read_snapshot(folder: str) -> Snapshot:
     return Snapshot(folder, files, weights, tuple(plain))
 
 
-def adapter_digest(folder: str) -> str:
-    """64 hex characters, the same for the same content of an adapter's folder. Raises OSError."""
-    text = ""
+def read_adapter(folder: str) -> Adapter:
+    """List an adapter's folder. Raises OSError."""
+    text, size_bytes = "", 0
     for path in _walk(folder):
         full = os.path.join(folder, path)
-        text += f"{path}\0{_linked_blob(full) or _fingerprint(full, os.stat(full).st_size)}\n"
-    return hashlib.sha256(text.encode()).hexdigest()
+        size = os.stat(full).st_size
+        size_bytes += size
+        text += f"{path}\0{_linked_blob(full) or _fingerprint(full, size)}\n"
+    return Adapter(folder, hashlib.sha256(text.encode()).hexdigest(), size_bytes)
 
 
 def read_small(path: str) -> bytes:

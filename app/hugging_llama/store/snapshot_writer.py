@@ -26,8 +26,11 @@ def _link(pointer: str, blob: str) -> None:
     parent = os.path.dirname(pointer)
     os.makedirs(parent, exist_ok=True)
     target = os.path.relpath(blob, parent)
-    if os.path.islink(pointer) and os.readlink(pointer) == target:
-        return
-    temporary = durable.temporary_name(pointer)
-    os.symlink(target, temporary)
-    durable.rename(temporary, pointer)
+    try:
+        os.symlink(target, pointer)  # atomic in itself: a crash leaves a link or none
+    except FileExistsError:
+        if os.path.islink(pointer) and os.readlink(pointer) == target:
+            return
+        temporary = durable.temporary_name(pointer)
+        os.symlink(target, temporary)
+        durable.rename(temporary, pointer)

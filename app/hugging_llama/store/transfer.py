@@ -1,12 +1,10 @@
 """One blob from the Hub into the cache: locked, resumed, verified, and only then given its name."""
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Protocol
 
@@ -14,6 +12,8 @@ import requests
 
 from hugging_llama.errors import TransferError
 from hugging_llama.store import hub_http
+from hugging_llama.store.downloads import Wait
+from hugging_llama.store.file_lock import FileLock
 from hugging_llama.store.hub import RemoteFile
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.retry import RetryPolicy, TransientError
@@ -55,24 +55,29 @@ def arrived_bytes(folder: RepoFolder, file: RemoteFile) -> int:
         return 0
 
 
-def fetch_blob(folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy) -> Iterator[int]:
+def fetch_blob(
+    folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy, wait: Wait = time.sleep
+) -> Generator[int, None, None]:
     """Bring one content into the cache; yields the bytes that are there, often.
 
     Whoever else fetches the same content, in this process or another, does so once: one has the lock, the others
     watch its file grow, and one of them goes on with it if the first goes away. `open_file` is given the first byte
-    wanted. Raises TransferError, and what `open_file` raises; OSError for the disk. What has arrived is kept.
+    wanted; `wait` sleeps between two tries. When the last number has come the content is verified and has its name.
+    Raises TransferError, and what `open_file` raises; OSError for the disk. What has arrived is kept.
     """
-    lock = BlobLock(folder.lock(file.digest))
+    lock = FileLock(folder.lock(file.digest))
     while not lock.acquire():
         yield arrived_bytes(folder, file)
-        time.sleep(_LOCK_POLL_S)
+        wait(_LOCK_POLL_S)
     with lock:
         if not has_blob(folder, file):
-            yield from _fetch_locked(folder, file, open_file, policy)
+            yield from _fetch_locked(folder, file, open_file, policy, wait)
     yield file.size_bytes
 
 
-def _fetch_locked(folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy) -> Iterator[int]:
+def _fetch_locked(
+    folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy, wait: Wait
+) -> Iterator[int]:
     os.makedirs(folder.blobs, exist_ok=True)
     mismatches = failures = best = 0
     with _Part(folder.part(file.digest), file) as part:
@@ -95,7 +100,7 @@ def _fetch_locked(folder: RepoFolder, file: RemoteFile, open_file: OpenFile, pol
                 failures += 1
                 if policy.is_over(failures, error):
                     raise TransferError(f"{file.path}: {error.cause}", cause=error.cause) from error
-                time.sleep(policy.wait_s(failures, error))
+                wait(policy.wait_s(failures, error))
 
 
 def _attempt(part: "_Part", file: RemoteFile, open_file: OpenFile) -> Iterator[int]:
@@ -168,39 +173,6 @@ class _Part:
     def finish(self, blob: str) -> None:
         os.fsync(self._fd)
         os.replace(self._path, blob)
-
-
-class BlobLock:
-    """The lock that huggingface_hub takes, too, before it writes the same blob. `acquire` never waits."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._fd = -1
-
-    def acquire(self) -> bool:
-        """Take the lock unless somebody has it. Raises OSError."""
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        fd = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            is_ours = os.path.samestat(os.fstat(fd), os.stat(self._path))  # else its last holder removed it
-        except (BlockingIOError, FileNotFoundError, PermissionError):
-            is_ours = False
-        except OSError as error:  # a file system without locks: writers write the same bytes in the same places
-            is_ours = error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-        if is_ours:
-            self._fd = fd
-        else:
-            os.close(fd)
-        return is_ours
-
-    def __enter__(self) -> "BlobLock":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        os.close(self._fd)
 
 
 def _new_hash(file: RemoteFile) -> _Hash:

@@ -2,7 +2,7 @@
 
 from flask import Blueprint
 
-from hugging_llama.dialects.ollama import chat, create, delete, embed, generate, ps, pull, root, show, tags
+from hugging_llama.dialects.ollama import chat, copy, create, delete, embed, generate, ps, pull, root, show, tags
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     root.blueprint,
@@ -11,6 +11,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     embed.blueprint,
     pull.blueprint,
     create.blueprint,
+    copy.blueprint,
     delete.blueprint,
     show.blueprint,
     tags.blueprint,

@@ -5,9 +5,11 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import app_context, json_payload
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.errors import InvalidRequestError
-from hugging_llama.operations.library import delete_model
+from hugging_llama.operations.removal import delete_model
 
 blueprint = Blueprint("ollama_delete", __name__)
+
+_FREED_BYTES = "X-Freed-Bytes"
 
 
 class DeleteSchema(fields.GoSchema):
@@ -24,10 +26,10 @@ _schema = DeleteSchema()
 
 @blueprint.delete("/api/delete")
 def delete() -> Response:
-    """Forget a named model; the answer is its status alone."""
+    """Delete a model from disk and memory; the answer has no body, a header says how many bytes went."""
     body = _schema.parse(json_payload())
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("model is required", param="model")
-    delete_model(app_context(), name)
-    return Response()
+    freed_bytes = delete_model(app_context(), name)
+    return Response(headers={_FREED_BYTES: str(freed_bytes)})

@@ -19,6 +19,7 @@ _STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
     errors.ModelNotFoundError: 404,
     errors.KeyRejectedError: 401,
     errors.GatedModelError: 403,
+    errors.CloudModelError: 403,
     errors.EngineBusyError: 503,
     errors.EngineShutdownError: 503,
 }
@@ -44,6 +45,8 @@ def _model_not_found(error: errors.HuggingLlamaError, path: str) -> str:
     name = error.facts.get("name", "")
     if path == "/api/embed" and name:
         return f'model "{name}" not found, try pulling it first'
+    if path == "/api/copy":
+        return f'model "{name}" not found'
     if path == "/api/pull":
         return "pull model manifest: file does not exist"
     if path == "/api/show":
@@ -70,6 +73,11 @@ def _context_length(error: errors.HuggingLlamaError, path: str) -> str:
     )
 
 
+def _cloud(error: errors.HuggingLlamaError, path: str) -> str:
+    details = " details are" if path == "/api/show" else " is"
+    return f"ollama cloud is disabled: remote model{details} unavailable"
+
+
 def _busy(error: errors.HuggingLlamaError, path: str) -> str:
     return "server busy, please try again.  maximum pending requests exceeded"
 
@@ -79,6 +87,7 @@ _SENTENCES: Mapping[type[errors.HuggingLlamaError], Callable[[errors.HuggingLlam
     errors.UnsupportedCapabilityError: _unsupported,
     errors.ContextLengthError: _context_length,
     errors.EngineBusyError: _busy,
+    errors.CloudModelError: _cloud,
 }
 
 

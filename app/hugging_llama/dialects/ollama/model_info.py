@@ -1,7 +1,7 @@
 """The `model_info` object of /api/show: what GGUF files carry, under the keys that they have there."""
 
 from hugging_llama.dialects.ollama.render import Json
-from hugging_llama.neutral.description import Architecture, ModelDescription, Pooling
+from hugging_llama.neutral.description import Architecture, ModelDescription, Pooling, Tokenizer
 from hugging_llama.neutral.models import LocalModel
 
 # https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
@@ -9,8 +9,14 @@ _FILE_TYPES = {"F32": 0, "F16": 1, "BF16": 32}
 _POOLING_TYPES = {Pooling.MEAN: 1, Pooling.CLS: 2, Pooling.LAST: 3}
 
 
+_MERGING = ("gpt2", "llama")
+
+
 def model_info(model: LocalModel, description: ModelDescription) -> Json:
-    """Keys that the files say nothing about are left out; every other one begins with what is the architecture."""
+    """Keys that the files say nothing about are left out; every other one begins with what is the architecture.
+
+    The lists of the tokenizer are empty where the description has none.
+    """
     details, shape = model.details, description.architecture
     arch = details.family
     known = {
@@ -23,8 +29,21 @@ def model_info(model: LocalModel, description: ModelDescription) -> Json:
         **{f"{arch}.{key}": value for key, value in _shape_keys(shape).items()},
         "tokenizer.ggml.bos_token_id": shape.bos_token_id,
         "tokenizer.ggml.eos_token_id": shape.eos_token_id,
+        **(_tokenizer_keys(description.tokenizer) if description.tokenizer else {}),
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def _tokenizer_keys(tokenizer: Tokenizer) -> Json:
+    keys: Json = {
+        "model": tokenizer.model,
+        "tokens": tokenizer.tokens,
+        "token_type": tokenizer.token_types,
+        "merges": tokenizer.merges if tokenizer.model in _MERGING else None,
+        "add_bos_token": tokenizer.adds_bos,
+        "add_eos_token": tokenizer.adds_eos,
+    }
+    return {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
 
 
 def _shape_keys(shape: Architecture) -> Json:

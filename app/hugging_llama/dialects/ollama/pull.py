@@ -41,6 +41,8 @@ def render_progress(progress: TransferProgress) -> Json:
         "file": progress.file,
         "digest": f"{kind}:{progress.digest}",
         "total": progress.total_bytes,
+        "overall_total": progress.overall_total_bytes,
+        "overall_completed": progress.overall_completed_bytes,
     }
     if progress.completed_bytes:
         shown["completed"] = progress.completed_bytes

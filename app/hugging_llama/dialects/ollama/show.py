@@ -11,7 +11,7 @@ from hugging_llama.dialects.ollama.answers import json_response, request_options
 from hugging_llama.dialects.ollama.clock import timestamp
 from hugging_llama.dialects.ollama.details import details_json
 from hugging_llama.dialects.ollama.model_info import model_info
-from hugging_llama.dialects.ollama.modelfile import modelfile_text, parameters_of, parameters_text, with_options
+from hugging_llama.dialects.ollama.modelfile import Modelfile, parameters_of, parameters_text, with_options
 from hugging_llama.dialects.ollama.render import Json
 from hugging_llama.neutral.description import ModelDescription
 from hugging_llama.neutral.models import LocalModel
@@ -44,28 +44,20 @@ _schema = ShowSchema()
 def render_show(
     model: LocalModel, description: ModelDescription, estimate: MemoryEstimate, body: Mapping[str, Any]
 ) -> Json:
-    """The whole answer; `system` and `options` of the request lie over what the model has.
-
-    The Modelfile of a named model holds what was said of it alone: the rest comes with its base.
-    """
+    """The whole answer; `system` and `options` of the request lie over what the model has."""
     own = dict(model.defaults.sampling)
     if model.defaults.context_length is not None:
         own["context_length"] = model.defaults.context_length
-    parameters = with_options(parameters_of({**description.sampling, **own}), body["options"])
-    system = body["system"] or model.defaults.system
-    modelfile = modelfile_text(
-        model.ref.name,
-        template="" if model.is_named else description.template,
-        system=system,
-        parameters=with_options(parameters_of(own), body["options"]) if model.is_named else parameters,
-        license="" if model.is_named else description.license,
-    )
+    options = body["options"]
+    parameters = with_options(parameters_of({**description.sampling, **own}), options)
+    modelfile = _modelfile(model, description, with_options(parameters_of(own), options), parameters, body["system"])
     answer: Json = {
-        "license": description.license,
-        "modelfile": modelfile,
+        "license": "\n".join(dict.fromkeys(filter(None, (description.license, *model.licenses)))),
+        "modelfile": modelfile.text(),
         "parameters": parameters_text(parameters),
         "template": description.template,
-        "system": system,
+        "system": body["system"] or model.defaults.system,
+        "messages": [{"role": turn.role, "content": turn.content} for turn in model.defaults.messages],
         "details": details_json(model.details, level=model.quantization_level, parent=model.parent, with_lengths=False),
         "model_info": model_info(model, description),
         "capabilities": [capability.value for capability in model.capabilities],
@@ -74,7 +66,32 @@ def render_show(
     }
     if body["verbose"]:
         answer["tensors"] = [{"name": t.name, "type": t.dtype, "shape": t.shape} for t in description.tensors]
-    return {key: value for key, value in answer.items() if value != ""}
+    return {key: value for key, value in answer.items() if value not in ("", [])}
+
+
+def _modelfile(model: LocalModel, description: ModelDescription, own: Json, parameters: Json, system: str) -> Modelfile:
+    """What makes this model again. A named one's holds what was said of it alone: the rest comes with its base; one of
+    uploaded files is made from itself, with its licences. Parameters: those it was given, and all."""
+    if not model.is_named:
+        licenses = [description.license] if description.license else []
+        return Modelfile(
+            base=model.ref.name,
+            template=description.template,
+            system=system,
+            parameters=parameters,
+            licenses=licenses,
+        )
+    quantization = model.ref.quantization
+    return Modelfile(
+        base=model.made_from or model.ref.name,
+        adapter=model.adapter if model.made_from else "",
+        template=model.defaults.template,
+        system=system or model.defaults.system,
+        parameters=own,
+        licenses=model.licenses if model.made_from else (),
+        messages=model.defaults.messages,
+        note=f"For the same weights create it with --quantize {quantization}" if quantization else "",
+    )
 
 
 @blueprint.post("/api/show")
@@ -87,7 +104,7 @@ def show() -> Response:
     if body["remote"]:
         return json_response({"model_info": {}, "memory": remote_memory(ctx, name, context_length).to_json()})
     model = resolve_model(ctx, name)
-    answer = render_show(model, describe(model), memory(ctx, model, context_length), body)
+    answer = render_show(model, describe(model, with_tokens=body["verbose"]), memory(ctx, model, context_length), body)
     if request.headers.get("User-Agent", "").startswith(_COPILOT):
         answer["model_info"]["general.basename"] = name  # what Copilot shows
     return json_response(answer)

@@ -54,7 +54,6 @@ _LAST: Mapping[str, Value] = {
     **_THINKING,
     **{name: Value(f"now.{name.lower()}", STRING) for name in ("System", "Prompt", "Response")},
 }
-_WITHOUT_MESSAGES = "{%- if suffix -%}{%- set messages = [] -%}{%- set tools = [] -%}{%- endif -%}\n"
 
 
 def translated(nodes: tuple[Node, ...]) -> str:
@@ -66,7 +65,10 @@ def translated(nodes: tuple[Node, ...]) -> str:
 def _chat(nodes: tuple[Node, ...], names: set[str]) -> str:
     writer = _Writer(_CHAT)
     body = writer.body(nodes)
-    text = writer.macros() + (_WITHOUT_MESSAGES if "suffix" in names else "")
+    text = writer.macros()
+    if "suffix" in names:  # where there is a gap to fill, that is all a template is told
+        hidden = ["messages"] + (["tools"] if "tools" in names else [])
+        text += "{%- if suffix -%}" + "".join(f"{{%- set {name} = [] -%}}" for name in hidden) + "{%- endif -%}\n"
     text += macros.SYSTEM if "system" in names else ""
     return text + macros.TURNS + body
 

@@ -1,0 +1,29 @@
+"""POST /api/copy."""
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.ollama import fields
+from hugging_llama.operations.removal import copy_model
+
+blueprint = Blueprint("ollama_copy", __name__)
+
+
+class CopySchema(fields.GoSchema):
+    """The request body."""
+
+    go_name = "CopyRequest"
+
+    source = fields.GoString(load_default="")
+    destination = fields.GoString(load_default="")
+
+
+_schema = CopySchema()
+
+
+@blueprint.post("/api/copy")
+def copy() -> Response:
+    """Give a model another name; the answer is its status alone."""
+    body = _schema.parse(json_payload())
+    copy_model(app_context(), body["source"], body["destination"])
+    return Response()

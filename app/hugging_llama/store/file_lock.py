@@ -1,0 +1,71 @@
+"""A lock that processes and threads share, and that ends with its holder."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from types import TracebackType
+
+_POLL_S = 0.02
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK})
+
+
+class FileLock:
+    """A lock on a file, which is made if it is not there; a `shared` one goes beside others like it.
+
+    `acquire` never waits. The same files and calls as huggingface_hub's, so that we and it see each other.
+    """
+
+    def __init__(self, path: str, *, shared: bool = False) -> None:
+        self._path = path
+        self._kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        self._fd = -1
+
+    def acquire(self) -> bool:
+        """Take the lock unless somebody has it. Raises OSError."""
+        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:  # somebody has just removed the folder
+            return False
+        try:
+            fcntl.flock(fd, self._kind | fcntl.LOCK_NB)
+            is_ours = os.path.samestat(os.fstat(fd), os.stat(self._path))  # else its last holder removed it
+        except (BlockingIOError, FileNotFoundError, PermissionError):
+            is_ours = False
+        except OSError as error:  # a file system without locks
+            is_ours = error.errno in _NO_LOCKS
+        if is_ours:
+            self._fd = fd
+        else:
+            os.close(fd)
+        return is_ours
+
+    def release(self) -> None:
+        """Let go; without effect if it is not held."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> "FileLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+@contextlib.contextmanager
+def locked(path: str, timeout_s: float, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock in the block; waits by polling, which lets other greenlets run. Raises TimeoutError, OSError."""
+    lock = FileLock(path, shared=shared)
+    deadline = time.monotonic() + timeout_s
+    while not lock.acquire():
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "somebody else has the lock")
+        time.sleep(_POLL_S)
+    with lock:
+        yield

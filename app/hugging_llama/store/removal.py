@@ -1,0 +1,128 @@
+"""Models taken off the disk: what each alone needed goes, and nothing else. The caller holds the store's lock."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
+from hugging_llama.store import durable, folders, names
+from hugging_llama.store.layout import RepoFolder
+from hugging_llama.store.local import Store
+from hugging_llama.store.manifests import Manifest, Source
+from hugging_llama.store.names import ModelName
+from hugging_llama.store.repo_removal import remove_revision
+from hugging_llama_config.settings import Settings
+
+_RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """The canonical name of a model that was there, the bytes that went, and its folder if that has gone, too."""
+
+    name: str
+    freed_bytes: int
+    lost_folder: str
+
+
+def remove_model(settings: Settings, store: Store, name: str) -> Removed | None:
+    """Remove a model of the Hub's cache or one that a user named; None if there is none.
+
+    What was interrupted is finished by the next call. Raises InvalidRequestError for what can't be removed, OSError.
+    """
+    place = store.places.find(name)
+    if names.is_path(name):
+        if place:
+            raise InvalidRequestError(
+                "this model lies in a folder of the server's operator, who can delete it there", param="model"
+            )
+        return None
+    removal = _ModelRemoval(settings, store)
+    if place is None and (removed := removal.remove_named(names.parse_name(name))):
+        return removed
+    if place and place.name == ModelName(names.DEMO_REPO).display:
+        raise InvalidRequestError("the demo model comes with the server and can't be deleted", param="model")
+    if place and os.path.isdir(place.folder):
+        try:
+            store.resolve(name)
+        except ModelNotFoundError:  # nothing that this server would have listed
+            return None
+    if place:
+        return removal.remove_hub(names.parse_name(place.name), place.folder)
+    return removal.remove_hub(names.parse_name(name), "")
+
+
+class _ModelRemoval:
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self._cache = os.path.abspath(settings.hub_cache) if settings.hub_cache else ""
+        self._home = os.path.abspath(settings.home) if settings.home else ""
+        self._store = store
+
+    def remove_hub(self, name: ModelName, snapshot: str) -> Removed | None:
+        if not self._cache:
+            return None
+        folder = RepoFolder(self._cache, self._store.stored_repo(name.repo))
+        pinned = self._store.pinned_commits(folder.repo)
+        freed = remove_revision(folder, name.revision, pinned)
+        if freed is None:
+            return None
+        for commit in pinned:
+            if self._home and os.path.isdir(folder.snapshot(commit)):
+                durable.replace_file(self._released(folder, commit), b"")
+        return Removed(ModelName(folder.repo, name.revision).display, freed, _if_gone(snapshot))
+
+    def remove_named(self, name: ModelName) -> Removed | None:
+        named = self._store.named.retire(name)
+        if named is None:
+            return None
+        files = named.manifest.source.files
+        folder = folders.folder_path(self._home, files) if files else ""
+        freed = self._remove_files(named.manifest)
+        for source in _sources(named.manifest):
+            if source.commit:
+                freed += self._remove_released(source)
+        return Removed(named.manifest.name, freed + self._store.named.forget(name), _if_gone(folder))
+
+    def _remove_files(self, manifest: Manifest) -> int:
+        """The folders and blobs that no other model is made of."""
+        kept = [source for other in self._store.named.all() for source in _sources(other.manifest)]
+        used = {digest for source in kept for digest in source.files.values()}
+        freed = 0
+        for source in _sources(manifest):
+            if source.files and all(source.files != other.files for other in kept):
+                shutil.rmtree(folders.folder_path(self._home, source.files), ignore_errors=True)
+            for digest in set(source.files.values()) - used:
+                path = folders.blob_path(self._home, digest)
+                with contextlib.suppress(FileNotFoundError):
+                    size = os.lstat(path).st_size
+                    os.unlink(path)
+                    freed += size
+        return freed
+
+    def _remove_released(self, source: Source) -> int:
+        """A commit that stayed for such models alone when the Hub's own model was deleted."""
+        folder = RepoFolder(self._cache, self._store.stored_repo(names.parse_name(source.base).repo))
+        mark = self._released(folder, source.commit)
+        pinned = self._store.pinned_commits(folder.repo)
+        if source.commit in pinned or not os.path.exists(mark):
+            return 0
+        freed = 0
+        with contextlib.suppress(InvalidRequestError):  # by now it has a name again
+            freed = remove_revision(folder, source.commit, pinned) or 0
+        os.unlink(mark)
+        return freed
+
+    def _released(self, folder: RepoFolder, commit: str) -> str:
+        return os.path.join(self._home, _RELEASED, f"{folder.name}--{commit}")
+
+
+def _sources(manifest: Manifest) -> Iterator[Source]:
+    yield manifest.source
+    if manifest.adapter:
+        yield manifest.adapter
+
+
+def _if_gone(folder: str) -> str:
+    return "" if os.path.isdir(folder) else folder

@@ -7,6 +7,7 @@ import torch
 
 from hugging_llama.engine import fused_layer, model_runner
 from hugging_llama.engine.native.probe import Family, native_families
+from hugging_llama.engine.template_process import TemplateProcess
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +28,11 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     elif Family.ATTENTION not in native_families():
         pytest.skip("there are no native kernels here")
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def template_process() -> Iterator[TemplateProcess]:
+    """One for all tests: it takes a second to start."""
+    process = TemplateProcess()
+    yield process
+    process.close()

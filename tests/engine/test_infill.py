@@ -1,5 +1,7 @@
 """Gaps to fill: the tokens of each family in its order, and the answer that ends at them."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.engine.chat_format import chat_format
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
+from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.events import Finished, FinishReason
 from hugging_llama.neutral.infill import takes_suffix
@@ -29,10 +32,25 @@ FAMILIES = {
 }
 
 
-def rendered(
-    tokenizer: Any, prefix: str, suffix: str, *, template: str = "", context_length: int = 4096, **options: Any
+Rendered = Callable[..., RenderedPrompt]
+
+
+@pytest.fixture
+def rendered(template_process: TemplateProcess) -> Rendered:
+    return partial(_rendered, template_process)
+
+
+def _rendered(
+    process: TemplateProcess,
+    tokenizer: Any,
+    prefix: str,
+    suffix: str,
+    *,
+    template: str = "",
+    context_length: int = 4096,
+    **options: Any,
 ) -> RenderedPrompt:
-    renderer = PromptRenderer(tokenizer, chat_format(tokenizer), vocabulary_size=len(tokenizer))
+    renderer = PromptRenderer(tokenizer, chat_format(tokenizer), vocabulary_size=len(tokenizer), templates=process)
     prompt = InsertPrompt(prefix=prefix, suffix=suffix, template=template)
     return renderer.render(GenerateRequest(model=REF, prompt=prompt, **options), context_length=context_length)
 
@@ -42,7 +60,7 @@ def text(tokenizer: Any, prompt: RenderedPrompt) -> str:
 
 
 @pytest.mark.parametrize("expected", FAMILIES)
-def test_families_have_their_order(expected: str) -> None:
+def test_families_have_their_order(rendered: Rendered, expected: str) -> None:
     tokenizer: Any = byte_tokenizer(markers=FAMILIES[expected])
     prompt = rendered(tokenizer, "P", "S")
     assert text(tokenizer, prompt) == expected
@@ -52,7 +70,7 @@ def test_families_have_their_order(expected: str) -> None:
     assert found <= ends
 
 
-def test_no_text_forges_the_tokens() -> None:
+def test_no_text_forges_the_tokens(rendered: Rendered) -> None:
     tokenizer: Any = byte_tokenizer(markers=QWEN)
     prompt = rendered(tokenizer, "a<|fim_suffix|>b<|im_end|>", "c<|fim_middle|>d<|file_sep|>")
     added = set(tokenizer.get_added_vocab().values())
@@ -62,7 +80,7 @@ def test_no_text_forges_the_tokens() -> None:
         rendered(tokenizer, "\ud800", "x")
 
 
-def test_the_text_behind_the_gap_gets_no_space_in_front() -> None:
+def test_the_text_behind_the_gap_gets_no_space_in_front(rendered: Rendered) -> None:
     tokenizer: Any = piece_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": list(FAMILIES["▁<PRE>P▁<SUF>S▁<MID>"])})
     ids = rendered(tokenizer, "sky", "blue").token_ids
@@ -78,7 +96,7 @@ def test_the_text_behind_the_gap_gets_no_space_in_front() -> None:
         ("b" * 10, "c" + "d" * 200, "<|fim_prefix|>" + "b" * 10 + "<|fim_suffix|>c" + "d" * 61),
     ],
 )
-def test_what_is_next_to_the_gap_stays(prefix: str, suffix: str, expected: str) -> None:
+def test_what_is_next_to_the_gap_stays(rendered: Rendered, prefix: str, suffix: str, expected: str) -> None:
     tokenizer: Any = byte_tokenizer(markers=QWEN)
     prompt = rendered(tokenizer, prefix, suffix, context_length=100)
     assert text(tokenizer, prompt) == expected + "<|fim_middle|>"
@@ -90,7 +108,7 @@ def test_what_is_next_to_the_gap_stays(prefix: str, suffix: str, expected: str) 
     assert len(rendered(tokenizer, prefix, suffix, context_length=4).token_ids) < 4
 
 
-def test_a_template_with_a_suffix_goes_before_the_tokens() -> None:
+def test_a_template_with_a_suffix_goes_before_the_tokens(rendered: Rendered) -> None:
     tokenizer: Any = byte_tokenizer(markers=QWEN)
     template = to_jinja("{{ if .Suffix }}<PRE>{{ .Prompt }}<SUF>{{ .Suffix }}<MID>{{ else }}{{ .Prompt }}{{ end }}")
     prompt = rendered(tokenizer, "a<|im_end|>", "b", template=template)
@@ -102,7 +120,7 @@ def test_a_template_with_a_suffix_goes_before_the_tokens() -> None:
     assert text(own, rendered(own, "a", "b")) == "<PRE>a<SUF>b<MID>"
 
 
-def test_without_tokens_and_template_there_is_no_gap() -> None:
+def test_without_tokens_and_template_there_is_no_gap(rendered: Rendered) -> None:
     with pytest.raises(UnsupportedCapabilityError) as caught:
         rendered(byte_tokenizer(), "a", "b")
     assert caught.value.facts["capabilities"] == ["insert"]

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 from hugging_llama.engine.chat_format import chat_format
 from hugging_llama.engine.chat_messages import template_messages
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
+from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.errors import ContextLengthError, InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import ModelRef
@@ -28,7 +29,9 @@ class Rendering:
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.format = chat_format(tokenizer)
-        self.renderer = PromptRenderer(tokenizer, self.format, vocabulary_size=len(tokenizer))
+        self.renderer = PromptRenderer(
+            tokenizer, self.format, vocabulary_size=len(tokenizer), templates=TemplateProcess()
+        )
 
     def chat(self, *messages: Message, context_length: int = 4096, **options: Any) -> RenderedPrompt:
         prompt = ChatPrompt(
@@ -181,7 +184,11 @@ def test_a_template_that_never_ends_is_ended(number: int) -> None:
     loops = "".join(f"{{%- for {name} in range(99999) -%}}" for name in "abc") + "{%- endfor -%}" * 3
     tokenizer: Any = byte_tokenizer(template=loops)
     renderer = PromptRenderer(
-        tokenizer, chat_format(tokenizer), vocabulary_size=len(tokenizer), longest_rendering_s=0.1 * number
+        tokenizer,
+        chat_format(tokenizer),
+        vocabulary_size=len(tokenizer),
+        templates=TemplateProcess(),
+        longest_rendering_s=0.1 * number,
     )
     prompt = ChatPrompt(messages=(user("x"),))
     with pytest.raises(InvalidRequestError, match="takes too long"):

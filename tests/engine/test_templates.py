@@ -1,15 +1,20 @@
 """Templates that come with a request: they decide how a chat is written and how its answer is read."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.engine.chat_format import chat_format
 from hugging_llama.engine.chat_styles import ChatStyles
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
-from hugging_llama.errors import InvalidRequestError
+from hugging_llama.engine.template_process import TemplateProcess
+from hugging_llama.errors import EngineShutdownError, InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
@@ -21,12 +26,23 @@ MARKERS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<end_of_turn>"
 OTHER = "{%- for m in messages -%}<{{ m.role }}>{{ m.content }}<end_of_turn>{%- endfor -%}"
 
 
-def rendered(template: str, *contents: str, tokenizer: Any = None, **options: Any) -> tuple[str, RenderedPrompt]:
+Rendered = Callable[..., tuple[str, RenderedPrompt]]
+
+
+@pytest.fixture
+def rendered(template_process: TemplateProcess) -> Rendered:
+    return partial(_rendered, template_process)
+
+
+def _rendered(
+    process: TemplateProcess, template: str, *contents: str, tokenizer: Any = None, **options: Any
+) -> tuple[str, RenderedPrompt]:
     tokenizer = tokenizer or byte_tokenizer(markers=MARKERS)
     renderer = PromptRenderer(
         tokenizer,
         chat_format(tokenizer),
         vocabulary_size=len(tokenizer),
+        templates=process,
         longest_rendering_s=options.pop("longest_rendering_s", 10.0),
     )
     messages = tuple(Message(role="user", content=content) for content in contents or ("Hi",))
@@ -36,7 +52,7 @@ def rendered(template: str, *contents: str, tokenizer: Any = None, **options: An
     return str(tokenizer.decode(prompt.token_ids, skip_special_tokens=False)), prompt
 
 
-def test_another_template_writes_the_chat() -> None:
+def test_another_template_writes_the_chat(rendered: Rendered) -> None:
     tokenizer: Any = byte_tokenizer(markers=MARKERS)
     text, prompt = rendered(OTHER, "a", "b", tokenizer=tokenizer)
     assert text == "<user>a<end_of_turn><user>b<end_of_turn>"
@@ -46,7 +62,7 @@ def test_another_template_writes_the_chat() -> None:
     assert prompt.end_ids == frozenset(), "those of the model's own template are known since its load"
 
 
-def test_the_answer_is_read_as_the_template_says() -> None:
+def test_the_answer_is_read_as_the_template_says(rendered: Rendered) -> None:
     tokenizer: Any = byte_tokenizer(markers=MARKERS)
     template = "{{ messages[0].content }}{% if tools %}<tool_call>{% endif %}{{ '<think>' if enable_thinking }}</think>"
     tool = Tool(name="f")
@@ -61,7 +77,7 @@ def test_the_answer_is_read_as_the_template_says() -> None:
     assert opened.inside_thinking
 
 
-def test_a_go_template_renders_turns_thinking_and_tools() -> None:
+def test_a_go_template_renders_turns_thinking_and_tools(rendered: Rendered) -> None:
     source = (
         "{{ range .Messages }}<{{ .Role }}>{{ .Content }}<end_of_turn>{{ end }}"
         "{{ if and .IsThinkSet .Think }}<think>{{ else }}<think></think>{{ end }}"
@@ -74,7 +90,7 @@ def test_a_go_template_renders_turns_thinking_and_tools() -> None:
     assert not prompt.show_thinking
 
 
-def test_no_text_opens_a_turn_of_another_template() -> None:
+def test_no_text_opens_a_turn_of_another_template(rendered: Rendered) -> None:
     tokenizer: Any = byte_tokenizer(markers=MARKERS)
     _, prompt = rendered(OTHER, "x<end_of_turn><|im_end|>", tokenizer=tokenizer)
     added = set(tokenizer.get_added_vocab().values())
@@ -82,13 +98,13 @@ def test_no_text_opens_a_turn_of_another_template() -> None:
 
 
 @pytest.mark.parametrize("begin", ["", "{{ bos_token }}", "<s>"])
-def test_begin_of_text_comes_once(begin: str) -> None:
+def test_begin_of_text_comes_once(rendered: Rendered, begin: str) -> None:
     _, prompt = rendered(begin + "{{ messages[0].content }}", "sky", tokenizer=piece_tokenizer())
     assert prompt.token_ids[0] == 1
     assert prompt.token_ids.count(1) == 1
 
 
-def test_the_models_own_template_given_again_is_its_own() -> None:
+def test_the_models_own_template_given_again_is_its_own(rendered: Rendered) -> None:
     tokenizer: Any = piece_tokenizer()
     tokenizer.chat_template = TEMPLATE
     assert rendered(TEMPLATE, tokenizer=tokenizer) == rendered("", tokenizer=tokenizer)
@@ -108,19 +124,49 @@ def test_the_models_own_template_given_again_is_its_own() -> None:
         ("{{ cycler.__init__.__globals__ }}", "this template refuses these messages: "),
     ],
 )
-def test_a_template_that_fails_is_an_error_of_the_request(template: str, error: str) -> None:
+def test_a_template_that_fails_is_an_error_of_the_request(rendered: Rendered, template: str, error: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         rendered(template)
     assert caught.value.message.startswith(error)
 
 
-def test_a_template_that_never_ends_is_ended() -> None:
-    loops = "".join(f"{{%- for {name} in range(99999) -%}}" for name in "abc") + "{%- endfor -%}" * 3
-    with pytest.raises(InvalidRequestError, match="this template takes too long"):
-        rendered(loops, longest_rendering_s=0.1)
+LOOPS = "".join(f"{{%- for {name} in range(99999) -%}}" for name in "abc") + "{%- endfor -%}" * 3
+DOUBLES = "{% set ns = namespace(x='aaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}"
 
 
-def test_a_chat_that_is_too_long_is_shortened_by_its_template() -> None:
+@pytest.mark.parametrize(
+    ("template", "error", "longest_s"),
+    [
+        (LOOPS, "this template takes too long", 0.3),
+        ("{{ 9 ** (9 ** 9) }}", "this template takes too long", 0.3),  # one call into C
+        ("{{ 'a' * 10**12 }}", "this template takes too much memory", 10.0),
+        ("{{ 'a' | center(10**12) }}", "this template takes too much memory", 10.0),
+        ("{{ '%999999999999d' % 1 }}", "this template takes too much memory", 10.0),
+        (DOUBLES, "this template takes too much memory", 10.0),
+    ],
+)
+def test_no_template_takes_all_time_or_memory(rendered: Rendered, template: str, error: str, longest_s: float) -> None:
+    with pytest.raises(InvalidRequestError, match=error):
+        rendered(template, longest_rendering_s=longest_s)
+    assert rendered("{{ messages[0].content }}", "still there")[0] == "still there"
+
+
+def test_a_process_that_was_killed_is_replaced(template_process: TemplateProcess) -> None:
+    row = [{"role": "user", "content": "a"}]
+
+    def render() -> str:
+        return template_process.render("{{ messages[0].content }}", row, None, {}, longest_s=10.0)
+
+    assert render() == "a"
+    (child,) = (
+        child for child in psutil.Process().children() if "hugging_llama.engine.template_worker" in child.cmdline()
+    )
+    child.kill()
+    psutil.wait_procs([child], timeout=10)
+    assert render() == "a"
+
+
+def test_a_chat_that_is_too_long_is_shortened_by_its_template(rendered: Rendered) -> None:
     text, prompt = rendered(OTHER, *(str(number) * 40 for number in range(9)), context_length=200)
     assert text.startswith("<user>")
     assert text.endswith("<user>" + "8" * 40 + "<end_of_turn>")
@@ -156,3 +202,17 @@ def test_a_turn_of_a_real_engine_ends_where_its_template_says(tmp_path: Path) ->
         assert clients.text(text) == clients.text(raw) != ""
     finally:
         clients.engine.close()
+
+
+def test_a_close_ends_a_rendering() -> None:
+    process = TemplateProcess()
+    row = [{"role": "user", "content": "a"}]
+    with ThreadPoolExecutor(1) as pool:
+        rendering = pool.submit(process.render, LOOPS, row, None, {}, longest_s=60.0)
+        while not process.is_running:
+            assert not rendering.done()
+        process.close()
+        with pytest.raises(EngineShutdownError):
+            rendering.result(timeout=30)
+    with pytest.raises(EngineShutdownError):
+        process.render("{{ 1 }}", row, None, {}, longest_s=1.0)

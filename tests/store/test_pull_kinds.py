@@ -22,7 +22,7 @@ def test_an_adapter_brings_what_it_is_made_of(work: Workplace) -> None:
     assert work.files("acme/lora") == {path: files[path] for path in NEEDED}
     assert work.parts() == []
     folder = work.cache / "models--acme--lora" / "snapshots" / repo.commit
-    assert len(snapshot.adapter_digest(str(folder))) == 64
+    assert len(snapshot.read_adapter(str(folder)).digest) == 64
     with pytest.raises(ModelNotFoundError):  # no model of its own
         work.store.resolve("acme/lora")
 

@@ -5,9 +5,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from transformers.utils import chat_template_utils
+
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 
+_encode_marked: Any = getattr(chat_template_utils, "encode_marked_chat", None)
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
@@ -22,6 +25,14 @@ class ControlTokens:
         special |= {text for text in tokenizer.all_special_tokens if text}
         ordered = sorted((text for text in special if len(text) > 1), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, ordered)) or "(?!)")
+
+    def marked(self, value: Any) -> Any:
+        """`value` with marks around each control token, in all its strings but the keys; `marked_ids` reads them.
+
+        Where transformers has no such marks, the tokens are defused.
+        """
+        mark = getattr(chat_template_utils, "mark_control_tokens", None)
+        return mark(value, self._pattern) if mark and _encode_marked else self.defused(value)
 
     def defused(self, value: Any) -> Any:
         """`value` with a space in each control token, in all its strings; same shape."""
@@ -40,6 +51,12 @@ class ControlTokens:
         if isinstance(value, (list, tuple)):
             return [self.defused_keys(item) for item in value]
         return value
+
+
+def marked_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a rendered text: what is marked in it becomes plain text. Raises ValueError if that can't be had."""
+    encode = _encode_marked or (lambda tokenizer, text: tokenizer.encode(text, add_special_tokens=False))
+    return list(encode(tokenizer, text))
 
 
 def template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:

@@ -26,11 +26,6 @@ class ChatStyle:
     end_ids: frozenset[int] = frozenset()
     shown_ids: frozenset[int] = frozenset()
 
-    @property
-    def name(self) -> str:
-        """For sentences."""
-        return "the model's chat template" if self.given is None else "this template"
-
 
 class ChatStyles:
     """The styles of one tokenizer by the text of their template; the latest used are kept. Not thread-safe."""

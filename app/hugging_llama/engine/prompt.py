@@ -14,10 +14,11 @@ from typing import Any
 import jinja2
 
 from hugging_llama.engine.chat_format import ChatFormat, ThinkingTags
-from hugging_llama.engine.chat_messages import template_messages, template_tools
+from hugging_llama.engine.chat_messages import marked_ids, template_messages, template_tools
 from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
 from hugging_llama.engine.deadline import DeadlineExceeded, deadline
 from hugging_llama.engine.infill import Infill, nearest
+from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
@@ -71,7 +72,7 @@ class RenderedPrompt:
 class PromptRenderer:
     """Renders for one model. Thread-safe; renderings of one model take turns, since tokenizers have state.
 
-    `vocabulary_size`: ids in `context` must be below it.
+    `vocabulary_size`: ids in `context` must be below it. `templates` renders what callers bring.
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class PromptRenderer:
         format: ChatFormat,
         *,
         vocabulary_size: int,
+        templates: TemplateProcess,
         longest_rendering_s: float = _LONGEST_RENDERING_S,
     ) -> None:
         self._longest_rendering_s = longest_rendering_s
         self._tokenizer = tokenizer
+        self._templates = templates
         self._styles = ChatStyles(tokenizer, format)
         self._infill = Infill.of(tokenizer, self._encode)
         self._vocabulary_size = vocabulary_size
@@ -176,39 +179,53 @@ class PromptRenderer:
     def _applied(self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any]) -> list[int]:
         """Raises InvalidRequestError where the template fails on these messages."""
         rows, tools = style.control_tokens.defused_keys([rows, tools])
+        apply = self._apply if style.given is None else self._apply_given
         try:
             try:
-                with deadline(self._longest_rendering_s):
-                    ids = self._apply(style, rows, tools, variables, sanitize=True)
+                ids = apply(style, rows, tools, variables, sanitize=True)
             except ValueError as error:
                 if "sanitize" not in str(error):
                     raise
                 # This tokenizer makes a control token of the plain text; then the text itself has to differ.
                 rows, tools, variables = style.control_tokens.defused([rows, tools, variables])
-                with deadline(self._longest_rendering_s):
-                    ids = self._apply(style, rows, tools, variables, sanitize=False)
+                ids = apply(style, rows, tools, variables, sanitize=False)
         except DeadlineExceeded:
-            raise InvalidRequestError(f"{style.name} takes too long") from None
+            raise InvalidRequestError("the model's chat template takes too long") from None
         except jinja2.TemplateError as error:
-            raise InvalidRequestError(f"{style.name} refuses these messages: {error}") from error
+            raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
         except _TEMPLATE_FAULTS as error:
-            raise InvalidRequestError(f"{style.name} can't render these messages") from error
+            raise InvalidRequestError("the model's chat template can't render these messages") from error
         return self._with_bos(ids) if style.adds_bos else ids
+
+    def _apply_given(
+        self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool
+    ) -> list[int]:
+        """By the process for templates that callers bring."""
+        if sanitize:
+            rows, tools, variables = style.control_tokens.marked([rows, tools, variables])
+        text = self._templates.render(
+            style.given or "",
+            rows,
+            tools,
+            {**self._tokenizer.special_tokens_map, **variables},
+            longest_s=self._longest_rendering_s,
+        )
+        return marked_ids(self._tokenizer, text) if sanitize else self._encode(text)
 
     def _apply(
         self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool
     ) -> list[int]:
-        ids = self._tokenizer.apply_chat_template(
-            rows,
-            tools=tools,
-            chat_template=style.given,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=False,
-            sanitize_control_tokens=sanitize,
-            **variables,
-        )
-        return list(ids)
+        with deadline(self._longest_rendering_s):
+            ids = self._tokenizer.apply_chat_template(
+                rows,
+                tools=tools,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+                sanitize_control_tokens=sanitize,
+                **variables,
+            )
+            return list(ids)
 
     def _shortened(self, style: ChatStyle, prompt: ChatPrompt, ids: list[int], limit: int) -> list[int]:
         """Drops the oldest messages until `limit` ids hold the rest; system messages and the last one stay.

@@ -20,6 +20,7 @@ from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
+from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.errors import EngineShutdownError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
@@ -50,6 +51,7 @@ class ServedModel:
         self._runner: Runner | None = None
         self._embedding_runner: EmbeddingRunner | None = None
         self._last_stats = RunnerStats()
+        self._templates = TemplateProcess()
         self._longest_context = checkpoint.trained_context
         self.context_length = self._context_length(checkpoint, None)
         if checkpoint.kind is ModelKind.EMBEDDING:
@@ -63,7 +65,10 @@ class ServedModel:
             )
             return
         self._renderer = PromptRenderer(
-            checkpoint.tokenizer, checkpoint.format, vocabulary_size=checkpoint.width or len(checkpoint.tokenizer)
+            checkpoint.tokenizer,
+            checkpoint.format,
+            vocabulary_size=checkpoint.width or len(checkpoint.tokenizer),
+            templates=self._templates,
         )
         self._runner = make_runner(
             checkpoint.model,
@@ -164,6 +169,7 @@ class ServedModel:
     def close(self) -> None:
         """Ends what still runs and lets go of the weights; waits for the running step."""
         self._checkpoint = None
+        self._templates.close()
         runner = self._runner or self._embedding_runner
         if runner is not None:
             runner.close()

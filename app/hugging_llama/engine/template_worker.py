@@ -1,0 +1,65 @@
+"""`python -m hugging_llama.engine.template_worker`: renders templates that callers bring, by transformers' renderer.
+
+One job in JSON a line of standard input, one answer a line of standard output. A template is code by a stranger that
+may ask for all time and memory there is, even in one call into C: so this process has a limit of memory, and an alarm
+clock that ends it. It holds nothing that would be missed.
+"""
+
+import json
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+from transformers.utils import chat_template_utils
+
+MEMORY_BYTES = 512 * 2**20
+"""For a template's own values, beside what the interpreter has by then."""
+
+
+def render(job: Mapping[str, Any]) -> dict[str, str]:
+    """`{"text": …}`, or `{"refusal": …}`, the end of a sentence about the template."""
+    renderer: Any = chat_template_utils.render_jinja_template
+    try:
+        texts, _ = renderer(
+            conversations=[job["rows"]],
+            tools=job["tools"],
+            chat_template=job["template"],
+            add_generation_prompt=True,
+            **job["variables"],
+        )
+        return {"text": texts[0]}
+    except MemoryError:
+        return {"refusal": "takes too much memory"}
+    except jinja2.TemplateError as error:
+        return {"refusal": f"refuses these messages: {error}"}
+    except Exception:
+        return {"refusal": "can't render these messages"}
+
+
+def limit_memory(more_bytes: int) -> None:
+    """What this process has now and `more_bytes` is all it gets, where the system can say what it has."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            has = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+    except (OSError, StopIteration, ValueError):
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (has + more_bytes, has + more_bytes))
+
+
+def main() -> None:
+    """Until standard input ends, which it does with the engine."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of its processes
+    limit_memory(MEMORY_BYTES)
+    for line in sys.stdin.buffer:
+        job = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, job["longest_s"])
+        answer = json.dumps(render(job))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(answer, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -97,7 +97,8 @@ def test_beams_and_a_grammar_are_refused() -> None:
     class Anything:
         finished = False
 
-        def fill(self, bits: Bits) -> None: ...
+        def fill(self, bits: Bits) -> bool:
+            return False
 
         def forced(self) -> list[int]:
             return []

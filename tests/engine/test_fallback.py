@@ -129,8 +129,9 @@ def test_errors_end_their_sequence_only(runner: GenerateRunner, inbox: Inbox) ->
     class Nothing:
         finished = False
 
-        def fill(self, bits: Bits) -> None:
+        def fill(self, bits: Bits) -> bool:
             bits[:] = 0
+            return True
 
         def forced(self) -> list[int]:
             return []

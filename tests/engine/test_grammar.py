@@ -8,9 +8,11 @@ import torch
 from transformers import AutoTokenizer
 
 from hugging_llama.engine.chat_format import ThinkingTags
+from hugging_llama.engine.grammars.bits import all_bits
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.formats import grammar_of
 from hugging_llama.engine.grammars.mask import GrammarMask
+from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.errors import GenerationError, GrammarError
 from hugging_llama.neutral.formats import JsonObject
 from tests.engine.checkpoints import DEMO, byte_tokenizer, piece_tokenizer
@@ -18,6 +20,12 @@ from tests.engine.masks import constrained
 
 OBJECT = grammar_of(JsonObject())
 THINK = ThinkingTags("<think>", "</think>")
+
+
+def thinking_mask(compiler: GrammarCompiler, grammar: str | None = OBJECT, **options: Any) -> GrammarMask:
+    options = {"inside": False, "budget": None} | options
+    gate = ThinkingGate(compiler.tokenizer, THINK, compiler.eos_token_ids, **options)
+    return GrammarMask(compiler, grammar, gate)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +108,7 @@ def test_a_token_that_may_not_follow(tokenizer: Any, grammar: GrammarCompiler) -
 
 
 def test_thinking_is_free_and_the_answer_is_not(tokenizer: Any, grammar: GrammarCompiler) -> None:
-    mask = GrammarMask(grammar, OBJECT, thinking=THINK, inside_thinking=True)
+    mask = thinking_mask(grammar, inside=True)
     eos = tokenizer.eos_token_id
     for token_id in tokenizer.encode("so, {what"):
         row = torch.zeros(len(tokenizer) + 29)
@@ -119,15 +127,15 @@ def test_a_model_may_think_or_answer_at_once(marked: bool) -> None:
     grammar = GrammarCompiler(tokenizer, width=len(tokenizer), eos_token_ids={tokenizer.eos_token_id})
     opening = tokenizer.encode("<think>")
     start = torch.zeros(len(tokenizer))
-    start = constrained(start, GrammarMask(grammar, OBJECT, thinking=THINK))
+    start = constrained(start, thinking_mask(grammar))
     assert set(torch.isfinite(start).nonzero().flatten().tolist()) == {opening[0], *tokenizer.encode("{")}
 
-    answering = GrammarMask(grammar, OBJECT, thinking=THINK)
+    answering = thinking_mask(grammar)
     for token_id in tokenizer.encode("{}"):
         answering.accept(token_id)
     assert answering.finished
 
-    thinking = GrammarMask(grammar, OBJECT, thinking=THINK)
+    thinking = thinking_mask(grammar)
     for token_id in tokenizer.encode("<think>hm</think>{}"):
         row = torch.zeros(len(tokenizer))
         row = constrained(row, thinking)
@@ -159,3 +167,29 @@ class NoFastTokenizer:
 def test_a_tokenizer_that_can_not_be_constrained() -> None:
     with pytest.raises(GrammarError):
         GrammarCompiler(NoFastTokenizer(), width=10, eos_token_ids={1})
+
+
+def test_reasoning_ends_with_its_budget(tokenizer: Any, grammar: GrammarCompiler) -> None:
+    """Twenty tokens at the most, and with the sentence in the last eighth."""
+    for said, expected in (("x" * 40, 20), ("x" * 17 + ". And so on", 18), ("x" * 10 + ". And so on and on", 20)):
+        mask = thinking_mask(grammar, None, inside=True, budget=20)
+        ids: list[int] = []
+        wanted = tokenizer.encode(said)
+        while tokenizer.convert_tokens_to_ids("</think>") not in ids:
+            row = torch.zeros(len(tokenizer) + 29)
+            row[wanted[len(ids)]] = 1.0
+            ids.append(int(constrained(row, mask).argmax()))
+            mask.accept(ids[-1])
+        assert len(ids) == expected + 1
+        bits = all_bits(1, len(tokenizer))
+        assert not mask.fill(bits[0]), "the answer is free"
+        assert not mask.finished
+
+
+def test_a_budget_of_nothing_and_a_grammar(tokenizer: Any, grammar: GrammarCompiler) -> None:
+    mask = thinking_mask(grammar, inside=False, budget=0)
+    for token_id in tokenizer.encode("<think></think>{}"):
+        row = torch.zeros(len(tokenizer) + 29)
+        assert torch.isfinite(constrained(row, mask)[token_id])
+        mask.accept(token_id)
+    assert mask.finished

@@ -51,8 +51,9 @@ class OnlyThese:
         self.allowed = allowed
         self.accepted: list[int] = []
 
-    def fill(self, bits: Bits) -> None:
+    def fill(self, bits: Bits) -> bool:
         only(bits, self.allowed)
+        return True
 
     def forced(self) -> list[int]:
         return []
@@ -288,7 +289,7 @@ def test_a_grammar_that_allows_nothing_ends_its_sequence_only() -> None:
 
 def test_a_grammar_that_raises_ends_its_sequence_only() -> None:
     class Broken(OnlyThese):
-        def fill(self, bits: Bits) -> None:
+        def fill(self, bits: Bits) -> bool:
             raise ValueError("broken")
 
     results = sample(random_logits(2), [make_sequence(0, [1], plain(), grammar=Broken([])), make_sequence(1, [1])])

@@ -114,8 +114,9 @@ def test_a_finished_grammar_ends_a_sequence(loop: StepLoop, inbox: Inbox) -> Non
         def __init__(self) -> None:
             self.accepted: list[int] = []
 
-        def fill(self, bits: Bits) -> None:
+        def fill(self, bits: Bits) -> bool:
             forbid(bits, list(range(300)))
+            return True
 
         def forced(self) -> list[int]:
             return [299, 5]  # wrong: it is not what the mask allows

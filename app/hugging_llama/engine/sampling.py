@@ -64,19 +64,23 @@ def adjust(rows: Tensor, sequences: list[Sequence]) -> None:
 
 
 def constrain(rows: Tensor, sequences: list[Sequence]) -> tuple[Tensor, dict[int, HuggingLlamaError]]:
-    """New float32 rows with minus infinity for what grammars don't allow, and the errors of rows that failed."""
+    """Rows with minus infinity for what grammars don't allow, and the errors of rows that failed.
+
+    The rows are new ones, in float32, unless everything is allowed.
+    """
     bits = all_bits(len(sequences), rows.shape[1])
     errors: dict[int, HuggingLlamaError] = {}
+    is_bound = False
     for at, sequence in enumerate(sequences):
         if sequence.grammar is None:
             continue
         try:
-            sequence.grammar.fill(bits[at])
+            is_bound |= sequence.grammar.fill(bits[at])
         except HuggingLlamaError as error:
             errors[at] = error
         except Exception as error:
             errors[at] = GenerationError(f"sampling failed: {error}")
-    return masked(rows, bits), errors
+    return masked(rows, bits) if is_bound else rows, errors
 
 
 def _add_biases(rows: Tensor, sequences: list[Sequence]) -> None:

@@ -58,8 +58,8 @@ class OutputProcessor(Protocol):
 class TokenMask(Protocol):
     """A grammar: forbids tokens before sampling and follows what was sampled."""
 
-    def fill(self, bits: "Bits") -> None:
-        """Leaves set in a row of bits, one for each token, what may come next."""
+    def fill(self, bits: "Bits") -> bool:
+        """Leaves set in a row of bits, one for each token, what may come next; False if that is everything."""
         ...
 
     def forced(self) -> list[int]:

@@ -12,6 +12,7 @@ from hugging_llama.engine.embedding_batch import EmbeddingJob
 from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.mask import GrammarMask
+from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.engine.loader import Checkpoint, ModelKind
 from hugging_llama.engine.logit_bias import make_logit_bias
 from hugging_llama.engine.model_runner import compute_guard
@@ -22,7 +23,7 @@ from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.engine.token_bytes import TokenBytes
-from hugging_llama.errors import EngineShutdownError, UnsupportedCapabilityError
+from hugging_llama.errors import EngineShutdownError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import ChatPrompt, EmbedRequest, GenerateRequest, TextPrompt
@@ -213,37 +214,49 @@ class ServedModel:
 
     def _mask(self, checkpoint: Checkpoint, request: GenerateRequest, prompt: RenderedPrompt) -> GrammarMask | None:
         """What the answer is held to; None where it is free."""
-        chat = request.prompt if isinstance(request.prompt, ChatPrompt) else None
-        is_bound = chat is not None and prompt.tool_syntax is not None and chat.tool_choice.mode == "required"
-        if request.format is None and not is_bound:
+        calls = _call_context(request, prompt)
+        is_bound = request.format is not None or (calls is not None and calls.choice.mode == "required")
+        budget = request.sampling.max_thinking_tokens
+        if budget is not None and prompt.has_channels:
+            raise InvalidRequestError("this model's reasoning can't be bounded", param="thinking_budget")
+        # Where thinking is off the answer comes at once, unless the prompt opens the thinking all the same.
+        thinks = prompt.thinking is not None and (prompt.show_thinking or prompt.inside_thinking)
+        if not is_bound and (budget is None or not thinks):
             return None
+        compiler = self._open_compiler(checkpoint)
+        grammar = answer_grammar(
+            request.format, calls, special_ids=compiler.special_ids, has_channels=prompt.has_channels
+        )
+        gate = None
+        if prompt.thinking is not None and thinks:
+            gate = ThinkingGate(
+                checkpoint.tokenizer,
+                prompt.thinking,
+                compiler.eos_token_ids,
+                inside=prompt.inside_thinking,
+                budget=budget,
+            )
+        return GrammarMask(compiler, grammar, gate)
+
+    def _open_compiler(self, checkpoint: Checkpoint) -> GrammarCompiler:
         with self._grammar_lock:
             if self._compiler is None:
                 self._compiler = GrammarCompiler(
                     checkpoint.tokenizer, width=checkpoint.width, eos_token_ids=checkpoint.eos_token_ids
                 )
-            compiler = self._compiler
-        calls = None
-        if chat is not None and prompt.tool_syntax is not None:
-            calls = CallContext(
-                format=prompt.tool_syntax,
-                template=prompt.template,
-                tools=chat.tools,
-                choice=chat.tool_choice,
-            )
-        grammar = answer_grammar(
-            request.format, calls, special_ids=compiler.special_ids, has_channels=prompt.has_channels
-        )
-        # Where thinking is off the answer comes at once, unless the prompt opens the thinking all the same.
-        thinks = prompt.thinking is not None and (prompt.show_thinking or prompt.inside_thinking)
-        if grammar is None:
-            return None
-        return GrammarMask(
-            compiler,
-            grammar,
-            thinking=prompt.thinking if thinks else None,
-            inside_thinking=prompt.inside_thinking,
-        )
+            return self._compiler
+
+
+def _call_context(request: GenerateRequest, prompt: RenderedPrompt) -> CallContext | None:
+    """None where no tool can be called."""
+    if not isinstance(request.prompt, ChatPrompt) or prompt.tool_syntax is None:
+        return None
+    return CallContext(
+        format=prompt.tool_syntax,
+        template=prompt.template,
+        tools=request.prompt.tools,
+        choice=request.prompt.tool_choice,
+    )
 
 
 def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,8 @@ class SamplingParams:
     ids that the answer must not hold; `suppress_tokens` never come, `begin_suppress_tokens` not first.
 
     `max_tokens` None is until the model stops or the context is full; before `min_tokens` no end-of-sequence token
-    comes. `num_keep` tokens at the start (-1: the whole prompt) stay when the prompt is cut or the context shifts.
+    comes; after `max_thinking_tokens` of reasoning the answer begins. `num_keep` tokens at the start (-1: the whole
+    prompt) stay when the prompt is cut or the context shifts.
     `num_draft_tokens` is how many tokens ahead the engine may guess; what comes out is the same. `num_beams` above 1
     is beam search, with `length_penalty` and `early_stopping` (true, false, or "never") as in transformers'
     GenerationConfig.
@@ -49,6 +50,7 @@ class SamplingParams:
     seed: int | None = None
     max_tokens: int | None = None
     min_tokens: int = 0
+    max_thinking_tokens: int | None = None
     stop: tuple[str, ...] = ()
     num_keep: int = 4
     num_draft_tokens: int = 0

@@ -58,6 +58,7 @@ OPTIONS: Mapping[str, Option] = {
     "max_tokens": _MAX_TOKENS,
     "max_new_tokens": _MAX_TOKENS,
     "min_new_tokens": _integer("min_tokens", low=0),
+    "thinking_budget": _integer("max_thinking_tokens", low=0),
     "num_ctx": _integer("context_length", low=1),
     "num_keep": _integer("num_keep", low=-1),
     "draft_num_predict": _NUM_DRAFT_TOKENS,

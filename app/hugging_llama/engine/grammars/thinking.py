@@ -1,0 +1,80 @@
+"""The reasoning before an answer: free, but it must lead to an answer, and may be bounded."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hugging_llama.engine.chat_format import ThinkingTags
+from hugging_llama.engine.detokenizer import Detokenizer
+from hugging_llama.engine.grammars.bits import Bits, allow, forbid, only
+from hugging_llama.parsing.thinking import ThinkingParser
+
+_SENTENCE_ENDS = (".", "!", "?", "\n", "。")
+_GRACE = 8
+"""In the last eighth of a budget the reasoning ends with its sentence; at the end of the budget where it stands."""
+
+
+class ThinkingGate:
+    """Follows one sequence until its answer begins.
+
+    `inside`: the prompt has opened the reasoning; else the first token chooses whether there is any. `budget` is in
+    tokens, None for as many as it takes.
+    """
+
+    def __init__(
+        self, tokenizer: Any, tags: ThinkingTags, eos_token_ids: Sequence[int], *, inside: bool, budget: int | None
+    ) -> None:
+        self._parser = ThinkingParser(open_tag=tags.open, close_tag=tags.close, inside=inside)
+        self._detokenizer = Detokenizer(tokenizer)
+        self._eos_token_ids = list(eos_token_ids)
+        self._opening: list[int] = [] if inside else tokenizer.encode(tags.open, add_special_tokens=False)
+        self._closing: list[int] = tokenizer.encode(tags.close, add_special_tokens=False)
+        self._forced: list[int] = []
+        self._budget = budget
+        self._num_tokens = 0
+        self._at_start = not inside
+        self.is_open = True
+        """False once the answer has begun."""
+
+    @property
+    def may_answer(self) -> bool:
+        """Whether the next token may belong to the answer: nothing has been said yet."""
+        return self._at_start
+
+    def fill(self, bits: Bits) -> bool:
+        """Leaves set what may follow within the reasoning; False if that is everything. At the very beginning it adds
+        the opening tag to what the answer allows."""
+        if self._at_start:
+            allow(bits, self._opening[:1])
+        elif expected := self._opening or self._forced:
+            only(bits, expected[:1])
+        else:
+            # reasoning that ends the turn would leave no answer at all
+            forbid(bits, self._eos_token_ids)
+        return True
+
+    def forced(self) -> list[int]:
+        """The tokens that must come next."""
+        return [] if self._at_start else [*self._opening, *self._forced]
+
+    def accept(self, token_id: int) -> str | None:
+        """What of the answer the token holds already; None if it is none of the gate's: the answer begins with it."""
+        if self._at_start and token_id not in self._opening[:1]:
+            self.is_open = False
+            return None
+        self._at_start = False
+        self._num_tokens += not self._opening
+        self._opening, self._forced = self._opening[1:], self._forced[1:]
+        text = self._detokenizer.push(token_id)
+        _, answer = self._parser.push(text)
+        self.is_open = not self._parser.answering
+        if self.is_open and not self._opening:
+            self._close_in_time(text)
+        return answer
+
+    def _close_in_time(self, text: str) -> None:
+        if self._budget is None or self._forced:
+            return
+        left = self._budget - self._num_tokens
+        ends_sentence = text.rstrip(" ").endswith(_SENTENCE_ENDS)
+        if left <= 0 or (left <= self._budget // _GRACE and ends_sentence):
+            self._forced = self._closing

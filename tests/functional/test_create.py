@@ -107,7 +107,6 @@ def test_a_model_of_uploaded_files(make_client: MakeClient, settings: Settings) 
             {"model.safetensors": None, "model.safetensors.index.json": b'{"weight_map": {"a": "../x.safetensors"}}'},
             "outside of the repository",
         ),
-        ({"model.safetensors": None, "pytorch_model.bin": b"\x80"}, "it has no safetensors weights"),
     ],
 )
 def test_files_that_make_no_model(make_client: MakeClient, changes: dict[str, Any], error: str) -> None:
@@ -217,6 +216,7 @@ def test_texts_of_a_model(make_client: MakeClient) -> None:
     client, engine = make_client()
     said = [{"role": "User", "content": "2+2?"}, {"role": "assistant", "content": "4"}]
     create(client, messages=said, system="Be brief.", license="one", template="{{ messages }}", base=DEMO)
+    assert refused(client, template="{{ .Nonsense }}", base=DEMO).startswith("template error")
     asked = [{"role": "user", "content": "x"}]
     prompt = prompt_of(client, engine, "chat", messages=asked)
     assert turns(prompt) == ["system: Be brief.", "user: 2+2?", "assistant: 4", "user: x"]
@@ -236,7 +236,15 @@ def test_texts_of_a_model(make_client: MakeClient) -> None:
     assert heir.defaults == store.resolve("mine").defaults
     create(client, model="heir", messages=said[:1], base="heir")
     assert [message.content for message in store.resolve("heir").defaults.messages] == ["2+2?"]
-    assert refused(client, template="x" * 2**22, base=DEMO).endswith("bytes")
+    assert refused(client, system="x" * 2**22, base=DEMO).endswith("bytes")
+
+
+def test_a_template_of_ollamas_is_translated(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    create(client, template="{{ .System }}|{{ .Prompt }}", base=DEMO)
+    template = prompt_of(client, engine, "generate", prompt="x").template
+    assert "messages" in template
+    assert ".Prompt" not in template
 
 
 @pytest.fixture
@@ -262,6 +270,15 @@ def test_a_model_of_the_hub_is_pulled_first(make_client: MakeClient, hub: StandI
     response = client.post("/api/create", json={"model": "other", "from": "acme/nothing", "stream": False})
     assert (response.status_code, response.get_json()) == (404, {"error": "model 'acme/nothing:latest' not found"})
     assert client.post("/api/show", json={"model": "other"}).status_code == 404
+
+
+def test_an_adapter_of_the_hub_is_pulled_first(make_client: MakeClient, hub: StandInHub, tmp_path: Path) -> None:
+    hub.repos["acme/lora"] = Repo(ADAPTER)
+    client, engine = make_client(hub_endpoint=hub.endpoint, hub_cache=str(tmp_path / "cache"))
+    statuses = [line["status"] for line in create(client, adapters="acme/lora", base=DEMO)]
+    assert statuses[0] == "pulling manifest"
+    client.post("/api/generate", json={"model": "mine"})
+    assert set(os.listdir(engine.requests[-1].model.adapter)) == set(ADAPTER)
 
 
 def test_a_creation_that_is_left_makes_no_model(make_client: MakeClient, hub: StandInHub, tmp_path: Path) -> None:

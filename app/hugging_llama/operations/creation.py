@@ -112,7 +112,7 @@ def adapter_of_hub(ctx: AppContext, name: str) -> Steps[tuple[Source, str]]:
     with disk_errors():
         found = ctx.store.find_adapter(name)
     if found is None:
-        yield pull_model(ctx, name)
+        yield pull_model(ctx, name, kind="adapter")
         with disk_errors():
             found = ctx.store.find_adapter(name)
     if found is None:

@@ -7,12 +7,9 @@ from hugging_llama.errors import InvalidRequestError
 from hugging_llama.store import layout, selection, snapshot
 from hugging_llama.store.capabilities import capabilities
 from hugging_llama.store.safetensors_header import BadSafetensorsError, read_tensors
-from hugging_llama.store.selection import NotServableError
+from hugging_llama.store.selection import ADAPTER_CONFIG, ADAPTER_WEIGHTS, NotServableError
 from hugging_llama_config.model_limits import config_problem
 
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-"""What peft writes."""
 _MAX_FILES = 10_000
 _SUFFIXES = (
     ".safetensors", ".gguf", ".bin",

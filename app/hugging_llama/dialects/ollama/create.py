@@ -11,6 +11,7 @@ from hugging_llama.dialects.json_body import go_kind
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.dialects.ollama.answers import json_response, request_options
 from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON, endpoint_path, error_line
+from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.dialects.ollama.pull import render_progress
 from hugging_llama.dialects.ollama.render import json_line
 from hugging_llama.dialects.ollama.root import EMULATED_VERSION
@@ -125,7 +126,7 @@ def parse_create(payload: Mapping[str, Any]) -> tuple[NewModel, bool]:
         sampling=options.sampling,
         context_length=options.context_length,
         system=body["system"],
-        template=_parse_template(body["template"]),
+        template=to_jinja(body["template"]),
         messages=tuple(map(_parse_message, body["messages"])),
         licenses=_parse_licenses(body["license"]),
     )
@@ -168,10 +169,6 @@ def _parse_message(body: Mapping[str, Any]) -> Message:
     if body["images"] or body["tool_calls"]:
         raise InvalidRequestError("a message of a model is a text: no images, no tool calls", param="messages")
     return Message(role=role, content=body["content"])
-
-
-def _parse_template(text: str) -> str:
-    return text
 
 
 def _check_requires(text: str) -> None:

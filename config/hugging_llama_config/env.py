@@ -29,6 +29,7 @@ OLLAMA_VARIABLES: Mapping[str, str] = {
     "OLLAMA_MAX_QUEUE": "max_queue",
     "OLLAMA_CONTEXT_LENGTH": "context_length",
     "OLLAMA_LOAD_TIMEOUT": "load_timeout_s",
+    "OLLAMA_NOPRUNE": "noprune",
 }
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _CHOICES = {
@@ -51,6 +52,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "first_event_timeout_s": (0.001, math.inf),
     "idle_event_timeout_s": (0.001, math.inf),
     "max_body_bytes": (1, _LARGEST),
+    "max_blob_bytes": (1, _LARGEST),
 }
 _PATHS = ("home", "run_dir", "hub_cache")
 

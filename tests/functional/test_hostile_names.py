@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from hugging_llama import create_app
 from hugging_llama.errors import HuggingLlamaError
-from hugging_llama.store import names
+from hugging_llama.store import home_format, names
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.env import load_settings
 from tests.hub_cache import add_to_hub_cache, minilm_files
@@ -159,6 +159,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     (folder / "canary.json").write_text("{}")
     (folder / "home").mkdir()
     (folder / "home" / "config.toml").touch()
+    home_format.prepare(str(folder / "home"))
     (folder / "open").mkdir()
     environ = {
         "HOME": str(folder),

@@ -47,11 +47,7 @@ class Snapshot:
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON object among the files; {} where it is missing, broken, too big or something else."""
-        try:
-            value: Any = json.loads(self.content(path))
-        except (ValueError, RecursionError, OSError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        return read_object(os.path.join(self.folder, path)) if path in self.files else {}
 
     def content(self, path: str) -> bytes:
         """A small file among the files. Raises ValueError for a bigger one, OSError."""
@@ -111,6 +107,15 @@ def read_adapter(folder: str) -> Adapter:
         size_bytes += size
         text += f"{path}\0{_linked_blob(full) or _fingerprint(full, size)}\n"
     return Adapter(folder, hashlib.sha256(text.encode()).hexdigest(), size_bytes)
+
+
+def read_object(path: str) -> dict[str, Any]:
+    """The JSON object in a file; {} where it is missing, broken, too big or something else."""
+    try:
+        value: Any = json.loads(read_small(path))
+    except (ValueError, RecursionError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_small(path: str) -> bytes:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 from collections.abc import Generator, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -15,8 +15,19 @@ CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
 _LOOPBACK = ("localhost", "127.", "::1")
 _CHUNK_BYTES = 65536
+_NOT_FOUND = 404
 
 Json = dict[str, Any]
+
+
+class Body(Protocol):
+    """What is sent as it is read; `len` is its size in bytes."""
+
+    len: int
+
+    def read(self, length: int = -1) -> bytes:
+        """The next bytes, at most so many; none at the end."""
+        ...
 
 
 class Server:
@@ -41,9 +52,30 @@ class Server:
         with self._send("POST", path, body, None) as response:
             return _json_object(self.url, _body(self.url, response))
 
-    def delete(self, path: str, body: Mapping[str, Any]) -> None:
-        """The answer is its status alone. Raises ServerError."""
+    def send(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST what is answered by a status alone. Raises ServerError."""
+        with self._send("POST", path, body, ANSWER_TIMEOUT_S) as response:
+            _body(self.url, response)
+
+    def delete(self, path: str, body: Mapping[str, Any]) -> Mapping[str, str]:
+        """The answer is its status, and what the headers tell. Raises ServerError."""
         with self._send("DELETE", path, body, ANSWER_TIMEOUT_S) as response:
+            _body(self.url, response)
+            return response.headers
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at `path`. Raises ServerError for all that is neither yes nor no."""
+        try:
+            with self._send("HEAD", path, None, ANSWER_TIMEOUT_S):
+                return True
+        except ServerError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return False
+
+    def upload(self, path: str, body: Body) -> None:
+        """POST bytes; no limit on the time that the server takes to store them. Raises ServerError."""
+        with self._send("POST", path, body, None) as response:
             _body(self.url, response)
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Generator[Json, None, None]:
@@ -59,14 +91,15 @@ class Server:
                 yield item
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
+        self, method: str, path: str, body: Mapping[str, Any] | Body | None, timeout_s: float | None
     ) -> requests.Response:
         # identity: a proxy that compresses would hold tokens back until a block is full
         headers = {"Accept": "application/x-ndjson, application/json", "Accept-Encoding": "identity"}
+        is_json = body is None or isinstance(body, Mapping)
         with _reported(self.url):
             response = self._session.request(
-                method, self.url + path, json=body, headers=headers, stream=True,
-                timeout=(CONNECT_TIMEOUT_S, timeout_s),
+                method, self.url + path, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT_S, timeout_s),
+                json=body if is_json else None, data=None if is_json else body,
             )  # fmt: skip
         if response.status_code >= 400:
             with response:

@@ -33,6 +33,13 @@ class Conversation:
         system = [{"role": "system", "content": self.system}] if self.system else []
         return {"model": self.model, "messages": system + self.messages} | self._common()
 
+    def create_body(self, name: str) -> Json:
+        """For a model of that name that begins where this conversation is."""
+        turns = [{key: str(message.get(key) or "") for key in ("role", "content")} for message in self.messages]
+        texts = {"system": self.system, "messages": [turn for turn in turns if turn["content"]]}
+        kept = {key: value for key, value in texts.items() if value}
+        return {"model": name, "from": self.model, "parameters": self.options} | kept
+
     def ask(self, text: str) -> None:
         """Append the user's turn."""
         self.messages.append({"role": "user", "content": text})
@@ -83,15 +90,3 @@ def parse_keep_alive(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
-
-
-def parse_parameter(name: str, words: list[str]) -> Any:
-    """A parameter's value as JSON would type it, lists and objects included; `stop` is always a list of texts."""
-    if name == "stop":
-        return words
-    text = " ".join(words)
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, bool | int | float | list | dict) else text

@@ -1,13 +1,16 @@
 """Models as the server lists them, and the many ways to write one name."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hugging_llama_cli.api import Json, Server
+from hugging_llama_cli.errors import ServerError
 
 _HUBS = ("hf.co/", "huggingface.co/")
 _DEFAULT_TAG = ":latest"
+_NOT_FOUND = 404
 
 
 def local_models(server: Server) -> list[Json]:
@@ -44,6 +47,22 @@ def nearest(models: Iterable[Json], name: str) -> str:
     names = {_canonical(name_of(model)): name_of(model) for model in models}
     near = difflib.get_close_matches(_canonical(name), names, n=1)
     return names[near[0]].removesuffix(_DEFAULT_TAG) if near else ""
+
+
+@contextlib.contextmanager
+def did_you_mean(server: Server, name: str) -> Iterator[None]:
+    """To the server's word that there is no such model, add the name of one that looks alike."""
+    try:
+        yield
+    except ServerError as error:
+        if error.status != _NOT_FOUND:
+            raise
+        near = ""
+        with contextlib.suppress(ServerError):
+            near = nearest(local_models(server), name)
+        if not near:
+            raise
+        raise ServerError(f"{error}; did you mean '{near}'?", error.status) from None
 
 
 def capabilities(model: Json) -> list[Any]:

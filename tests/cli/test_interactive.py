@@ -115,7 +115,13 @@ def test_settings_go_with_the_next_turn(chat: TerminalSession, server: StubServe
         ("/show system", "Be brief"),
         ("/set parameter temperature 0.5", "Set parameter 'temperature' to '0.5'"),
         ('/set parameter stop END "two words"', "Set parameter 'stop' to 'END two words'"),
-        ("/show parameters", "temperature    0.5\nstop    ['END', 'two words']"),
+        (
+            "/show parameters",
+            "Model defined parameters:\n  temperature                    0.3\n"
+            '  stop                           "<|im_end|>"\n\n'
+            "User defined parameters:\n  temperature                    0.5\n"
+            "  stop                           ['END', 'two words']",
+        ),
         ("/set parameter", "Error: usage: /set parameter NAME VALUE"),
         ("/set think low", "Set 'think' mode to 'low'."),
         ("/set think hard", "Error: think must be true, false or one of high, medium, low, max, not 'hard'"),
@@ -150,6 +156,42 @@ def test_a_system_message_of_several_lines(chat: TerminalSession) -> None:
     chat.send('two"""\r')
     chat.expect("Set system message.\n" + _PROMPT)
     assert _say(chat, "/show system") == "one\ntwo\n"
+
+
+def test_show_prints_one_text(chat: TerminalSession) -> None:
+    assert _say(chat, "/show template") == "{{ messages }}\n"
+    assert _say(chat, "/show license") == "Apache License\n\nVersion 2.0\nand so on\n"
+    assert _say(chat, "/show system") == "No system message was specified for this model.\n"
+    _say(chat, "/set system Be brief")
+    assert _say(chat, "/show modelfile") == "FROM hugging-llama/demo:latest\nSYSTEM Be brief\n"
+    usage = "Error: usage: /show [info | license | modelfile | parameters | system | template]\n"
+    assert _say(chat, "/show nothing") == usage
+
+
+def test_save(chat: TerminalSession, server: StubServer) -> None:
+    assert _say(chat, "/save") == "Error: usage: /save MODEL\n"
+    _say(chat, "first")
+    _say(chat, "think")
+    _say(chat, "/set system Be brief")
+    _say(chat, "/set parameter num_ctx 512")
+    assert _say(chat, "/save mine") == "Created new model 'mine'\n"
+    assert server.bodies("/api/create") == [
+        {
+            "model": "mine",
+            "from": "hugging-llama/demo:latest",
+            "system": "Be brief",
+            "parameters": {"num_ctx": 512},
+            "messages": [
+                {"role": "user", "content": "first"},
+                {"role": "assistant", "content": "You said: first"},
+                {"role": "user", "content": "think"},
+                {"role": "assistant", "content": "You said: think"},
+            ],
+            "stream": True,
+        }
+    ]
+    server.create_events = [{"error": "invalid model name"}]
+    assert _say(chat, "/save ..") == "Error: invalid model name\n"
 
 
 def test_show_list_load_and_help(chat: TerminalSession, server: StubServer) -> None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hugging_llama_cli import models, render
-from hugging_llama_cli.commands import create
 from tests.cli.conftest import Invoke, RunCli
 from tests.cli.stub_server import CHAT_MODEL, DIGEST, StubServer
 
@@ -250,22 +249,3 @@ def test_a_pull_that_fails(last: dict[str, str], message: str, invoke: Invoke, s
     code, out, err = invoke("pull", "org/name")
     assert (code, out) == (1, "")
     assert err.splitlines()[-1] == f"Error: {message}"
-
-
-def test_the_parameters_of_create_are_typed_as_json() -> None:
-    texts = ["temperature=0.5", "stop=a", "stop=5", "early_stopping=never", "suppress_tokens=[1, 2]"]
-    texts += ["bad_words=x y", "bad_words=z", 'logit_bias={"5": 1}', "system=a=b"]
-    assert create.parameters(texts) == {
-        "temperature": 0.5, "stop": ["a", "5"], "early_stopping": "never", "suppress_tokens": [1, 2],
-        "bad_words": ["x y", "z"], "logit_bias": {"5": 1}, "system": "a=b",
-    }  # fmt: skip
-
-
-def test_create_needs_a_base_and_whole_parameters(invoke: Invoke, server: StubServer) -> None:
-    code, _, err = invoke("create", "mine")
-    assert code == 2
-    assert "--from" in err
-    for text in ("temperature", "=1"):
-        code, _, err = invoke("create", "mine", "--from", "demo", "--parameter", text)
-        assert (code, err) == (2, f"Error: --parameter takes NAME=VALUE, not '{text}'\n")
-    assert not server.requests

@@ -13,9 +13,13 @@ THINK_LEVELS = ("high", "medium", "low", "max")
 
 @dataclass(slots=True, kw_only=True)
 class Conversation:
-    """The state that requests are made from. `think` None leaves it to the model."""
+    """The state that requests are made from. `think` None leaves it to the model.
+
+    `recalled` are the model's own messages, which the server puts before those of every chat.
+    """
 
     model: str
+    recalled: list[Json] = field(default_factory=list)
     messages: list[Json] = field(default_factory=list)
     options: Json = field(default_factory=dict)
     system: str = ""
@@ -35,7 +39,8 @@ class Conversation:
 
     def create_body(self, name: str) -> Json:
         """For a model of that name that begins where this conversation is."""
-        turns = [{key: str(message.get(key) or "") for key in ("role", "content")} for message in self.messages]
+        said = self.recalled + self.messages if self.messages else []  # what is left out goes on as it is
+        turns = [{key: str(message.get(key) or "") for key in ("role", "content")} for message in said]
         texts = {"system": self.system, "messages": [turn for turn in turns if turn["content"]]}
         kept = {key: value for key, value in texts.items() if value}
         return {"model": name, "from": self.model, "parameters": self.options} | kept

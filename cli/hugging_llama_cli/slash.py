@@ -102,6 +102,7 @@ def _load(repl: "Repl", rest: str) -> bool:
         raise
     repl.conversation.messages.clear()
     print(f"Loaded '{rest}'")
+    repl.recall()
     return False
 
 

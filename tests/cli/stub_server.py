@@ -169,6 +169,7 @@ class StubServer:
         if model is None:
             return _json({"error": f"model '{body['model']}' not found"}, 404)
         answer = SHOWN | {key: model[key] for key in ("details", "capabilities", "modified_at")}
+        answer |= {"messages": model["messages"]} if "messages" in model else {}
         num_ctx = body.get("options", {}).get("num_ctx", 2048)
         answer["memory"] = MEMORY | {"kv_cache": 1000 * num_ctx, "num_ctx": num_ctx}
         if body.get("system"):

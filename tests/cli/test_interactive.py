@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import MODULE
-from tests.cli.stub_server import StubServer
+from tests.cli.stub_server import CHAT_MODEL, StubServer
 from tests.cli.terminal_session import CTRL_C, CTRL_D, TerminalSession
 
 _PROMPT = ">>> "
@@ -192,6 +192,21 @@ def test_save(chat: TerminalSession, server: StubServer) -> None:
     ]
     server.create_events = [{"error": "invalid model name"}]
     assert _say(chat, "/save ..") == "Error: invalid model name\n"
+
+
+def test_messages_of_the_model_are_shown_and_saved_but_not_sent(chat: TerminalSession, server: StubServer) -> None:
+    before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello\x1b[2J."}]
+    server.models = [*server.models, CHAT_MODEL | {"name": "told", "messages": before}]
+    assert _say(chat, "/load told") == "Loaded 'told'\n"
+    assert chat.expect(">>> ") == "Hi\nHello[2J.\n\n>>> "
+    _say(chat, "/save plain")
+    assert "messages" not in server.bodies("/api/create")[0], "the new model has them from the old one"
+    _say(chat, "first")
+    assert server.bodies("/api/chat")[0]["messages"] == [{"role": "user", "content": "first"}]
+    _say(chat, "/save longer")
+    assert [turn["content"] for turn in server.bodies("/api/create")[1]["messages"]] == [
+        "Hi", "Hello\x1b[2J.", "first", "You said: first"
+    ]  # fmt: skip
 
 
 def test_show_list_load_and_help(chat: TerminalSession, server: StubServer) -> None:

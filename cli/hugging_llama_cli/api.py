@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from hugging_llama_cli.errors import CliError, ServerError, UnreachableError
+from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError
 from hugging_llama_config.client import ClientSettings
 
 CONNECT_TIMEOUT_S = 10.0
@@ -75,8 +75,11 @@ class Server:
 
     def upload(self, path: str, body: Body) -> None:
         """POST bytes; no limit on the time that the server takes to store them. Raises ServerError."""
-        with self._send("POST", path, body, None) as response:
-            _body(self.url, response)
+        try:
+            with self._send("POST", path, body, None) as response:
+                _body(self.url, response)
+        except BrokenOffError as error:  # a refusal that comes while bytes are still sent may get lost
+            raise BrokenOffError(f"{error}; the file may be too large for it, its log says why") from None
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Generator[Json, None, None]:
         """The objects of an NDJSON answer as they arrive. Closing the iterator closes the connection.
@@ -115,12 +118,12 @@ def _reported(url: str) -> Iterator[None]:
     except requests.exceptions.ReadTimeout:
         raise UnreachableError(f"the server at {url} did not answer in time") from None
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
-        raise UnreachableError(f"the server at {url} broke off its answer") from None
+        raise BrokenOffError(f"the server at {url} broke off its answer") from None
     except requests.exceptions.SSLError as error:
         raise UnreachableError(f"no secure connection to {url}: {error}") from None
     except requests.exceptions.ConnectionError as error:
         if "Connection aborted" in str(error) or "Read timed out" in str(error):
-            raise UnreachableError(f"the server at {url} broke off its answer") from None
+            raise BrokenOffError(f"the server at {url} broke off its answer") from None
         raise UnreachableError(
             f"could not connect to Hugging Llama at {url}; run 'hugging-llama serve' to start it"
         ) from None

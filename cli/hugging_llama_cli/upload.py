@@ -27,7 +27,7 @@ def upload_files(server: Server, files: Mapping[str, Path], stream: TextIO) -> d
             if not server.has(path):
                 with _opened(files[name]) as file:
                     size = os.fstat(file.fileno()).st_size
-                    server.upload(path, _Counted(file, size, display.begin("uploading", name, size)))
+                    server.upload(path, CountedFile(file, size, display.begin("uploading", name, size)))
     return digests
 
 
@@ -45,7 +45,7 @@ def _hashed(files: Mapping[str, Path], display: "_Display") -> dict[str, str]:
     return digests
 
 
-class _Counted:
+class CountedFile:
     """A file that says how far it was read, and that has as many bytes as were announced or fails."""
 
     def __init__(self, file: BinaryIO, size: int, on_bytes: OnBytes) -> None:
@@ -55,6 +55,7 @@ class _Counted:
         self.len = size  # where requests looks for the length of a body
 
     def read(self, length: int = -1) -> bytes:
+        """The next bytes. Raises CliError if the file ends too early."""
         wanted = min(length, self._left) if length >= 0 else self._left
         data = self._file.read(wanted)
         if len(data) < wanted:  # the server would wait for the rest

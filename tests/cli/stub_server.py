@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
@@ -156,7 +157,10 @@ class StubServer:
             self.requests.append((f"HEAD {request.path}", None))
             return Response(status=200 if digest in self.blobs else 404)
         self.requests.append((request.path, dict(request.headers)))
-        content = request.get_data()
+        try:
+            content = request.get_data()
+        except ClientDisconnected:
+            return _json({"error": "the body ended too early"}, 400)
         if digest != f"sha256:{hashlib.sha256(content).hexdigest()}":
             return _json({"error": f'digest mismatch, expected "{digest}"'}, 400)
         self.blobs[digest] = content
@@ -169,7 +173,7 @@ class StubServer:
         if model is None:
             return _json({"error": f"model '{body['model']}' not found"}, 404)
         answer = SHOWN | {key: model[key] for key in ("details", "capabilities", "modified_at")}
-        answer |= {"messages": model["messages"]} if "messages" in model else {}
+        answer |= model.get("shown", {})
         num_ctx = body.get("options", {}).get("num_ctx", 2048)
         answer["memory"] = MEMORY | {"kv_cache": 1000 * num_ctx, "num_ctx": num_ctx}
         if body.get("system"):

@@ -2,10 +2,17 @@
 
 import hashlib
 import os
+import socket
+import struct
+import threading
 from pathlib import Path
 
 import pytest
 
+from hugging_llama_cli.api import Server
+from hugging_llama_cli.errors import CliError
+from hugging_llama_cli.upload import CountedFile
+from hugging_llama_config.client import load_client_settings
 from tests.cli.conftest import MODULE, Invoke, RunCli
 from tests.cli.stub_server import StubServer
 from tests.cli.terminal_session import TerminalSession
@@ -216,6 +223,47 @@ def test_links_may_not_lead_out_of_the_folder(invoke: Invoke, server: StubServer
     (folder / "linked").symlink_to(_model(tmp_path / "elsewhere"))
     (folder / "Modelfile").write_text("FROM ./linked\n")
     assert invoke("create", "mine")[0] == 0, "which folder is meant is the user's to say"
+
+
+def test_an_empty_file_is_sent(invoke: Invoke, server: StubServer, folder: Path) -> None:
+    _model(folder / "m", **{"vocab.txt": ""})
+    (folder / "Modelfile").write_text("FROM ./m\n")
+    assert invoke("create", "mine")[0] == 0
+    assert server.blobs[_digest("")] == b""
+
+
+def test_a_file_that_becomes_shorter_while_it_is_sent(server: StubServer, folder: Path) -> None:
+    (folder / "shrunk").write_text("w" * 10)
+    with (folder / "shrunk").open("rb") as file:
+        body, to = CountedFile(file, 10**6, lambda count: None), Server(load_client_settings(server.url))
+        with pytest.raises(CliError, match="shrunk' became shorter while it was sent"):
+            to.upload(f"/api/blobs/{_digest('w')}", body)
+    assert not server.blobs
+
+
+def test_a_server_that_hangs_up_on_a_file(invoke: Invoke, folder: Path) -> None:
+    (folder / "big.gguf").write_text("w" * 10**7)
+    (folder / "Modelfile").write_text("FROM ./big.gguf\n")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                assert connection.recv(65536).startswith(b"HEAD ")
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                assert connection.recv(100).startswith(b"POST ")
+                # closed with bytes unread, as it is by a server that will not read the body
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        code, _, err = invoke("create", "mine", "--url", url)
+        thread.join()
+    assert code == 1
+    assert err.splitlines()[-1] == (
+        f"Error: the server at {url} broke off its answer; the file may be too large for it, its log says why"
+    )
 
 
 def test_a_refusal_of_the_server_ends_it(invoke: Invoke, server: StubServer, folder: Path) -> None:

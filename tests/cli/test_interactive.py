@@ -196,7 +196,7 @@ def test_save(chat: TerminalSession, server: StubServer) -> None:
 
 def test_messages_of_the_model_are_shown_and_saved_but_not_sent(chat: TerminalSession, server: StubServer) -> None:
     before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello\x1b[2J."}]
-    server.models = [*server.models, CHAT_MODEL | {"name": "told", "messages": before}]
+    server.models = [*server.models, CHAT_MODEL | {"name": "told", "shown": {"messages": before}}]
     assert _say(chat, "/load told") == "Loaded 'told'\n"
     assert chat.expect(">>> ") == "Hi\nHello[2J.\n\n>>> "
     _say(chat, "/save plain")

@@ -84,6 +84,28 @@ def test_show_takes_one_flag_at_most(invoke: Invoke) -> None:
     assert invoke("show", "demo", "--memory", "--num-ctx", "0")[0] == 2
 
 
+def test_show_has_the_sections_of_ollama(invoke: Invoke, server: StubServer) -> None:
+    more = {
+        "projector_info": {"clip.has_vision_encoder": True},
+        "system": "Be brief.\n\nBe kind.\nBe quick.",
+        "requires": "0.14.0",
+        "model_info": {"general.architecture": "llama", "tokenizer.ggml.tokens": list("abcdef"), "a": "x\ny"},
+    }
+    server.models[0] = CHAT_MODEL | {"shown": more}
+    out = invoke("show", "demo", "-v")[1]
+    titles = [line.strip() for line in out.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert titles == [
+        "Model", "Capabilities", "Projector", "Parameters", "Metadata", "Tensors", "System", "License",
+        "Memory (context of 2048 tokens)", "On disk", "Details",
+    ]  # fmt: skip
+    assert "    requires        0.14.0" in out
+    assert "  Projector\n    clip.has_vision_encoder    True\n" in out
+    assert "  System\n    Be brief.\n    Be kind.\n    ...\n" in out
+    assert "    tokenizer.ggml.tokens    [a, b, c, ...+3 more]\n" in out
+    assert "    a                        x y\n" in out
+    assert "Metadata" not in invoke("show", "demo")[1]
+
+
 def test_show_verbose_lists_tensors(invoke: Invoke) -> None:
     assert "  Tensors\n    model.norm.weight    BF16 [256]\n" in invoke("show", "demo", "-v")[1]
     assert "Tensors" not in invoke("show", "demo")[1]

@@ -76,7 +76,11 @@ class Server:
     def upload(self, path: str, body: Body) -> None:
         """POST bytes; no limit on the time that the server takes to store them. Raises ServerError."""
         try:
-            with self._send("POST", path, body, None) as response:
+            with _reported(self.url):
+                response = self._session.post(
+                    self.url + path, data=body, stream=True, timeout=(CONNECT_TIMEOUT_S, None)
+                )
+            with _accepted(self.url, response):
                 _body(self.url, response)
         except BrokenOffError as error:  # a refusal that comes while bytes are still sent may get lost
             raise BrokenOffError(f"{error}; the file may be too large for it, its log says why") from None
@@ -94,20 +98,16 @@ class Server:
                 yield item
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | Body | None, timeout_s: float | None
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
     ) -> requests.Response:
         # identity: a proxy that compresses would hold tokens back until a block is full
         headers = {"Accept": "application/x-ndjson, application/json", "Accept-Encoding": "identity"}
-        is_json = body is None or isinstance(body, Mapping)
         with _reported(self.url):
             response = self._session.request(
-                method, self.url + path, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT_S, timeout_s),
-                json=body if is_json else None, data=None if is_json else body,
+                method, self.url + path, json=body, headers=headers, stream=True,
+                timeout=(CONNECT_TIMEOUT_S, timeout_s),
             )  # fmt: skip
-        if response.status_code >= 400:
-            with response:
-                raise _refusal(response, _body(self.url, response))
-        return response
+        return _accepted(self.url, response)
 
 
 @contextlib.contextmanager
@@ -129,6 +129,14 @@ def _reported(url: str) -> Iterator[None]:
         ) from None
     except requests.exceptions.RequestException as error:
         raise CliError(f"{url}: {error}") from None
+
+
+def _accepted(url: str, response: requests.Response) -> requests.Response:
+    """The response unless it is a refusal. Raises ServerError."""
+    if response.status_code >= 400:
+        with response:
+            raise _refusal(response, _body(url, response))
+    return response
 
 
 def _body(url: str, response: requests.Response) -> bytes:

@@ -43,9 +43,14 @@ def find(models: Iterable[Json], name: str) -> Json | None:
 
 
 def nearest(models: Iterable[Json], name: str) -> str:
-    """The listed name that looks most like `name`, or ""."""
-    names = {_canonical(name_of(model)): name_of(model) for model in models}
-    near = difflib.get_close_matches(_canonical(name), names, n=1)
+    """The listed name that looks most like `name`, or ""; a name in one part is held against the last parts, too."""
+    wanted = _canonical(name)
+    names: dict[str, str] = {}
+    for model in models:
+        listed = _canonical(name_of(model))
+        for spelling in (listed,) if "/" in wanted else (listed, listed.rpartition("/")[2]):
+            names.setdefault(spelling, name_of(model))
+    near = difflib.get_close_matches(wanted, names, n=1)
     return names[near[0]].removesuffix(_DEFAULT_TAG) if near else ""
 
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hugging_llama.dialects.ollama.modelfile import modelfile_text
 from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.modelfile import Instruction, ModelfileError, instructions, parse_modelfile
 from hugging_llama_cli.parameters import parse_parameter, typed_parameters
@@ -136,21 +135,6 @@ def test_what_is_printed_is_read_back(found: list[tuple[str, str, str]]) -> None
     written = [Instruction(0, command, value, key) for command, key, value in found]
     read = [Instruction(0, each.command, each.value, each.key) for each in instructions(_print(written))]
     assert read == written
-
-
-@given(
-    system=st.text(st.characters(exclude_characters='\r"', exclude_categories=["Cs", "Cc", "Z"]), min_size=1),
-    template=st.sampled_from(["{% for m in messages %}\n{{ m['content'] }}{% endfor %}", '{{ "x" }}\n', "a"]),
-    temperature=st.floats(0, 2),
-    stop=st.lists(st.sampled_from(["<|im_end|>", "\n", " two words ", "#"]), min_size=1),
-)
-def test_what_the_server_shows_is_read_back(system: str, template: str, temperature: float, stop: list[str]) -> None:
-    parameters = {"temperature": temperature, "stop": stop, "num_ctx": 4096, "do_sample": True}
-    text = modelfile_text("org/name:latest", template=template, system=system, parameters=parameters, license="MIT\n")
-    parsed = parse_modelfile(text)
-    assert (parsed.base.value, parsed.template, parsed.system) == ("org/name:latest", template, system)
-    assert parsed.licenses == ("MIT\n",)
-    assert typed_parameters(parsed.parameters) == parameters
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,15 @@ def test_find_takes_no_revision_for_another() -> None:
     assert models.find([*tagged, CHAT_MODEL | {"name": "third/name:latest"}], "name") is None
 
 
+def test_the_nearest_name() -> None:
+    listed = [CHAT_MODEL | {"name": name} for name in ("hugging-llama/demo:latest", "org/mine:v2", "mime:latest")]
+    assert models.nearest(listed, "dem") == "hugging-llama/demo"
+    assert models.nearest(listed, "HUGGING-LLAMA/dmo") == "hugging-llama/demo"
+    assert models.nearest(listed, "org/mine") == "org/mine:v2"
+    assert models.nearest(listed, "mim") == "mime"
+    assert models.nearest(listed, "zzz") == models.nearest([], "demo") == ""
+
+
 def test_ps_piped(cli: RunCli, server: StubServer) -> None:
     assert cli("ps").stdout == ""
     server.loaded = [

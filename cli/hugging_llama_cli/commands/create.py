@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         body: Json = {"from": args.base}
     else:
         modelfile, folder = _read(args.file)
-        body = _described(modelfile) | _sources(server, modelfile, folder)
+        body = described(modelfile) | _sources(server, modelfile, folder)
         flags["parameters"] = body["parameters"] | flags["parameters"]
     with did_you_mean(server, str(body.get("from", ""))):
         create(server, {"model": args.name} | body | flags, sys.stderr)
@@ -111,7 +111,7 @@ def _read(file: str | None) -> tuple[Modelfile, Path]:
     return parse_modelfile(text), Path() if file in (None, _STDIN) else Path(file or "").parent
 
 
-def _described(modelfile: Modelfile) -> Json:
+def described(modelfile: Modelfile) -> Json:
     """What the Modelfile says besides files and names, as the request has it."""
     for name in sorted({name for name, _ in modelfile.parameters} & DEPRECATED):
         print(f"Warning: parameter {name} is deprecated and was left out", file=sys.stderr)

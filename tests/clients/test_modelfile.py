@@ -1,6 +1,7 @@
 """`create -f` and the other commands of the library, end to end: our client, a real server, a real model."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -96,3 +97,13 @@ def test_an_embedding_model_is_stopped_like_any_other(cli: Cli) -> None:
     assert name in cli("ps").stdout
     assert cli("stop", name).stdout == ""
     assert name not in cli("ps").stdout
+
+
+def test_a_copy_is_made_used_and_deleted(cli: Cli) -> None:
+    assert cli("cp", "demo", "copied").stdout == "copied 'demo' to 'copied'\n"
+    assert "Paris" in cli.answer("copied")
+    assert cli("cp", "copid", "other").stderr == "Error: model \"copid\" not found; did you mean 'copied'?\n"
+    gone = cli("rm", "copied")
+    assert gone.returncode == 0
+    assert re.fullmatch(r"deleted 'copied' \(\d+ B freed\)\n", gone.stdout)
+    assert "copied" not in cli("list").stdout + cli("ps").stdout

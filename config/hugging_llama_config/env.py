@@ -21,7 +21,6 @@ from hugging_llama_config.settings import DEFAULTS, Settings
 logger = logging.getLogger(__name__)
 
 PREFIX = "HUGGING_LLAMA_"
-DEFAULT_HUB_ENDPOINT = "https://huggingface.co"
 OLLAMA_VARIABLES: Mapping[str, str] = {
     "OLLAMA_KEEP_ALIVE": "keep_alive_s",
     "OLLAMA_MAX_LOADED_MODELS": "max_loaded_models",
@@ -82,7 +81,7 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
 def _fill_paths(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     values.setdefault("home", str(paths.default_home(environ)))
     values.setdefault("hub_cache", str(paths.default_hub_cache(environ)))
-    endpoint = values.get("hub_endpoint") or environ.get("HF_ENDPOINT") or DEFAULT_HUB_ENDPOINT
+    endpoint = values.get("hub_endpoint") or environ.get("HF_ENDPOINT") or paths.DEFAULT_HUB_ENDPOINT
     values["hub_endpoint"] = endpoint.rstrip("/")
     values.setdefault("hub_token", paths.hub_token(environ))
     values["home"] = str(Path(values["home"]).expanduser())

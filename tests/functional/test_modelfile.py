@@ -13,8 +13,9 @@ from hugging_llama.dialects.ollama.modelfile import Modelfile
 from hugging_llama.neutral.messages import Message
 from hugging_llama.store.local import Store
 from hugging_llama.store.manifests import Manifest, Source, StoredMessage
+from hugging_llama_cli.commands.create import described
+from hugging_llama_cli.modelfile import parse_modelfile
 from tests.functional.conftest import MakeClient
-from tests.functional.modelfile_reader import read_modelfile
 from tests.hub_cache import add_to_hub_cache, minilm_files
 
 DEMO = "hugging-llama/demo:latest"
@@ -27,6 +28,14 @@ PARAMETERS = {
 TEXT = st.text(alphabet=' "\nab#', max_size=12) | st.text(
     alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\r")
 )
+
+
+def read_modelfile(text: str) -> dict[str, Any]:
+    """The body of /api/create that our command line sends for a Modelfile of names."""
+    parsed = parse_modelfile(text)
+    adapter = {"adapters": parsed.adapter.value} if parsed.adapter else {}
+    body = {"from": parsed.base.value, **adapter, **described(parsed)}
+    return {key: value for key, value in body.items() if value}
 
 
 def _store(client: FlaskClient) -> Store:

@@ -232,10 +232,11 @@ class Engine:
         load_ns = time.monotonic_ns() - entry.arrival_ns
         key, request = entry.key, entry.request
         if isinstance(request, LoadRequest):
+            model.load_adapter(request.model)
             model.choose_context(request.context_length)
             row = next((row for row in self.loaded() if (row.path, row.quantization) == model.ref.identity), None)
             self._end(entry, Loaded(model=row or _loading(model.ref, 1, time.time()), load_ns=load_ns))
-        elif isinstance(request, EmbedRequest) and not request.inputs:
+        elif isinstance(request, EmbedRequest) and not request.inputs and not request.model.adapter:
             self._end(entry, Embeddings(vectors=(), num_prompt_tokens=0, load_ns=load_ns))
         elif isinstance(request, EmbedRequest):
             embedding = model.prepare_embedding(key, request, load_ns=load_ns)

@@ -1,0 +1,160 @@
+"""A model's layers, made ready for adapters, and adapters made ready for them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from hugging_llama.engine.device_loss import exit_if_device_lost
+from hugging_llama.engine.lora.adapter import Delta, LoraAdapter, product_of
+from hugging_llama.engine.lora.current import CurrentChange
+from hugging_llama.engine.lora.files import AdapterFiles, Factors
+from hugging_llama.engine.lora.sites import Site, find_sites
+from hugging_llama.engine.memory import is_out_of_memory
+from hugging_llama.engine.model_runner import compute_guard, vocab_size
+from hugging_llama.errors import ModelLoadError
+
+_log = logging.getLogger(__name__)
+
+_NUM_PROBE_TOKENS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What an adapter has for one linear layer; `name` is that of its tensors."""
+
+    name: str
+    site: Site
+    factors: Factors
+
+
+class AdaptedLayers:
+    """The linear layers of one model. `load` may be called from any thread, by one at a time.
+
+    A layer that some adapter changes looks from then on whether `current` holds a change; all others stay as they are.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.current = CurrentChange()
+        self._model = model
+        self._sites: Mapping[str, Site] = {}
+        self._ready: set[nn.Module] = set()
+
+    def size_bytes(self, files: AdapterFiles) -> int:
+        """What an adapter takes in memory. Raises ModelLoadError if it does not fit the model."""
+        elements = 0
+        for parts in self._by_module(files).values():
+            rank = sum(part.factors.r for part in parts)
+            elements += rank * (parts[0].site.in_features + parts[0].site.width)
+        return elements * self._model.dtype.itemsize
+
+    def load(self, files: AdapterFiles, key: str) -> LoraAdapter:
+        """Reads the weights. Raises ModelLoadError if they do not fit the model, or are damaged or no numbers."""
+        found = self._by_module(files)
+        self._prepare([part for parts in found.values() for part in parts])
+        deltas = {}
+        try:
+            with safe_open(files.weights, framework="pt") as file, torch.inference_mode():
+                for module, parts in found.items():
+                    deltas[module] = self._delta(parts, file.get_tensor)
+        except (SafetensorError, OSError) as error:
+            raise ModelLoadError("the adapter's weights are damaged; pull or create it again") from error
+        return LoraAdapter(key, deltas, self.size_bytes(files), self.current)
+
+    def _by_module(self, files: AdapterFiles) -> dict[nn.Module, list[_Part]]:
+        """The adapter's parts by what computes them, in the order of their columns."""
+        # made late: only models that get an adapter need them
+        self._sites = self._sites or find_sites(self._model)
+        found: dict[nn.Module, list[_Part]] = {}
+        for name, factors in files.factors.items():
+            site = self._sites.get(name)
+            if site is None:
+                raise ModelLoadError(f"the adapter is for another model: this one has no linear layer {name}")
+            if (factors.in_features, factors.out_features) != (site.in_features, site.out_features):
+                raise ModelLoadError(
+                    f"the adapter is for another model: it takes {name} to be {factors.out_features} by "
+                    f"{factors.in_features}, and here it is {site.out_features} by {site.in_features}"
+                )
+            if site.is_shared:
+                raise ModelLoadError(f"this model uses {name} at several places, which adapters can't change apart")
+            found.setdefault(site.module, []).append(_Part(name, site, factors))
+        for parts in found.values():
+            parts.sort(key=lambda part: part.site.start)
+        return found
+
+    def _prepare(self, parts: list[_Part]) -> None:
+        """Makes layers look for changes, and tries once whether they are called as they must be: a row a token."""
+        new = [part for part in parts if part.site.module not in self._ready]
+        if not new:
+            return
+        for module, is_head in {part.site.module: part.site.is_head for part in new}.items():
+            if "forward" not in module.__dict__:
+                _watch(module, self.current, is_head=is_head)
+        seen = self._probe()
+        for part in new:
+            if seen.get(part.site.module) != (_NUM_PROBE_TOKENS, self._model.dtype):
+                raise ModelLoadError(f"this model computes {part.name} in a way that adapters can't change")
+        self._ready.update(part.site.module for part in new)
+
+    def _probe(self) -> dict[nn.Module, tuple[int, torch.dtype]]:
+        """Rows and dtype that each watched layer computes in a forward of some tokens."""
+        model, probe = self._model, _Probe()
+        tokens = torch.arange(_NUM_PROBE_TOKENS, device=model.device) % vocab_size(model)
+        try:
+            with compute_guard(model.device), torch.inference_mode(), self.current.applied(probe):
+                model(input_ids=tokens[None], use_cache=False)
+        except Exception as error:
+            exit_if_device_lost(error)
+            if is_out_of_memory(error):
+                raise
+            _log.warning("adapters can't be tried on a model", exc_info=error)
+            raise ModelLoadError("this kind of model can't be used with adapters") from error
+        return probe.seen
+
+    def _delta(self, parts: list[_Part], read: Callable[[str], Tensor]) -> Delta:
+        """One product down and one up for all parts of a joint product; up is zero where a part has no say."""
+        device, dtype = self._model.device, self._model.dtype
+        site = parts[0].site
+        up = torch.zeros(site.width, sum(part.factors.r for part in parts))
+        downs, column = [], 0
+        for part in parts:
+            name, r, start = f"base_model.model.{part.name}", part.factors.r, part.site.start
+            downs.append(read(f"{name}.lora_A.weight").float())
+            scaled = read(f"{name}.lora_B.weight").float() * part.factors.scale
+            up[start : start + part.site.out_features, column : column + r] = scaled
+            column += r
+        down, up = torch.cat(downs).to(dtype), up.to(dtype)
+        if not (down.isfinite().all() and up.isfinite().all()):
+            raise ModelLoadError(f"the adapter's weights for {parts[0].name} are no finite numbers in {dtype}")
+        # on MPS nothing may run beside a forward
+        with compute_guard(device) if device.type == "mps" else nullcontext():
+            return Delta(product_of(down.to(device)), product_of(up.to(device)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """Changes nothing and remembers what it was asked to change: the number of rows, and their dtype."""
+
+    seen: dict[nn.Module, tuple[int, torch.dtype]] = field(default_factory=dict)
+
+    def add(self, module: nn.Module, x: Tensor, y: Tensor, *, is_head: bool) -> Tensor:
+        """See RowChange."""
+        self.seen[module] = (x.numel() // x.shape[-1], x.dtype if x.dtype == y.dtype else y.dtype)
+        return y
+
+
+def _watch(module: nn.Module, current: CurrentChange, *, is_head: bool) -> None:
+    """From now on `module` adds the change of the running forward. Its class, names and weights stay what they are."""
+    plain = module.forward
+
+    def forward(x: Tensor) -> Tensor:
+        y: Tensor = plain(x)
+        change = current.change
+        return y if change is None else change.add(module, x, y, is_head=is_head)
+
+    module.__dict__["forward"] = forward

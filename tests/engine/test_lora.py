@@ -1,6 +1,5 @@
 """Adapters in the batch: the tokens of a model with the same change merged in, whoever else is beside them."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,8 @@ from hugging_llama.engine.linear.packer import LinearPacker
 from hugging_llama.engine.lora.adapter import LoraAdapter
 from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.native.probe import Family, native_families
-from hugging_llama.engine.runner import make_runner
 from hugging_llama.engine.self_test import can_host
 from hugging_llama.neutral.requests import SamplingParams
-from hugging_llama_config.settings import Settings
 from tests.engine.adapters import ATTENTION, MLP, make_adapter, merged
 from tests.engine.families import make_family
 from tests.engine.harness import GREEDY, Inbox, make_loop, make_prompts, make_sequence, run_until

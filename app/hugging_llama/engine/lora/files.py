@@ -43,25 +43,21 @@ _PATTERN = re.compile(r"\^?[A-Za-z0-9_.]{1,200}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Factors:
-    """One module's low-rank change: `scale * B @ A`, of rank `r`. `stored_type` is safetensors' name of its dtype."""
+class LowRankShape:
+    """One module's change: `scale * B @ A`, of rank `r`."""
 
     r: int
     in_features: int
     out_features: int
     scale: float
 
-    @property
-    def num_elements(self) -> int:
-        return self.r * (self.in_features + self.out_features)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterFiles:
-    """What the files say. `factors` by the name of a module of the base model."""
+    """What the files say. `shapes` by the name of a module of the base model."""
 
     weights: Path
-    factors: Mapping[str, Factors]
+    shapes: Mapping[str, LowRankShape]
 
 
 def vet_adapter(folder: str) -> AdapterFiles:
@@ -74,12 +70,12 @@ def vet_adapter(folder: str) -> AdapterFiles:
     _check_kind(config)
     shapes = _shapes(path / _WEIGHTS_FILE)
     targets = config.get("target_modules")
-    factors = {}
-    for module, found in shapes.items():
+    found = {}
+    for module, sides in shapes.items():
         if isinstance(targets, list) and not any(_names(target, module) for target in targets):
             raise ModelLoadError(f"the adapter's weights change {module}, which its {_CONFIG_FILE} does not name")
-        factors[module] = _factors(config, module, found)
-    return AdapterFiles(weights=path / _WEIGHTS_FILE, factors=factors)
+        found[module] = _shape(config, module, sides)
+    return AdapterFiles(weights=path / _WEIGHTS_FILE, shapes=found)
 
 
 def _check_kind(config: dict[str, Any]) -> None:
@@ -120,8 +116,8 @@ def _shapes(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     return shapes
 
 
-def _factors(config: dict[str, Any], module: str, shapes: dict[str, tuple[int, ...]]) -> Factors:
-    a, b = shapes.get("A", ()), shapes.get("B", ())
+def _shape(config: dict[str, Any], module: str, sides: dict[str, tuple[int, ...]]) -> LowRankShape:
+    a, b = sides.get("A", ()), sides.get("B", ())
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or not all((*a, *b)) or a[0] > _MAX_RANK:
         raise ModelLoadError(f"the adapter's weights for {module} don't fit together")
     rank = _of_pattern(config, "rank_pattern", module, config.get("r"))
@@ -132,7 +128,7 @@ def _factors(config: dict[str, Any], module: str, shapes: dict[str, tuple[int, .
         raise ModelLoadError(f"the adapter's {_CONFIG_FILE} has an impossible lora_alpha")
     # rank-stabilised LoRA, arXiv:2312.03732
     scale = alpha / (math.sqrt(a[0]) if config.get("use_rslora") else a[0])
-    return Factors(r=a[0], in_features=a[1], out_features=b[0], scale=scale)
+    return LowRankShape(r=a[0], in_features=a[1], out_features=b[0], scale=scale)
 
 
 def _of_pattern(config: dict[str, Any], key: str, module: str, default: Any) -> Any:

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.device_loss import exit_if_device_lost
-from hugging_llama.engine.lora.adapter import Delta, LoraAdapter, product_of
+from hugging_llama.engine.lora.adapter import Factors, LoraAdapter, factors_bytes, factors_of
 from hugging_llama.engine.lora.current import CurrentChange
-from hugging_llama.engine.lora.files import AdapterFiles, Factors
+from hugging_llama.engine.lora.files import AdapterFiles, LowRankShape
 from hugging_llama.engine.lora.sites import Site, find_sites
 from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.model_runner import compute_guard, vocab_size
+from hugging_llama.engine.native.lora import LowRankPart
 from hugging_llama.errors import ModelLoadError
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class _Part:
 
     name: str
     site: Site
-    factors: Factors
+    shape: LowRankShape
 
 
 class AdaptedLayers:
@@ -47,42 +48,47 @@ class AdaptedLayers:
 
     def size_bytes(self, files: AdapterFiles) -> int:
         """What an adapter takes in memory. Raises ModelLoadError if it does not fit the model."""
-        elements = 0
-        for parts in self._by_module(files).values():
-            rank = sum(part.factors.r for part in parts)
-            elements += rank * (parts[0].site.in_features + parts[0].site.width)
-        return elements * self._model.dtype.itemsize
+        return sum(
+            factors_bytes(
+                [(part.shape.r, part.shape.out_features) for part in parts],
+                parts[0].site.in_features,
+                parts[0].site.width,
+                self._model.device,
+                self._model.dtype,
+            )
+            for parts in self._by_module(files).values()
+        )
 
     def load(self, files: AdapterFiles, key: str) -> LoraAdapter:
         """Reads the weights. Raises ModelLoadError if they do not fit the model, or are damaged or no numbers."""
         found = self._by_module(files)
         self._prepare([part for parts in found.values() for part in parts])
-        deltas = {}
+        factors = {}
         try:
             with safe_open(files.weights, framework="pt") as file, torch.inference_mode():
                 for module, parts in found.items():
-                    deltas[module] = self._delta(parts, file.get_tensor)
+                    factors[module] = self._factors(parts, file.get_tensor)
         except (SafetensorError, OSError) as error:
             raise ModelLoadError("the adapter's weights are damaged; pull or create it again") from error
-        return LoraAdapter(key, deltas, self.size_bytes(files), self.current)
+        return LoraAdapter(key, factors, self.size_bytes(files), self.current)
 
     def _by_module(self, files: AdapterFiles) -> dict[nn.Module, list[_Part]]:
         """The adapter's parts by what computes them, in the order of their columns."""
         # made late: only models that get an adapter need them
         self._sites = self._sites or find_sites(self._model)
         found: dict[nn.Module, list[_Part]] = {}
-        for name, factors in files.factors.items():
+        for name, shape in files.shapes.items():
             site = self._sites.get(name)
             if site is None:
                 raise ModelLoadError(f"the adapter is for another model: this one has no linear layer {name}")
-            if (factors.in_features, factors.out_features) != (site.in_features, site.out_features):
+            if (shape.in_features, shape.out_features) != (site.in_features, site.out_features):
                 raise ModelLoadError(
-                    f"the adapter is for another model: it takes {name} to be {factors.out_features} by "
-                    f"{factors.in_features}, and here it is {site.out_features} by {site.in_features}"
+                    f"the adapter is for another model: it takes {name} to be {shape.out_features} by "
+                    f"{shape.in_features}, and here it is {site.out_features} by {site.in_features}"
                 )
             if site.is_shared:
                 raise ModelLoadError(f"this model uses {name} at several places, which adapters can't change apart")
-            found.setdefault(site.module, []).append(_Part(name, site, factors))
+            found.setdefault(site.module, []).append(_Part(name, site, shape))
         for parts in found.values():
             parts.sort(key=lambda part: part.site.start)
         return found
@@ -116,24 +122,20 @@ class AdaptedLayers:
             raise ModelLoadError("this kind of model can't be used with adapters") from error
         return probe.seen
 
-    def _delta(self, parts: list[_Part], read: Callable[[str], Tensor]) -> Delta:
-        """One product down and one up for all parts of a joint product; up is zero where a part has no say."""
+    def _factors(self, parts: list[_Part], read: Callable[[str], Tensor]) -> Factors:
+        """The scale goes into the second matrix, before it is rounded."""
         device, dtype = self._model.device, self._model.dtype
-        site = parts[0].site
-        up = torch.zeros(site.width, sum(part.factors.r for part in parts))
-        downs, column = [], 0
+        found = []
         for part in parts:
-            name, r, start = f"base_model.model.{part.name}", part.factors.r, part.site.start
-            downs.append(read(f"{name}.lora_A.weight").float())
-            scaled = read(f"{name}.lora_B.weight").float() * part.factors.scale
-            up[start : start + part.site.out_features, column : column + r] = scaled
-            column += r
-        down, up = torch.cat(downs).to(dtype), up.to(dtype)
-        if not (down.isfinite().all() and up.isfinite().all()):
-            raise ModelLoadError(f"the adapter's weights for {parts[0].name} are no finite numbers in {dtype}")
+            name = f"base_model.model.{part.name}"
+            down = read(f"{name}.lora_A.weight").to(dtype)
+            up = (read(f"{name}.lora_B.weight").float() * part.shape.scale).to(dtype)
+            if not (down.isfinite().all() and up.isfinite().all()):
+                raise ModelLoadError(f"the adapter's weights for {part.name} are no finite numbers in {dtype}")
+            found.append(LowRankPart(down, up, part.site.start))
         # on MPS nothing may run beside a forward
         with compute_guard(device) if device.type == "mps" else nullcontext():
-            return Delta(product_of(down.to(device)), product_of(up.to(device)))
+            return factors_of(found, parts[0].site.width, device, dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,9 @@ def main() -> None:
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    checkpoint = Loader(Settings(device="cpu")).load(str(make_model(arguments.cache)), QUANTIZE[arguments.weights])
+    checkpoint = Loader(Settings(device="cpu", dtype="bfloat16")).load(
+        str(make_model(arguments.cache)), QUANTIZE[arguments.weights]
+    )
     hosted, reason = can_host(checkpoint.model)
     if not hosted:
         raise SystemExit(reason)
@@ -144,7 +146,7 @@ def main() -> None:
     print(f"{arguments.weights}, {arguments.streams} streams, rank {arguments.rank}, {torch.get_num_threads()} threads")
     print(f"an adapter takes {size:.1f} MiB and {1000 * load_s:.0f} ms with the making of its file")
     for name, found in rates.items():
-        print(f"{name}: {statistics.median(found):.1f} tokens/s while decoding")
+        print(f"{name}: {statistics.median(found):.1f} tokens/s while decoding ({min(found):.1f} to {max(found):.1f})")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def make_adapter(
             tensors[f"base_model.model.{name}.lora_{side}.weight"] = values.to(dtype)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors")
-    values = {
+    settings: dict[str, Any] = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": "somebody/else",
@@ -59,7 +59,7 @@ def make_adapter(
         "use_dora": False,
         "fan_in_fan_out": any(isinstance(module, Conv1D) for module in model.modules()),
     }
-    (folder / "adapter_config.json").write_text(json.dumps(values | config))
+    (folder / "adapter_config.json").write_text(json.dumps(settings | config))
     return folder
 
 

@@ -1,5 +1,7 @@
 """Adapters in the batch: the tokens of a model with the same change merged in, whoever else is beside them."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +11,28 @@ from transformers import PreTrainedModel
 
 from hugging_llama.engine.fused_layer import FusedLayer
 from hugging_llama.engine.linear.packer import LinearPacker
-from hugging_llama.engine.lora.adapter import LoraAdapter
+from hugging_llama.engine.lora.adapter import LoraAdapter, TorchFactors
 from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.native.probe import Family, native_families
+from hugging_llama.engine.runner import make_runner
 from hugging_llama.engine.self_test import can_host
+from hugging_llama.errors import GenerationError
 from hugging_llama.neutral.requests import SamplingParams
+from hugging_llama_config.settings import Settings
 from tests.engine.adapters import ATTENTION, MLP, make_adapter, merged
 from tests.engine.families import make_family
 from tests.engine.harness import GREEDY, Inbox, make_loop, make_prompts, make_sequence, run_until
+from tests.engine.test_drafts import Oracle
 from tests.engine.tiny_models import generate_greedy, make_model
 
 PROMPTS = make_prompts(8, seed=8, shortest=3, longest=60)
 HAS_NATIVE = {Family.ATTENTION, Family.ELEMENTWISE, Family.LINEAR_BF16} <= native_families()
 Adapters = list[LoraAdapter | None]
 
+PHI3 = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
 TARGETS = {
     "gpt2": ("c_attn", "c_proj", "c_fc", "lm_head"),
-    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    "phi3": PHI3,
     "qwen3_moe": ATTENTION,
     "gemma3_text": (*ATTENTION, *MLP, "lm_head"),
     "qwen3_next": ("q_proj", "o_proj", "in_proj_qkvz", "out_proj", "lm_head"),
@@ -103,3 +110,200 @@ def test_a_text_is_the_same_alone_and_in_any_batch_in_half_precision(
         assert answers(model, [prompt], [adapters[i % 4]], max_num_batched_tokens=7)[0] == together[i]
     assert [together[3], together[7]] == [without[3], without[7]]
     assert together[:3] != without[:3]
+
+
+def three(model: PreTrainedModel, folder: Path) -> Adapters:
+    """Two adapters and none."""
+    return load(model, *(make_adapter(folder / str(seed), model, seed=seed) for seed in (1, 2)))
+
+
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
+def test_long_and_short_sequences_with_longrope(is_packed: bool, tmp_path: Path) -> None:
+    plain = make_model("phi3_longrope")
+    folders = [make_adapter(tmp_path / str(seed), plain, PHI3, seed=seed) for seed in (1, 2)]
+    models = [*(merged(plain, folder) for folder in folders), plain]
+    prompts = make_prompts(6, seed=3, shortest=30, longest=60)
+    expected = [generate_greedy(models[i % 3], prompt, 8) for i, prompt in enumerate(prompts)]
+    model = packed(plain) if is_packed else plain
+    assert can_host(model)[0]
+    assert answers(model, prompts, load(model, *folders), max_num_seqs=6) == expected
+
+
+def test_a_prefix_belongs_to_its_adapter(tmp_path: Path) -> None:
+    model, inbox = make_model("llama"), Inbox()
+    adapters = three(model, tmp_path)
+    system = make_prompts(1, shortest=60, longest=60)[0]
+    alone = [answers(model, [system], [adapter], max_prefixes=0)[0] for adapter in adapters]
+    assert len({tuple(tokens) for tokens in alone}) == 3
+    loop = make_loop(model, inbox, max_num_batched_tokens=32)
+    cached = []
+    for i in range(6):
+        sequence = make_sequence(i, system)
+        sequence.adapter = adapters[i % 3]
+        loop.submit(sequence)
+        run_until(loop, inbox, i + 1)
+        assert sequence.output_token_ids == alone[i % 3]
+        cached.append(sequence.num_cached_tokens)
+    assert cached == [0, 0, 0, 59, 59, 59]
+    loop.close()
+
+
+def test_a_running_sequence_shares_its_beginning_with_those_of_its_adapter_only(tmp_path: Path) -> None:
+    model, inbox = make_model("llama"), Inbox()
+    adapters = three(model, tmp_path)
+    system = make_prompts(1, shortest=120, longest=120)[0]
+    loop = make_loop(model, inbox, max_num_seqs=8, max_num_batched_tokens=64)
+    sequences = [make_sequence(i, [*system, 10 + i]) for i in range(6)]
+    for i, sequence in enumerate(sequences):
+        sequence.adapter = adapters[i // 2]
+        loop.submit(sequence)
+    run_until(loop, inbox, 6)
+    for i, sequence in enumerate(sequences):
+        assert (sequence.num_cached_tokens > 0) == (i % 2 == 1)
+        assert sequence.output_token_ids == answers(model, [[*system, 10 + i]], [adapters[i // 2]])[0]
+    loop.close()
+
+
+def test_a_preempted_sequence_keeps_its_adapter(tmp_path: Path) -> None:
+    model = make_model("llama")
+    adapters = three(model, tmp_path)
+    prompts = make_prompts(6, shortest=100, longest=180)
+    sampled = SamplingParams(temperature=1.0, max_tokens=200, seed=7)
+    plenty = answers(model, prompts, adapters, sampled, max_num_batched_tokens=64)
+    inbox = Inbox()
+    loop = make_loop(model, inbox, max_num_batched_tokens=64, capacity_tokens=1024)
+    sequences = [make_sequence(i, prompt, sampled) for i, prompt in enumerate(prompts)]
+    for i, sequence in enumerate(sequences):
+        sequence.adapter = adapters[i % 3]
+        loop.submit(sequence)
+    run_until(loop, inbox, 6)
+    assert loop.stats().preempted_total > 0
+    assert [sequence.output_token_ids for sequence in sequences] == plenty
+    loop.close()
+
+
+def test_guesses_are_checked_with_the_adapter(tmp_path: Path) -> None:
+    model, inbox = make_model("llama"), Inbox()
+    adapters = three(model, tmp_path)
+    sampling = SamplingParams(temperature=0.0, max_tokens=30)
+    expected = answers(model, PROMPTS[:3], adapters, sampling)
+    loop = make_loop(model, inbox, max_num_batched_tokens=64)
+    sequences = [make_sequence(i, prompt, sampling) for i, prompt in enumerate(PROMPTS[:3])]
+    for sequence, adapter, answer in zip(sequences, adapters, expected, strict=True):
+        sequence.adapter = adapter
+        sequence.drafts = Oracle(5, sequence.prompt_token_ids + answer)
+        loop.submit(sequence)
+    run_until(loop, inbox, 3)
+    assert [sequence.output_token_ids for sequence in sequences] == expected
+    assert loop.stats().drafted_tokens_total > loop.stats().accepted_tokens_total > 40
+    loop.close()
+
+
+def test_what_remains_of_a_shifted_context_is_computed_with_the_adapter(tmp_path: Path) -> None:
+    model = make_model("llama")
+    adapters = three(model, tmp_path)
+    sampling = SamplingParams(temperature=0.0, max_tokens=60)
+
+    def tokens(which: list[int]) -> list[list[int]]:
+        inbox = Inbox()
+        loop = make_loop(model, inbox, max_num_batched_tokens=64)
+        sequences = [make_sequence(i, PROMPTS[i], sampling, context_length=64, shift=True) for i in which]
+        for i, sequence in zip(which, sequences, strict=True):
+            sequence.adapter = adapters[i]
+            loop.submit(sequence)
+        run_until(loop, inbox, len(which))
+        loop.close()
+        assert any(sequence.num_truncated_tokens for sequence in sequences)
+        return [sequence.output_token_ids for sequence in sequences]
+
+    assert tokens([0, 1, 2]) == [tokens([i])[0] for i in range(3)]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("qwen2", "batched"), ("mamba", "batched"), ("gptj", "generate")])
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_beams_and_models_that_are_not_batched(name: str, kind: str, num_beams: int, tmp_path: Path) -> None:
+    plain = make_family(name)
+    targets = {"gptj": ("q_proj", "v_proj", "fc_in", "lm_head")}.get(name, targets_of(name))
+    folders = [make_adapter(tmp_path / str(seed), plain, targets, seed=seed) for seed in (1, 2)]
+    models = [*(merged(plain, folder) for folder in folders), plain]
+    expected = [generate_beams(model, PROMPTS[1], num_beams) for model in models]
+    assert len({tuple(tokens) for tokens in expected}) == 3
+    inbox = Inbox()
+    runner = make_runner(
+        plain,
+        settings=Settings(kv_cache_bytes=64 * 2**20),
+        emit=inbox.emit,
+        on_finished=inbox.on_finished,
+        name="test",
+    )
+    assert runner.kind == kind
+    params = SamplingParams(temperature=0.0, num_beams=num_beams, max_tokens=8)
+    sequences = [make_sequence(i, PROMPTS[1], params) for i in range(3)]
+    beside = make_sequence(9, PROMPTS[2], GREEDY)
+    adapters = load(plain, *folders)
+    for sequence, adapter in zip((*sequences, beside), (*adapters, adapters[0]), strict=True):
+        sequence.adapter = adapter
+        runner.submit(sequence)
+    inbox.wait_finished(4)
+    runner.close()
+    assert [sequence.output_token_ids for sequence in sequences] == expected
+    assert beside.output_token_ids == generate_greedy(models[0], PROMPTS[2], 8)
+
+
+def generate_beams(model: PreTrainedModel, prompt: list[int], num_beams: int) -> list[int]:
+    generate: Any = model.generate
+    ids = torch.tensor([prompt])
+    with torch.inference_mode():
+        out = generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=8,
+            do_sample=False,
+            num_beams=num_beams,
+            pad_token_id=0,
+        )
+    tokens: list[int] = out[0, len(prompt) :].tolist()
+    return tokens
+
+
+def test_what_fails_with_an_adapter_fails_alone(tmp_path: Path) -> None:
+    model, inbox = make_model("llama"), Inbox()
+    good, _, none = three(model, tmp_path)
+    assert good is not None
+    expected = [answers(model, [prompt], [adapter])[0] for prompt, adapter in zip(PROMPTS, (good, none), strict=False)]
+    module = next(iter(good.factors))
+    broken = dataclasses.replace(good, factors={module: TorchFactors(torch.zeros(2, 3), torch.zeros(4, 2))})
+    loop = make_loop(model, inbox)
+    sequences = [make_sequence(i, prompt) for i, prompt in enumerate((PROMPTS[0], PROMPTS[2], PROMPTS[1]))]
+    for sequence, adapter in zip(sequences, (good, broken, none), strict=True):
+        sequence.adapter = adapter
+        loop.submit(sequence)
+    run_until(loop, inbox, 3)
+    assert isinstance(inbox.ends(sequences[1].key)[0], GenerationError)
+    assert [sequences[0].output_token_ids, sequences[2].output_token_ids] == expected
+    loop.close()
+
+
+def test_steps_with_adapters_take_no_graph(tmp_path: Path) -> None:
+    class Graphs:
+        num_steps = 0
+
+        def run(self, step: object, token_ids: object, eager: Callable[[], torch.Tensor]) -> torch.Tensor:
+            self.num_steps += 1
+            return eager()
+
+    model = make_model("llama")
+    adapters = three(model, tmp_path)
+    steps = []
+    for adapter in (adapters[0], None):
+        inbox, graphs = Inbox(), Graphs()
+        loop = make_loop(model, inbox)
+        model_runner: Any = loop._model_runner
+        model_runner._graphs = graphs
+        sequence = make_sequence(1, PROMPTS[0])
+        sequence.adapter = adapter
+        loop.submit(sequence)
+        run_until(loop, inbox, 1)
+        loop.close()
+        steps.append(graphs.num_steps)
+    assert steps[0] == 0 < steps[1]

@@ -19,7 +19,7 @@ from hugging_llama.engine.native.probe import Family, native_families
 
 @dataclass(frozen=True, slots=True)
 class TorchFactors:
-    """What is added to `[n, width]` rows: `x @ down.T @ up.T`. `up` is zero where no part of a joint layer is changed."""
+    """What is added to rows: `x @ down.T @ up.T`; `up` is zero where a part of a joint layer is not changed."""
 
     down: Tensor
     up: Tensor

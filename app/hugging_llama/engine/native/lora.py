@@ -89,9 +89,8 @@ def add_lora(y: Tensor, x: Tensor, groups: RowGroups, factors: Sequence[LowRankF
         raise TypeError("low-rank changes are of bfloat16")
     if not y.is_contiguous() or x.dim() != 2 or x.stride(1) != 1 or len(x) != len(y) or groups.last_row >= len(x):
         raise ValueError("the rows don't fit the results")
-    if num_groups != len(groups.starts) - 1 or any(
-        (f.in_features, f.width) != (x.shape[1], y.shape[1]) for f in factors
-    ):
+    sizes = (x.shape[1], y.shape[1])
+    if num_groups != len(groups.starts) - 1 or any((f.in_features, f.width) != sizes for f in factors):
         raise ValueError("the factors don't fit the rows")
     failed = kernels().hl_add_lora(
         x.data_ptr(), x.stride(0), x.shape[1], y.data_ptr(), y.shape[1], num_groups,

@@ -44,6 +44,7 @@ class AdaptedLayers:
         self.current = CurrentChange()
         self._model = model
         self._sites: Mapping[str, Site] = {}
+        self._watched: set[nn.Module] = set()
         self._ready: set[nn.Module] = set()
 
     def size_bytes(self, files: AdapterFiles) -> int:
@@ -99,8 +100,9 @@ class AdaptedLayers:
         if not new:
             return
         for module, is_head in {part.site.module: part.site.is_head for part in new}.items():
-            if "forward" not in module.__dict__:
+            if module not in self._watched:
                 _watch(module, self.current, is_head=is_head)
+                self._watched.add(module)
         seen = self._probe()
         for part in new:
             if seen.get(part.site.module) != (_NUM_PROBE_TOKENS, self._model.dtype):

@@ -1,6 +1,7 @@
 """Adapters through the engine: one model in memory, several ways to use it."""
 
 import dataclasses
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hugging_llama.engine.lora.files import AdapterFiles
+from hugging_llama.engine.lora.layers import AdaptedLayers
 from hugging_llama.errors import InsufficientMemoryError, InvalidRequestError, ModelLoadError
-from hugging_llama.neutral.events import Embeddings, Finished, Loaded
+from hugging_llama.neutral.events import Embeddings, Finished, FinishReason, Loaded
 from hugging_llama.neutral.models import ModelRef
 from tests.engine.adapters import make_adapter, merged
 from tests.engine.checkpoints import DEMO, edit_json
-from tests.engine.clients import DEMO_REF, EMBED_REF, SETTINGS, Clients
+from tests.engine.clients import DEMO_REF, EMBED_REF, SETTINGS, WAIT_S, Clients
 
 TEXT = "What can you tell me about the sea?"
 
@@ -89,6 +92,33 @@ def test_a_bad_adapter_fails_its_request_alone(
     load = clients.load(bad)
     assert isinstance(load, ModelLoadError)
     assert "use_dora" in load.message
+
+
+def test_a_slow_adapter_holds_up_nobody_else(
+    clients: Clients, refs: list[ModelRef], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_loading, may_go = threading.Event(), threading.Event()
+    load = AdaptedLayers.load
+
+    def slow(layers: AdaptedLayers, files: AdapterFiles, key: str) -> object:
+        is_loading.set()
+        assert may_go.wait(WAIT_S)
+        return load(layers, files, key)
+
+    expected = clients.text(clients.send(TEXT, refs[1]))
+    monkeypatch.setattr(AdaptedLayers, "load", slow)
+    waiting = [clients.send(TEXT, refs[0]) for _ in range(8)]
+    assert is_loading.wait(WAIT_S)
+    assert isinstance(clients.answers(clients.send(TEXT))[-1], Finished)
+    assert clients.text(clients.send(TEXT, refs[1])) == expected
+    assert clients.engine.loaded()
+    clients.engine.cancel(waiting[0])
+    assert not any(clients.has_ended(key) for key in waiting[1:])
+    may_go.set()
+    ends = [clients.answers(key)[-1] for key in waiting]
+    assert isinstance(ends[0], Finished)
+    assert ends[0].reason is FinishReason.ABORT
+    assert all(isinstance(end, Finished) for end in ends)
 
 
 def test_a_bad_adapter_does_not_keep_its_model_from_loading(clients: Clients, tmp_path: Path) -> None:

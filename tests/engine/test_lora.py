@@ -11,11 +11,16 @@ from transformers import PreTrainedModel
 
 from hugging_llama.engine.fused_layer import FusedLayer
 from hugging_llama.engine.linear.packer import LinearPacker
+from hugging_llama.engine.logit_difference import allowed_difference, is_within, worst_and_most
+from hugging_llama.engine.lora import adapter as factors_of_adapters
 from hugging_llama.engine.lora.adapter import LoraAdapter, TorchFactors
 from hugging_llama.engine.lora.cache import AdapterCache
+from hugging_llama.engine.model_runner import Chunk
+from hugging_llama.engine.native.lora import LowRankFactors
 from hugging_llama.engine.native.probe import Family, native_families
 from hugging_llama.engine.runner import make_runner
 from hugging_llama.engine.self_test import can_host
+from hugging_llama.engine.state_runner import make_model_runner
 from hugging_llama.errors import GenerationError
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama_config.settings import Settings
@@ -110,6 +115,33 @@ def test_a_text_is_the_same_alone_and_in_any_batch_in_half_precision(
         assert answers(model, [prompt], [adapters[i % 4]], max_num_batched_tokens=7)[0] == together[i]
     assert [together[3], together[7]] == [without[3], without[7]]
     assert together[:3] != without[:3]
+
+
+@pytest.mark.skipif(not HAS_NATIVE, reason="there are no native kernels here")
+@pytest.mark.parametrize("name", ["llama", "qwen3"])
+def test_the_kernels_compute_what_torch_computes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = make_model(name, dtype=torch.bfloat16)
+    folder = make_adapter(tmp_path, plain, (*ATTENTION, *MLP, "lm_head"), seed=1)
+    model = packed(plain)
+    assert can_host(model) == (True, "")
+    native, none = load(model, folder)
+    monkeypatch.setattr(factors_of_adapters, "native_families", frozenset)
+    by_torch, _ = load(model, folder)
+    assert native is not None
+    assert by_torch is not None
+    assert {type(factors) for factors in native.factors.values()} == {LowRankFactors}
+    assert {type(factors) for factors in by_torch.factors.values()} == {TorchFactors}
+    ours, theirs, without = (first_logits(model, PROMPTS[1], which) for which in (native, by_torch, none))
+    assert is_within(*worst_and_most(ours, theirs), allowed_difference(torch.bfloat16))
+    assert not is_within(*worst_and_most(ours, without), allowed_difference(torch.bfloat16))
+
+
+def first_logits(model: PreTrainedModel, prompt: list[int], which: LoraAdapter | None) -> torch.Tensor:
+    """Of all places of a prompt."""
+    runner = make_model_runner(model)
+    slot = runner.new_cache(capacity_tokens=1024, max_sequences=1).allocate(len(prompt))
+    assert slot is not None
+    return runner.compute([Chunk(slot, 0, prompt, num_logits=len(prompt), adapter=which)])
 
 
 def three(model: PreTrainedModel, folder: Path) -> Adapters:

@@ -84,6 +84,11 @@ class ServedModel:
             self._longest_context = min(checkpoint.trained_context, 1 << (capacity.bit_length() - 1))
         self.context_length = self._context_length(checkpoint, None)
 
+    def has_adapter(self, ref: ModelRef) -> bool:
+        """Whether the adapter of `ref` is in memory, or it has none."""
+        adapters = self._adapters
+        return not ref.adapter or adapters is None or ref.adapter in adapters
+
     def load_adapter(self, ref: ModelRef) -> None:
         """Blocks until the adapter of `ref` is in memory, if it has one.
 

@@ -54,6 +54,11 @@ class AdapterCache:
         with self._lock:
             return self._held_bytes
 
+    def __contains__(self, folder: str) -> bool:
+        """Whether the adapter in `folder` is in memory."""
+        with self._lock:
+            return folder in self._entries
+
     def take(self, folder: str, user: Sequence | None = None) -> LoraAdapter:
         """The adapter in `folder`, kept for `user` until that has ended. Blocks while it loads.
 

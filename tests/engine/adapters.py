@@ -76,7 +76,7 @@ def merged(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         alpha = config.get("alpha_pattern", {}).get(name.rpartition(".")[2], config["lora_alpha"])
         scale = alpha / (math.sqrt(len(a)) if config["use_rslora"] else len(a))
         module: Any = result.get_submodule(name)
-        change = scale * (b.double() @ a.double())
+        change = scale * (b.double() @ a.double()).to(module.weight.device)
         change = change.T if isinstance(module, Conv1D) else change
         module.weight.data = (module.weight.double() + change).to(module.weight.dtype)
     return result

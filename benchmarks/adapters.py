@@ -124,6 +124,7 @@ def main() -> None:
         raise SystemExit(reason)
     ended: list[Sequence] = []
     loop = make_loop(checkpoint.model, ended)
+    decode_rate(loop, ended, arguments.streams, 999, [None])
     before = [decode_rate(loop, ended, arguments.streams, n, [None]) for n in range(arguments.rounds)]
     adapters = AdapterCache(checkpoint.model, budget_bytes=2**31)
     with tempfile.TemporaryDirectory() as folder:

@@ -112,7 +112,9 @@ class AdaptedLayers:
     def _probe(self) -> dict[nn.Module, tuple[int, torch.dtype]]:
         """Rows and dtype that each watched layer computes in a forward of some tokens."""
         model, probe = self._model, _Probe()
-        tokens = torch.arange(_NUM_PROBE_TOKENS, device=model.device) % vocab_size(model)
+        # image and control tokens lie at the ends of vocabularies
+        num_ids = vocab_size(model)
+        tokens = (num_ids // 3 + torch.arange(_NUM_PROBE_TOKENS, device=model.device)) % num_ids
         try:
             with compute_guard(model.device), torch.inference_mode(), self.current.applied(probe):
                 model(input_ids=tokens[None], use_cache=False)

@@ -62,14 +62,17 @@ class _StepChange:
         device: torch.device,
     ) -> None:
         self._num_rows = sum(num_tokens)
+        # a head takes no fewer rows
+        self._num_head_rows = max(sum(num_kept), 1)
         self._rows = _AdapterRows(_by_adapter(adapters, num_tokens), device)
         self._head_rows = _AdapterRows(_by_adapter(adapters, num_kept), device)
 
     def add(self, module: nn.Module, x: Tensor, y: Tensor, *, is_head: bool) -> Tensor:
         """See RowChange. Raises GenerationError for a layer whose rows are not the step's."""
-        if is_head:
+        num_rows = x.numel() // x.shape[-1]
+        if is_head and num_rows == self._num_head_rows:
             return self._head_rows.add(module, x, y)
-        if not self._num_rows <= x.numel() // x.shape[-1] <= self._num_rows + 1:
+        if not self._num_rows <= num_rows <= self._num_rows + 1:
             raise GenerationError("this model computes a layer that the adapter changes in an order of its own")
         return self._rows.add(module, x, y)
 

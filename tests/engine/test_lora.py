@@ -44,6 +44,8 @@ TARGETS = {
     "mamba": ("in_proj", "x_proj", "out_proj"),
 }
 
+FAMILIES = ("llama", "qwen2", "gpt2", "qwen3_moe", "phi3", "gemma3_text", "qwen3_next", "mamba")
+
 
 def targets_of(name: str) -> tuple[str, ...]:
     return TARGETS.get(name, (*ATTENTION, *MLP))
@@ -80,8 +82,15 @@ def answers(
     return [sequence.output_token_ids for sequence in sequences]
 
 
-@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "packed"])
-@pytest.mark.parametrize("name", ["llama", "qwen2", "gpt2", "qwen3_moe", "phi3", "gemma3_text", "qwen3_next", "mamba"])
+@pytest.mark.parametrize(
+    ("name", "is_packed"),
+    [
+        *((name, True) for name in FAMILIES),
+        ("llama", False),
+        ("gpt2", False),
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in FAMILIES if name not in ("llama", "gpt2")),
+    ],
+)
 def test_a_mixed_batch_says_what_merged_models_say(name: str, is_packed: bool, tmp_path: Path) -> None:
     plain = make_family(name)
     folders = [

@@ -41,6 +41,7 @@ class Settings:
     num_threads: int = 0
     standby_engine: bool = True
     kv_cache_bytes: int = 0
+    adapter_cache_bytes: int = 0
     # requests
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 0

@@ -74,6 +74,8 @@ class Engine:
         self._retired = RunnerStats()
         self._threads: set[threading.Thread] = set()
         self._intake = ThreadPoolExecutor(_INTAKE_THREADS, thread_name_prefix="engine-intake")
+        # whoever waits for an adapter's file holds up none of the others
+        self._adapter_intake = ThreadPoolExecutor(1, thread_name_prefix="engine-adapters")
         self._timer = ExpiryTimer(lambda: self._registry.expire())
         self._registry = Registry[ServedModel](
             load=self._load_model,
@@ -177,7 +179,8 @@ class Engine:
             left = list(self._entries.values())
         for entry in left:
             self._end(entry, EngineShutdownError("the engine is shutting down"))
-        self._intake.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._intake, self._adapter_intake):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._timer.close()
         end = time.monotonic() + _LONGEST_CLOSE_S
         while (thread := self._busy_thread()) is not None and time.monotonic() < end:
@@ -212,7 +215,8 @@ class Engine:
             self._end(entry, ready.error)
             return
         try:
-            self._intake.submit(self._work, entry, ready)
+            pool = self._intake if ready.has_adapter(entry.request.model) else self._adapter_intake
+            pool.submit(self._work, entry, ready)
         except RuntimeError:  # the pool takes nothing any more
             self._end(entry, EngineShutdownError("the engine is shutting down"))
 
@@ -232,10 +236,11 @@ class Engine:
         load_ns = time.monotonic_ns() - entry.arrival_ns
         key, request = entry.key, entry.request
         if isinstance(request, LoadRequest):
+            model.load_adapter(request.model)
             model.choose_context(request.context_length)
             row = next((row for row in self.loaded() if (row.path, row.quantization) == model.ref.identity), None)
             self._end(entry, Loaded(model=row or _loading(model.ref, 1, time.time()), load_ns=load_ns))
-        elif isinstance(request, EmbedRequest) and not request.inputs:
+        elif isinstance(request, EmbedRequest) and not request.inputs and not request.model.adapter:
             self._end(entry, Embeddings(vectors=(), num_prompt_tokens=0, load_ns=load_ns))
         elif isinstance(request, EmbedRequest):
             embedding = model.prepare_embedding(key, request, load_ns=load_ns)

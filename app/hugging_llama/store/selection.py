@@ -26,6 +26,10 @@ _SHARDS = {
     PICKLED_INDEX: re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.bin"),
 }
 _MAX_SHARDS = 10_000
+PICKLES_REFUSED = (
+    "it has pickled weights only (pytorch_model.bin), in which code may hide; where the operator allows it "
+    "(HUGGING_LLAMA_ALLOW_PICKLE), create makes a model of such files once they are downloaded"
+)
 
 
 class NotServableError(Exception):

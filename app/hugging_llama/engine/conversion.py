@@ -64,8 +64,8 @@ def convert(request: ConversionRequest) -> None:
         need, free = memory_bytes(request), free_bytes(torch.device("cpu"))
         if need > free:
             raise _no_memory(need, free)
-        if request.gguf_file:
-            conversion_gguf.convert(request)
+        if request.gguf:
+            conversion_gguf.convert(request, request.gguf)
         else:
             conversion_pickle.convert(request)
     except HuggingLlamaError:

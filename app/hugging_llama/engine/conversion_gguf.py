@@ -8,9 +8,10 @@ from typing import Any
 import torch
 import transformers
 
+from hugging_llama.engine.conversion_rope import restore_rope_scaling
 from hugging_llama.engine.vetting import check_config, vet
 from hugging_llama.errors import InvalidRequestError
-from hugging_llama.neutral.conversion import ConversionRequest
+from hugging_llama.neutral.conversion import ConversionRequest, GgufFacts
 
 _MAX_SHARD = "2GB"
 """While a file is written it lies in memory a second time."""
@@ -23,23 +24,24 @@ _NOT_CONVERTIBLE = frozenset({"general", "tokenizer", "t5", "umt5"})
 """Groups of keys that stand in the same table, and encoder-decoders, which are not served."""
 
 
-def convert(request: ConversionRequest) -> None:
+def convert(request: ConversionRequest, facts: GgufFacts) -> None:
     """Raises InvalidRequestError for what can't be converted, ModelLoadError for what vetting refuses, and whatever
     transformers raises."""
     logging: Any = transformers.utils.logging
     logging.disable_progress_bar()  # standard error is a log
     logging.set_verbosity_error()
-    source, file = request.source, request.gguf_file
-    config = _config(request)
+    source, file = request.source, facts.file
+    config = _config(source, facts)
     check_config(config.to_dict(), request.weight_bytes)
+    restore_rope_scaling(config, facts.rope_scaling, facts.rope_factors)
     if type(config) not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise _not_convertible(request.architecture)
+        raise _not_convertible(facts.architecture)
     auto_class: Any = transformers.AutoModelForCausalLM
     model, info = auto_class.from_pretrained(
         source,
         gguf_file=file,
         config=config,
-        dtype=getattr(torch, request.dtype),
+        dtype=getattr(torch, facts.dtype),
         output_loading_info=True,
         **_unpacked(),
         **_LOCAL,
@@ -47,13 +49,24 @@ def convert(request: ConversionRequest) -> None:
     if info["missing_keys"] or info["mismatched_keys"]:
         # transformers would go on with random numbers in their place
         raise InvalidRequestError("some of the weights of this GGUF file are missing", param="files")
+    _check_all_read(model, facts)
     tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=file, **_LOCAL)
     if len(tokenizer) > config.get_text_config().vocab_size:
         raise InvalidRequestError("this GGUF file has more tokens than its weights", param="files")
-    _name_special_tokens(model, tokenizer, request.end_of_turn_id)
+    _name_special_tokens(model, tokenizer, facts.end_of_turn_id)
     model.save_pretrained(request.target, max_shard_size=_MAX_SHARD)
     tokenizer.save_pretrained(request.target)
     vet(request.target)
+
+
+def _check_all_read(model: Any, facts: GgufFacts) -> None:
+    """transformers leaves out what it has no place for, such as the biases of a variant."""
+    tensors = {tensor.data_ptr(): tensor for tensor in model.state_dict().values()}
+    read = sum(tensor.numel() for tensor in tensors.values())
+    # some architectures tie their head always, and the file has it nevertheless
+    head = model.get_input_embeddings().weight.numel() if model.config.tie_word_embeddings else 0
+    if facts.num_elements not in (read, read + head):
+        raise InvalidRequestError("this GGUF file has weights that can't be converted", param="files")
 
 
 def _unpacked() -> dict[str, Any]:
@@ -62,14 +75,14 @@ def _unpacked() -> dict[str, Any]:
     return {"quantization_config": config_class(dequantize=True)} if config_class else {}
 
 
-def _config(request: ConversionRequest) -> Any:
+def _config(source: str, facts: GgufFacts) -> Any:
     """The configuration that transformers makes of the metadata."""
     try:
-        return transformers.AutoConfig.from_pretrained(request.source, gguf_file=request.gguf_file, **_LOCAL)
+        return transformers.AutoConfig.from_pretrained(source, gguf_file=facts.file, **_LOCAL)
     except Exception as error:
         known = [_plain(architecture) for architecture in _architectures()]
-        if known and _plain(request.architecture) not in known:
-            raise _not_convertible(request.architecture) from error
+        if known and _plain(facts.architecture) not in known:
+            raise _not_convertible(facts.architecture) from error
         raise
 
 

@@ -89,7 +89,14 @@ class Conversion:
         )
         self._folder = folder
         _check_space(folder, plan)
-        self._process = ConversionProcess(self._settings, _request(folder, plan), folder.lock)
+        request = ConversionRequest(
+            source=folder.source,
+            target=folder.target,
+            weight_bytes=plan.weight_bytes,
+            largest_bytes=plan.largest_bytes,
+            gguf=plan.gguf,
+        )
+        self._process = ConversionProcess(self._settings, request, folder.lock)
         yield from self._listen(self._process, folder, plan)
         made = {}
         for name, path in _results(folder):
@@ -124,19 +131,6 @@ class Conversion:
 def convert_files(settings: Settings, blobs: Blobs, files: Mapping[str, str]) -> Conversion:
     """Convert the files of a model (path -> sha256 of a blob); nothing happens before the first `next`."""
     return Conversion(settings, blobs, files)
-
-
-def _request(folder: ConversionFolder, plan: ConversionPlan) -> ConversionRequest:
-    return ConversionRequest(
-        source=folder.source,
-        target=folder.target,
-        weight_bytes=plan.weight_bytes,
-        largest_bytes=plan.largest_bytes,
-        gguf_file=plan.gguf_file,
-        architecture=plan.architecture,
-        dtype=plan.dtype,
-        end_of_turn_id=plan.end_of_turn_id,
-    )
 
 
 def _results(folder: ConversionFolder) -> list[tuple[str, str]]:

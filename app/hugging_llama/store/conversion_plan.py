@@ -4,20 +4,22 @@ import importlib.util
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.conversion import GgufFacts
 from hugging_llama.store import folders, gguf_header, selection
 from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.gguf_header import BadGgufError, GgufHeader
 
-GGUF_NAME = "model.gguf"
 _PICKLE = re.compile(r"pytorch_model(?:-\d{1,6}-of-\d{1,6})?\.bin")
 _PICKLE_INDEX = "pytorch_model.bin.index.json"
 _GGUF_PACKAGES = ("gguf", "accelerate")
 _SHARD_BYTES = 2 * 10**9
 _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _END_OF_TURN = "tokenizer.ggml.eot_token_id"
+_ROPE_TENSORS = ("rope_freqs.", "rope_factors_")
+_ROPE_FACTORS = "rope_freqs.weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +28,10 @@ class ConversionPlan:
     (both path -> sha256). The rest is as in ConversionRequest."""
 
     sources: Mapping[str, str]
-    kept: Mapping[str, str] = field(default_factory=dict)
-    gguf_file: str = ""
-    architecture: str = ""
-    dtype: str = ""
-    end_of_turn_id: int = -1
+    kept: Mapping[str, str]
     weight_bytes: int
     largest_bytes: int
+    gguf: GgufFacts | None = None
 
 
 def needs_conversion(files: Mapping[str, str]) -> bool:
@@ -74,27 +73,49 @@ def _gguf_plan(files: Mapping[str, str], path_of: Callable[[str], str]) -> Conve
         )
     digest = next(iter(files.values()))
     try:
-        header: GgufHeader = run_blocking(gguf_header.read_header, path_of(digest))
+        facts, largest = run_blocking(_read_facts, path_of(digest))
     except BadGgufError as error:
         raise InvalidRequestError(f"this GGUF file {error}", param="files") from error
-    item_bytes = _ITEM_BYTES[header.dtype]
-    largest = max(tensor.num_elements for tensor in header.tensors)
-    weight_bytes = item_bytes * header.num_parameters
+    weight_bytes = _ITEM_BYTES[facts.dtype] * facts.num_elements
     return ConversionPlan(
-        sources={GGUF_NAME: digest},
-        gguf_file=GGUF_NAME,
-        architecture=header.architecture,
-        dtype=header.dtype,
-        end_of_turn_id=_end_of_turn(header),
+        sources={facts.file: digest},
+        kept={},
         weight_bytes=weight_bytes,
         # a file of the result, or a tensor that is unpacked to float32
         largest_bytes=max(min(weight_bytes, _SHARD_BYTES), 4 * largest),
+        gguf=facts,
     )
 
 
-def _end_of_turn(header: GgufHeader) -> int:
-    value = header.metadata.get(_END_OF_TURN, -1)
-    return value if type(value) is int else -1
+def _read_facts(path: str) -> tuple[GgufFacts, int]:
+    """And how many elements the largest tensor has. Raises BadGgufError, OSError."""
+    header = gguf_header.read_header(path)
+    weights = [tensor.num_elements for tensor in header.tensors if not tensor.name.startswith(_ROPE_TENSORS)]
+    if not weights:
+        raise BadGgufError("has no weights")
+    end_of_turn = header.metadata.get(_END_OF_TURN)
+    scaling = f"{header.architecture}.rope.scaling."
+    facts = GgufFacts(
+        file="model.gguf",
+        architecture=header.architecture,
+        dtype=header.dtype,
+        num_elements=sum(weights),
+        end_of_turn_id=end_of_turn if type(end_of_turn) is int else -1,
+        rope_scaling={
+            key.removeprefix(scaling): value for key, value in header.metadata.items() if key.startswith(scaling)
+        },
+        rope_factors=_rope_factors(path, header),
+    )
+    return facts, max(weights)
+
+
+def _rope_factors(path: str, header: GgufHeader) -> list[float]:
+    tensors = {tensor.name: tensor for tensor in header.tensors if tensor.name.startswith(_ROPE_TENSORS)}
+    if not tensors:
+        return []
+    if tensors.keys() != {_ROPE_FACTORS}:  # one set for short texts and one for long ones
+        raise BadGgufError("scales its positions in a way that can't be converted (longrope)")
+    return gguf_header.read_floats(path, tensors[_ROPE_FACTORS])
 
 
 def _pickle_plan(files: Mapping[str, str], path_of: Callable[[str], str], allow_pickle: bool) -> ConversionPlan:

@@ -23,6 +23,7 @@ _MAX_NAME_BYTES = 64
 _MAX_KEPT_STRING_BYTES = 2**20
 _MAX_ALIGNMENT = 2**16
 _MAX_DIMENSIONS = 4
+_MAX_FLOATS = 2**14
 _ARCHITECTURE = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 _STRING, _ARRAY = 8, 9
@@ -122,6 +123,19 @@ def read_header(path: str) -> GgufHeader:
     """Read and check the header; a large vocabulary takes half a second. Raises BadGgufError, OSError."""
     with open(path, "rb") as file:
         return _Reader(file, os.fstat(file.fileno()).st_size).header()
+
+
+def read_floats(path: str, tensor: GgufTensor) -> list[float]:
+    """The numbers of a small tensor of type F32. Raises BadGgufError for another one, OSError."""
+    if tensor.kind != "F32" or len(tensor.shape) != 1 or tensor.num_elements > _MAX_FLOATS:
+        raise BadGgufError(f"has {tensor.name} of an impossible type or shape")
+    with open(path, "rb") as file:
+        file.seek(tensor.offset)
+        data = file.read(tensor.num_bytes)
+    values = list(struct.unpack(f"<{tensor.num_elements}f", data))
+    if not all(math.isfinite(value) for value in values):
+        raise BadGgufError(f"has {tensor.name} with numbers that are none")
+    return values
 
 
 class _Reader:

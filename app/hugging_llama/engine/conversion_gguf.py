@@ -2,14 +2,16 @@
 
 import contextlib
 import importlib
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 
 from hugging_llama.engine.conversion_rope import restore_rope_scaling
-from hugging_llama.engine.vetting import check_config, vet
+from hugging_llama.engine.vetting import check_config, read_json, vet
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.conversion import ConversionRequest, GgufFacts
 
@@ -50,12 +52,12 @@ def convert(request: ConversionRequest, facts: GgufFacts) -> None:
         # transformers would go on with random numbers in their place
         raise InvalidRequestError("some of the weights of this GGUF file are missing", param="files")
     _check_all_read(model, facts)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source, gguf_file=file, **_LOCAL)
+    transformers.AutoTokenizer.from_pretrained(source, gguf_file=file, **_LOCAL).save_pretrained(request.target)
+    tokenizer = _without_strangers(request.target, facts.num_tokens)
     if len(tokenizer) > config.get_text_config().vocab_size:
-        raise InvalidRequestError("this GGUF file has more tokens than its weights", param="files")
+        raise InvalidRequestError("this GGUF file has more tokens than its weights have", param="files")
     _name_special_tokens(model, tokenizer, facts.end_of_turn_id)
     model.save_pretrained(request.target, max_shard_size=_MAX_SHARD)
-    tokenizer.save_pretrained(request.target)
     vet(request.target)
 
 
@@ -106,6 +108,16 @@ def _architectures() -> list[str]:
 def _plain(architecture: str) -> str:
     """`qwen2moe` to GGUF is `qwen2_moe` to transformers."""
     return re.sub("[^a-z0-9]", "", architecture.lower())
+
+
+def _without_strangers(target: str, num_tokens: int) -> Any:
+    """The saved tokenizer without tokens that the file does not have: a tokenizer's class adds its own unknown token,
+    for which the model has no row."""
+    file = Path(target, "tokenizer.json")
+    tokenizer = read_json(file)
+    tokenizer["added_tokens"] = [token for token in tokenizer["added_tokens"] if token["id"] < num_tokens]
+    file.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    return transformers.AutoTokenizer.from_pretrained(target, **_LOCAL)
 
 
 def _name_special_tokens(model: Any, tokenizer: Any, end_of_turn_id: int) -> None:

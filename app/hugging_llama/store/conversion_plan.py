@@ -100,6 +100,7 @@ def _read_facts(path: str) -> tuple[GgufFacts, int]:
         architecture=header.architecture,
         dtype=header.dtype,
         num_elements=sum(weights),
+        num_tokens=header.arrays["tokenizer.ggml.tokens"],
         end_of_turn_id=end_of_turn if type(end_of_turn) is int else -1,
         rope_scaling={
             key.removeprefix(scaling): value for key, value in header.metadata.items() if key.startswith(scaling)

@@ -1,13 +1,15 @@
 """Models as GGUF files, written by llama.cpp's own package."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+from tokenizers import Tokenizer
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from tests.engine.checkpoints import DEMO, byte_tokenizer, make_checkpoint
+from tests.engine.checkpoints import DEMO, TEMPLATE, byte_tokenizer, make_checkpoint, make_tokenizer
 
 _FILE_TYPES = {
     "F32": gguf.LlamaFileType.ALL_F32,
@@ -20,15 +22,24 @@ _FILE_TYPES = {
 
 def make_small(folder: Path) -> Path:
     """A random llama of 35,000 weights whose matrices divide into blocks, as transformers has it."""
-    tokenizer = byte_tokenizer()
+    text = json.loads(byte_tokenizer().backend_tokenizer.to_str())
+    # GGUF has no byte-level vocabulary without merges
+    vocabulary = text["model"]["vocab"] | {token["content"]: token["id"] for token in text["added_tokens"]}
+    text["model"] |= {"vocab": vocabulary | {"he": len(vocabulary)}, "merges": [["h", "e"]]}
+    tokenizer = make_tokenizer(
+        tokenizer_object=Tokenizer.from_str(json.dumps(text)), eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    tokenizer.chat_template = TEMPLATE
     return make_checkpoint(folder, tokenizer, vocab_size=len(tokenizer), intermediate_size=64)
 
 
 def write_gguf(target: Path, kind: str = "F16", source: Path = DEMO, **more: Any) -> Path:
     """The llama in the folder `source` as one file; matrices are of `kind`, norms F32.
 
-    `more` are further methods of the writer with their argument, such as `add_type="adapter"`.
+    `more` are further methods of the writer with their argument, such as `add_type="adapter"`; tensors named in
+    `leave_out` are not written.
     """
+    left_out = more.pop("leave_out", ())
     model = LlamaForCausalLM.from_pretrained(source)
     config: Any = model.config
     writer = gguf.GGUFWriter(target, more.pop("architecture", "llama"))
@@ -46,11 +57,11 @@ def write_gguf(target: Path, kind: str = "F16", source: Path = DEMO, **more: Any
         getattr(writer, method)(value)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" and config.tie_word_embeddings:
-            continue
         short = names.get_name(name, try_suffixes=(".weight",))
         assert short is not None
-        _add_tensor(writer, f"{short}", _permuted(name, tensor.float().numpy(), config), kind)
+        if short in left_out or (short == "output.weight" and config.tie_word_embeddings):
+            continue
+        _add_tensor(writer, short, _permuted(name, tensor.float().numpy(), config), kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -93,7 +104,5 @@ def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Any) -> None:
 
 
 def _merges(tokenizer: Any) -> list[list[str]]:
-    import json
-
     merges: list[list[str]] = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     return merges

@@ -26,6 +26,7 @@ _NICENESS = 10
 _LIBRARY_BYTES = 4 * 2**30
 """Address space for the interpreter, torch, transformers and a tokenizer with a large vocabulary."""
 _BASE_CPU_S = 300
+_LAST_CPU_S = 5
 _BYTES_A_CPU_S = 5 * 2**20
 _MAX_FILE_BYTES = 64 * 2**30
 
@@ -104,14 +105,16 @@ def _limit(request: ConversionRequest) -> None:
     space = _LIBRARY_BYTES + 2 * memory_bytes(request)
     cpu_s = _BASE_CPU_S + (request.weight_bytes + request.largest_bytes) // _BYTES_A_CPU_S
     limits = {
-        resource.RLIMIT_AS: space,
-        resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: _MAX_FILE_BYTES,
+        resource.RLIMIT_AS: (space, space),
+        # at the first it ends with SIGXCPU, which the parent understands
+        resource.RLIMIT_CPU: (cpu_s, cpu_s + _LAST_CPU_S),
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_FSIZE: (_MAX_FILE_BYTES, _MAX_FILE_BYTES),
     }
-    for kind, value in limits.items():
-        _, hard = resource.getrlimit(kind)
-        resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+    for kind, wanted in limits.items():
+        _, most = resource.getrlimit(kind)
+        soft, hard = (value if most == resource.RLIM_INFINITY else min(value, most) for value in wanted)
+        resource.setrlimit(kind, (soft, hard))
 
 
 def _send(parent: socket.socket, message: dict[str, Any]) -> None:

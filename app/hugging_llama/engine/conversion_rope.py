@@ -52,6 +52,8 @@ def _scaled(kind: object, scaling: Mapping[str, Any]) -> dict[str, Any]:
 def _llama3(theta: float, factors: Sequence[float]) -> dict[str, Any]:
     """Llama 3's parameters if they give these factors."""
     found = {**_LLAMA3, "factor": round(max(factors), 3)}
+    if found["factor"] < 1:
+        raise _refusal("of its own")
     size = len(factors)
     expected = [_llama3_factor(2 * math.pi * theta ** (number / size), found) for number in range(size)]
     if not all(math.isclose(a, b, rel_tol=_TOLERANCE) for a, b in zip(factors, expected, strict=True)):

@@ -10,8 +10,8 @@ class GgufFacts:
     """What a GGUF file says that transformers does not read, or that decides what it reads.
 
     `file` is its name in the folder, `dtype` what its weights shall be in ("bfloat16", "float16", "float32"),
-    `num_elements` how many they are, `num_tokens` how many the vocabulary has. `end_of_turn_id` is -1 for none, `rope_scaling` what follows that word in the
-    metadata, `rope_factors` divide the rotary frequencies.
+    `num_elements` how many they are, `num_tokens` how many the vocabulary has. `end_of_turn_id` is -1 for none,
+    `rope_scaling` what follows that word in the metadata, `rope_factors` divide the rotary frequencies.
     """
 
     file: str

@@ -18,6 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, InvalidRequestError, TransferError
 from hugging_llama.neutral.conversion import ConversionRequest
 
@@ -65,10 +66,11 @@ def convert(request: ConversionRequest) -> None:
         need, free = memory_bytes(request), free_bytes(torch.device("cpu"))
         if need > free:
             raise _no_memory(need, free)
-        if request.gguf:
-            conversion_gguf.convert(request, request.gguf)
-        else:
-            conversion_pickle.convert(request)
+        with panics_as_errors():
+            if request.gguf:
+                conversion_gguf.convert(request, request.gguf)
+            else:
+                conversion_pickle.convert(request)
     except HuggingLlamaError:
         raise
     except Exception as error:

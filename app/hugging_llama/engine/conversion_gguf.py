@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import transformers
 
+from hugging_llama.engine.built_size import check_built_size
 from hugging_llama.engine.conversion_rope import restore_rope_scaling
 from hugging_llama.engine.vetting import check_config, read_json, vet
 from hugging_llama.errors import InvalidRequestError
@@ -39,6 +40,7 @@ def convert(request: ConversionRequest, facts: GgufFacts) -> None:
     if type(config) not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING:
         raise _not_convertible(facts.architecture)
     auto_class: Any = transformers.AutoModelForCausalLM
+    check_built_size(auto_class, config, request.weight_bytes)
     model, info = auto_class.from_pretrained(
         source,
         gguf_file=file,
@@ -54,6 +56,7 @@ def convert(request: ConversionRequest, facts: GgufFacts) -> None:
     _check_all_read(model, facts)
     transformers.AutoTokenizer.from_pretrained(source, gguf_file=file, **_LOCAL).save_pretrained(request.target)
     tokenizer = _without_strangers(request.target, facts.num_tokens)
+    tokenizer.decode(tokenizer("A word or two.").input_ids)
     if len(tokenizer) > config.get_text_config().vocab_size:
         raise InvalidRequestError("this GGUF file has more tokens than its weights have", param="files")
     _name_special_tokens(model, tokenizer, facts.end_of_turn_id)

@@ -159,6 +159,8 @@ class _Reader:
         start = -(-self._position // alignment) * alignment
         tensors = tuple(_placed(entry, start, alignment, self._size) for entry in entries)
         _check_apart(tensors)
+        if metadata.get(f"{metadata['general.architecture']}.block_count", 0) not in range(num_tensors):
+            raise BadGgufError("has fewer tensors than layers")
         return GgufHeader(metadata, arrays, tensors)
 
     def _metadata(self, num_keys: int) -> tuple[dict[str, Value], dict[str, int]]:

@@ -77,10 +77,11 @@ def outcome(loader: Loader, folder: Path) -> str:
     """ "loaded" or why not; any other exception fails the test."""
     try:
         loader.load(str(folder))
+        message = "loaded"
     except HuggingLlamaError as error:
-        assert str(folder.parent) not in error.message
-        return error.message
-    return "loaded"
+        message = error.message
+    assert str(folder.parent) not in message
+    return message
 
 
 def mutate(content: bytearray, dice: random.Random, limit: int) -> None:

@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama.engine.panics import panics_as_errors
-from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, InvalidRequestError, TransferError
+from hugging_llama.errors import (
+    HuggingLlamaError,
+    InsufficientMemoryError,
+    InvalidRequestError,
+    ModelLoadError,
+    TransferError,
+)
 from hugging_llama.neutral.conversion import ConversionRequest
 
 _log = logging.getLogger(__name__)
@@ -71,6 +77,8 @@ def convert(request: ConversionRequest) -> None:
                 conversion_gguf.convert(request, request.gguf)
             else:
                 conversion_pickle.convert(request)
+    except ModelLoadError as error:  # vetting says it of a model that is there
+        raise InvalidRequestError(f"this model can't be converted: {error.message}", param="files") from error
     except HuggingLlamaError:
         raise
     except Exception as error:

@@ -25,8 +25,8 @@ class Conversion:
     """The progress of a conversion. Works with threads and in a process patched by gevent alike.
 
     `next` blocks for about a second at most, or as long as one file of the result is hashed. It raises
-    InvalidRequestError for files that can't or may not be converted, ModelLoadError for what vetting refuses,
-    InsufficientMemoryError, and TransferError for all that a disk can do. `close` ends the conversion, of which nothing
+    InvalidRequestError for files that can't or may not be converted, InsufficientMemoryError, and TransferError for all
+    that a disk can do. `close` ends the conversion, of which nothing
     is left then; it may be called at any time, from any thread or greenlet, more than once, and waits for a `next` that
     is under way.
     """

@@ -64,7 +64,7 @@ def make_plan(files: Mapping[str, str], path_of: Callable[[str], str], *, allow_
 def _gguf_plan(files: Mapping[str, str], path_of: Callable[[str], str]) -> ConversionPlan:
     if len(files) > 1:
         raise InvalidRequestError(
-            "a GGUF file must come alone: it has the configuration, the tokenizer and all weights of its model",
+            "a GGUF file must come alone, it has configuration, tokenizer and weights: leave out the other files",
             param="files",
         )
     if missing := [name for name in _GGUF_PACKAGES if importlib.util.find_spec(name) is None]:
@@ -121,7 +121,7 @@ def _rope_factors(path: str, header: GgufHeader) -> list[float]:
 
 def _pickle_plan(files: Mapping[str, str], path_of: Callable[[str], str], allow_pickle: bool) -> ConversionPlan:
     if not allow_pickle:
-        raise InvalidRequestError(selection.PICKLES_REFUSED, param="files")
+        raise InvalidRequestError(f"no model can be made of these files: {selection.PICKLES_REFUSED}", param="files")
     sources = {path: digest for path, digest in files.items() if _PICKLE.fullmatch(path) or path == _PICKLE_INDEX}
     sizes = [os.stat(path_of(digest)).st_size for path, digest in sources.items() if path != _PICKLE_INDEX]
     return ConversionPlan(

@@ -57,6 +57,7 @@ class Settings:
     duration_unit: str = "ns"
     # safety
     trust_remote_code: bool = False
+    allow_pickle: bool = False
     # what is written
     log_level: str = "info"
 

@@ -7,6 +7,7 @@ import ollama
 import pytest
 
 import hugging_llama
+from tests.gguf_files import write_gguf
 from tests.live_server import LiveServer
 
 DEMO = "hugging-llama/demo"
@@ -44,6 +45,27 @@ def test_a_model_of_uploaded_files_says_what_its_source_says(server: LiveServer)
         finally:
             for model in ("uploaded", "told"):
                 client.delete(model)
+
+
+def test_a_gguf_file_says_what_its_source_says(server: LiveServer, tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "demo.gguf", "BF16")
+    with ollama.Client(host=server.url) as client:
+        parts = client.create("converted", files={file.name: client.create_blob(file)}, stream=True)
+        statuses = list(dict.fromkeys(part.status for part in parts))
+        assert statuses[:3] == ["parsing GGUF", "converting model", "verifying conversion"]
+        assert statuses[-1] == "success"
+        try:
+            source, made = (
+                client.generate(name, QUESTION, think=False, options={"temperature": 0, "num_predict": 40})
+                for name in (DEMO, "converted")
+            )
+            assert (made.response, made.context) == (source.response, source.context), "token by token"
+        finally:
+            client.delete("converted")
+        broken = tmp_path / "broken.gguf"
+        broken.write_bytes(file.read_bytes()[:-100])
+        with pytest.raises(ollama.ResponseError, match="cut short"):
+            client.create("broken", files={broken.name: client.create_blob(broken)})
 
 
 def test_the_home_says_its_format(server: LiveServer) -> None:

@@ -206,6 +206,18 @@ def test_every_file_may_be_a_strange_thing(store: Store, snapshot: Path) -> None
     assert _names(store) == ["acme/tiny:latest", DEMO]
 
 
+@pytest.mark.parametrize("target", ["{outside}/config.json", "{blobs}/../../../outside/config.json", "../../refs/main"])
+def test_links_that_lead_out_of_the_model(store: Store, snapshot: Path, tmp_path: Path, target: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.copy(snapshot / "config.json", outside / "config.json")
+    link = snapshot / "config.json"
+    link.unlink()
+    link.symlink_to(target.format(outside=outside, blobs=snapshot.parents[1] / "blobs"))
+    with pytest.raises(ModelNotFoundError):
+        store.resolve("acme/tiny")
+
+
 def test_nothing_is_read_again_while_nothing_changes(
     store: Store, snapshot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

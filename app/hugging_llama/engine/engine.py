@@ -21,6 +21,7 @@ from hugging_llama.engine.expiry import ExpiryTimer
 from hugging_llama.engine.instances import LoadFailure, Ticket
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.loader import Checkpoint, Loader
+from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats, added_stats
@@ -232,6 +233,7 @@ class Engine:
             _log.exception("a request could not be prepared")
             self._end(entry, GenerationError("the engine failed on this request"))
 
+    @panics_as_errors()
     def _serve(self, entry: _Entry, model: ServedModel) -> None:
         load_ns = time.monotonic_ns() - entry.arrival_ns
         key, request = entry.key, entry.request
@@ -306,6 +308,7 @@ class Engine:
         wanted = estimate(size, runtime, context_length or size.usual_context(self._default_context))
         return MemoryNeed(wanted.load_bytes, min(least_load_bytes(size, runtime), wanted.load_bytes))
 
+    @panics_as_errors()
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()
         checkpoint = self._load_checkpoint(ref.path, ref.quantization)

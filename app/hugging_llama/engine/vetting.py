@@ -14,8 +14,13 @@ from hugging_llama_config.model_limits import config_problem, dicts
 
 _MAX_JSON_BYTES = 64 * 2**20
 _HOSTILE_KEY = re.compile(
-    r"auto_map|trust_remote_code|custom_pipelines|.*attn_implementation.*|.*experts_implementation.*"
+    r"auto_map|trust_remote_code|custom_pipelines|custom_generate|.*attn_implementation.*|.*experts_implementation.*"
+    r"|transformers_weights|gguf_file|fusion_config|kernel_config|use_kernels|distributed_config"
 )
+
+_TOKENIZER_CLASS = re.compile(r"[A-Za-z0-9_]{0,80}(Tokenizer|TokenizerFast|Backend)")
+_TOKENIZER_INPUTS = frozenset({"init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file"})
+"""Arguments of tokenizer classes that take files or objects; no library writes them into a configuration."""
 
 _ACTIVATION = re.compile(r"torch\.nn(\.[A-Za-z0-9_]+)+|[a-z_0-9]+")
 
@@ -47,6 +52,7 @@ def vet(directory: str) -> VettedFiles:
     raw = read_json(path / "config.json")
     modules = _module_folders(path)
     config = _without_hostile_keys(raw)
+    _check_tokenizer(path, config)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)
@@ -102,6 +108,17 @@ def _without_hostile_keys(value: Any) -> Any:
     return value
 
 
+def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
+    """transformers looks for a class of any name, and reads tokenizer_config.json itself: refused, not taken out."""
+    file = path / "tokenizer_config.json"
+    settings = read_json(file) if file.is_file() else {}
+    for named in (settings.get("tokenizer_class"), config.get("tokenizer_class")):
+        if named is not None and not (isinstance(named, str) and _TOKENIZER_CLASS.fullmatch(named)):
+            raise ModelLoadError("the model's tokenizer is of a kind that is not supported")
+    if any(settings.get(key) for key in _TOKENIZER_INPUTS):
+        raise ModelLoadError(f"the model's {file.name} names files outside of the model")
+
+
 def check_modules(files: VettedFiles) -> None:
     """sentence-transformers reads these files itself, so what may reach code is refused rather than taken out."""
     found = {file for folder in files.module_folders or ("",) for file in (files.path / folder).glob("*config*.json")}
@@ -117,11 +134,17 @@ def check_modules(files: VettedFiles) -> None:
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold the weights. An index may only name files beside it."""
+    """The files that hold the weights: what transformers takes, a single one before those of an index."""
+    indexed = _indexed_files(path)
+    single = path / "model.safetensors"
+    return (single,) if single.is_file() else indexed
+
+
+def _indexed_files(path: Path) -> tuple[Path, ...]:
+    """An index may only name files beside it."""
     index = path / "model.safetensors.index.json"
     if not index.is_file():
-        single = path / "model.safetensors"
-        return (single,) if single.is_file() else ()
+        return ()
     named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
         raise ModelLoadError(f"the model's {index.name} is damaged")

@@ -13,6 +13,7 @@ from hugging_llama.operations.models import disk_errors, resolve_model
 from hugging_llama.operations.transfer import pull_model
 from hugging_llama.store import folders, names, uploaded
 from hugging_llama.store.blocking import run_blocking
+from hugging_llama.store.conversion import convert_files, needs_conversion
 from hugging_llama.store.manifests import Manifest, Source
 
 _T = TypeVar("_T")
@@ -79,8 +80,15 @@ def made_of_model(ctx: AppContext, name: str) -> Steps[Made]:
 
 
 def made_of_files(ctx: AppContext, files: Mapping[str, str]) -> Steps[Made]:
-    """Made of uploaded files, sha256 by path. Raises InvalidRequestError, TransferError if the disk fails."""
+    """Made of uploaded files, sha256 by path, which are converted first if they are a GGUF file or pickled weights.
+
+    Raises InvalidRequestError, InsufficientMemoryError for a conversion, TransferError if the disk fails.
+    """
     _check_uploads(ctx, files, "files")
+    if needs_conversion(files):
+        conversion = convert_files(ctx.settings, ctx.store.blobs, files)
+        yield conversion
+        files = conversion.files
     source = Source(files=dict(files))
     with disk_errors():
         folder = run_blocking(folders.make_folder, ctx.settings.home, source.files)
@@ -88,7 +96,6 @@ def made_of_files(ctx: AppContext, files: Mapping[str, str]) -> Steps[Made]:
     model = ctx.store.made_from(source)
     if model is None:
         raise InvalidRequestError("no model can be made of these files", param="files")
-    yield from ()
     return Made(Manifest(name="", source=source), model, tuple(dict.fromkeys(source.files.values())))
 
 

@@ -73,8 +73,10 @@ class Adapter:
 
 
 def read_snapshot(folder: str) -> Snapshot:
-    """List a model's folder. Raises selection.NotServableError, OSError."""
+    """List a model's folder. Raises selection.NotServableError, also for links that lead elsewhere than into the blobs
+    two folders above, where the Hub's cache and our home have them; OSError."""
     found: dict[str, tuple[str, os.stat_result]] = {}
+    blobs = _blobs_folder(folder)
     for path in _walk(folder):
         full = os.path.join(folder, path)
         try:
@@ -82,6 +84,8 @@ def read_snapshot(folder: str) -> Snapshot:
         except OSError:  # a link to a blob that is gone
             continue
         if stat.S_ISREG(status.st_mode):
+            if _leads_out(full, blobs):
+                raise selection.NotServableError("one of its files is a link that leads out of the model")
             found[path] = (full, status)
     weights = selection.weight_files(found, lambda path: read_small(found[path][0]))
     selection.check_configuration(found)
@@ -99,10 +103,13 @@ def read_snapshot(folder: str) -> Snapshot:
 
 
 def read_adapter(folder: str) -> Adapter:
-    """List an adapter's folder. Raises OSError."""
+    """List an adapter's folder. Raises OSError, also for a link that leads elsewhere than into the blobs."""
     text, size_bytes = "", 0
+    blobs = _blobs_folder(folder)
     for path in _walk(folder):
         full = os.path.join(folder, path)
+        if _leads_out(full, blobs):
+            raise OSError("a link leads out of the adapter")
         size = os.stat(full).st_size
         size_bytes += size
         text += f"{path}\0{_linked_blob(full) or _fingerprint(full, size)}\n"
@@ -140,6 +147,18 @@ def _walk(folder: str) -> Iterator[str]:
                 return
             if layout.is_safe_file(child):
                 yield child
+
+
+def _blobs_folder(folder: str) -> str:
+    return os.path.realpath(os.path.join(folder, "..", "..", "blobs"))
+
+
+def _leads_out(full: str, blobs: str) -> bool:
+    """Whether this is a link to anything but a blob. Raises OSError."""
+    if not os.path.islink(full):
+        return False
+    target = os.path.join(os.path.dirname(full), os.readlink(full))
+    return os.path.realpath(os.path.dirname(target)) != blobs
 
 
 def _linked_blob(full: str) -> str | None:

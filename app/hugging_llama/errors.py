@@ -11,6 +11,7 @@ HuggingLlamaError
 ├── AccessError                   somebody must grant something first
 │   ├── KeyRejectedError              realm
 │   ├── GatedModelError               repo, url
+│   ├── WriteForbiddenError           repo
 │   └── CloudModelError               name
 ├── CapacityError                 the same request may succeed later
 │   ├── EngineBusyError               queue_depth, retry_after_s
@@ -119,6 +120,12 @@ class GatedModelError(AccessError):
     """The repository's licence must be accepted first. Facts: `repo`, `url` of its page."""
 
     code = "gated_model"
+
+
+class WriteForbiddenError(AccessError):
+    """The token may not write to the repository. Facts: `repo`."""
+
+    code = "write_forbidden"
 
 
 class CloudModelError(AccessError):

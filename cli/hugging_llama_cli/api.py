@@ -85,12 +85,14 @@ class Server:
         except BrokenOffError as error:  # a refusal that comes while bytes are still sent may get lost
             raise BrokenOffError(f"{error}; the file may be too large for it, its log says why") from None
 
-    def stream(self, path: str, body: Mapping[str, Any]) -> Generator[Json, None, None]:
+    def stream(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Generator[Json, None, None]:
         """The objects of an NDJSON answer as they arrive. Closing the iterator closes the connection.
 
         Raises ServerError, also for an error object inside the stream.
         """
-        with self._send("POST", path, {**body, "stream": True}, None) as response:
+        with self._send("POST", path, {**body, "stream": True}, None, headers) as response:
             for line in _lines(self.url, response):
                 item = _json_object(self.url, line)
                 if item.get("error"):
@@ -98,10 +100,15 @@ class Server:
                 yield item
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        timeout_s: float | None,
+        extra: Mapping[str, str] | None = None,
     ) -> requests.Response:
         # identity: a proxy that compresses would hold tokens back until a block is full
-        headers = {"Accept": "application/x-ndjson, application/json", "Accept-Encoding": "identity"}
+        headers = {"Accept": "application/x-ndjson, application/json", "Accept-Encoding": "identity", **(extra or {})}
         with _reported(self.url):
             response = self._session.request(
                 method, self.url + path, json=body, headers=headers, stream=True,

@@ -35,6 +35,7 @@ COMMANDS = (
     Command("serve", "Start the server", aliases=("start",)),
     Command("run", "Chat with a model, or answer one prompt", bare_flags=("--think",)),
     Command("pull", "Download a model from the Hugging Face Hub"),
+    Command("push", "Upload a model of your own to the Hugging Face Hub"),
     Command("create", "Make a model of your own: from a Modelfile, or with other weights or parameters"),
     Command("cp", "Copy a model: the same under another name"),
     Command("rm", "Delete models"),

@@ -14,7 +14,8 @@ HISTORY_NAME = ".hugging_llama_history"
 class ClientSettings:
     """`url` is the server; `history_path` None means that nothing is remembered; `colour` is NO_COLOR's wish.
 
-    `home` is where a refreshed catalog lies; the Hub is asked for nothing else by this side.
+    `home` is where a refreshed catalog lies; the Hub is asked for nothing else by this side. `hub_token` is this user's
+    for the Hub, "" if there is none: for that, and for pushes.
     """
 
     url: str

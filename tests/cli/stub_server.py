@@ -74,6 +74,8 @@ class StubServer:
         self.create_events: list[dict[str, Any]] = [{"status": "writing manifest"}, {"status": "success"}]
         self.blobs: dict[str, bytes] = {}
         self.freed_bytes = 0
+        self.push_events: list[dict[str, Any]] = [{"status": "success"}]
+        self.hub_tokens: list[str | None] = []
         self.requests: list[tuple[str, Any]] = []
         self.left = threading.Event()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=QuietHandler)
@@ -112,6 +114,9 @@ class StubServer:
             return self._known(body["model"], "model '{}' not found", {"X-Freed-Bytes": str(self.freed_bytes)})
         if body["model"].endswith("gated"):
             return _json({"error": "access to 'gated' is restricted"}, 403)
+        if request.path == "/api/push":
+            self.hub_tokens.append(request.headers.get("X-HF-Token"))
+            return _stream(self.push_events)
         return self._post(request.path, body)
 
     def _post(self, path: str, body: dict[str, Any]) -> Response:

@@ -2,7 +2,21 @@
 
 from flask import Blueprint
 
-from hugging_llama.dialects.ollama import blobs, chat, copy, create, delete, embed, generate, ps, pull, root, show, tags
+from hugging_llama.dialects.ollama import (
+    blobs,
+    chat,
+    copy,
+    create,
+    delete,
+    embed,
+    generate,
+    ps,
+    pull,
+    push,
+    root,
+    show,
+    tags,
+)
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     root.blueprint,
@@ -11,6 +25,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     embed.blueprint,
     pull.blueprint,
     blobs.blueprint,
+    push.blueprint,
     create.blueprint,
     copy.blueprint,
     delete.blueprint,

@@ -20,6 +20,7 @@ _STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
     errors.KeyRejectedError: 401,
     errors.GatedModelError: 403,
     errors.CloudModelError: 403,
+    errors.WriteForbiddenError: 403,
     errors.EngineBusyError: 503,
     errors.EngineShutdownError: 503,
 }

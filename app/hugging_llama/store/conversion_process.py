@@ -8,7 +8,7 @@ import time
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
 from hugging_llama.neutral.conversion import ConversionRequest
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store.pull_process import parse_message
+from hugging_llama.store.child_process import parse_message
 from hugging_llama_config import launch
 from hugging_llama_config.settings import Settings
 

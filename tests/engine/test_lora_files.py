@@ -211,6 +211,15 @@ def test_layers_that_are_not_computed_row_by_row_are_refused(tmp_path: Path) -> 
     assert AdapterCache(model, budget_bytes=2**30).take(str(folder)).factors
 
 
+def test_layers_in_another_number_format_are_refused(tmp_path: Path) -> None:
+    model = make_model("llama", dtype=torch.bfloat16)
+    layer: Any = model.get_submodule("model.layers.0.mlp.down_proj").float()
+    plain = layer.forward
+    layer.forward = lambda x: plain(x).bfloat16()
+    layer.register_forward_pre_hook(lambda module, args: (args[0].float(),))
+    assert "in a way that adapters can't change" in refusal(model, make_adapter(tmp_path, model, ("down_proj",)))
+
+
 def test_a_layer_at_two_places_is_refused(tmp_path: Path) -> None:
     model = make_model("llama")
     layers: Any = model.get_submodule("model.layers")

@@ -103,14 +103,14 @@ class AdaptedLayers:
             if module not in self._watched:
                 _watch(module, self.current, is_head=is_head)
                 self._watched.add(module)
-        seen = self._probe()
+        seen, dtype = self._probe(), self._model.dtype
         for part in new:
-            if seen.get(part.site.module) != (_NUM_PROBE_TOKENS, self._model.dtype):
+            if seen.get(part.site.module) != (_NUM_PROBE_TOKENS, dtype, dtype):
                 raise ModelLoadError(f"this model computes {part.name} in a way that adapters can't change")
         self._ready.update(part.site.module for part in new)
 
-    def _probe(self) -> dict[nn.Module, tuple[int, torch.dtype]]:
-        """Rows and dtype that each watched layer computes in a forward of some tokens."""
+    def _probe(self) -> "dict[nn.Module, _Call]":
+        """How each watched layer is called in a forward of some tokens."""
         model, probe = self._model, _Probe()
         # image and control tokens lie at the ends of vocabularies
         num_ids = vocab_size(model)
@@ -142,15 +142,19 @@ class AdaptedLayers:
             return factors_of(found, parts[0].site.width, device, dtype)
 
 
+_Call = tuple[int, torch.dtype, torch.dtype]
+"""The number of rows, their dtype, and that of the result."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """Changes nothing and remembers what it was asked to change: the number of rows, and their dtype."""
+    """Changes nothing and remembers what it was asked to change."""
 
-    seen: dict[nn.Module, tuple[int, torch.dtype]] = field(default_factory=dict)
+    seen: dict[nn.Module, _Call] = field(default_factory=dict)
 
     def add(self, module: nn.Module, x: Tensor, y: Tensor, *, is_head: bool) -> Tensor:
         """See RowChange."""
-        self.seen[module] = (x.numel() // x.shape[-1], x.dtype if x.dtype == y.dtype else y.dtype)
+        self.seen[module] = (x.numel() // x.shape[-1], x.dtype, y.dtype)
         return y
 
 

@@ -74,7 +74,7 @@ class Adapter:
 
 def read_snapshot(folder: str) -> Snapshot:
     """List a model's folder. Raises selection.NotServableError, also for links that lead elsewhere than into the blobs
-    two folders above, where the Hub's cache and our home have them; OSError."""
+    two folders above, if it is a folder of the Hub's cache or of our home; OSError."""
     found: dict[str, tuple[str, os.stat_result]] = {}
     blobs = _blobs_folder(folder)
     for path in _walk(folder):
@@ -150,12 +150,14 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _blobs_folder(folder: str) -> str:
-    return os.path.realpath(os.path.join(folder, "..", "..", "blobs"))
+    """Where the links of this folder may lead; "" for one of the operator's, whose links are the operator's, too."""
+    blobs = os.path.realpath(os.path.join(folder, "..", "..", "blobs"))
+    return blobs if os.path.isdir(blobs) else ""
 
 
 def _leads_out(full: str, blobs: str) -> bool:
     """Whether this is a link to anything but a blob. Raises OSError."""
-    if not os.path.islink(full):
+    if not blobs or not os.path.islink(full):
         return False
     target = os.path.join(os.path.dirname(full), os.readlink(full))
     return os.path.realpath(os.path.dirname(target)) != blobs

@@ -47,6 +47,7 @@ _WEB_ONLY = (
     "hub_cache",
     "hub_endpoint",
     "hub_token",
+    "model_dirs",
     "noprune",
     "preload",
     "load_timeout_s",

@@ -76,7 +76,6 @@ def read_snapshot(folder: str) -> Snapshot:
     """List a model's folder. Raises selection.NotServableError, also for links that lead elsewhere than into the blobs
     two folders above, if it is a folder of the Hub's cache or of our home; OSError."""
     found: dict[str, tuple[str, os.stat_result]] = {}
-    blobs = _blobs_folder(folder)
     for path in _walk(folder):
         full = os.path.join(folder, path)
         try:
@@ -84,16 +83,17 @@ def read_snapshot(folder: str) -> Snapshot:
         except OSError:  # a link to a blob that is gone
             continue
         if stat.S_ISREG(status.st_mode):
-            if _leads_out(full, blobs):
-                raise selection.NotServableError("one of its files is a link that leads out of the model")
             found[path] = (full, status)
     weights = selection.weight_files(found, lambda path: read_small(found[path][0]))
     selection.check_configuration(found)
     kept = [path for path in found if path in weights or selection.is_support(path) or selection.is_code(path)]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
+    blobs = _blobs_folder(folder)
     for path in kept:
         full, status = found[path]
+        if _leads_out(full, blobs):
+            raise selection.NotServableError(f"{path} is a link that leads out of the model")
         blob = _linked_blob(full)
         if blob is None:
             plain.append(path)

@@ -235,7 +235,7 @@ def test_links_to_elsewhere_go_and_what_they_lead_to_stays(settings: Settings, f
     blob = (first / "model.safetensors").resolve()
     blob.rename(outside / "shared-weights")  # a store of blobs that several caches share
     blob.symlink_to(outside / "shared-weights")
-    (first / "linked.json").symlink_to(outside / "precious.json")
+    (first / "linked.png").symlink_to(outside / "precious.json")  # one that is read would make it no model
     (first / "linked_folder").symlink_to(outside)
     (first.parent / ("f" * 40)).symlink_to(outside)
     before = _tree(outside)

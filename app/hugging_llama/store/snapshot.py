@@ -74,9 +74,8 @@ class Adapter:
 
 def read_snapshot(folder: str) -> Snapshot:
     """List a model's folder. Raises selection.NotServableError, also for links that lead elsewhere than into the blobs
-    two folders above, where the Hub's cache and our home have them; OSError."""
+    two folders above, if it is a folder of the Hub's cache or of our home; OSError."""
     found: dict[str, tuple[str, os.stat_result]] = {}
-    blobs = _blobs_folder(folder)
     for path in _walk(folder):
         full = os.path.join(folder, path)
         try:
@@ -84,16 +83,17 @@ def read_snapshot(folder: str) -> Snapshot:
         except OSError:  # a link to a blob that is gone
             continue
         if stat.S_ISREG(status.st_mode):
-            if _leads_out(full, blobs):
-                raise selection.NotServableError("one of its files is a link that leads out of the model")
             found[path] = (full, status)
     weights = selection.weight_files(found, lambda path: read_small(found[path][0]))
     selection.check_configuration(found)
     kept = [path for path in found if path in weights or selection.is_support(path) or selection.is_code(path)]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
+    blobs = _blobs_folder(folder)
     for path in kept:
         full, status = found[path]
+        if _leads_out(full, blobs):
+            raise selection.NotServableError(f"{path} is a link that leads out of the model")
         blob = _linked_blob(full)
         if blob is None:
             plain.append(path)
@@ -150,12 +150,14 @@ def _walk(folder: str) -> Iterator[str]:
 
 
 def _blobs_folder(folder: str) -> str:
-    return os.path.realpath(os.path.join(folder, "..", "..", "blobs"))
+    """Where the links of this folder may lead; "" for one of the operator's, whose links are the operator's, too."""
+    blobs = os.path.realpath(os.path.join(folder, "..", "..", "blobs"))
+    return blobs if os.path.isdir(blobs) else ""
 
 
 def _leads_out(full: str, blobs: str) -> bool:
     """Whether this is a link to anything but a blob. Raises OSError."""
-    if not os.path.islink(full):
+    if not blobs or not os.path.islink(full):
         return False
     target = os.path.join(os.path.dirname(full), os.readlink(full))
     return os.path.realpath(os.path.dirname(target)) != blobs

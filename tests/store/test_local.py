@@ -77,7 +77,6 @@ def test_a_model_in_the_cache(store: Store, snapshot: Path) -> None:
     assert model.details.parameter_count == 2048
     assert model.modified_at_s == pytest.approx(time.time(), abs=60)
     kept = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "modeling_custom.py"]
-    kept.append("adapter_config.json")
     assert model.size_bytes == sum((snapshot / path).stat().st_size for path in kept)
 
 

@@ -18,12 +18,14 @@ from torch.nn import functional
 from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, chunk_attention, decode_attention
 from hugging_llama.engine.native.elementwise import add_rms_norm, rotate, silu_mul
 from hugging_llama.engine.native.linear import BFloat16Linear, Int4Linear, Int8Linear
+from hugging_llama.engine.native.lora import LowRankFactors, LowRankPart, RowGroups, add_lora
 
 SHAPES = {"qkv": (896, 1152), "o": (896, 896), "gate/up": (896, 9728), "down": (4864, 896), "head": (896, 151936)}
 ROWS = (1, 4, 16, 64, 256)
 HEAD_ROWS = 16
 BEYOND_CACHES_BYTES = 128 * 2**20
 INT4_GROUP = 32
+ADAPTER_RANK = 16
 ROUNDS = 7
 BITS = {"bf16": 16.0, "int8": 8.0, "int4": 4.5}
 
@@ -44,6 +46,9 @@ def main() -> None:
         if not arguments.linear_only:
             for m in (1, 16):
                 compare_steps(m)
+            for name, (k, n) in SHAPES.items():
+                if name != "head":
+                    compare_adapters(name, k, n, num_adapters=4, rows_each=4)
             for lengths in ([128], [2000], [8000], [128] * 16, [2000] * 16, [8000] + [128] * 15):
                 compare_attention(lengths)
             for n, num_keys in ((5, 2000), (37, 2000), (512, 512), (512, 4096), (2048, 8192)):
@@ -139,6 +144,23 @@ def compare_steps(m: int) -> None:
     show(f"silu * up M={m}", lambda: silu_mul(joint), lambda: functional.silu(joint[:, :4864]) * joint[:, 4864:])
     heads, angles = torch.randn(m, 14, 64).bfloat16(), torch.randn(m, 64).bfloat16()
     show(f"rotary M={m}", lambda: rotate(heads, angles, angles), lambda: plain_rotation(heads, angles, angles))
+
+
+def compare_adapters(name: str, k: int, n: int, *, num_adapters: int, rows_each: int) -> None:
+    """Low-rank changes, each adapter's rows against torch's two products and an addition."""
+    x, y = torch.randn(num_adapters * rows_each, k).bfloat16(), torch.randn(num_adapters * rows_each, n).bfloat16()
+    parts = [
+        LowRankPart(torch.randn(ADAPTER_RANK, k).bfloat16() / k, torch.randn(n, ADAPTER_RANK).bfloat16() / k, 0)
+        for _ in range(num_adapters)
+    ]
+    rows = [torch.arange(i, len(x), num_adapters) for i in range(num_adapters)]
+    groups, factors = RowGroups.of([part.tolist() for part in rows]), [LowRankFactors.pack([p], n) for p in parts]
+
+    def by_torch() -> None:
+        for place, part in zip(rows, parts, strict=True):
+            y.index_add_(0, place, functional.linear(functional.linear(x[place], part.down), part.up))
+
+    show(f"{num_adapters} adapters, {len(x)} rows of {name} {k}x{n}", lambda: add_lora(y, x, groups, factors), by_torch)
 
 
 def plain_norm(x: Tensor, residual: Tensor, weight: Tensor) -> Tensor:

@@ -4,13 +4,14 @@ HuggingLlamaError
 ├── RequestError                  the caller must change the request
 │   ├── InvalidRequestError           param
 │   ├── BodyTooLargeError             limit
-│   ├── UnsupportedCapabilityError    model, canonical, capabilities
+│   ├── UnsupportedCapabilityError    model, capabilities, canonical
 │   ├── ContextLengthError            num_prompt_tokens, limit
 │   └── GrammarError                  path
 ├── ModelNotFoundError            name, canonical
 ├── AccessError                   somebody must grant something first
 │   ├── KeyRejectedError              realm
 │   ├── GatedModelError               repo, url
+│   ├── WriteForbiddenError           repo
 │   └── CloudModelError               name
 ├── CapacityError                 the same request may succeed later
 │   ├── EngineBusyError               queue_depth, retry_after_s
@@ -65,17 +66,14 @@ class BodyTooLargeError(RequestError):
 
 
 class UnsupportedCapabilityError(RequestError):
-    """The model can't do what is asked. Facts: `model` as sent, `canonical`, `capabilities`, those that it lacks."""
+    """The model can't do what is asked. Facts: `model` as sent, `capabilities`, those that it lacks, and `canonical`,
+    the model's full name, where it is known."""
 
     code = "unsupported_capability"
 
     def __init__(self, model: str, capabilities: list[str], *, canonical: str = "") -> None:
-        super().__init__(
-            f'"{model}" does not support {", ".join(capabilities)}',
-            model=model,
-            canonical=canonical or model,
-            capabilities=capabilities,
-        )
+        facts: Facts = {"model": model, "capabilities": capabilities} | ({"canonical": canonical} if canonical else {})
+        super().__init__(f'"{model}" does not support {", ".join(capabilities)}', **facts)
 
 
 class ContextLengthError(RequestError):
@@ -122,6 +120,12 @@ class GatedModelError(AccessError):
     """The repository's licence must be accepted first. Facts: `repo`, `url` of its page."""
 
     code = "gated_model"
+
+
+class WriteForbiddenError(AccessError):
+    """The token may not write to the repository. Facts: `repo`."""
+
+    code = "write_forbidden"
 
 
 class CloudModelError(AccessError):

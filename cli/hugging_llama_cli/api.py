@@ -3,20 +3,31 @@
 import contextlib
 import json
 from collections.abc import Generator, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
 
-from hugging_llama_cli.errors import CliError, ServerError, UnreachableError
+from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError
 from hugging_llama_config.client import ClientSettings
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
 _LOOPBACK = ("localhost", "127.", "::1")
 _CHUNK_BYTES = 65536
+_NOT_FOUND = 404
 
 Json = dict[str, Any]
+
+
+class Body(Protocol):
+    """What is sent as it is read; `len` is its size in bytes."""
+
+    len: int
+
+    def read(self, length: int = -1) -> bytes:
+        """The next bytes, at most so many; none at the end."""
+        ...
 
 
 class Server:
@@ -41,17 +52,47 @@ class Server:
         with self._send("POST", path, body, None) as response:
             return _json_object(self.url, _body(self.url, response))
 
-    def delete(self, path: str, body: Mapping[str, Any]) -> None:
-        """The answer is its status alone. Raises ServerError."""
-        with self._send("DELETE", path, body, ANSWER_TIMEOUT_S) as response:
+    def send(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST what is answered by a status alone. Raises ServerError."""
+        with self._send("POST", path, body, ANSWER_TIMEOUT_S) as response:
             _body(self.url, response)
 
-    def stream(self, path: str, body: Mapping[str, Any]) -> Generator[Json, None, None]:
+    def delete(self, path: str, body: Mapping[str, Any]) -> Mapping[str, str]:
+        """The answer is its status, and what the headers tell. Raises ServerError."""
+        with self._send("DELETE", path, body, ANSWER_TIMEOUT_S) as response:
+            _body(self.url, response)
+            return response.headers
+
+    def has(self, path: str) -> bool:
+        """Whether there is something at `path`. Raises ServerError for all that is neither yes nor no."""
+        try:
+            with self._send("HEAD", path, None, ANSWER_TIMEOUT_S):
+                return True
+        except ServerError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            return False
+
+    def upload(self, path: str, body: Body) -> None:
+        """POST bytes; no limit on the time that the server takes to store them. Raises ServerError."""
+        try:
+            with _reported(self.url):
+                response = self._session.post(
+                    self.url + path, data=body, stream=True, timeout=(CONNECT_TIMEOUT_S, None)
+                )
+            with _accepted(self.url, response):
+                _body(self.url, response)
+        except BrokenOffError as error:  # a refusal that comes while bytes are still sent may get lost
+            raise BrokenOffError(f"{error}; the file may be too large for it, its log says why") from None
+
+    def stream(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    ) -> Generator[Json, None, None]:
         """The objects of an NDJSON answer as they arrive. Closing the iterator closes the connection.
 
         Raises ServerError, also for an error object inside the stream.
         """
-        with self._send("POST", path, {**body, "stream": True}, None) as response:
+        with self._send("POST", path, {**body, "stream": True}, None, headers) as response:
             for line in _lines(self.url, response):
                 item = _json_object(self.url, line)
                 if item.get("error"):
@@ -59,19 +100,21 @@ class Server:
                 yield item
 
     def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout_s: float | None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        timeout_s: float | None,
+        extra: Mapping[str, str] | None = None,
     ) -> requests.Response:
         # identity: a proxy that compresses would hold tokens back until a block is full
-        headers = {"Accept": "application/x-ndjson, application/json", "Accept-Encoding": "identity"}
+        headers = {"Accept": "application/x-ndjson, application/json", "Accept-Encoding": "identity", **(extra or {})}
         with _reported(self.url):
             response = self._session.request(
                 method, self.url + path, json=body, headers=headers, stream=True,
                 timeout=(CONNECT_TIMEOUT_S, timeout_s),
             )  # fmt: skip
-        if response.status_code >= 400:
-            with response:
-                raise _refusal(response, _body(self.url, response))
-        return response
+        return _accepted(self.url, response)
 
 
 @contextlib.contextmanager
@@ -82,17 +125,25 @@ def _reported(url: str) -> Iterator[None]:
     except requests.exceptions.ReadTimeout:
         raise UnreachableError(f"the server at {url} did not answer in time") from None
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
-        raise UnreachableError(f"the server at {url} broke off its answer") from None
+        raise BrokenOffError(f"the server at {url} broke off its answer") from None
     except requests.exceptions.SSLError as error:
         raise UnreachableError(f"no secure connection to {url}: {error}") from None
     except requests.exceptions.ConnectionError as error:
         if "Connection aborted" in str(error) or "Read timed out" in str(error):
-            raise UnreachableError(f"the server at {url} broke off its answer") from None
+            raise BrokenOffError(f"the server at {url} broke off its answer") from None
         raise UnreachableError(
             f"could not connect to Hugging Llama at {url}; run 'hugging-llama serve' to start it"
         ) from None
     except requests.exceptions.RequestException as error:
         raise CliError(f"{url}: {error}") from None
+
+
+def _accepted(url: str, response: requests.Response) -> requests.Response:
+    """The response unless it is a refusal. Raises ServerError."""
+    if response.status_code >= 400:
+        with response:
+            raise _refusal(response, _body(url, response))
+    return response
 
 
 def _body(url: str, response: requests.Response) -> bytes:

@@ -13,9 +13,13 @@ THINK_LEVELS = ("high", "medium", "low", "max")
 
 @dataclass(slots=True, kw_only=True)
 class Conversation:
-    """The state that requests are made from. `think` None leaves it to the model."""
+    """The state that requests are made from. `think` None leaves it to the model.
+
+    `recalled` are the model's own messages, which the server puts before those of every chat.
+    """
 
     model: str
+    recalled: list[Json] = field(default_factory=list)
     messages: list[Json] = field(default_factory=list)
     options: Json = field(default_factory=dict)
     system: str = ""
@@ -32,6 +36,14 @@ class Conversation:
         """For the next turn of the conversation."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         return {"model": self.model, "messages": system + self.messages} | self._common()
+
+    def create_body(self, name: str) -> Json:
+        """For a model of that name that begins where this conversation is."""
+        said = self.recalled + self.messages if self.messages else []  # what is left out goes on as it is
+        turns = [{key: str(message.get(key) or "") for key in ("role", "content")} for message in said]
+        texts = {"system": self.system, "messages": [turn for turn in turns if turn["content"]]}
+        kept = {key: value for key, value in texts.items() if value}
+        return {"model": name, "from": self.model, "parameters": self.options} | kept
 
     def ask(self, text: str) -> None:
         """Append the user's turn."""
@@ -83,15 +95,3 @@ def parse_keep_alive(text: str) -> str | float:
         return float(text)
     except ValueError:
         return text
-
-
-def parse_parameter(name: str, words: list[str]) -> Any:
-    """A parameter's value as JSON would type it, lists and objects included; `stop` is always a list of texts."""
-    if name == "stop":
-        return words
-    text = " ".join(words)
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, bool | int | float | list | dict) else text

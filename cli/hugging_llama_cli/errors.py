@@ -4,6 +4,7 @@ CliError                  printed as `Error: …`, exit 1
 ├── UsageError            the command line makes no sense, exit 2
 └── ServerError           the server said no, with its status
     └── UnreachableError  nobody answers
+        └── BrokenOffError  somebody did, and stopped
 """
 
 
@@ -29,3 +30,7 @@ class ServerError(CliError):
 
 class UnreachableError(ServerError):
     """No server answers at this address, or it went away."""
+
+
+class BrokenOffError(UnreachableError):
+    """The connection ended before the answer did."""

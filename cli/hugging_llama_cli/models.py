@@ -1,13 +1,16 @@
 """Models as the server lists them, and the many ways to write one name."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hugging_llama_cli.api import Json, Server
+from hugging_llama_cli.errors import ServerError
 
 _HUBS = ("hf.co/", "huggingface.co/")
 _DEFAULT_TAG = ":latest"
+_NOT_FOUND = 404
 
 
 def local_models(server: Server) -> list[Json]:
@@ -40,10 +43,31 @@ def find(models: Iterable[Json], name: str) -> Json | None:
 
 
 def nearest(models: Iterable[Json], name: str) -> str:
-    """The listed name that looks most like `name`, or ""."""
-    names = {_canonical(name_of(model)): name_of(model) for model in models}
-    near = difflib.get_close_matches(_canonical(name), names, n=1)
+    """The listed name that looks most like `name`, or ""; a name in one part is held against the last parts, too."""
+    wanted = _canonical(name)
+    names: dict[str, str] = {}
+    for model in models:
+        listed = _canonical(name_of(model))
+        for spelling in (listed,) if "/" in wanted else (listed, listed.rpartition("/")[2]):
+            names.setdefault(spelling, name_of(model))
+    near = difflib.get_close_matches(wanted, names, n=1)
     return names[near[0]].removesuffix(_DEFAULT_TAG) if near else ""
+
+
+@contextlib.contextmanager
+def did_you_mean(server: Server, name: str) -> Iterator[None]:
+    """To the server's word that there is no such model, add the name of one that looks alike."""
+    try:
+        yield
+    except ServerError as error:
+        if error.status != _NOT_FOUND:
+            raise
+        near = ""
+        with contextlib.suppress(ServerError):
+            near = nearest(local_models(server), name)
+        if not near:
+            raise
+        raise ServerError(f"{error}; did you mean '{near}'?", error.status) from None
 
 
 def capabilities(model: Json) -> list[Any]:

@@ -7,17 +7,42 @@ from typing import Any
 from hugging_llama_cli.plain import printable
 from hugging_llama_config.units import format_bytes
 
-_GAP = "    "
+_GAP, _NARROW_GAP = "    ", "  "
+_MIN_CELLS = 16
 _FOREVER = timedelta(days=365 * 20)  # "for ever" comes as a date about 292 years ahead
 _ID_LENGTH = 12
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Left-aligned columns, four spaces apart, as Ollama prints them."""
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], width: int = 0, least: Sequence[str] = ()) -> str:
+    """Left-aligned columns, four spaces apart, as Ollama prints them.
+
+    On a terminal of `width` columns, 0 for any, what is too wide moves together; then the columns of the `least` use
+    leave, in this order; then the first column is shortened.
+    """
     cells = [list(headers), *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = (_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
-    return "\n".join(line.rstrip() for line in lines)
+    gap, shown, leaving = _GAP, list(range(len(headers))), [headers.index(name) for name in least]
+
+    def excess() -> int:
+        return sum(widths[i] for i in shown) + len(gap) * (len(shown) - 1) - width if width else 0
+
+    if excess() > 0:
+        gap = _NARROW_GAP
+    while excess() > 0 and leaving:
+        shown.remove(leaving.pop(0))
+    if (first := max(_MIN_CELLS, widths[0] - max(excess(), 0))) < widths[0]:
+        widths[0] = first
+        for row in cells:
+            row[0] = _shortened(row[0], first)
+    return "\n".join(gap.join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in cells)
+
+
+def _shortened(name: str, cells: int) -> str:
+    """In at most so many cells: names of models differ at both ends."""
+    if len(name) <= cells:
+        return name
+    tail = (cells - 2) // 2
+    return f"{name[: cells - 2 - tail]}..{name[len(name) - tail :]}"
 
 
 def section(title: str, facts: Mapping[str, str]) -> str:

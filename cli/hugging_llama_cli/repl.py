@@ -1,14 +1,15 @@
 """The interactive chat: reads turns and commands, keeps the conversation."""
 
+import contextlib
 import sys
 from dataclasses import replace
 
 from hugging_llama_cli import slash
-from hugging_llama_cli.api import Server
+from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation
-from hugging_llama_cli.errors import CliError
+from hugging_llama_cli.errors import CliError, ServerError
 from hugging_llama_cli.line_editor import LineEditor
-from hugging_llama_cli.plain import one_line
+from hugging_llama_cli.plain import one_line, printable
 from hugging_llama_cli.reply import ReplyView, show_reply
 from hugging_llama_cli.terminal import DIM, RESET, Spinner
 from hugging_llama_config.client import ClientSettings
@@ -32,6 +33,7 @@ class Repl:
     def run(self) -> int:
         """Until `/bye` or Ctrl-D; returns the exit code."""
         self.load()
+        self.recall()
         print(f"{DIM}{_GREETING}{RESET}" if self._colour else _GREETING)
         with self.editor:
             while (text := self._read()) is not None:
@@ -46,6 +48,21 @@ class Repl:
         """Have the model in memory before the first question. Raises ServerError."""
         with Spinner(sys.stderr):
             self.server.post("/api/generate", self.conversation.generate_body("") | {"stream": False})
+
+    def recall(self) -> None:
+        """Show what the model's own messages have said before this conversation."""
+        shown: Json = {}
+        with contextlib.suppress(ServerError):  # nothing that a chat needs
+            shown = self.server.post("/api/show", {"model": self.conversation.model})
+        messages = shown.get("messages")
+        turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
+        self.conversation.recalled = turns
+        for turn in turns:
+            text = printable(str(turn.get("content") or ""))
+            if turn.get("role") == "user":
+                print(f"{PROMPT}{text}")
+            elif turn.get("role") == "assistant":
+                print(f"{text}\n")
 
     def show(self, **changes: bool) -> None:
         """Change how replies are shown."""

@@ -5,11 +5,13 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from hugging_llama_cli.commands import create as create_command
 from hugging_llama_cli.commands import list as list_command
 from hugging_llama_cli.commands import show as show_command
-from hugging_llama_cli.conversation import parse_format, parse_parameter, parse_think
+from hugging_llama_cli.conversation import parse_format, parse_think
 from hugging_llama_cli.errors import CliError
-from hugging_llama_cli.plain import one_line
+from hugging_llama_cli.parameters import parse_parameter
+from hugging_llama_cli.plain import one_line, printable
 
 if TYPE_CHECKING:
     from hugging_llama_cli.repl import Repl
@@ -23,8 +25,10 @@ Available commands:
   /set format json | noformat    ask for JSON
   /set wordwrap | nowordwrap     wrap words at the terminal's width
   /set history | nohistory       remember what you type
-  /show [system | parameters]    show the model, or what was set
+  /show [info]                   show the model
+  /show TEXT                     license, modelfile, parameters, system or template
   /load MODEL                    another model, and a fresh conversation
+  /save MODEL                    a new model of this one, what was set and what was said
   /list                          list the models on disk
   /clear                         forget the conversation
   /bye                           exit (also /exit, Ctrl + d)
@@ -32,13 +36,22 @@ Available commands:
 
 Use """ to begin and end a message of several lines; Ctrl + c stops a reply.'''
 
+_TEXTS: Mapping[str, str] = {
+    "license": "No license was specified for this model.",
+    "modelfile": "No Modelfile is known of this model.",
+    "parameters": "No additional parameters were specified for this model.",
+    "system": "No system message was specified for this model.",
+    "template": "No prompt template was specified for this model.",
+}
+"""What can be shown alone, and the words for a model without it."""
+
 _UNKNOWN = "Unknown command '{}'. Type /? for help"
 
 
 def completions() -> list[str]:
     """What Tab offers after a slash."""
     settings = [f"/set {name}" for name in _SETTINGS]
-    return sorted([*_COMMANDS, *settings, "/show system", "/show parameters"])
+    return sorted([*_COMMANDS, *settings, *(f"/show {text}" for text in ("info", *_TEXTS))])
 
 
 def execute(repl: "Repl", line: str) -> bool:
@@ -89,20 +102,38 @@ def _load(repl: "Repl", rest: str) -> bool:
         raise
     repl.conversation.messages.clear()
     print(f"Loaded '{rest}'")
+    repl.recall()
+    return False
+
+
+def _save(repl: "Repl", rest: str) -> bool:
+    if not rest:
+        raise CliError("usage: /save MODEL")
+    create_command.create(repl.server, repl.conversation.create_body(rest))
+    print(f"Created new model '{rest}'")
     return False
 
 
 def _show(repl: "Repl", rest: str) -> bool:
-    if rest == "system":
-        print(repl.conversation.system or "No system message was set.")
-    elif rest == "parameters":
-        options = repl.conversation.options
-        print("\n".join(f"{name}    {value}" for name, value in options.items()) or "No parameters were set.")
-    elif rest in ("", "info"):
+    if rest in ("", "info"):
         print(show_command.description(repl.server, repl.conversation.model))
+    elif rest == "parameters":
+        print(_parameters(repl))
+    elif rest in _TEXTS:
+        spoken = repl.conversation
+        text = show_command.shown_text(repl.server, spoken.model, rest, spoken.system, spoken.options)
+        print(printable(text) or _TEXTS[rest])
     else:
-        raise CliError("usage: /show [info | system | parameters]")
+        raise CliError(f"usage: /show [{' | '.join(('info', *_TEXTS))}]")
     return False
+
+
+def _parameters(repl: "Repl") -> str:
+    """The model's own, then those that were set here and win over them."""
+    text = show_command.shown_text(repl.server, repl.conversation.model, "parameters")
+    model = [f"  {line}" for line in printable(text).splitlines()] or [f"  {_TEXTS['parameters']}"]
+    user = [f"  {name:<30} {value}" for name, value in repl.conversation.options.items()]
+    return "\n".join(["Model defined parameters:", *model, *(["", "User defined parameters:"] if user else []), *user])
 
 
 def _set(repl: "Repl", rest: str) -> bool:
@@ -192,6 +223,7 @@ _COMMANDS: Mapping[str, Callable[["Repl", str], bool]] = {
     "/?": _help,
     "/list": _list,
     "/load": _load,
+    "/save": _save,
     "/set": _set,
     "/show": _show,
 }

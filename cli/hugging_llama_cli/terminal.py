@@ -57,11 +57,7 @@ class TextWriter:
         self.write("\n")
 
     def _width(self) -> int:
-        # asked each time, so that a resized window is respected
-        try:
-            return os.get_terminal_size(self._stream.fileno()).columns
-        except (OSError, ValueError):
-            return 0
+        return columns(self._stream)  # asked each time, so that a resized window is respected
 
     def _wrapped(self, char: str, width: int) -> str:
         if char == "\n":
@@ -86,6 +82,14 @@ class TextWriter:
         self._word += char
         self._column += cells
         return moved + char
+
+
+def columns(stream: TextIO) -> int:
+    """How wide the terminal is; 0 if the stream leads elsewhere."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns
+    except (OSError, ValueError):
+        return 0
 
 
 class Spinner:

@@ -2,22 +2,29 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from hugging_llama_config import host
+from hugging_llama_config import host, paths
 
 HISTORY_NAME = ".hugging_llama_history"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """`url` is the server; `history_path` None means that nothing is remembered; `colour` is NO_COLOR's wish."""
+    """`url` is the server; `history_path` None means that nothing is remembered; `colour` is NO_COLOR's wish.
+
+    `home` is where a refreshed catalog lies; the Hub is asked for nothing else by this side. `hub_token` is this user's
+    for the Hub, "" if there is none: for that, and for pushes.
+    """
 
     url: str
     history_path: Path | None
     colour: bool = True
-    api_key: str = ""
+    api_key: str = field(default="", repr=False)
+    home: Path
+    hub_endpoint: str = paths.DEFAULT_HUB_ENDPOINT
+    hub_token: str = field(default="", repr=False)
 
 
 def load_client_settings(url: str | None = None, environ: Mapping[str, str] | None = None) -> ClientSettings:
@@ -31,7 +38,16 @@ def load_client_settings(url: str | None = None, environ: Mapping[str, str] | No
         history_path=None if no_history else Path(home) / HISTORY_NAME,
         colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
         api_key=environ.get("OLLAMA_API_KEY", "").strip(),
+        home=Path(_own(environ, "HOME") or paths.default_home(environ)).expanduser(),
+        hub_endpoint=(
+            _own(environ, "HUB_ENDPOINT") or environ.get("HF_ENDPOINT", "").strip() or paths.DEFAULT_HUB_ENDPOINT
+        ).rstrip("/"),
+        hub_token=_own(environ, "HUB_TOKEN") or paths.hub_token(environ),
     )
+
+
+def _own(environ: Mapping[str, str], name: str) -> str:
+    return environ.get(f"HUGGING_LLAMA_{name}", "").strip()
 
 
 def server_environment(changes: Mapping[str, str]) -> dict[str, str]:

@@ -21,7 +21,6 @@ from hugging_llama_config.settings import DEFAULTS, Settings
 logger = logging.getLogger(__name__)
 
 PREFIX = "HUGGING_LLAMA_"
-DEFAULT_HUB_ENDPOINT = "https://huggingface.co"
 OLLAMA_VARIABLES: Mapping[str, str] = {
     "OLLAMA_KEEP_ALIVE": "keep_alive_s",
     "OLLAMA_MAX_LOADED_MODELS": "max_loaded_models",
@@ -29,6 +28,7 @@ OLLAMA_VARIABLES: Mapping[str, str] = {
     "OLLAMA_MAX_QUEUE": "max_queue",
     "OLLAMA_CONTEXT_LENGTH": "context_length",
     "OLLAMA_LOAD_TIMEOUT": "load_timeout_s",
+    "OLLAMA_NOPRUNE": "noprune",
 }
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _CHOICES = {
@@ -51,6 +51,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "first_event_timeout_s": (0.001, math.inf),
     "idle_event_timeout_s": (0.001, math.inf),
     "max_body_bytes": (1, _LARGEST),
+    "max_blob_bytes": (1, _LARGEST),
 }
 _PATHS = ("home", "run_dir", "hub_cache")
 
@@ -80,7 +81,7 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
 def _fill_paths(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     values.setdefault("home", str(paths.default_home(environ)))
     values.setdefault("hub_cache", str(paths.default_hub_cache(environ)))
-    endpoint = values.get("hub_endpoint") or environ.get("HF_ENDPOINT") or DEFAULT_HUB_ENDPOINT
+    endpoint = values.get("hub_endpoint") or environ.get("HF_ENDPOINT") or paths.DEFAULT_HUB_ENDPOINT
     values["hub_endpoint"] = endpoint.rstrip("/")
     values.setdefault("hub_token", paths.hub_token(environ))
     values["home"] = str(Path(values["home"]).expanduser())

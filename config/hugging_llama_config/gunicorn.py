@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama_config.env import ConfigError, load_settings
+from hugging_llama_config.home_format import HomeFormatError, read_home_format
 from hugging_llama_config.launch import LaunchError, is_supervised, prepare_run_dir, socket_path, start_supervisor
 from hugging_llama_config.logging import configure_own_logging
 from hugging_llama_config.settings import Settings
@@ -86,7 +87,8 @@ def on_starting(server: Any) -> None:
     try:
         prepare_run_dir(_settings)
         socket_path(_settings)
-    except LaunchError as error:
+        read_home_format(_settings.home)
+    except (LaunchError, HomeFormatError) as error:
         raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
     for left in run_dir.glob("metrics-*"):
@@ -117,7 +119,8 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         settings = load_settings()
         prepare_run_dir(settings)
         socket_path(settings)
-    except (ConfigError, LaunchError) as error:
+        read_home_format(settings.home)
+    except (ConfigError, LaunchError, HomeFormatError) as error:
         server.log.error("not reloaded: %s", error)
         return
     reload()
@@ -146,13 +149,16 @@ def post_fork(server: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
-    """In the worker, patched and with the app loaded: watch for its end."""
+    """In the worker, patched and with the app loaded: watch for its end; in the first one, tidy up."""
     engine = _engine_of(worker)
     if engine is None:
         worker.log.warning("the application has no Hugging Llama engine: its streams are not drained")
         return
     configure_own_logging(engine.settings.log_level, "web")
     engine.life_line = worker.hugging_llama_life_line
+    store = getattr(worker.wsgi.extensions["hugging_llama"], "store", None)
+    if store is not None and worker.age == 1:  # the first one of this server, and never again
+        threading.Thread(target=store.tidy, daemon=True).start()
     # TERM runs no hook in a worker, so the flag that it clears is watched: by a greenlet, as gevent has patched by now
     threading.Thread(target=_drain_when_stopped, args=(worker, engine), daemon=True).start()
 

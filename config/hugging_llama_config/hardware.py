@@ -3,6 +3,9 @@
 import platform
 from pathlib import Path
 
+_CPU_FACTS = "/proc/cpuinfo"
+_KERNEL_FLAGS = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx512_bf16"})
+
 
 def probable_device() -> str:
     """`cuda`, `mps` or `cpu`, judged by the driver's device file and the platform; the engine knows for sure."""
@@ -11,3 +14,13 @@ def probable_device() -> str:
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         return "mps"
     return "cpu"
+
+
+def runs_native_kernels(cpu_facts: str = _CPU_FACTS) -> bool:
+    """Whether this processor has what the engine's own CPU kernels need; whether they were compiled is not asked."""
+    try:
+        lines = Path(cpu_facts).read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+    return set(flags.split()) >= _KERNEL_FLAGS

@@ -19,6 +19,7 @@ from hugging_llama_config.settings import DEFAULTS, Settings
 
 ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.engine")
 SUPERVISOR_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.client.supervisor")
+CONVERSION_COMMAND: tuple[str, ...] = (sys.executable, "-P", "-m", "hugging_llama.engine.conversion")
 LINGER_S = 30.0
 """How long an engine without a life line stays when no web process is connected."""
 CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
@@ -46,14 +47,18 @@ _WEB_ONLY = (
     "hub_cache",
     "hub_endpoint",
     "hub_token",
+    "model_dirs",
+    "noprune",
     "preload",
     "load_timeout_s",
     "first_event_timeout_s",
     "idle_event_timeout_s",
     "watch_disconnect",
     "max_body_bytes",
+    "max_blob_bytes",
     "duration_unit",
     "trust_remote_code",
+    "allow_pickle",
 )
 # what the engine may see of our environment: secrets of the app that mounts us are none of its business
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "VIRTUAL_ENV", "XDG_CACHE_HOME")
@@ -190,6 +195,22 @@ def start_supervisor(settings: Settings, life_line: int | None = None) -> bool:
         return True
     finally:
         os.close(lock)
+
+
+def start_conversion(settings: Settings, connection: int, lock: int) -> "subprocess.Popen[bytes]":
+    """Start a process that converts a model's weights; `connection` is its socket, `lock` it only holds open.
+
+    Raises OSError.
+    """
+    return subprocess.Popen(
+        [*CONVERSION_COMMAND, str(connection)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[connection, lock],
+        # one thread serves a conversion, which must not take the engine's cores; tqdm would draw on the log
+        env=engine_environment(settings, os.environ) | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"},
+        start_new_session=True,
+    )
 
 
 def is_supervised(settings: Settings) -> bool:

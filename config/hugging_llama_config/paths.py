@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+DEFAULT_HUB_ENDPOINT = "https://huggingface.co"
+
 
 def default_home(environ: Mapping[str, str]) -> Path:
     """Our own state: `~/.cache/hugging-llama`, below XDG_CACHE_HOME if that is set."""

@@ -28,6 +28,7 @@ class Settings:
     hub_endpoint: str = ""
     hub_token: str = field(default="", repr=False)
     model_dirs: tuple[str, ...] = ()
+    noprune: bool = False
     # models in memory
     preload: tuple[str, ...] = ()
     keep_alive_s: float = 300.0
@@ -40,6 +41,7 @@ class Settings:
     num_threads: int = 0
     standby_engine: bool = True
     kv_cache_bytes: int = 0
+    adapter_cache_bytes: int = 0
     # requests
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 0
@@ -51,9 +53,11 @@ class Settings:
     idle_event_timeout_s: float = 120.0
     watch_disconnect: bool = True
     max_body_bytes: int = 64 * 2**20
+    max_blob_bytes: int = 2**40
     duration_unit: str = "ns"
     # safety
     trust_remote_code: bool = False
+    allow_pickle: bool = False
     # what is written
     log_level: str = "info"
 

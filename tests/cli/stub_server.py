@@ -1,11 +1,13 @@
 """A small server that speaks the documented shapes, so that the client is tested over real HTTP."""
 
+import hashlib
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from werkzeug.exceptions import ClientDisconnected
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
@@ -69,6 +71,11 @@ class StubServer:
         self.models = [CHAT_MODEL, EMBEDDING_MODEL]
         self.loaded: list[dict[str, Any]] = []
         self.pull_events: list[dict[str, Any]] = [{"status": "success"}]
+        self.create_events: list[dict[str, Any]] = [{"status": "writing manifest"}, {"status": "success"}]
+        self.blobs: dict[str, bytes] = {}
+        self.freed_bytes = 0
+        self.push_events: list[dict[str, Any]] = [{"status": "success"}]
+        self.hub_tokens: list[str | None] = []
         self.requests: list[tuple[str, Any]] = []
         self.left = threading.Event()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=QuietHandler)
@@ -95,23 +102,44 @@ class StubServer:
         return self._respond(Request(environ))(environ, start_response)
 
     def _respond(self, request: Request) -> Response:
+        if request.path.startswith("/api/blobs/"):
+            return self._blob(request)
         body: Any = request.get_json(silent=True)
         self.requests.append((request.path, body))
         if request.method == "GET":
             return self._get(request.path)
+        if request.path == "/api/copy":
+            return self._known(body["source"], 'model "{}" not found')
+        if request.method == "DELETE":
+            return self._known(body["model"], "model '{}' not found", {"X-Freed-Bytes": str(self.freed_bytes)})
         if body["model"].endswith("gated"):
             return _json({"error": "access to 'gated' is restricted"}, 403)
-        if request.path == "/api/pull":
-            return _stream(self._pull(body))
-        if request.path == "/api/show":
-            return self._show(body)
-        if request.path == "/api/embed":
-            texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
-            return _json({"model": body["model"], "embeddings": [[0.25, -0.5]] * len(texts), "total_duration": 5})
+        if request.path == "/api/push":
+            self.hub_tokens.append(request.headers.get("X-HF-Token"))
+            return _stream(self.push_events)
+        return self._post(request.path, body)
+
+    def _post(self, path: str, body: dict[str, Any]) -> Response:
+        answers: dict[str, Callable[[], Response]] = {
+            "/api/pull": lambda: _stream(self._pull(body)),
+            "/api/create": lambda: _stream(self.create_events),
+            "/api/show": lambda: self._show(body),
+            "/api/embed": lambda: self._embed(body),
+            "/api/chat": lambda: _stream(self._reply(body["messages"][-1]["content"], is_chat=True)),
+            "/api/generate": lambda: self._generate(body),
+        }
+        return answers[path]()
+
+    def _embed(self, body: dict[str, Any]) -> Response:
+        texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        return _json({"model": body["model"], "embeddings": [[0.25, -0.5]] * len(texts), "total_duration": 5})
+
+    def _generate(self, body: dict[str, Any]) -> Response:
+        if body.get("keep_alive") == 0:
+            found = self._known(body["model"], "model '{}' not found")
+            return found if found.status_code != 200 else _json({"done": True, "done_reason": "unload"})
         if not body["stream"]:
             return _json({"model": body["model"], "response": "", "done": True, "done_reason": "load"})
-        if request.path == "/api/chat":
-            return _stream(self._reply(body["messages"][-1]["content"], is_chat=True))
         return _stream(self._reply(body["prompt"], is_chat=False))
 
     def _get(self, path: str) -> Response:
@@ -123,6 +151,26 @@ class StubServer:
         }
         return _json(answers[path]) if path in answers else Response("404 page not found", 404)
 
+    def _known(self, name: str, refusal: str, headers: dict[str, str] | None = None) -> Response:
+        """An empty answer if there is a model of that name."""
+        is_known = any(model["name"] in (name, f"{name}:latest") for model in self.models)
+        return Response(headers=headers) if is_known else _json({"error": refusal.format(name)}, 404)
+
+    def _blob(self, request: Request) -> Response:
+        digest = request.path.rpartition("/")[2]
+        if request.method == "HEAD":
+            self.requests.append((f"HEAD {request.path}", None))
+            return Response(status=200 if digest in self.blobs else 404)
+        self.requests.append((request.path, dict(request.headers)))
+        try:
+            content = request.get_data()
+        except ClientDisconnected:
+            return _json({"error": "the body ended too early"}, 400)
+        if digest != f"sha256:{hashlib.sha256(content).hexdigest()}":
+            return _json({"error": f'digest mismatch, expected "{digest}"'}, 400)
+        self.blobs[digest] = content
+        return Response(status=201)
+
     def _show(self, body: dict[str, Any]) -> Response:
         if body.get("remote") and body["model"] == "hub/only":
             return _json({"model_info": {}, "memory": MEMORY | {"kv_cache": 5, "num_ctx": 4096}})
@@ -130,9 +178,13 @@ class StubServer:
         if model is None:
             return _json({"error": f"model '{body['model']}' not found"}, 404)
         answer = SHOWN | {key: model[key] for key in ("details", "capabilities", "modified_at")}
-        num_ctx = body["options"].get("num_ctx", 2048)
+        answer |= model.get("shown", {})
+        num_ctx = body.get("options", {}).get("num_ctx", 2048)
         answer["memory"] = MEMORY | {"kv_cache": 1000 * num_ctx, "num_ctx": num_ctx}
-        if body["verbose"]:
+        if body.get("system"):
+            answer["system"] = body["system"]
+            answer["modelfile"] += f"SYSTEM {body['system']}\n"
+        if body.get("verbose"):
             answer["tensors"] = [{"name": "model.norm.weight", "type": "BF16", "shape": [256]}]
         return _json(answer)
 

@@ -1,7 +1,9 @@
 """The catalog's estimates, by hand, and what is listed."""
 
 import json
+import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hugging_llama.store.safetensors_header import read_tensors
 from hugging_llama_cli import machine_memory
 from hugging_llama_cli.machine_memory import MachineMemory
 from hugging_llama_cli.model_catalog import DEFAULT_CONTEXT, CatalogModel, load_catalog
+from hugging_llama_config.hardware import runs_native_kernels
 from hugging_llama_config.model_memory import Runtime, cache_tokens, estimate
 from hugging_llama_config.model_size import model_size
 from tests.cli.conftest import Invoke
@@ -43,8 +46,9 @@ def test_entries_are_consistent(models: dict[str, CatalogModel]) -> None:
     assert 25 <= len(models) <= 40
     for model in models.values():
         assert model.kind in ("chat", "embedding")
-        assert model.weight_bytes[model.dtype] == model.parameters * _DTYPE_BYTES[model.dtype]
-        assert model.context > 0
+        assert model.weight_bytes == model.parameters * _DTYPE_BYTES[model.dtype]
+        assert model.size.context_length > 0
+        assert min(model.size.linear, model.size.other) > 0
         assert model.license
         if model.kind == "chat":
             assert model.kv_bytes_per_token > 0
@@ -55,30 +59,74 @@ def test_the_demo_entry_agrees_with_the_bundled_model(models: dict[str, CatalogM
     folder = Path(__file__).parents[2] / "app" / "hugging_llama" / "demo_model"
     config = json.loads((folder / "config.json").read_text())
     demo = models["hugging-llama/demo"]
-    assert (demo.layers, demo.kv_heads, demo.head_dim, demo.context, demo.hidden, demo.intermediate) == (
-        config["num_hidden_layers"], config["num_key_value_heads"], config["head_dim"],
-        config["max_position_embeddings"], config["hidden_size"], config["intermediate_size"],
-    )  # fmt: skip
-    assert (demo.vocab, demo.tied) == (config["vocab_size"], config["tie_word_embeddings"])
     tensors = read_tensors(str(folder / "model.safetensors"))
-    assert demo.memory() == estimate(model_size(config, tensors, is_embedding=False), Runtime(), DEFAULT_CONTEXT)
+    size = model_size(config, tensors, is_embedding=False)
+    # the packaged entry counts the few elements of norms as linear layers
+    assert replace(demo.size, linear=size.linear, other=size.other) == size
+    assert demo.size.linear + demo.size.other == size.linear + size.other
+    assert demo.memory() == estimate(size, Runtime(packs_linears=True), DEFAULT_CONTEXT)
     weights = folder / "model.safetensors"
     header_bytes = 8 + int.from_bytes(weights.read_bytes()[:8], "little")
-    assert demo.weight_bytes["bfloat16"] == weights.stat().st_size - header_bytes
+    assert demo.weight_bytes == weights.stat().st_size - header_bytes
 
 
-def test_memory_limits_the_list(invoke: Invoke) -> None:
+def _fits(out: str) -> dict[str, str]:
+    return {line.split()[0]: re.split(r"  +", line)[3] for line in out.splitlines()[1:]}
+
+
+def test_memory_limits_the_list(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hugging_llama_cli.commands.catalog.runs_native_kernels", lambda: True)
     code, out, err = invoke("catalog", "--memory", "24GB")
     assert code == 0
     assert err == "Models that fit 24 GB (--memory), estimated for a context of 4096 tokens\n"
     assert out.startswith("NAME  ")
-    assert "\nQwen/Qwen3-8B                                8.2B      18.2 GB    40960      apache-2.0\n" in out
-    assert "Llama-3.3-70B" not in out
-    sizes = [float(line.split(" GB")[0].split()[-1]) for line in out.splitlines()[1:]]
+    row = (
+        "\nQwen/Qwen3-8B                                8.2B      18.2 GB    fits              40960      apache-2.0\n"
+    )
+    assert row in out
+    found = _fits(out)
+    assert found["Qwen/Qwen3-14B"] == "fits with int8"
+    assert found["Qwen/Qwen3-32B"] == "fits with int4"
+    assert "meta-llama/Llama-3.3-70B-Instruct" not in found
+    assert "Qwen/Qwen3-30B-A3B-Instruct-2507" not in found, "experts are not quantised"
+    best_first = ["fits", "fits with int8", "fits with int4"]
+    sizes = [
+        (best_first.index(found[line.split()[0]]), float(line.split(" GB")[0].split()[-1]))
+        for line in out.splitlines()[1:]
+    ]
     assert sizes == sorted(sizes)
-    assert sizes[-1] <= 24
-    assert "Llama-3.3-70B" in invoke("catalog", "--all")[1]
-    assert invoke("catalog", "--memory", "0.1GB")[1] == "NAME    PARAMS    MEMORY    CONTEXT    LICENSE    NOTES\n"
+    assert max(size for _, size in sizes) <= 24
+    everything = _fits(invoke("catalog", "--all", "--memory", "24GB")[1])
+    assert everything["meta-llama/Llama-3.3-70B-Instruct"] == "does not fit"
+    assert len(everything) == len(load_catalog())
+    assert invoke("catalog", "--memory", "0.1GB")[1] == (
+        "NAME    PARAMS    MEMORY    FIT    CONTEXT    LICENSE    NOTES\n"
+    )
+
+
+def test_int4_by_torch_takes_more_than_int8(models: dict[str, CatalogModel]) -> None:
+    qwen = models["Qwen/Qwen3-32B"]
+    taken = {
+        (quantization, native): qwen.memory(runtime=qwen.runtime("cpu", quantization, has_native_linears=native))
+        for quantization in ("none", "int8", "int4")
+        for native in (False, True)
+    }
+    # linear layers and the head, 31.2 and 0.8 e9 elements, leave two bytes for one, or for a half and its scales
+    matrices = qwen.parameters - 151_936 * 5_120
+    saved = taken["none", True].weights_bytes - taken["int8", True].weights_bytes
+    assert saved == matrices
+    saved = taken["none", True].weights_bytes - taken["int4", True].weights_bytes
+    assert saved == pytest.approx(matrices * (2 - 0.5625), rel=1e-6)
+    assert taken["int4", False].weights_bytes > taken["int8", False].weights_bytes
+
+
+def test_a_gpu_quantises_nothing(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_nvidia_smi(tmp_path, "echo '24564, NVIDIA GeForce RTX 4090'")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for memory in ((), ("--memory", "24GB")):
+        found = _fits(invoke("catalog", "--all", *memory)[1])
+        assert set(found.values()) == {"fits", "does not fit"}
+        assert found["Qwen/Qwen3-14B"] == "does not fit"
 
 
 def test_json_and_context(invoke: Invoke) -> None:
@@ -87,6 +135,16 @@ def test_json_and_context(invoke: Invoke) -> None:
     assert all(entry["memory_bytes"] <= 3 * 10**9 for entry in listed)
     small = next(entry for entry in listed if entry["id"] == "HuggingFaceTB/SmolLM2-135M-Instruct")
     assert 134_515_008 * 2 + 30 * 3 * 64 * 2 * 2 * 8192 < small["memory_bytes"] < 1.3e9
+    assert (small["fit"], small["quantization"], small["commit"]) == ("fits", "none", None)
+
+
+def test_processors_that_run_the_kernels(tmp_path: Path) -> None:
+    facts = tmp_path / "cpuinfo"
+    facts.write_text("flags\t\t: fpu avx512f avx512bw avx512vl avx512dq avx512_vnni avx512_bf16 amx\n" * 2)
+    assert runs_native_kernels(str(facts))
+    facts.write_text("flags\t\t: fpu avx2 avx512f\n")
+    assert not runs_native_kernels(str(facts))
+    assert not runs_native_kernels(str(tmp_path / "none"))
 
 
 def _fake_nvidia_smi(folder: Path, script: str) -> None:

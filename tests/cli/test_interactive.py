@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import MODULE
-from tests.cli.stub_server import StubServer
+from tests.cli.stub_server import CHAT_MODEL, StubServer
 from tests.cli.terminal_session import CTRL_C, CTRL_D, TerminalSession
 
 _PROMPT = ">>> "
@@ -115,7 +115,13 @@ def test_settings_go_with_the_next_turn(chat: TerminalSession, server: StubServe
         ("/show system", "Be brief"),
         ("/set parameter temperature 0.5", "Set parameter 'temperature' to '0.5'"),
         ('/set parameter stop END "two words"', "Set parameter 'stop' to 'END two words'"),
-        ("/show parameters", "temperature    0.5\nstop    ['END', 'two words']"),
+        (
+            "/show parameters",
+            "Model defined parameters:\n  temperature                    0.3\n"
+            '  stop                           "<|im_end|>"\n\n'
+            "User defined parameters:\n  temperature                    0.5\n"
+            "  stop                           ['END', 'two words']",
+        ),
         ("/set parameter", "Error: usage: /set parameter NAME VALUE"),
         ("/set think low", "Set 'think' mode to 'low'."),
         ("/set think hard", "Error: think must be true, false or one of high, medium, low, max, not 'hard'"),
@@ -150,6 +156,57 @@ def test_a_system_message_of_several_lines(chat: TerminalSession) -> None:
     chat.send('two"""\r')
     chat.expect("Set system message.\n" + _PROMPT)
     assert _say(chat, "/show system") == "one\ntwo\n"
+
+
+def test_show_prints_one_text(chat: TerminalSession) -> None:
+    assert _say(chat, "/show template") == "{{ messages }}\n"
+    assert _say(chat, "/show license") == "Apache License\n\nVersion 2.0\nand so on\n"
+    assert _say(chat, "/show system") == "No system message was specified for this model.\n"
+    _say(chat, "/set system Be brief")
+    assert _say(chat, "/show modelfile") == "FROM hugging-llama/demo:latest\nSYSTEM Be brief\n"
+    usage = "Error: usage: /show [info | license | modelfile | parameters | system | template]\n"
+    assert _say(chat, "/show nothing") == usage
+
+
+def test_save(chat: TerminalSession, server: StubServer) -> None:
+    assert _say(chat, "/save") == "Error: usage: /save MODEL\n"
+    _say(chat, "first")
+    _say(chat, "think")
+    _say(chat, "/set system Be brief")
+    _say(chat, "/set parameter num_ctx 512")
+    assert _say(chat, "/save mine") == "Created new model 'mine'\n"
+    assert server.bodies("/api/create") == [
+        {
+            "model": "mine",
+            "from": "hugging-llama/demo:latest",
+            "system": "Be brief",
+            "parameters": {"num_ctx": 512},
+            "messages": [
+                {"role": "user", "content": "first"},
+                {"role": "assistant", "content": "You said: first"},
+                {"role": "user", "content": "think"},
+                {"role": "assistant", "content": "You said: think"},
+            ],
+            "stream": True,
+        }
+    ]
+    server.create_events = [{"error": "invalid model name"}]
+    assert _say(chat, "/save ..") == "Error: invalid model name\n"
+
+
+def test_messages_of_the_model_are_shown_and_saved_but_not_sent(chat: TerminalSession, server: StubServer) -> None:
+    before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello\x1b[2J."}]
+    server.models = [*server.models, CHAT_MODEL | {"name": "told", "shown": {"messages": before}}]
+    assert _say(chat, "/load told") == "Loaded 'told'\n"
+    assert chat.expect(">>> ") == "Hi\nHello[2J.\n\n>>> "
+    _say(chat, "/save plain")
+    assert "messages" not in server.bodies("/api/create")[0], "the new model has them from the old one"
+    _say(chat, "first")
+    assert server.bodies("/api/chat")[0]["messages"] == [{"role": "user", "content": "first"}]
+    _say(chat, "/save longer")
+    assert [turn["content"] for turn in server.bodies("/api/create")[1]["messages"]] == [
+        "Hi", "Hello\x1b[2J.", "first", "You said: first"
+    ]  # fmt: skip
 
 
 def test_show_list_load_and_help(chat: TerminalSession, server: StubServer) -> None:

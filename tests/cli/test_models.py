@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from hugging_llama_cli import models, render
-from hugging_llama_cli.commands import create
 from tests.cli.conftest import Invoke, RunCli
 from tests.cli.stub_server import CHAT_MODEL, DIGEST, StubServer
 
@@ -85,6 +84,28 @@ def test_show_takes_one_flag_at_most(invoke: Invoke) -> None:
     assert invoke("show", "demo", "--memory", "--num-ctx", "0")[0] == 2
 
 
+def test_show_has_the_sections_of_ollama(invoke: Invoke, server: StubServer) -> None:
+    more = {
+        "projector_info": {"clip.has_vision_encoder": True},
+        "system": "Be brief.\n\nBe kind.\nBe quick.",
+        "requires": "0.14.0",
+        "model_info": {"general.architecture": "llama", "tokenizer.ggml.tokens": list("abcdef"), "a": "x\ny"},
+    }
+    server.models[0] = CHAT_MODEL | {"shown": more}
+    out = invoke("show", "demo", "-v")[1]
+    titles = [line.strip() for line in out.splitlines() if line.startswith("  ") and line[2] != " "]
+    assert titles == [
+        "Model", "Capabilities", "Projector", "Parameters", "Metadata", "Tensors", "System", "License",
+        "Memory (context of 2048 tokens)", "On disk", "Details",
+    ]  # fmt: skip
+    assert "    requires        0.14.0" in out
+    assert "  Projector\n    clip.has_vision_encoder    True\n" in out
+    assert "  System\n    Be brief.\n    Be kind.\n    ...\n" in out
+    assert "    tokenizer.ggml.tokens    [a, b, c, ...+3 more]\n" in out
+    assert "    a                        x y\n" in out
+    assert "Metadata" not in invoke("show", "demo")[1]
+
+
 def test_show_verbose_lists_tensors(invoke: Invoke) -> None:
     assert "  Tensors\n    model.norm.weight    BF16 [256]\n" in invoke("show", "demo", "-v")[1]
     assert "Tensors" not in invoke("show", "demo")[1]
@@ -125,6 +146,15 @@ def test_find_takes_no_revision_for_another() -> None:
     assert models.find(tagged, "org/name:v2") is tagged[0]
     assert models.find(tagged, "name") is tagged[1]
     assert models.find([*tagged, CHAT_MODEL | {"name": "third/name:latest"}], "name") is None
+
+
+def test_the_nearest_name() -> None:
+    listed = [CHAT_MODEL | {"name": name} for name in ("hugging-llama/demo:latest", "org/mine:v2", "mime:latest")]
+    assert models.nearest(listed, "dem") == "hugging-llama/demo"
+    assert models.nearest(listed, "HUGGING-LLAMA/dmo") == "hugging-llama/demo"
+    assert models.nearest(listed, "org/mine") == "org/mine:v2"
+    assert models.nearest(listed, "mim") == "mime"
+    assert models.nearest(listed, "zzz") == models.nearest([], "demo") == ""
 
 
 def test_ps_piped(cli: RunCli, server: StubServer) -> None:
@@ -250,22 +280,3 @@ def test_a_pull_that_fails(last: dict[str, str], message: str, invoke: Invoke, s
     code, out, err = invoke("pull", "org/name")
     assert (code, out) == (1, "")
     assert err.splitlines()[-1] == f"Error: {message}"
-
-
-def test_the_parameters_of_create_are_typed_as_json() -> None:
-    texts = ["temperature=0.5", "stop=a", "stop=5", "early_stopping=never", "suppress_tokens=[1, 2]"]
-    texts += ["bad_words=x y", "bad_words=z", 'logit_bias={"5": 1}', "system=a=b"]
-    assert create.parameters(texts) == {
-        "temperature": 0.5, "stop": ["a", "5"], "early_stopping": "never", "suppress_tokens": [1, 2],
-        "bad_words": ["x y", "z"], "logit_bias": {"5": 1}, "system": "a=b",
-    }  # fmt: skip
-
-
-def test_create_needs_a_base_and_whole_parameters(invoke: Invoke, server: StubServer) -> None:
-    code, _, err = invoke("create", "mine")
-    assert code == 2
-    assert "--from" in err
-    for text in ("temperature", "=1"):
-        code, _, err = invoke("create", "mine", "--from", "demo", "--parameter", text)
-        assert (code, err) == (2, f"Error: --parameter takes NAME=VALUE, not '{text}'\n")
-    assert not server.requests

@@ -9,11 +9,11 @@ import pytest
 from tests.live_server import LiveServer
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-NEEDS_A_HUB = {"pull.sh"}
+NEEDS_A_HUB = {"pull.sh", "push.sh"}
 
 
-def run(server: LiveServer, name: str) -> str:
-    environ = {**server.environ, "HUGGING_LLAMA_URL": server.url, "PULL_MODEL": "acme/nothing"}
+def run(server: LiveServer, name: str, **more: str) -> str:
+    environ = {**server.environ, "HUGGING_LLAMA_URL": server.url, "PULL_MODEL": "acme/nothing", **more}
     done = subprocess.run(
         ["sh", str(SCRIPTS / name)], env=environ, capture_output=True, text=True, timeout=120, check=False
     )
@@ -25,7 +25,10 @@ def run(server: LiveServer, name: str) -> str:
 def test_every_script_gets_an_answer(server: LiveServer, name: str) -> None:
     if name == "delete.sh":
         run(server, "create.sh")
-    output = run(server, name)
+    more = {"NAME": "acme/my-demo", "HF_TOKEN": "hf_none"} if name == "push.sh" else {}
+    if more:
+        run(server, "create.sh", **more)
+    output = run(server, name, **more)
     if name == "metrics.sh":
         assert "hugging_llama_engine_up" in output
         return
@@ -40,6 +43,6 @@ def test_every_script_gets_an_answer(server: LiveServer, name: str) -> None:
 
 def test_every_endpoint_has_a_script(server: LiveServer) -> None:
     texts = "".join(path.read_text() for path in SCRIPTS.glob("*.sh"))
-    endpoints = "generate chat embed pull create copy delete tags models ps show version"
+    endpoints = "generate chat embed pull push create blobs copy delete tags models ps show version"
     for endpoint in endpoints.split():
         assert f"$URL/api/{endpoint}" in texts

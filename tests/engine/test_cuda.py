@@ -6,6 +6,7 @@ import subprocess
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from hugging_llama.engine.cuda_graphs import DecodeGraphs
 from hugging_llama.engine.device_loss import EXIT_STATUS
 from hugging_llama.engine.flash_attention import FlashAttention, FlashKernels, find_flash_attention
 from hugging_llama.engine.linear.packer import LinearPacker
+from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.self_test import can_host
 from hugging_llama.errors import ModelLoadError
 from hugging_llama.neutral.requests import SamplingParams
+from tests.engine.adapters import make_adapter, merged
 from tests.engine.flash_reference import REFERENCE, flash_attn_func, flash_attn_with_kvcache
 from tests.engine.harness import Inbox, make_loop, make_prompts, make_sequence, run_until
 from tests.engine.tiny_models import CONFIGS, make_model
@@ -94,6 +97,28 @@ def test_half_precision_passes_the_self_test() -> None:
     assert can_host(model) == (True, "")
     _, num_graphs, is_on = run_batched(model, graphs=True)
     assert is_on
+    assert num_graphs > 0
+
+
+def test_adapters_beside_graphs(tmp_path: Path) -> None:
+    model = on_cuda("llama")
+    folders = [make_adapter(tmp_path / str(seed), model, seed=seed) for seed in (1, 2)]
+    models = [*(merged(model, folder) for folder in folders), model]
+    expected = [generate_greedy(models[i % 3], prompt) for i, prompt in enumerate(PROMPTS)]
+    assert can_host(model) == (True, "")
+    cache, inbox = AdapterCache(model, budget_bytes=2**30), Inbox()
+    adapters = [*(cache.take(str(folder)) for folder in folders), None]
+    sampling = SamplingParams(temperature=0.0, max_tokens=NUM_TOKENS)
+    loop = make_loop(model, inbox, max_num_seqs=6, max_num_batched_tokens=64)
+    loop._model_runner.use_graphs()
+    sequences = [make_sequence(i, prompt, sampling) for i, prompt in enumerate(PROMPTS)]
+    for i, sequence in enumerate(sequences):
+        sequence.adapter = adapters[i % 3]
+        loop.submit(sequence)
+    run_until(loop, inbox, len(sequences))
+    assert [sequence.output_token_ids for sequence in sequences] == expected
+    plain, num_graphs, _ = run_batched(model, graphs=True)
+    assert plain[2::3] == expected[2::3]
     assert num_graphs > 0
 
 

@@ -145,7 +145,7 @@ def test_embeddings(clients: Clients) -> None:
 def test_what_a_model_can_not_do(clients: Clients) -> None:
     answer = clients.embed(DEMO_REF, "hello")
     assert isinstance(answer, UnsupportedCapabilityError)
-    assert answer.facts == {"model": "demo", "canonical": "demo", "capabilities": ["embedding"]}
+    assert answer.facts == {"model": "demo", "capabilities": ["embedding"]}
     with pytest.raises(UnsupportedCapabilityError):
         clients.text(clients.send("hello", EMBED_REF))
 

@@ -147,6 +147,65 @@ def test_keys_that_reach_code_have_no_effect(loader: Loader, folder: Path, tmp_p
     assert not mark.exists()
 
 
+def test_keys_that_choose_other_weights_or_layers_have_no_effect(loader: Loader, folder: Path, tmp_path: Path) -> None:
+    secret = make_checkpoint(tmp_path / "secret", initializer_range=0.5) / "model.safetensors"
+    shutil.copy(secret, folder / "other.safetensors")
+    for value in ("other.safetensors", str(secret), "../secret/model.safetensors"):
+        edit_json(
+            folder / "config.json", transformers_weights=value, fusion_config={"evil": True}, kernel_config="evil"
+        )
+        loaded = loader.load(str(folder)).model.model.embed_tokens.weight
+        assert torch.equal(loaded, load_file(folder / "model.safetensors")["model.embed_tokens.weight"])
+
+
+@pytest.mark.parametrize("value", ["gguf", "x", "", None, 5, ["fp8"], {"fp8": 1}])
+def test_quantisations_that_are_not_known_are_refused_with_a_list(loader: Loader, folder: Path, value: Any) -> None:
+    edit_json(folder / "config.json", quantization_config={"quant_method": value, "gguf_file": "/etc/passwd"})
+    assert "awq, bitsandbytes" in refused(loader, folder)
+
+
+def test_no_quantisation_is_fine(loader: Loader, folder: Path) -> None:
+    edit_json(folder / "config.json", quantization_config=None)
+    assert loader.load(str(folder)).quantization == "none"
+
+
+@pytest.mark.parametrize("name", ["AutoModelForCausalLM", "LlamaForCausalLM", "pipeline", "os.system", "", 5, ["x"]])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_tokenizers_of_odd_classes(loader: Loader, folder: Path, name: Any, file: str) -> None:
+    edit_json(folder / file, tokenizer_class=name)
+    assert "tokenizer is of a kind" in refused(loader, folder)
+
+
+def test_tokenizers_that_read_files_elsewhere(loader: Loader, folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_text('{"a secret": 0}')
+    before = (folder / "tokenizer_config.json").read_text()
+    for key in ("init_inputs", "vocab", "merges", "tokenizer_object"):
+        edit_json(folder / "tokenizer_config.json", **{key: [str(secret)]})
+        assert "outside" in refused(loader, folder)
+        (folder / "tokenizer_config.json").write_text(before)
+    edit_json(folder / "tokenizer_config.json", tokenizer_file=str(secret), vocab_file=str(secret))
+    assert "a secret" not in loader.load(str(folder)).tokenizer.get_vocab()
+
+
+def test_what_is_loaded_is_what_was_vetted(folder: Path) -> None:
+    shutil.copy(folder / "model.safetensors", folder / "shard.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "shard.safetensors"}}))
+    assert [file.name for file in vet(str(folder)).weight_files] == ["model.safetensors"]
+    (folder / "model.safetensors").unlink()
+    assert [file.name for file in vet(str(folder)).weight_files] == ["shard.safetensors"]
+
+
+def test_sizes_that_would_be_allocated(loader: Loader, folder: Path) -> None:
+    for values in ({"intermediate_size": 1_000_000}, {"head_dim": 8192}):
+        before = (folder / "config.json").read_text()
+        edit_json(folder / "config.json", **values)
+        assert "does not fit" in refused(loader, folder)
+        (folder / "config.json").write_text(before)
+    edit_json(folder / "config.json", vision_feature_layer=-2, max_window_layers=2)
+    loader.load(str(folder))
+
+
 def test_an_unknown_type_with_code_of_its_own(loader: Loader, folder: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     (folder / "evil.py").write_text(EVIL_CODE.format(mark=str(mark)))
@@ -187,6 +246,8 @@ def test_damaged_indexes(loader: Loader, folder: Path, index: str) -> None:
         {"vocab_size": 1_900_000},
         {"intermediate_size": 10**12},
         {"head_dim": 10**9},
+        {"num_labels": 10**7},
+        {"num_codebooks": 10**7},
         {"model_type": None},
         {"model_type": ["llama"]},
         {"model_type": "no-such-model"},

@@ -13,9 +13,11 @@ from hugging_llama.dialects.ollama.modelfile import Modelfile
 from hugging_llama.neutral.messages import Message
 from hugging_llama.store.local import Store
 from hugging_llama.store.manifests import Manifest, Source, StoredMessage
+from hugging_llama_cli.commands.create import described
+from hugging_llama_cli.modelfile import parse_modelfile
 from tests.functional.conftest import MakeClient
-from tests.functional.modelfile_reader import read_modelfile
 from tests.hub_cache import add_to_hub_cache, minilm_files
+from tests.store.models import safetensors
 
 DEMO = "hugging-llama/demo:latest"
 PARAMETERS = {
@@ -27,6 +29,14 @@ PARAMETERS = {
 TEXT = st.text(alphabet=' "\nab#', max_size=12) | st.text(
     alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\r")
 )
+
+
+def read_modelfile(text: str) -> dict[str, Any]:
+    """The body of /api/create that our command line sends for a Modelfile of names."""
+    parsed = parse_modelfile(text)
+    adapter = {"adapters": parsed.adapter.value} if parsed.adapter else {}
+    body = {"from": parsed.base.value, **adapter, **described(parsed)}
+    return {key: value for key, value in body.items() if value}
 
 
 def _store(client: FlaskClient) -> Store:
@@ -60,8 +70,8 @@ def test_all_that_a_named_model_has_is_in_it(make_client: MakeClient, tmp_path: 
     cache = tmp_path / "cache"
     add_to_hub_cache(cache, "acme/mini", minilm_files())
     (tmp_path / "lora").mkdir()
-    (tmp_path / "lora" / "adapter_config.json").write_text("{}")
-    (tmp_path / "lora" / "adapter_model.safetensors").write_bytes(b"weights")
+    (tmp_path / "lora" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (tmp_path / "lora" / "adapter_model.safetensors").write_bytes(safetensors({"w": ("F32", (2,))}))
     add_to_hub_cache(cache, "acme/lora", tmp_path / "lora")
     client, _ = make_client(hub_cache=str(cache))
     store = _store(client)
@@ -90,7 +100,9 @@ def test_all_that_a_named_model_has_is_in_it(make_client: MakeClient, tmp_path: 
     assert shown["license"] == "apache-2.0\nMIT\nand\nmore"
     assert shown["capabilities"] == ["completion"], "the template has no place for tools"
     listed = {model["name"]: model for model in client.get("/api/tags").get_json()["models"]}
-    assert listed["mine:latest"]["size"] == listed[DEMO]["size"] + len(b"{}weights")
+    assert listed["mine:latest"]["size"] == listed[DEMO]["size"] + sum(
+        path.stat().st_size for path in (tmp_path / "lora").iterdir()
+    )
 
 
 def test_a_base_that_has_moved_is_named_by_its_commit(make_client: MakeClient, tmp_path: Path) -> None:

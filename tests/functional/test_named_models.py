@@ -220,12 +220,21 @@ def test_without_a_quantization_the_settings_hold(make_client: MakeClient) -> No
         ({"model": "demo"}, 400, "belongs to a model of the Hub"),
         ({"model": MINILM.lower()}, 400, "belongs to a model of the Hub"),
         ({"from": ""}, 400, "neither 'from' or 'files' was specified"),
-        ({"from": "acme/nothing"}, 404, "model 'acme/nothing' not found"),
         ({"from": 5}, 400, "json: cannot unmarshal number"),
-        ({"files": {"a": "sha256:0"}}, 400, "files is not supported by this version yet"),
-        ({"Template": "x"}, 400, "template is not supported by this version yet"),
-        ({"license": ["MIT"]}, 400, "license is not supported by this version yet"),
-        ({"messages": [{"role": "user", "content": "x"}]}, 400, "messages is not supported by this version yet"),
+        ({"license": [5]}, 400, "license must be a text or a list of texts"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, 400, "message role must be one of"),
+        ({"messages": [{"role": "user", "images": ["x"]}]}, 400, "no images"),
+        ({"renderer": "qwen3"}, 400, "renderer is not supported"),
+        ({"Parser": "qwen3"}, 400, "parser is not supported"),
+        ({"info": {"a": 1}}, 400, "info is not supported"),
+        ({"remote_host": "x"}, 400, "remote_host is not supported"),
+        ({"draft_files": {"a": "b"}}, 400, "draft_files is not supported"),
+        ({"draft_quantize": "q8_0"}, 400, "draft_quantize is not supported"),
+        ({"modelfile": "FROM x"}, 400, "send its lines as fields"),
+        ({"modelfile": "FROM x", "from": ""}, 400, "neither 'from' or 'files' was specified"),
+        ({"path": "/etc/passwd", "from": ""}, 400, "neither 'from' or 'files' was specified"),
+        ({"requires": "99.0.0"}, 400, "the model requires version 99.0.0"),
+        ({"requires": "new"}, 400, "requires must be a version"),
         ({"parameters": {"nonsense": 1}}, 400, "unknown parameter 'nonsense'"),
         ({"parameters": {"temperature": "hot"}}, 400, 'option "temperature" must be of type float32'),
         ({"parameters": {"num_return_sequences": 2}}, 400, "is not supported"),
@@ -240,7 +249,7 @@ def test_what_create_refuses(make_client: MakeClient, body: dict[str, Any], stat
 def test_a_disk_that_fails_is_said_to_fail(make_client: MakeClient, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file where the folder should be")
     client, _ = make_client(home=str(tmp_path / "home"))
-    assert "can't be written to: Not a directory" in _refused(client, 500)
+    assert "can't be written to" in _refused(client, 500)
 
 
 def test_empty_fields_of_other_clients_are_no_fields(make_client: MakeClient) -> None:
@@ -273,5 +282,6 @@ def test_hostile_names_reach_no_file_outside(make_client: MakeClient, tmp_path: 
         response = method(f"/api/{path}", json={"model": text, "from": DEMO, "quantize": "int8"})
         assert response.status_code in (200, 400, 404)
     after = {path for path in tmp_path.rglob("*") if "models" not in path.parts}
-    made = {path for path in after - before if path.is_file()}
-    assert made == set()
+    made = {str(path.relative_to(tmp_path)) for path in after - before if path.is_file()}
+    home = ".cache/hugging-llama"
+    assert made <= {f"{home}/format", f"{home}/.format.lock"}

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hugging_llama.store.names import parse_name
 from hugging_llama.store.pull import PullRequest, pull_files
 from hugging_llama.store.retry import RetryPolicy
 from hugging_llama_config.settings import Settings
-from tests.store.hub_server import StandInHub
+from tests.hub_server import StandInHub
 
 QUICK = RetryPolicy(
     attempts=4, connect_attempts=2, first_wait_s=0.02, max_wait_s=0.1, connect_timeout_s=2.0, read_timeout_s=1.0
@@ -66,12 +66,6 @@ class Workplace:
 def _power_stays_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for the disk is most of the time of these tests, and proves nothing in them."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
-@pytest.fixture
-def hub() -> Iterator[StandInHub]:
-    with StandInHub() as hub:
-        yield hub
 
 
 @pytest.fixture

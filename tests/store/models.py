@@ -51,7 +51,6 @@ def chat_model(weight_bytes: int = 4096, seed: int = 0) -> dict[str, bytes]:
         "consolidated.safetensors": safetensors({"w": ("F32", (8,))}),
         "model.fp16.safetensors": safetensors({"w": ("F16", (8,))}),
         "adapter_model.safetensors": safetensors({"w": ("F32", (8,))}),
-        "adapter_config.json": b"{}",
         "model.Q4_K_M.gguf": b"GGUF",
         "tf_model.h5": b"h5",
         "flax_model.msgpack": b"flax",

@@ -77,7 +77,6 @@ def test_a_model_in_the_cache(store: Store, snapshot: Path) -> None:
     assert model.details.parameter_count == 2048
     assert model.modified_at_s == pytest.approx(time.time(), abs=60)
     kept = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors", "modeling_custom.py"]
-    kept.append("adapter_config.json")
     assert model.size_bytes == sum((snapshot / path).stat().st_size for path in kept)
 
 
@@ -204,6 +203,18 @@ def test_every_file_may_be_a_strange_thing(store: Store, snapshot: Path) -> None
                 (snapshot / path).unlink()
             (snapshot / path).symlink_to(kept)
     assert _names(store) == ["acme/tiny:latest", DEMO]
+
+
+@pytest.mark.parametrize("target", ["{outside}/config.json", "{blobs}/../../../outside/config.json", "../../refs/main"])
+def test_links_that_lead_out_of_the_model(store: Store, snapshot: Path, tmp_path: Path, target: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.copy(snapshot / "config.json", outside / "config.json")
+    link = snapshot / "config.json"
+    link.unlink()
+    link.symlink_to(target.format(outside=outside, blobs=snapshot.parents[1] / "blobs"))
+    with pytest.raises(ModelNotFoundError):
+        store.resolve("acme/tiny")
 
 
 def test_nothing_is_read_again_while_nothing_changes(

@@ -67,12 +67,18 @@ def test_an_adapter_that_says_nothing_of_its_base(work: Workplace, body: bytes) 
 
 
 def test_a_model_is_no_adapter(work: Workplace) -> None:
-    files = models.chat_model()
-    del files["adapter_config.json"]
-    work.hub.repos["acme/tiny"] = Repo(files)
+    work.hub.repos["acme/tiny"] = Repo(models.chat_model())
     with pytest.raises(TransferError, match=r"it is no adapter: it has no adapter_config\.json"):
         work.pull("acme/tiny", kind="adapter")
     assert work.hub.requests("/resolve/") == []
+
+
+def test_an_adapter_beside_a_model_stays_behind(work: Workplace) -> None:
+    work.hub.repos["acme/tiny"] = Repo(models.chat_model() | models.adapter())
+    work.pull("acme/tiny")
+    assert work.files("acme/tiny").keys() == models.KEPT
+    work.pull("acme/tiny", kind="adapter")
+    assert work.files("acme/tiny").keys() == models.KEPT | NEEDED
 
 
 def test_an_adapter_in_pickle_is_refused(work: Workplace) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from hugging_llama.errors import GatedModelError, HuggingLlamaError, InvalidRequestError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import pull_process
+from hugging_llama.store import child_process, pull_process
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.pull_stream import PullStream, pull
 from tests.store import models
@@ -200,7 +200,7 @@ def test_something_is_said_while_nothing_happens(work: Workplace, tiny: Repo) ->
 
 
 def test_only_so_many_at_once(work: Workplace, tiny: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hugging_llama.store.pull_stream._HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("hugging_llama.store.child_stream._HEARTBEAT_S", 0.05)
     store = work.store
     store.pull_slots = PullSlots(1)
     work.hub.fault("/_cdn/", "slow", 20_000_000)
@@ -273,9 +273,9 @@ def test_the_child_imports_no_server(work: Workplace) -> None:
 
 def test_messages_are_read_back(work: Workplace) -> None:
     request = work.request("acme/tiny:v1", allow_code=True)
-    assert pull_process._parse_request(pull_process.render_request(request)) == request
-    assert pull_process.parse_message(b'{"done": true}') is None
-    error = pull_process.parse_message(b'{"error": {"code": "transfer", "message": "m", "facts": {"repo": "r"}}}')
+    assert pull_process._parse_request(child_process.render_request(request)) == request
+    assert child_process.parse_message(b'{"done": true}') is None
+    error = child_process.parse_message(b'{"error": {"code": "transfer", "message": "m", "facts": {"repo": "r"}}}')
     assert isinstance(error, TransferError)
 
 

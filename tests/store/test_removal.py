@@ -135,6 +135,21 @@ def test_a_commit_that_a_named_model_is_made_of_goes_with_the_last_of_those(
     assert _names(settings) == []
 
 
+def test_a_commit_whose_last_named_model_is_made_anew_goes_with_the_next_deletion(
+    settings: Settings, first: Path, tmp_path: Path
+) -> None:
+    _copy(settings, "acme/a", "mine:latest")
+    assert _remove(settings, "acme/a") == 0
+    for name in ("mine:latest", "other:latest"):
+        _copy(settings, "demo", name)
+    assert first.is_dir()
+    freed = _remove(settings, "other")
+    assert freed is not None
+    assert freed > _size(tmp_path / "first")
+    assert _tree(tmp_path / "hub") == {}
+    assert os.listdir(tmp_path / "home" / "released") == []
+
+
 def test_a_named_model_leaves_the_hubs_alone(settings: Settings, first: Path, tmp_path: Path) -> None:
     before = _tree(tmp_path / "hub")
     _copy(settings, "acme/a", "mine:latest")
@@ -220,7 +235,7 @@ def test_links_to_elsewhere_go_and_what_they_lead_to_stays(settings: Settings, f
     blob = (first / "model.safetensors").resolve()
     blob.rename(outside / "shared-weights")  # a store of blobs that several caches share
     blob.symlink_to(outside / "shared-weights")
-    (first / "linked.json").symlink_to(outside / "precious.json")
+    (first / "linked.png").symlink_to(outside / "precious.json")  # one that is read would make it no model
     (first / "linked_folder").symlink_to(outside)
     (first.parent / ("f" * 40)).symlink_to(outside)
     before = _tree(outside)

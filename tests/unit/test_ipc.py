@@ -70,7 +70,7 @@ messages = st.builds(
     tool_name=st.none() | texts,
     tool_call_id=st.none() | texts,
 )
-models = st.builds(ModelRef, name=texts, path=texts, digest=texts, quantization=texts)
+models = st.builds(ModelRef, name=texts, path=texts, digest=texts, quantization=texts, adapter=texts)
 chats = st.builds(
     ChatPrompt,
     messages=st.lists(messages, max_size=3).map(tuple),

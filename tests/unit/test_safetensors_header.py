@@ -67,6 +67,19 @@ def test_a_file_that_is_cut_short_or_too_long(tmp_path: Path) -> None:
             read_tensors(str(path))
 
 
+@pytest.mark.parametrize("places", [((0, 4), (0, 4)), ((0, 4), (2, 6)), ((0, 4), (8, 12)), ((4, 8), (8, 12))])
+def test_data_that_overlap_or_leave_holes(tmp_path: Path, places: tuple[tuple[int, int], ...]) -> None:
+    header = {f"t{number}": _tensor(offsets=place)["t"] for number, place in enumerate(places)}
+    with pytest.raises(BadSafetensorsError):
+        read_tensors(_file(tmp_path / "x", header, bytes(max(end for _, end in places))))
+
+
+def test_a_name_that_stands_twice(tmp_path: Path) -> None:
+    entry = json.dumps(_tensor())[1:-1].encode()
+    with pytest.raises(BadSafetensorsError):
+        read_tensors(_file(tmp_path / "x", b"{" + entry + b"," + entry + b"}", b"1234"))
+
+
 def test_mutated_files_never_crash(tmp_path: Path) -> None:
     whole = safetensors({"a": ("F32", (3, 4)), "b": ("F16", (5,))})
     dice = random.Random(1)

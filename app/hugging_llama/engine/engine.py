@@ -21,6 +21,7 @@ from hugging_llama.engine.expiry import ExpiryTimer
 from hugging_llama.engine.instances import LoadFailure, Ticket
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.loader import Checkpoint, Loader
+from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats, added_stats
@@ -74,6 +75,8 @@ class Engine:
         self._retired = RunnerStats()
         self._threads: set[threading.Thread] = set()
         self._intake = ThreadPoolExecutor(_INTAKE_THREADS, thread_name_prefix="engine-intake")
+        # whoever waits for an adapter's file holds up none of the others
+        self._adapter_intake = ThreadPoolExecutor(1, thread_name_prefix="engine-adapters")
         self._timer = ExpiryTimer(lambda: self._registry.expire())
         self._registry = Registry[ServedModel](
             load=self._load_model,
@@ -177,7 +180,8 @@ class Engine:
             left = list(self._entries.values())
         for entry in left:
             self._end(entry, EngineShutdownError("the engine is shutting down"))
-        self._intake.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._intake, self._adapter_intake):
+            pool.shutdown(wait=False, cancel_futures=True)
         self._timer.close()
         end = time.monotonic() + _LONGEST_CLOSE_S
         while (thread := self._busy_thread()) is not None and time.monotonic() < end:
@@ -212,7 +216,8 @@ class Engine:
             self._end(entry, ready.error)
             return
         try:
-            self._intake.submit(self._work, entry, ready)
+            pool = self._intake if ready.has_adapter(entry.request.model) else self._adapter_intake
+            pool.submit(self._work, entry, ready)
         except RuntimeError:  # the pool takes nothing any more
             self._end(entry, EngineShutdownError("the engine is shutting down"))
 
@@ -228,14 +233,16 @@ class Engine:
             _log.exception("a request could not be prepared")
             self._end(entry, GenerationError("the engine failed on this request"))
 
+    @panics_as_errors()
     def _serve(self, entry: _Entry, model: ServedModel) -> None:
         load_ns = time.monotonic_ns() - entry.arrival_ns
         key, request = entry.key, entry.request
         if isinstance(request, LoadRequest):
+            model.load_adapter(request.model)
             model.choose_context(request.context_length)
             row = next((row for row in self.loaded() if (row.path, row.quantization) == model.ref.identity), None)
             self._end(entry, Loaded(model=row or _loading(model.ref, 1, time.time()), load_ns=load_ns))
-        elif isinstance(request, EmbedRequest) and not request.inputs:
+        elif isinstance(request, EmbedRequest) and not request.inputs and not request.model.adapter:
             self._end(entry, Embeddings(vectors=(), num_prompt_tokens=0, load_ns=load_ns))
         elif isinstance(request, EmbedRequest):
             embedding = model.prepare_embedding(key, request, load_ns=load_ns)
@@ -301,6 +308,7 @@ class Engine:
         wanted = estimate(size, runtime, context_length or size.usual_context(self._default_context))
         return MemoryNeed(wanted.load_bytes, min(least_load_bytes(size, runtime), wanted.load_bytes))
 
+    @panics_as_errors()
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()
         checkpoint = self._load_checkpoint(ref.path, ref.quantization)

@@ -19,6 +19,7 @@ from hugging_llama.engine.attention import ATTENTION_NAME
 from hugging_llama.engine.beam_search import BeamLogits, beam_options, check_beams
 from hugging_llama.engine.compute_lock import COMPUTE_LOCK
 from hugging_llama.engine.layer_hooks import before_layers
+from hugging_llama.engine.lora.rows import adapted
 from hugging_llama.engine.model_runner import compute_guard, max_positions, vocab_size
 from hugging_llama.engine.outbox import as_generation_error
 from hugging_llama.engine.runner_thread import RunnerThread
@@ -117,7 +118,11 @@ class GenerateRunner(RunnerThread):
             **(beams or {"num_beams": 1}),
         )
         generate: Any = self._model.generate
-        with before_layers(self._model, lambda: self._before_layer(sequence)), suppress(_EndedError):
+        with (
+            adapted(sequence.adapter),
+            before_layers(self._model, lambda: self._before_layer(sequence)),
+            suppress(_EndedError),
+        ):
             out = generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),

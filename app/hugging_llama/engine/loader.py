@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import transformers
 
+from hugging_llama.engine.built_size import check_built_size
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.linear.native import has_native_linears
@@ -19,6 +20,7 @@ from hugging_llama.engine.linear.replace import packed_bytes
 from hugging_llama.engine.linear.speed import bf16_is_fast
 from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.model_runner import vocab_size
+from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.engine.pooling import check_pooled, check_pooling_named
 from hugging_llama.engine.stored_size import stored_size
 from hugging_llama.engine.vetting import VettedFiles, check_modules, vet
@@ -109,7 +111,7 @@ class Loader:
             files = vet(directory)
             is_embedding = model_kind(files) is ModelKind.EMBEDDING
             dtype = torch.float32 if is_embedding else self._generation_dtype(files)
-            with self._turn:
+            with self._turn, panics_as_errors():
                 if is_embedding:
                     return self._embedding(files, quantization)
                 return self._generation(files, dtype, quantization)
@@ -124,6 +126,7 @@ class Loader:
 
     def _generation(self, files: VettedFiles, dtype: torch.dtype, quantization: str) -> Checkpoint:
         config = _config(files)
+        check_built_size(_auto_class(config), config, files.weight_bytes)
         model, info = _auto_class(config).from_pretrained(
             files.path,
             config=config,
@@ -141,6 +144,7 @@ class Loader:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             files.path, config=config, trust_remote_code=False, local_files_only=True
         )
+        try_tokenizer(tokenizer)
         tokenizer.model_max_length = sys.maxsize  # long prompts are shortened elsewhere, without a warning each
         format = chat_format(tokenizer)
         eos_token_ids = _eos_token_ids(model, tokenizer) | format.turn_end_ids
@@ -165,6 +169,7 @@ class Loader:
     def _embedding(self, files: VettedFiles, quantization: str) -> Checkpoint:
         check_modules(files)
         check_pooling_named(files)
+        check_built_size(transformers.AutoModel, _config(files), files.weight_bytes)
         from sentence_transformers import SentenceTransformer  # slow to import, and most servers never need it
 
         model = SentenceTransformer(
@@ -254,6 +259,11 @@ def model_kind(files: VettedFiles) -> ModelKind:
     if not architecture and config.get("model_type") in known:
         return ModelKind.GENERATION
     raise ModelLoadError("this kind of model is not supported: it neither writes nor embeds text")
+
+
+def try_tokenizer(tokenizer: Any) -> None:
+    """Raises whatever a tokenizer raises that was read but does not work."""
+    tokenizer.decode(tokenizer("A word or two.").input_ids)
 
 
 def trained_context(config: Any) -> int:

@@ -17,6 +17,8 @@ from hugging_llama.engine.device_step import DeviceStep
 from hugging_llama.engine.flash_attention import find_flash_attention
 from hugging_llama.engine.kv_cache import KVCache, KVSlot, capacity_from_memory
 from hugging_llama.engine.kv_step import KVStep, PromptChunk, decode_groups
+from hugging_llama.engine.lora.adapter import LoraAdapter
+from hugging_llama.engine.lora.rows import adapted_rows
 from hugging_llama.engine.native.library import FORMATS
 from hugging_llama.engine.native.probe import Family, native_families
 from hugging_llama.engine.scheduler import Batch, ScheduledSequence
@@ -26,7 +28,8 @@ from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 class Chunk:
     """Consecutive tokens of one sequence, the first at `position`; its keys and values go to `slot`.
 
-    Logits are made for its last `num_logits` tokens. `is_long`: see `ModelRunner.rope_switch`.
+    Logits are made for its last `num_logits` tokens. `is_long`: see `ModelRunner.rope_switch`. `adapter` changes the
+    model for these tokens alone.
     """
 
     slot: KVSlot
@@ -34,6 +37,7 @@ class Chunk:
     token_ids: list[int]
     num_logits: int
     is_long: bool = False
+    adapter: LoraAdapter | None = None
 
 
 class ModelRunner:
@@ -86,6 +90,7 @@ class ModelRunner:
                     sequence.token_ids[first : first + row.num_new_tokens] + row.draft,
                     num_logits=row.num_logits,
                     is_long=self.is_long(sequence.num_tokens),
+                    adapter=sequence.adapter,
                 )
             )
         return [row for row in batch.rows if row.is_sampled], self.compute(chunks)
@@ -147,15 +152,31 @@ class ModelRunner:
             token_ids += chunk.token_ids
             positions += range(chunk.position, chunk.position + len(chunk.token_ids))
             keep += range(len(token_ids) - chunk.num_logits, len(token_ids))
-        step = self._layout(chunks)
+        step, adapted = self._layout(chunks), self._adapted(chunks)
         if chunks[0].is_long and self.rope_switch is not None and max(positions) < self.rope_switch:
             # the first chunks of a long prompt: a token that belongs to nobody shows the model how far it goes
             token_ids.append(0)
             positions.append(self.rope_switch)
             step.num_padding = 1
+        if adapted is not None:
+            with adapted:
+                return self._forward(token_ids, positions, step, keep)
         if self._graphs is None or len(keep) != len(chunks) or len(keep) != len(token_ids):
             return self._forward(token_ids, positions, step, keep)
         return self._graphs.run(step, token_ids, lambda: self._forward(token_ids, positions, step, keep))
+
+    def _adapted(self, chunks: list[Chunk], num_kept: int | None = None) -> AbstractContextManager[None] | None:
+        """Within it the rows of chunks with adapters are changed; None if none has one.
+
+        The output head gets `num_kept` rows of each chunk, None for as many as it has logits.
+        """
+        if all(chunk.adapter is None for chunk in chunks):
+            return None
+        num_tokens = [len(chunk.token_ids) for chunk in chunks]
+        kept = [chunk.num_logits if num_kept is None else num_kept for chunk in chunks]
+        return adapted_rows(
+            [chunk.adapter for chunk in chunks], num_tokens, kept if self._keeps_logits else num_tokens, self.device
+        )
 
     def _layout(self, chunks: list[Chunk]) -> KVStep:
         n = next((i for i, chunk in enumerate(chunks) if len(chunk.token_ids) > 1), len(chunks))

@@ -8,6 +8,7 @@ costs a thousandth of computing it; so several prompts can begin with one entry,
 
 from collections.abc import Sequence as TokenIds
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -17,15 +18,23 @@ MIN_PREFIX_TOKENS = 16
 """Shorter prefixes are computed: they are cheap, and every text begins with the same few tokens."""
 
 
-@dataclass(eq=False, slots=True)
-class Prefix:
-    """The keys and values of `token_ids`: per layer `[num_kv_heads, len(token_ids), head_dim]`.
+class KeyKind(NamedTuple):
+    """What keys and values depend on besides the tokens: those of one kind are of no use to another.
 
-    `is_long` tells which frequencies have rotated them, see `ModelRunner.rope_switch`.
+    `is_long` tells which frequencies have rotated them, see `ModelRunner.rope_switch`; `adapter` is the key of the
+    adapter that has computed them, "" for none.
     """
 
+    is_long: bool = False
+    adapter: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class Prefix:
+    """The keys and values of `token_ids`: per layer `[num_kv_heads, len(token_ids), head_dim]`."""
+
     token_ids: list[int]
-    is_long: bool
+    kind: KeyKind
     keys: dict[int, Tensor]
     values: dict[int, Tensor]
 
@@ -48,7 +57,7 @@ class PrefixCache:
         """Tokens that all entries hold."""
         return sum(len(entry.token_ids) for entry in self._entries)
 
-    def retain(self, slot: KVSlot, token_ids: list[int], *, is_long: bool) -> None:
+    def retain(self, slot: KVSlot, token_ids: list[int], kind: KeyKind) -> None:
         """Copies what a slot holds of `token_ids`, unless it is short or memory is.
 
         Entries that the new one begins with are dropped: whatever they could give, it gives too.
@@ -56,7 +65,7 @@ class PrefixCache:
         n = len(token_ids)
         if n < MIN_PREFIX_TOKENS or not self.is_on:
             return
-        for entry in [entry for entry in self._entries if entry.is_long == is_long]:
+        for entry in [entry for entry in self._entries if entry.kind == kind]:
             common = common_prefix(entry.token_ids, token_ids)
             if common == len(entry.token_ids):
                 self._drop(entry)
@@ -66,30 +75,30 @@ class PrefixCache:
         while len(self._entries) >= self._max_entries or not self._kv_cache.reserve(n):
             if not self.evict():
                 return
-        copied = self._copied(slot, token_ids, is_long=is_long) if self._kv_cache.has_memory(n) else None
+        copied = self._copied(slot, token_ids, kind) if self._kv_cache.has_memory(n) else None
         if copied is None:
             self._kv_cache.release(n)
         else:
             self._entries.append(copied)
 
-    def _copied(self, slot: KVSlot, token_ids: list[int], *, is_long: bool) -> Prefix | None:
+    def _copied(self, slot: KVSlot, token_ids: list[int], kind: KeyKind) -> Prefix | None:
         """None if the device has no room for it after all: a prefix is a gain, never worth an error."""
         n = len(token_ids)
         try:
             return Prefix(
                 list(token_ids),
-                is_long,
+                kind,
                 {layer: buffer[slot.row, :, :n].clone() for layer, buffer in slot.slab.keys.items()},
                 {layer: buffer[slot.row, :, :n].clone() for layer, buffer in slot.slab.values.items()},
             )
         except (RuntimeError, MemoryError):
             return None
 
-    def longest(self, token_ids: list[int], *, is_long: bool) -> tuple[Prefix | None, int]:
+    def longest(self, token_ids: list[int], kind: KeyKind) -> tuple[Prefix | None, int]:
         """The entry that shares most tokens with the beginning of `token_ids`, and how many."""
         best, most = None, 0
         for entry in reversed(self._entries):
-            if entry.is_long == is_long and (common := common_prefix(entry.token_ids, token_ids)) > most:
+            if entry.kind == kind and (common := common_prefix(entry.token_ids, token_ids)) > most:
                 best, most = entry, common
         if best is not None:
             # what is about to be used is not what leaves to make room for its user

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hugging_llama.engine.kv_cache import KVCache, KVSlot
-from hugging_llama.engine.prefix_cache import MIN_PREFIX_TOKENS, Prefix, PrefixCache, common_prefix
+from hugging_llama.engine.prefix_cache import MIN_PREFIX_TOKENS, KeyKind, Prefix, PrefixCache, common_prefix
 from hugging_llama.engine.sequence import Sequence, SequenceStatus
 from hugging_llama.engine.step_budget import StepBudget
 from hugging_llama.errors import EngineBusyError, HuggingLlamaError, InsufficientMemoryError
@@ -73,8 +73,8 @@ class Scheduler:
     """Waiting and running sequences of one model, the oldest first. Not thread-safe: the step loop's lock guards it.
 
     `is_long` tells by its length which of two kinds of positions a sequence has, see `ModelRunner.rope_switch`:
-    prefixes of one kind are of no use to the other. `has_drafts` False: nothing is guessed. `whole_prompts`: a prompt
-    is never cut, and the last one of a step may go beyond the budget.
+    prefixes are shared within a kind only (`KeyKind`). `has_drafts` False: nothing is guessed. `whole_prompts`: a
+    prompt is never cut, and the last one of a step may go beyond the budget.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class Scheduler:
         """Keeps what a running sequence has computed for the prompts that begin like it."""
         if sequence.kv_slot is not None:
             computed = sequence.token_ids[: sequence.num_computed_tokens]
-            self.prefixes.retain(sequence.kv_slot, computed, is_long=self._is_long(sequence.num_tokens))
+            self.prefixes.retain(sequence.kv_slot, computed, self._kind(sequence))
 
     def _decode_rows(self, failed: list[tuple[Sequence, HuggingLlamaError]]) -> list[ScheduledSequence]:
         rows: list[ScheduledSequence] = []
@@ -237,13 +237,13 @@ class Scheduler:
         """Where the beginning of a prompt can be copied from."""
         if not self.prefixes.is_on:
             return _Source()
-        tokens, is_long = sequence.token_ids, self._is_long(sequence.num_tokens)
+        tokens, kind = sequence.token_ids, self._kind(sequence)
         # one token at least is computed, for its logits
         most = sequence.num_tokens - 1
-        entry, common = self.prefixes.longest(tokens, is_long=is_long)
+        entry, common = self.prefixes.longest(tokens, kind)
         best, promised = _Source(min(common, most), entry=entry), 0
         for other in self.running:
-            if other.kv_slot is None or self._is_long(other.num_tokens) != is_long:
+            if other.kv_slot is None or self._kind(other) != kind:
                 continue
             common = min(common_prefix(other.token_ids, tokens), most)
             promised = max(promised, common)
@@ -252,6 +252,10 @@ class Scheduler:
         if promised >= best.num_tokens + _WORTH_WAITING_TOKENS:
             return _Source(is_promised=True)
         return best if best.num_tokens >= MIN_PREFIX_TOKENS else _Source()
+
+    def _kind(self, sequence: Sequence) -> KeyKind:
+        adapter = sequence.adapter.key if sequence.adapter is not None else ""
+        return KeyKind(self._is_long(sequence.num_tokens), adapter)
 
     def _copy(self, source: "_Source", slot: KVSlot) -> None:
         if source.entry is not None:

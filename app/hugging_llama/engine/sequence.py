@@ -16,6 +16,7 @@ from hugging_llama.neutral.requests import SamplingParams
 if TYPE_CHECKING:
     from hugging_llama.engine.grammars.bits import Bits
     from hugging_llama.engine.kv_cache import KVSlot
+    from hugging_llama.engine.lora.adapter import LoraAdapter
 
 _MIN_SHIFT_ROOM = 4
 """A context of fewer tokens behind the kept ones has nothing to shift."""
@@ -91,11 +92,14 @@ class Sequence:
     `max_tokens` None means until the model stops or the context is full. With `shift` the oldest tokens go when the
     context is full, and `max_tokens` None becomes ten contexts, as in Ollama; `num_truncated_tokens` counts what was
     dropped from prompt and context. `num_computed_tokens` counts the tokens of the context whose keys and values lie
-    in the KV cache. `token_bytes` is what log-probabilities are told with, None where nobody asks. Times are
-    `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is a duration, set by the server.
+    in the KV cache. `adapter` changes the model for it, None for no change. `token_bytes` is what log-probabilities
+    are told with, None where nobody asks. Times are `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is
+    a duration, set by the server.
     """
 
     __slots__ = (
+        "__weakref__",
+        "adapter",
         "admitted_ns",
         "context_length",
         "drafts",
@@ -150,6 +154,7 @@ class Sequence:
         if shift and self.max_tokens is None:
             self.max_tokens = _MAX_CONTEXTS * context_length
         self.context_length = context_length
+        self.adapter: LoraAdapter | None = None
         self.shift = shift
         self.num_truncated_tokens = num_truncated_tokens
         self.output = output

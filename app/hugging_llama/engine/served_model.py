@@ -15,6 +15,8 @@ from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.engine.loader import Checkpoint, ModelKind
 from hugging_llama.engine.logit_bias import make_logit_bias
+from hugging_llama.engine.lora.adapter import LoraAdapter
+from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
@@ -51,6 +53,7 @@ class ServedModel:
         self._checkpoint: Checkpoint | None = checkpoint
         self._runner: Runner | None = None
         self._embedding_runner: EmbeddingRunner | None = None
+        self._adapters: AdapterCache | None = None
         self._last_stats = RunnerStats()
         self._templates = TemplateProcess()
         self._longest_context = checkpoint.trained_context
@@ -65,6 +68,7 @@ class ServedModel:
                 name=ref.name,
             )
             return
+        self._adapters = AdapterCache(checkpoint.model, budget_bytes=settings.adapter_cache_bytes)
         self._renderer = PromptRenderer(
             checkpoint.tokenizer,
             checkpoint.format,
@@ -83,6 +87,18 @@ class ServedModel:
         if capacity := self._runner.stats().kv_capacity_tokens:
             self._longest_context = min(checkpoint.trained_context, 1 << (capacity.bit_length() - 1))
         self.context_length = self._context_length(checkpoint, None)
+
+    def has_adapter(self, ref: ModelRef) -> bool:
+        """Whether the adapter of `ref` is in memory, or it has none."""
+        adapters = self._adapters
+        return not ref.adapter or adapters is None or ref.adapter in adapters
+
+    def load_adapter(self, ref: ModelRef) -> None:
+        """Blocks until the adapter of `ref` is in memory, if it has one.
+
+        Raises InvalidRequestError for an embedding model, and what `AdapterCache.take` raises.
+        """
+        self._adapter(ref, None)
 
     def choose_context(self, wanted: int | None) -> None:
         """What `described` shows; a generation chooses its own again."""
@@ -117,7 +133,7 @@ class ServedModel:
             tool_schemas=_tool_schemas(request),
             has_channels=prompt.has_channels,
         )
-        return Sequence(
+        sequence = Sequence(
             key=key,
             prompt_token_ids=prompt.token_ids,
             sampling=sampling,
@@ -132,12 +148,15 @@ class ServedModel:
             return_context=request.return_context and not isinstance(request.prompt, TextPrompt),
             load_ns=load_ns,
         )
+        sequence.adapter = self._adapter(request.model, sequence)
+        return sequence
 
     def prepare_embedding(self, key: Key, request: EmbedRequest, *, load_ns: int) -> EmbeddingJob:
         """Tokenises. Raises a RequestError for what the caller must change."""
         checkpoint, runner = self._open_checkpoint(), self._embedding_runner
         if checkpoint.kind is not ModelKind.EMBEDDING or runner is None:
             raise UnsupportedCapabilityError(request.model.name, ["embedding"])
+        self.load_adapter(request.model)
         return runner.prepare(key, request, load_ns=load_ns)
 
     def submit(self, work: Sequence | EmbeddingJob) -> None:
@@ -163,9 +182,11 @@ class ServedModel:
 
     @property
     def size_bytes(self) -> int:
-        """What the weights and the KV cache take, the latter as far as it is allocated; 0 after `close`."""
+        """What weights, adapters and the KV cache take, the latter as far as it is allocated; 0 after `close`."""
         checkpoint = self._checkpoint
-        return checkpoint.size_bytes + self.stats().kv_allocated_bytes if checkpoint else 0
+        adapters = self._adapters
+        held_bytes = adapters.size_bytes if adapters else 0
+        return checkpoint.size_bytes + self.stats().kv_allocated_bytes + held_bytes if checkpoint else 0
 
     def close(self) -> None:
         """Ends what still runs and lets go of the weights; waits for the running step."""
@@ -175,7 +196,7 @@ class ServedModel:
         if runner is not None:
             runner.close()
             self._last_stats = runner.stats().without_gauges()
-        self._runner = self._embedding_runner = self._compiler = None
+        self._runner = self._embedding_runner = self._compiler = self._adapters = None
 
     def described(self, ref: ModelRef, *, ref_count: int, expires_at_s: float) -> LoadedModel:
         """A row of `ps` under the name and the digest of `ref`, which is one to this copy."""
@@ -204,6 +225,15 @@ class ServedModel:
         if self._checkpoint is None:
             raise EngineShutdownError("the model is being unloaded")
         return self._checkpoint
+
+    def _adapter(self, ref: ModelRef, user: Sequence | None) -> LoraAdapter | None:
+        if not ref.adapter:
+            return None
+        if self._open_checkpoint().kind is not ModelKind.GENERATION:
+            raise InvalidRequestError(f'"{ref.name}" makes embeddings, and adapters are for models that write')
+        if (adapters := self._adapters) is None:
+            raise EngineShutdownError("the model is being unloaded")
+        return adapters.take(ref.adapter, user)
 
     def _context_length(self, checkpoint: Checkpoint, wanted: int | None) -> int:
         """What is asked, else the server's default, never more than the model was made for and memory holds."""

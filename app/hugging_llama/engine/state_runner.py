@@ -5,6 +5,7 @@ decode are the rows of one forward `[B, 1]`, and each prompt chunk is a forward 
 layers that such models also have see the same as ever: a row of one query is a decode token.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -136,13 +137,14 @@ class StateModelRunner(ModelRunner):
         )
         # a model may not take zero rows
         num_kept = max(*(chunk.num_logits for chunk in chunks), 1)
-        logits = self._forward_rows(
-            [chunk.token_ids for chunk in chunks],
-            positions,
-            step,
-            cache,
-            list(range(num_tokens - num_kept, num_tokens)),
-        )
+        with self._adapted(chunks, num_kept) or nullcontext():
+            logits = self._forward_rows(
+                [chunk.token_ids for chunk in chunks],
+                positions,
+                step,
+                cache,
+                list(range(num_tokens - num_kept, num_tokens)),
+            )
         states = cache.states()
         for row, (slot, position) in enumerate(zip(slots, positions, strict=True)):
             slot.remember(states, row, position, position + num_tokens)

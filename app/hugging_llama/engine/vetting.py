@@ -5,37 +5,22 @@ Raises ModelLoadError with a sentence for the user, which never names a path.
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hugging_llama.errors import ModelLoadError
+from hugging_llama_config.model_limits import config_problem, dicts
 
 _MAX_JSON_BYTES = 64 * 2**20
-_LIMITS = {
-    "num_hidden_layers": 512,
-    "n_layer": 512,
-    "num_layers": 512,
-    "hidden_size": 65_536,
-    "n_embd": 65_536,
-    "d_model": 65_536,
-    "head_dim": 8_192,
-    "num_attention_heads": 4_096,
-    "num_key_value_heads": 4_096,
-    "intermediate_size": 1_048_576,
-    "vocab_size": 2_000_000,
-    "num_experts": 4_096,
-    "num_local_experts": 4_096,
-    "n_routed_experts": 4_096,
-    "max_position_embeddings": 1 << 28,
-}
-_WEIGHTS_PER_BYTE = 8
-"""A 4-bit weight takes half a byte; what claims to have four times more than that does not match its files."""
-
 _HOSTILE_KEY = re.compile(
-    r"auto_map|trust_remote_code|custom_pipelines|.*attn_implementation.*|.*experts_implementation.*"
+    r"auto_map|trust_remote_code|custom_pipelines|custom_generate|.*attn_implementation.*|.*experts_implementation.*"
+    r"|transformers_weights|gguf_file|fusion_config|kernel_config|use_kernels|distributed_config"
 )
+
+_TOKENIZER_CLASS = re.compile(r"[A-Za-z0-9_]{0,80}(Tokenizer|TokenizerFast|Backend)")
+_TOKENIZER_INPUTS = frozenset({"init_inputs", "vocab", "merges", "tokenizer_object", "gguf_file"})
+"""Arguments of tokenizer classes that take files or objects; no library writes them into a configuration."""
 
 _ACTIVATION = re.compile(r"torch\.nn(\.[A-Za-z0-9_]+)+|[a-z_0-9]+")
 
@@ -67,8 +52,7 @@ def vet(directory: str) -> VettedFiles:
     raw = read_json(path / "config.json")
     modules = _module_folders(path)
     config = _without_hostile_keys(raw)
-    for part in _dicts(config):
-        _check_sizes(part)
+    _check_tokenizer(path, config)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)
@@ -77,7 +61,7 @@ def vet(directory: str) -> VettedFiles:
     if not weights:
         raise ModelLoadError("this model has no safetensors weights; other formats may run code and are not loaded")
     weight_bytes = sum(file.stat().st_size for file in weights)
-    _check_plausible(config, weight_bytes)
+    check_config(config, weight_bytes)
     return VettedFiles(
         path=path,
         config=config,
@@ -85,6 +69,15 @@ def vet(directory: str) -> VettedFiles:
         weight_bytes=weight_bytes,
         module_folders=tuple(modules),
     )
+
+
+def check_config(config: dict[str, Any], weight_bytes: int) -> None:
+    """The sizes that a configuration names: possible ones, and no more than its weights of `weight_bytes` have.
+
+    Raises ModelLoadError.
+    """
+    if problem := config_problem(config, weight_bytes):
+        raise ModelLoadError(f"the model's config.json {problem}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -115,26 +108,22 @@ def _without_hostile_keys(value: Any) -> Any:
     return value
 
 
-def _dicts(value: Any) -> Iterator[dict[str, Any]]:
-    """`value` and its sub-configurations."""
-    if isinstance(value, dict):
-        yield value
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
-        yield from _dicts(item)
-
-
-def _check_sizes(config: dict[str, Any]) -> None:
-    for key, limit in _LIMITS.items():
-        value = config.get(key)
-        if isinstance(value, (int, float)) and not 0 <= value <= limit:
-            raise ModelLoadError(f"the model's config.json has an impossible {key}")
+def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
+    """transformers looks for a class of any name, and reads tokenizer_config.json itself: refused, not taken out."""
+    file = path / "tokenizer_config.json"
+    settings = read_json(file) if file.is_file() else {}
+    for named in (settings.get("tokenizer_class"), config.get("tokenizer_class")):
+        if named is not None and not (isinstance(named, str) and _TOKENIZER_CLASS.fullmatch(named)):
+            raise ModelLoadError("the model's tokenizer is of a kind that is not supported")
+    if any(settings.get(key) for key in _TOKENIZER_INPUTS):
+        raise ModelLoadError(f"the model's {file.name} names files outside of the model")
 
 
 def check_modules(files: VettedFiles) -> None:
     """sentence-transformers reads these files itself, so what may reach code is refused rather than taken out."""
     found = {file for folder in files.module_folders or ("",) for file in (files.path / folder).glob("*config*.json")}
     for file in sorted(found):
-        for part in _dicts(_any_json(file)):
+        for part in dicts(_any_json(file)):
             for key, value in part.items():
                 names_code = isinstance(value, str) and (
                     ("attn_implementation" in key and "/" in value)
@@ -144,26 +133,18 @@ def check_modules(files: VettedFiles) -> None:
                     raise ModelLoadError("this model needs code of its own, which is not run")
 
 
-def _check_plausible(config: dict[str, Any], weight_bytes: int) -> None:
-    """The sizes in the configuration must fit the weights: building the layers allocates what they say."""
-    for part in _dicts(config):
-        layers = _size(part, "num_hidden_layers", "n_layer", "num_layers")
-        hidden = _size(part, "hidden_size", "n_embd", "d_model")
-        least = hidden * _size(part, "vocab_size") + layers * hidden * hidden
-        if least > _WEIGHTS_PER_BYTE * weight_bytes:
-            raise ModelLoadError("the model's config.json does not fit its weights")
-
-
-def _size(config: dict[str, Any], *keys: str) -> int:
-    return next((value for key in keys if isinstance(value := config.get(key), int)), 0)
-
-
 def _weight_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold the weights. An index may only name files beside it."""
+    """The files that hold the weights: what transformers takes, a single one before those of an index."""
+    indexed = _indexed_files(path)
+    single = path / "model.safetensors"
+    return (single,) if single.is_file() else indexed
+
+
+def _indexed_files(path: Path) -> tuple[Path, ...]:
+    """An index may only name files beside it."""
     index = path / "model.safetensors.index.json"
     if not index.is_file():
-        single = path / "model.safetensors"
-        return (single,) if single.is_file() else ()
+        return ()
     named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not all(isinstance(name, str) for name in named.values()):
         raise ModelLoadError(f"the model's {index.name} is damaged")

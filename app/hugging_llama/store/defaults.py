@@ -6,6 +6,7 @@ from typing import Any
 
 from hugging_llama.neutral.requests import SamplingParams
 
+GENERATION_CONFIG = "generation_config.json"
 _MAX_BYTES = 1 << 20
 _LARGEST = 2**31
 _NAMES = {
@@ -28,6 +29,18 @@ _LISTS = {
     "bad_words_ids": "bad_words",
 }
 _MOST_IDS = 10_000
+HUB_NAMES = {
+    **{field: name for name, field in _NAMES.items()},
+    "suppress_tokens": "suppress_tokens",
+    "begin_suppress_tokens": "begin_suppress_tokens",
+    "num_beams": "num_beams",
+    "length_penalty": "length_penalty",
+    "early_stopping": "early_stopping",
+}
+"""SamplingParams fields whose values mean the same in transformers' GenerationConfig, and their names there.
+
+`stop` is not among them: with `stop_strings` in a model's files `generate` fails for all who don't hand it a tokenizer.
+"""
 
 
 def sampling_defaults(model_path: str) -> dict[str, Any]:
@@ -35,7 +48,7 @@ def sampling_defaults(model_path: str) -> dict[str, Any]:
 
     `num_beams` is not among them: beams cost a caller who did not ask for them much, and rule out other things.
     """
-    path = Path(model_path) / "generation_config.json"
+    path = Path(model_path) / GENERATION_CONFIG
     try:
         if path.stat().st_size > _MAX_BYTES:
             return {}

@@ -3,11 +3,11 @@
 import os
 
 
-def replace_file(path: str, content: bytes) -> None:
+def replace_file(path: str, content: bytes, modified_ns: int | None = None) -> None:
     """Write `content` beside `path`, then rename it there; the folder is made if need be.
 
-    Readers and other writers see the old content or the new one, after a power cut, too. Raises OSError, and then
-    nothing has changed.
+    Readers and other writers see the old content or the new one, after a power cut, too. `modified_ns` is the time
+    that the file shall show, in nanoseconds, None for now. Raises OSError, and then nothing has changed.
     """
     folder = os.path.dirname(path)
     os.makedirs(folder, exist_ok=True)
@@ -17,6 +17,8 @@ def replace_file(path: str, content: bytes) -> None:
         left = memoryview(content)
         while left:
             left = left[os.write(fd, left) :]
+        if modified_ns is not None:
+            os.utime(fd, ns=(modified_ns, modified_ns))
         os.fsync(fd)
     except OSError:
         os.unlink(temporary)

@@ -5,9 +5,10 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
-from hugging_llama.errors import ModelNotFoundError
+from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
 from hugging_llama.neutral.models import LocalModel, ModelRef
-from hugging_llama.store import folders, names, snapshot
+from hugging_llama.store import folders, names, pruning, snapshot
+from hugging_llama.store.blobs import Blobs
 from hugging_llama.store.facts import FolderFacts
 from hugging_llama.store.file_lock import locked
 from hugging_llama.store.manifests import Manifest, Manifests, NamedModel, Source
@@ -16,7 +17,6 @@ from hugging_llama.store.places import Place, Places
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama_config.settings import Settings
 
-_LOCK = os.path.join("models", ".lock")
 _LOCK_TIMEOUT_S = 20.0
 
 
@@ -30,6 +30,8 @@ class Store:
         self._home = os.path.abspath(settings.home) if settings.home else ""
         self._facts = FolderFacts()
         self.places = Places(settings)
+        self._prunes = not settings.noprune
+        self.blobs = Blobs(settings.home)
         self.named = Manifests(settings.home)
         self.pull_slots = PullSlots()
 
@@ -38,7 +40,7 @@ class Store:
 
         Raises TimeoutError, OSError.
         """
-        return locked(os.path.join(self._home, _LOCK), _LOCK_TIMEOUT_S) if self._home else nullcontext()
+        return locked(pruning.lock_file(self._home), _LOCK_TIMEOUT_S) if self._home else nullcontext()
 
     def list(self) -> list[LocalModel]:
         """All models that can do something here, newest first. What is broken or half there is left out."""
@@ -75,6 +77,42 @@ class Store:
         if named is None:  # deleted while we looked
             raise ModelNotFoundError(model.ref.name, model.ref.name)
         return named.manifest
+
+    def made_from(self, source: Source) -> LocalModel | None:
+        """A model of these files as they are, without a name of its own; None if they are not here or can't be read."""
+        place = self._source(source)
+        return self._model(place) if place else None
+
+    def find_adapter(self, name: str) -> tuple[Source, snapshot.Adapter] | None:
+        """A repository of the Hub's cache, pinned to the commit that it is now, and its folder; None if it is not here.
+
+        Nobody has looked whether it is an adapter. Raises InvalidRequestError for bad syntax, OSError.
+        """
+        place = self.places.of_hub(names.parse_name(name))
+        if place is None:
+            return None
+        commit = os.path.basename(place.folder)
+        source = Source(base=place.name, commit=commit if names.is_commit(commit) else "")
+        return source, snapshot.read_adapter(place.folder)
+
+    def save(self, manifest: Manifest) -> None:
+        """Keep a named model, in place of the one that had its name, and what it is made of.
+
+        Raises InvalidRequestError, also for a content that is gone; HuggingLlamaError for a home of a later version;
+        TimeoutError if others change the models for long; OSError.
+        """
+        self.named.check(manifest)
+        with self.lock():
+            for source in (manifest.source, manifest.adapter):
+                for digest in source.files.values() if source else ():
+                    if not self.blobs.has(digest):
+                        raise InvalidRequestError(f'blob "sha256:{digest}" not found', param="files")
+            self.named.write(manifest)
+
+    def tidy(self) -> None:
+        """What a server does once when it starts, in a thread of its own; see `pruning.tidy`."""
+        if self._home:
+            pruning.tidy(self._home, prunes=self._prunes)
 
     def is_of_hub(self, name: ModelName) -> bool:
         """Whether a model of the Hub's cache, or the demo model, answers to this name."""

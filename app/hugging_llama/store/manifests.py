@@ -18,7 +18,7 @@ from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import SamplingParams
-from hugging_llama.store import durable, folders, names, snapshot
+from hugging_llama.store import durable, folders, home_format, names, snapshot
 from hugging_llama.store.capabilities import with_template
 from hugging_llama.store.names import ModelName
 
@@ -121,41 +121,57 @@ class Manifests:
     """The named models of one home, "" for none. Several processes may share it; what can't be read is not there."""
 
     def __init__(self, home: str) -> None:
-        self._folder = os.path.join(os.path.abspath(home), "models") if home else ""
+        self._home = os.path.abspath(home) if home else ""
+        self._folder = os.path.join(self._home, "models") if home else ""
 
     def all(self) -> Iterator[NamedModel]:
         """Every named model, by name."""
-        try:
-            files = sorted(os.listdir(self._folder)) if self._folder else []
-        except OSError:
-            return
-        for file in files:
-            if not file.startswith(".") and file.endswith(_SUFFIX) and (named := self._read(file)):
+        for file in self._files():
+            if named := self._read(file):
                 yield named
+
+    def sources(self) -> list[Source] | None:
+        """What all named models are made from, None if one of them can't be read."""
+        models = [self._read(file) for file in self._files()]
+        found = [named.manifest for named in models if named]
+        if len(found) < len(models):
+            return None
+        return [source for manifest in found for source in (manifest.source, manifest.adapter) if source]
 
     def find(self, name: ModelName) -> NamedModel | None:
         """The model of this name in any case of letters."""
         return self._read(_file(name)) if self._folder and names.is_own_name(name) else None
 
     def write(self, manifest: Manifest) -> NamedModel:
-        """Keep a model, in place of the one that had its name. Raises InvalidRequestError, OSError."""
+        """Keep a model, in place of the one that had its name.
+
+        Raises InvalidRequestError; HuggingLlamaError for a home of a later version; OSError.
+        """
+        content = self.check(manifest)
+        name = names.parse_own_name(manifest.name)
+        durable.replace_file(os.path.join(self._folder, _file(name)), content)
+        return NamedModel(manifest=manifest, modified_at_s=time.time())
+
+    def check(self, manifest: Manifest) -> bytes:
+        """What the file would hold, with a place to lie in. Raises what `write` raises; nothing is written."""
         if not self._folder:
             raise InvalidRequestError("this server has no folder for named models: set HUGGING_LLAMA_HOME")
         content = msgspec.json.format(msgspec.json.encode(manifest))
         if len(content) > _MAX_BYTES:
             raise InvalidRequestError(f"texts and parameters of a model may have {_MAX_BYTES} bytes")
-        name = names.parse_own_name(manifest.name)
-        durable.replace_file(os.path.join(self._folder, _file(name)), content)
-        return NamedModel(manifest=manifest, modified_at_s=time.time())
+        home_format.prepare(self._home)
+        return content
 
     def retire(self, name: ModelName) -> NamedModel | None:
         """Take a model away, but keep what is known of it until `forget`, so that the rest can be cleared away.
 
-        None if there is none, nor one whose removal was interrupted. Raises OSError.
+        None if there is none, nor one whose removal was interrupted. Raises HuggingLlamaError for a home of a later
+        version, OSError.
         """
         if not self._folder or not names.is_own_name(name):
             return None
         if self.find(name):
+            home_format.prepare(self._home)
             os.replace(os.path.join(self._folder, _file(name)), self._aside(name))
             durable.sync_folder(self._folder)
         return self._read(_file(name), self._aside(name))
@@ -167,6 +183,13 @@ class Manifests:
         os.unlink(path)
         durable.sync_folder(self._folder)
         return size
+
+    def _files(self) -> list[str]:
+        try:
+            files = sorted(os.listdir(self._folder)) if self._folder else []
+        except OSError:
+            return []
+        return [file for file in files if not file.startswith(".") and file.endswith(_SUFFIX)]
 
     def _aside(self, name: ModelName) -> str:
         return os.path.join(self._folder, f".{_file(name)}.retired")
@@ -188,10 +211,7 @@ class Manifests:
 
 def _decode(content: bytes) -> Manifest:
     """Raises msgspec.MsgspecError, ValueError."""
-    values = msgspec.json.decode(content)
-    if isinstance(values, dict) and values.get("version") == 1:
-        values = values | {"version": FORMAT_VERSION, "source": {"from": values.get("from", "")}}
-    return msgspec.convert(values, Manifest)
+    return msgspec.convert(home_format.upgraded_manifest(msgspec.json.decode(content)), Manifest)
 
 
 def _file(name: ModelName) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
-from hugging_llama.store import durable, folders, names
+from hugging_llama.store import durable, folders, layout, names
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.local import Store
 from hugging_llama.store.manifests import Manifest, Source
@@ -71,6 +71,7 @@ class _ModelRemoval:
         for commit in pinned:
             if self._home and os.path.isdir(folder.snapshot(commit)):
                 durable.replace_file(self._released(folder, commit), b"")
+        freed += self._remove_released()
         return Removed(ModelName(folder.repo, name.revision).display, freed, _if_gone(snapshot))
 
     def remove_named(self, name: ModelName) -> Removed | None:
@@ -80,9 +81,7 @@ class _ModelRemoval:
         files = named.manifest.source.files
         folder = folders.folder_path(self._home, files) if files else ""
         freed = self._remove_files(named.manifest)
-        for source in _sources(named.manifest):
-            if source.commit:
-                freed += self._remove_released(source)
+        freed += self._remove_released()
         return Removed(named.manifest.name, freed + self._store.named.forget(name), _if_gone(folder))
 
     def _remove_files(self, manifest: Manifest) -> int:
@@ -101,17 +100,20 @@ class _ModelRemoval:
                     freed += size
         return freed
 
-    def _remove_released(self, source: Source) -> int:
-        """A commit that stayed for such models alone when the Hub's own model was deleted."""
-        folder = RepoFolder(self._cache, self._store.stored_repo(names.parse_name(source.base).repo))
-        mark = self._released(folder, source.commit)
-        pinned = self._store.pinned_commits(folder.repo)
-        if source.commit in pinned or not os.path.exists(mark):
-            return 0
+    def _remove_released(self) -> int:
+        """The commits that stayed for named models alone when the Hub's own was deleted, and that none needs now: those
+        were deleted or made anew from something else."""
         freed = 0
-        with contextlib.suppress(InvalidRequestError):  # by now it has a name again
-            freed = remove_revision(folder, source.commit, pinned) or 0
-        os.unlink(mark)
+        for mark in _list(os.path.join(self._home, _RELEASED)) if self._home else ():
+            folder_name, _, commit = mark.rpartition("--")
+            repo = layout.repo_of_folder(folder_name)
+            pinned = self._store.pinned_commits(repo) if repo else set()
+            if repo is None or not names.is_commit(commit) or commit in pinned:
+                continue
+            folder = RepoFolder(self._cache, repo)
+            with contextlib.suppress(InvalidRequestError):  # by now it has a name again
+                freed += remove_revision(folder, commit, pinned) or 0
+            os.unlink(self._released(folder, commit))
         return freed
 
     def _released(self, folder: RepoFolder, commit: str) -> str:
@@ -122,6 +124,13 @@ def _sources(manifest: Manifest) -> Iterator[Source]:
     yield manifest.source
     if manifest.adapter:
         yield manifest.adapter
+
+
+def _list(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
 
 
 def _if_gone(folder: str) -> str:

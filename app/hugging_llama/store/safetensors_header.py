@@ -35,7 +35,7 @@ def parse_tensors(read: Callable[[int], bytes], size: int) -> list[StoredTensor]
         raise BadSafetensorsError("header length")
     text = read(length)
     try:
-        header: Any = json.loads(text)
+        header: Any = json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise BadSafetensorsError("header is not JSON") from error
     if not isinstance(header, dict):
@@ -44,20 +44,34 @@ def parse_tensors(read: Callable[[int], bytes], size: int) -> list[StoredTensor]
     return _tensors(header, size - 8 - length)
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a name that stands twice one reader takes the first, another the last."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a name stands twice")
+    return values
+
+
 def _tensors(header: dict[str, Any], data_bytes: int) -> list[StoredTensor]:
+    """The tensors, whose data fill the rest of the file without holes or overlaps, as the format demands."""
     found: list[StoredTensor] = []
-    end_of_all = 0
+    places: list[tuple[int, int]] = []
     for name, entry in header.items():
-        tensor, end = _tensor(name, entry)
+        tensor, place = _tensor(name, entry)
         found.append(tensor)
-        end_of_all = max(end_of_all, end)
-    if end_of_all != data_bytes:
+        places.append(place)
+    end_of_last = 0
+    for begin, end in sorted(places):
+        if begin != end_of_last:
+            raise BadSafetensorsError("tensors overlap, or there is a hole between them")
+        end_of_last = end
+    if end_of_last != data_bytes:
         raise BadSafetensorsError("file is cut short")
     return found
 
 
-def _tensor(name: str, entry: Any) -> tuple[StoredTensor, int]:
-    """The tensor, and where its data end."""
+def _tensor(name: str, entry: Any) -> tuple[StoredTensor, tuple[int, int]]:
+    """The tensor, and where its data begin and end."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         is_typed = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
@@ -68,4 +82,4 @@ def _tensor(name: str, entry: Any) -> tuple[StoredTensor, int]:
     tensor = StoredTensor(name, dtype, tuple(shape))
     if (tensor.num_elements * _ITEM_BITS[dtype] + 7) // 8 != end - begin:
         raise BadSafetensorsError("tensor size")
-    return tensor, end
+    return tensor, (begin, end)

@@ -26,6 +26,10 @@ _SHARDS = {
     PICKLED_INDEX: re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.bin"),
 }
 _MAX_SHARDS = 10_000
+PICKLES_REFUSED = (
+    f"it has no safetensors weights, and its {PICKLED} is a pickle, which can run code when it is loaded; where the "
+    "operator allows such files (HUGGING_LLAMA_ALLOW_PICKLE), create converts those that are uploaded"
+)
 
 
 class NotServableError(Exception):
@@ -144,14 +148,11 @@ def _why_not(paths: Collection[str]) -> str:
     if "model_index.json" in paths:
         return "it is a diffusion pipeline, not a language model"
     if PICKLED in paths or PICKLED_INDEX in paths:
-        return (
-            f"it has no safetensors weights, and its {PICKLED} is a pickle, which can run code when it is loaded; "
-            "the operator may allow such files with HUGGING_LLAMA_ALLOW_PICKLE"
-        )
+        return PICKLES_REFUSED
     if any(path.endswith(".safetensors") for path in paths):
         return f"it has no {WEIGHTS} in the layout of transformers"
     if any(path.endswith(".gguf") for path in paths):
-        return "it has only GGUF files; only safetensors repositories can be served"
+        return "it has only GGUF files; create makes a model of one that is uploaded"
     if any(path.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")) for path in paths):
         return "it has no safetensors weights; other formats are not loaded"
     return "it has no safetensors weights"

@@ -47,11 +47,7 @@ class Snapshot:
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON object among the files; {} where it is missing, broken, too big or something else."""
-        try:
-            value: Any = json.loads(self.content(path))
-        except (ValueError, RecursionError, OSError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        return read_object(os.path.join(self.folder, path)) if path in self.files else {}
 
     def content(self, path: str) -> bytes:
         """A small file among the files. Raises ValueError for a bigger one, OSError."""
@@ -77,7 +73,8 @@ class Adapter:
 
 
 def read_snapshot(folder: str) -> Snapshot:
-    """List a model's folder. Raises selection.NotServableError, OSError."""
+    """List a model's folder. Raises selection.NotServableError, also for links that lead elsewhere than into the blobs
+    two folders above, if it is a folder of the Hub's cache or of our home; OSError."""
     found: dict[str, tuple[str, os.stat_result]] = {}
     for path in _walk(folder):
         full = os.path.join(folder, path)
@@ -92,8 +89,11 @@ def read_snapshot(folder: str) -> Snapshot:
     kept = [path for path in found if path in weights or selection.is_support(path) or selection.is_code(path)]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
+    blobs = _blobs_folder(folder)
     for path in kept:
         full, status = found[path]
+        if _leads_out(full, blobs):
+            raise selection.NotServableError(f"{path} is a link that leads out of the model")
         blob = _linked_blob(full)
         if blob is None:
             plain.append(path)
@@ -103,14 +103,26 @@ def read_snapshot(folder: str) -> Snapshot:
 
 
 def read_adapter(folder: str) -> Adapter:
-    """List an adapter's folder. Raises OSError."""
+    """List an adapter's folder. Raises OSError, also for a link that leads elsewhere than into the blobs."""
     text, size_bytes = "", 0
+    blobs = _blobs_folder(folder)
     for path in _walk(folder):
         full = os.path.join(folder, path)
+        if _leads_out(full, blobs):
+            raise OSError("a link leads out of the adapter")
         size = os.stat(full).st_size
         size_bytes += size
         text += f"{path}\0{_linked_blob(full) or _fingerprint(full, size)}\n"
     return Adapter(folder, hashlib.sha256(text.encode()).hexdigest(), size_bytes)
+
+
+def read_object(path: str) -> dict[str, Any]:
+    """The JSON object in a file; {} where it is missing, broken, too big or something else."""
+    try:
+        value: Any = json.loads(read_small(path))
+    except (ValueError, RecursionError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_small(path: str) -> bytes:
@@ -135,6 +147,20 @@ def _walk(folder: str) -> Iterator[str]:
                 return
             if layout.is_safe_file(child):
                 yield child
+
+
+def _blobs_folder(folder: str) -> str:
+    """Where the links of this folder may lead; "" for one of the operator's, whose links are the operator's, too."""
+    blobs = os.path.realpath(os.path.join(folder, "..", "..", "blobs"))
+    return blobs if os.path.isdir(blobs) else ""
+
+
+def _leads_out(full: str, blobs: str) -> bool:
+    """Whether this is a link to anything but a blob. Raises OSError."""
+    if not blobs or not os.path.islink(full):
+        return False
+    target = os.path.join(os.path.dirname(full), os.readlink(full))
+    return os.path.realpath(os.path.dirname(target)) != blobs
 
 
 def _linked_blob(full: str) -> str | None:

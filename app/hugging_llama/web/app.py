@@ -19,13 +19,14 @@ from hugging_llama.web import health, metrics
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
 from hugging_llama.web.errors import register_own_errors, register_route_errors
-from hugging_llama_config.env import load_settings
+from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.hardware import probable_device
+from hugging_llama_config.home_format import HomeFormatError, read_home_format
 from hugging_llama_config.settings import Settings
 
 
 def create_app(settings: Settings | None = None, *, engine: EngineClient | None = None) -> Flask:
-    """A Flask application that is Hugging Llama and nothing else.
+    """A Flask application that is Hugging Llama and nothing else. Raises ConfigError if the settings can't be used.
 
     Without `settings` they come from the environment and the settings file. Without `engine` the shared engine
     process is used: started on the first request unless gunicorn's hook has done so. The models that the settings
@@ -56,7 +57,10 @@ def create_blueprint(
 
     def install(state: BlueprintSetupState) -> None:
         registry = CollectorRegistry()
-        _install(cast(Flask, state.app), settings, engine, registry, metrics.unattached_exporter(registry))
+        app = cast(Flask, state.app)
+        _install(app, settings, engine, registry, metrics.unattached_exporter(registry))
+        # a server of our own does this once, see gunicorn's hooks; here nobody tells us when one starts
+        threading.Thread(target=app.extensions[EXTENSION].store.tidy, daemon=True).start()
 
     blueprint.record_once(install)
     return blueprint
@@ -86,6 +90,10 @@ def _install(
 ) -> None:
     if EXTENSION in app.extensions:
         raise RuntimeError("this application has Hugging Llama already; one application can have it once")
+    try:
+        read_home_format(settings.home)
+    except HomeFormatError as error:
+        raise ConfigError(str(error)) from None
     watch = DisconnectWatch(enabled=settings.watch_disconnect)
     context = AppContext(
         settings=settings,

@@ -1,6 +1,7 @@
 """Error pages: our errors in the dialect of the caller, and Ollama's plain texts for unknown routes."""
 
 import logging
+import urllib.parse
 
 from flask import Blueprint, Flask, Response, current_app, redirect, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -59,7 +60,8 @@ def not_found(error: NotFound) -> WerkzeugResponse:
     """A trailing slash on a known path is redirected, anything else is Ollama's plain text."""
     path = request.path
     if path.endswith("/") and _is_known(path.rstrip("/")):
-        return redirect(request.root_path + path.rstrip("/"), 301 if request.method in {"GET", "HEAD"} else 307)
+        location = urllib.parse.quote(request.root_path + path.rstrip("/"))  # what was decoded may hold a newline
+        return redirect(location, 301 if request.method in {"GET", "HEAD"} else 307)
     return Response("404 page not found", status=404, content_type=_TEXT)
 
 

@@ -9,6 +9,7 @@ import sys
 
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.errors import UsageError
+from hugging_llama_cli.models import did_you_mean
 from hugging_llama_cli.piped import piped_text
 from hugging_llama_config.client import load_client_settings
 
@@ -28,5 +29,7 @@ def run(args: argparse.Namespace) -> int:
     body: Json = {"model": args.model, "input": texts[0] if len(texts) == 1 else texts}
     if args.dimensions is not None:
         body["dimensions"] = args.dimensions
-    print(json.dumps(Server(load_client_settings(args.url)).post("/api/embed", body)))
+    server = Server(load_client_settings(args.url))
+    with did_you_mean(server, args.model):
+        print(json.dumps(server.post("/api/embed", body)))
     return 0

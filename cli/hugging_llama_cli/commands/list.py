@@ -1,10 +1,12 @@
 """List the models on disk, newest first."""
 
 import argparse
+import sys
 
 from hugging_llama_cli import render
 from hugging_llama_cli.api import Server
 from hugging_llama_cli.models import local_models, name_of
+from hugging_llama_cli.terminal import columns
 from hugging_llama_config.client import load_client_settings
 
 
@@ -26,4 +28,4 @@ def listing(server: Server, prefix: str = "") -> str:
         for m in local_models(server)
         if name_of(m).lower().startswith(prefix.lower())
     ]
-    return render.table(("NAME", "ID", "SIZE", "MODIFIED"), rows)
+    return render.table(("NAME", "ID", "SIZE", "MODIFIED"), rows, columns(sys.stdout), least=("ID", "MODIFIED"))

@@ -6,6 +6,7 @@ import sys
 from hugging_llama_cli import render
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.models import entries, name_of
+from hugging_llama_cli.terminal import columns
 from hugging_llama_config.client import load_client_settings
 
 
@@ -20,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
     models = [m for m in entries(answer) if name_of(m).lower().startswith(args.prefix.lower())]
     if sys.stdout.isatty():
         headers = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
-        print(render.table(headers, map(_row, models)))
+        print(render.table(headers, map(_row, models), columns(sys.stdout), least=("ID", "CONTEXT", "PROCESSOR")))
     else:
         for model in models:
             print(f"{name_of(model)}: refs={_references(model)} expires={render.expiry(model.get('expires_at'))}")

@@ -1,20 +1,41 @@
-"""Delete models that `create` made. What they were made from stays."""
+"""Delete models, after taking them out of memory. What another model needs stays."""
 
 import argparse
+import sys
+from collections.abc import Mapping
 
 from hugging_llama_cli.api import Server
+from hugging_llama_cli.commands.stop import unload
+from hugging_llama_cli.errors import ServerError
+from hugging_llama_cli.models import did_you_mean
 from hugging_llama_config.client import load_client_settings
+from hugging_llama_config.units import format_bytes
+
+_FREED = "X-Freed-Bytes"
+_NOT_FOUND = 404
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="a name that was given by `create`")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a name as `list` prints it")
 
 
 def run(args: argparse.Namespace) -> int:
     """Delete one after another; the first failure ends it."""
     server = Server(load_client_settings(args.url))
     for model in args.models:
-        server.delete("/api/delete", {"model": model})
-        print(f"deleted '{model}'")
+        with did_you_mean(server, model):
+            try:
+                unload(server, model)
+            except ServerError as error:
+                if error.status != _NOT_FOUND:  # what can't be loaded any more can still be deleted
+                    print(f"Warning: unable to stop model '{model}'", file=sys.stderr)
+            freed = _freed(server.delete("/api/delete", {"model": model}))
+        print(f"deleted '{model}'{freed}")
     return 0
+
+
+def _freed(headers: Mapping[str, str]) -> str:
+    """` (1.2 GB freed)`, if the server says how much and it is anything."""
+    count = headers.get(_FREED, "")
+    return f" ({format_bytes(int(count))} freed)" if count.isdecimal() and count.isascii() and int(count) else ""

@@ -11,8 +11,8 @@ import sys
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation, parse_format, parse_keep_alive, parse_think
 from hugging_llama_cli.download import download
-from hugging_llama_cli.errors import CliError, ServerError
-from hugging_llama_cli.models import capabilities, find, local_models, name_of
+from hugging_llama_cli.errors import CliError, ServerError, UnreachableError
+from hugging_llama_cli.models import capabilities, find, local_models, name_of, nearest
 from hugging_llama_cli.piped import piped_text
 from hugging_llama_cli.reply import ReplyView, show_reply
 from hugging_llama_cli.terminal import Spinner
@@ -72,7 +72,8 @@ def _view(args: argparse.Namespace, settings: ClientSettings) -> ReplyView:
 
 
 def _local_or_pulled(server: Server, name: str) -> Json:
-    model = find(local_models(server), name)
+    models = local_models(server)
+    model = find(models, name)
     if model is not None:
         return model
     try:  # the server knows more spellings of a name than its list shows
@@ -81,7 +82,13 @@ def _local_or_pulled(server: Server, name: str) -> Json:
     except ServerError as error:
         if error.status != _NOT_FOUND:
             raise
-    download(server, name, sys.stderr)
+    try:
+        download(server, name, sys.stderr)
+    except UnreachableError:
+        raise
+    except ServerError as error:
+        near = nearest(models, name)
+        raise ServerError(f"{error}; did you mean '{near}'?", error.status) if near else error from None
     return find(local_models(server), name) or {"name": name}
 
 

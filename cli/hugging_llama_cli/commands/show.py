@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hugging_llama_cli import render
@@ -19,6 +20,7 @@ from hugging_llama_config.client import load_client_settings
 
 _TEXTS = ("license", "modelfile", "parameters", "system", "template")
 _SHOWN_LINES = 2
+_SHOWN_ITEMS = 3
 _NOT_FOUND = 404
 _DETAILS_SHOWN = {"family", "parameter_size", "quantization_level", "context_length", "embedding_length"}
 _MEMORY_ROWS = (("weights", "weights"), ("kv_cache", "KV cache"), ("overhead", "overhead"), ("total", "total"))
@@ -33,16 +35,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         what.add_argument(f"--{text}", action="store_const", const=text, dest="text", help=f"only the {text}")
     parser.add_argument("--num-ctx", type=int, metavar="N", help="the context to estimate memory for, in tokens")
     parser.add_argument("--json", action="store_true", help="print JSON, sizes in bytes")
-    parser.add_argument("-v", "--verbose", action="store_true", help="also the stored tensors")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also all metadata and the stored tensors")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what was asked for, or fail if the model is not here."""
     if args.num_ctx is not None and args.num_ctx < 1:
         raise UsageError("--num-ctx must be at least 1")
-    server = Server(load_client_settings(args.url))
+    settings = load_client_settings(args.url)
+    server = Server(settings)
     if args.memory:
-        memory = _memory(server, args.model, args.num_ctx)
+        memory = _memory(server, args.model, args.num_ctx, settings.home)
         print(json.dumps(memory, indent=2) if args.json else _memory_section(memory))
         return 0
     listed, shown = _find(server, args.model, num_ctx=args.num_ctx, verbose=args.verbose)
@@ -58,6 +61,12 @@ def run(args: argparse.Namespace) -> int:
 def description(server: Server, name: str) -> str:
     """The sections about the model of that name. Raises CliError if the server has no such model."""
     return "\n\n".join(_sections(*_find(server, name)))
+
+
+def shown_text(server: Server, name: str, what: str, system: str = "", options: Json | None = None) -> str:
+    """One text of a model, as with `system` and `options` laid over it. Raises CliError."""
+    body = {"model": name, "system": system, "options": options or {}}
+    return str(server.post("/api/show", body).get(what) or "").strip("\n")
 
 
 def _find(server: Server, name: str, *, num_ctx: int | None = None, verbose: bool = False) -> tuple[Json, Json]:
@@ -81,19 +90,19 @@ class ModelMissingError(CliError):
     """The server has no such model."""
 
 
-def _memory(server: Server, name: str, num_ctx: int | None) -> Json:
+def _memory(server: Server, name: str, num_ctx: int | None, home: Path) -> Json:
     try:
         memory = _find(server, name, num_ctx=num_ctx)[1].get("memory")
     except ModelMissingError:
-        memory = _memory_elsewhere(server, name, num_ctx)
+        memory = _memory_elsewhere(server, name, num_ctx, home)
     if not isinstance(memory, dict):
         raise CliError("this server does not estimate memory")
     return memory
 
 
-def _memory_elsewhere(server: Server, name: str, num_ctx: int | None) -> Any:
+def _memory_elsewhere(server: Server, name: str, num_ctx: int | None, home: Path) -> Any:
     """From the catalog, else from what the server reads on the Hub."""
-    if entry := find_in_catalog(load_catalog(), name):
+    if entry := find_in_catalog(load_catalog(home), name):
         print(f"'{name}' is not on the server's disk; estimated from the catalog", file=sys.stderr)
         return entry.memory(num_ctx).to_json()
     options = {"num_ctx": num_ctx} if num_ctx else {}
@@ -103,28 +112,28 @@ def _memory_elsewhere(server: Server, name: str, num_ctx: int | None) -> Any:
 
 
 def _sections(listed: Json, shown: Json) -> list[str]:
-    details = shown.get("details") if isinstance(shown.get("details"), dict) else {}
-    info = shown.get("model_info") if isinstance(shown.get("model_info"), dict) else {}
-    assert isinstance(details, dict)
-    assert isinstance(info, dict)
-    sections = [render.section("Model", facts)] if (facts := _model_facts(details, info)) else []
-    if abilities := capabilities(shown):
-        sections.append(render.section("Capabilities", {str(ability): "" for ability in abilities}))
-    for title in ("Parameters", "System", "License"):
-        if lines := str(shown.get(title.lower()) or "").strip().splitlines():
-            sections.append(render.section(title, dict.fromkeys(lines if title == "Parameters" else _head(lines), "")))
-    if isinstance(memory := shown.get("memory"), dict):
-        sections.append(_memory_section(memory))
-    sections.append(render.section("On disk", _disk_facts(listed, shown)))
-    if isinstance(tensors := shown.get("tensors"), list):
+    details, info, projector = (_object(shown, key) for key in ("details", "model_info", "projector_info"))
+    sections = {
+        "Model": _model_facts(details, info, shown),
+        "Capabilities": dict.fromkeys(map(str, capabilities(shown)), ""),
+        "Projector": {key: _value(value) for key, value in projector.items()},
+        "Parameters": dict.fromkeys(_lines(shown, "parameters"), ""),
+    }
+    if isinstance(tensors := shown.get("tensors"), list):  # asked for by --verbose
+        sections["Metadata"] = {key: _value(info[key]) for key in sorted(info)}
         rows = [tensor for tensor in tensors if isinstance(tensor, dict)]
-        facts = {str(row.get("name")): f"{row.get('type')} {row.get('shape')}" for row in rows}
-        sections.append(render.section("Tensors", facts))
+        sections["Tensors"] = {str(row.get("name")): f"{row.get('type')} {row.get('shape')}" for row in rows}
+    sections["System"] = dict.fromkeys(_head(_lines(shown, "system")), "")
+    sections["License"] = dict.fromkeys(_head(_lines(shown, "license")), "")
+    texts = [render.section(title, facts) for title, facts in sections.items() if facts]
+    if memory := _object(shown, "memory"):
+        texts.append(_memory_section(memory))
+    texts.append(render.section("On disk", _disk_facts(listed, shown)))
     other = _flat({key: value for key, value in details.items() if key not in _DETAILS_SHOWN})
-    return [*sections, render.section("Details", other)] if other else sections
+    return [*texts, render.section("Details", other)] if other else texts
 
 
-def _model_facts(details: Json, info: Json) -> dict[str, str]:
+def _model_facts(details: Json, info: Json, shown: Json) -> dict[str, str]:
     architecture = str(info.get("general.architecture") or details.get("family") or "")
     facts = {
         "architecture": architecture,
@@ -132,6 +141,7 @@ def _model_facts(details: Json, info: Json) -> dict[str, str]:
         "context length": info.get(f"{architecture}.context_length"),
         "embedding length": info.get(f"{architecture}.embedding_length"),
         "quantization": details.get("quantization_level"),
+        "requires": shown.get("requires"),
     }
     return {label: str(value) for label, value in facts.items() if value}
 
@@ -150,6 +160,22 @@ def _disk_facts(listed: Json, shown: Json) -> dict[str, str]:
 def _memory_section(memory: Json) -> str:
     rows = {label: f"{render.size(memory.get(key))}" for key, label in _MEMORY_ROWS}
     return render.section(f"Memory (context of {memory.get('num_ctx')} tokens)", rows)
+
+
+def _object(values: Json, key: str) -> Json:
+    value = values.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _lines(shown: Json, key: str) -> list[str]:
+    return str(shown.get(key) or "").strip().splitlines()
+
+
+def _value(value: Any) -> str:
+    """A value of the metadata in one line: of a list its first items."""
+    if isinstance(value, list) and len(value) > _SHOWN_ITEMS:
+        return f"[{', '.join(map(str, value[:_SHOWN_ITEMS]))}, ...+{len(value) - _SHOWN_ITEMS} more]"
+    return " ".join(str(value).split())
 
 
 def _head(lines: list[str]) -> list[str]:

@@ -2,7 +2,21 @@
 
 from flask import Blueprint
 
-from hugging_llama.dialects.ollama import chat, copy, create, delete, embed, generate, ps, pull, root, show, tags
+from hugging_llama.dialects.ollama import (
+    blobs,
+    chat,
+    copy,
+    create,
+    delete,
+    embed,
+    generate,
+    ps,
+    pull,
+    push,
+    root,
+    show,
+    tags,
+)
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     root.blueprint,
@@ -10,6 +24,8 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     chat.blueprint,
     embed.blueprint,
     pull.blueprint,
+    blobs.blueprint,
+    push.blueprint,
     create.blueprint,
     copy.blueprint,
     delete.blueprint,

@@ -1,17 +1,23 @@
 """POST /api/create."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import STREAM_HEADERS, app_context, json_payload
+from hugging_llama.dialects.base import Watched, app_context, json_payload, stream_response
+from hugging_llama.dialects.json_body import go_kind
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.dialects.ollama.answers import json_response, request_options
-from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON
+from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON, endpoint_path, error_line
+from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.dialects.ollama.pull import render_progress
 from hugging_llama.dialects.ollama.render import json_line
+from hugging_llama.dialects.ollama.root import EMULATED_VERSION
 from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.messages import Message
+from hugging_llama.operations.blobs import parse_digest
 from hugging_llama.operations.library import NewModel, Quantization, create_model
 
 blueprint = Blueprint("ollama_create", __name__)
@@ -30,36 +36,53 @@ QUANTIZATIONS: Mapping[str, Quantization] = {
 }
 """Our names of quantizations, and Ollama's for what comes closest, in lower case; `none` keeps the weights exact."""
 
-_NOT_YET = (
-    "files",
-    "adapters",
-    "template",
-    "license",
-    "messages",
-    "renderer",
-    "parser",
-    "requires",
-    "info",
-    "draft_files",
-    "draft_quantize",
-    "remote_host",
-    "modelfile",
-    "path",
-)
+_REFUSED: Mapping[str, str] = {
+    "renderer": "the chat template among the model's files, or `template`, is what renders a chat",
+    "parser": "thinking and tool calls are told from the chat template",
+    "info": "what is known of a model comes from its files",
+    "draft_files": "guesses come from the prompt, see the option draft_num_predict",
+    "draft_quantize": "guesses come from the prompt, see the option draft_num_predict",
+    "remote_host": "models run on this server only",
+    "modelfile": "send its lines as fields: from, files, adapters, template, system, parameters, messages, license",
+    "path": "upload the files to /api/blobs and name them in `files`",
+}
+"""Fields that are not honoured, and what to do instead."""
+_VERSION = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})")
+_ROLES = ("system", "user", "assistant")
+
+
+class MessageSchema(fields.GoSchema):
+    """A turn that comes before those of every chat: a text, nothing else."""
+
+    go_name = "Message"
+
+    role = fields.GoString(load_default="")
+    content = fields.GoString(load_default="")
+    images = fields.GoAny(load_default=None)
+    tool_calls = fields.GoAny(load_default=None)
 
 
 class CreateSchema(fields.GoSchema):
-    """The request body. `name` and `quantization` are older spellings of `model` and `quantize`."""
+    """The request body. `name` and `quantization` are older spellings of `model` and `quantize`.
+
+    `adapters` is also the name of a LoRA's repository.
+    """
 
     go_name = "CreateRequest"
 
     model = fields.GoString(load_default="")
     name = fields.GoString(load_default="")
     base = fields.GoString(data_key="from", load_default="")
+    files = fields.GoMap(load_default=None)
+    adapters = fields.GoAny(load_default=None)
     quantize = fields.GoString(load_default="")
     quantization = fields.GoString(load_default="")
     parameters = fields.GoMap(load_default=dict)
+    template = fields.GoString(load_default="")
     system = fields.GoString(load_default="")
+    license = fields.GoAny(load_default=None)
+    messages = fields.GoList(fields.GoStruct(MessageSchema), load_default=list)
+    requires = fields.GoString(load_default="")
     stream = fields.GoBool(load_default=True)
 
 
@@ -84,32 +107,90 @@ def parse_create(payload: Mapping[str, Any]) -> tuple[NewModel, bool]:
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("invalid model name", param="model")
+    _check_base(body)
     for key, value in payload.items():
-        if value and key.lower() in _NOT_YET:
-            raise InvalidRequestError(f"{key.lower()} is not supported by this version yet", param=key.lower())
-    if not body["base"]:
-        raise InvalidRequestError("neither 'from' or 'files' was specified", param="from")
+        if value and (advice := _REFUSED.get(key.lower())):
+            raise InvalidRequestError(f"{key.lower()} is not supported: {advice}", param=key.lower())
+    _check_requires(body["requires"])
     options = request_options(body["parameters"])
     if options.unknown:
         raise InvalidRequestError(f"unknown parameter '{options.unknown[0][:80]}'", param="parameters")
+    adapters = body["adapters"]
     new = NewModel(
         name=name,
         base=body["base"],
+        files=_parse_files(body["files"], "files"),
+        adapter=adapters if isinstance(adapters, str) else "",
+        adapter_files={} if isinstance(adapters, str) else _parse_files(adapters, "adapters"),
         quantization=parse_quantization(body["quantize"] or body["quantization"]),
         sampling=options.sampling,
         context_length=options.context_length,
         system=body["system"],
+        template=to_jinja(body["template"]),
+        messages=tuple(map(_parse_message, body["messages"])),
+        licenses=_parse_licenses(body["license"]),
     )
     return new, body["stream"]
 
 
+def _check_base(body: Mapping[str, Any]) -> None:
+    if body["base"] and body["files"]:
+        raise InvalidRequestError("a model is made 'from' another one or of 'files', not of both", param="files")
+    if not body["base"] and body["files"] == {}:
+        raise InvalidRequestError("no files provided to convert", param="files")
+    if not body["base"] and not body["files"]:
+        raise InvalidRequestError("neither 'from' or 'files' was specified", param="from")
+
+
+def _parse_files(files: Any, param: str) -> dict[str, str]:
+    """sha256 by path; the paths are looked at where they are used."""
+    if files is not None and not isinstance(files, dict):
+        raise InvalidRequestError(
+            f"json: cannot unmarshal {go_kind(files)} into Go struct field CreateRequest.{param} of type "
+            "map[string]string",
+            param=param,
+        )
+    if not all(isinstance(digest, str) for digest in (files or {}).values()):
+        raise InvalidRequestError("invalid digest format", param=param)
+    return {path: parse_digest(digest) for path, digest in (files or {}).items()}
+
+
+def _parse_licenses(value: Any) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else value or []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InvalidRequestError("license must be a text or a list of texts", param="license")
+    return tuple(text for text in texts if text)
+
+
+def _parse_message(body: Mapping[str, Any]) -> Message:
+    role = body["role"].lower()
+    if role not in _ROLES:
+        raise InvalidRequestError('message role must be one of "system", "user", or "assistant"', param="messages")
+    if body["images"] or body["tool_calls"]:
+        raise InvalidRequestError("a message of a model is a text: no images, no tool calls", param="messages")
+    return Message(role=role, content=body["content"])
+
+
+def _check_requires(text: str) -> None:
+    """The least version of Ollama that a model needs; we say which one we are compatible with."""
+    if not text:
+        return
+    found = _VERSION.fullmatch(text)
+    if not found:
+        raise InvalidRequestError('requires must be a version such as "0.14.0"', param="requires")
+    if tuple(map(int, found.groups())) > tuple(map(int, EMULATED_VERSION.split("."))):
+        raise InvalidRequestError(
+            f"the model requires version {text}, this server is compatible with {EMULATED_VERSION}", param="requires"
+        )
+
+
 @blueprint.post("/api/create")
 def create() -> Response:
-    """Make a named model out of one that is here; streams the progress unless `stream` is false."""
+    """Make a named model of another one or of uploaded files; streams the progress unless `stream` is false."""
     new, is_streamed = parse_create(json_payload())
-    # takes no time worth waiting for, so that a failure anywhere still has its status
-    events = [render_progress(progress) for progress in create_model(app_context(), new)]
+    events = Watched(create_model(app_context(), new))
     if is_streamed:
-        lines = b"".join(json_line(event) for event in events)
-        return Response(lines, mimetype=NDJSON, headers=STREAM_HEADERS)
-    return json_response(events[-1], JSON_PLAIN)
+        return stream_response(
+            events, lambda event: json_line(render_progress(event)), error_line(endpoint_path()), NDJSON
+        )
+    return json_response(render_progress(events.drain()[-1]), JSON_PLAIN)

@@ -20,6 +20,7 @@ _STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
     errors.KeyRejectedError: 401,
     errors.GatedModelError: 403,
     errors.CloudModelError: 403,
+    errors.WriteForbiddenError: 403,
     errors.EngineBusyError: 503,
     errors.EngineShutdownError: 503,
 }
@@ -60,7 +61,7 @@ def _unsupported(error: errors.HuggingLlamaError, path: str) -> str:
     words = [_CAPABILITY_ENDPOINTS.get(path, c) if c == "completion" else c for c in capabilities]
     name = f'"{error.facts.get("model", "")}"'
     if _CHECKED_TOGETHER.issuperset(capabilities):  # upstream another function finds these, and it has no quotes
-        name = error.facts.get("canonical", "")
+        name = error.facts.get("canonical") or error.facts.get("model", "")
     return f"{name} does not support " + "\n".join(words) + reason
 
 

@@ -1,7 +1,5 @@
 """Several linear layers over one input, computed in one product: query, key and value; gate and up."""
 
-from typing import Any
-
 from torch import Tensor, nn
 
 from hugging_llama.engine.linear.packed import PackedLinear
@@ -25,6 +23,10 @@ class JointLinear(nn.Module):
     def num_parts(self) -> int:
         return len(self._widths)
 
+    def columns(self, index: int) -> tuple[int, int]:
+        """Where part `index` begins in the product's result, and how wide it is."""
+        return sum(self._widths[:index]), self._widths[index]
+
     def forward(self, x: Tensor) -> Tensor:
         parts: tuple[Tensor, ...] = self.product(x).split(self._widths, -1)
         self._input, self._parts = x, parts
@@ -46,11 +48,15 @@ class JointPart(nn.Module):
     def __init__(self, joint: JointLinear, index: int, out_features: int) -> None:
         super().__init__()
         self.in_features, self.out_features = joint.in_features, out_features
-        self._index = index
+        self.index = index
         # not as a submodule: it has its place in the model
         self.__dict__["_joint"] = joint
 
+    @property
+    def joint(self) -> JointLinear:
+        """What computes it."""
+        joint: JointLinear = self.__dict__["_joint"]
+        return joint
+
     def forward(self, x: Tensor) -> Tensor:
-        joint: Any = self.__dict__["_joint"]
-        part: Tensor = joint.take(x, self._index)
-        return part
+        return self.joint.take(x, self.index)

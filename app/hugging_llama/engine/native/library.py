@@ -11,7 +11,7 @@ from torch import Tensor
 _log = logging.getLogger(__name__)
 
 _LIBRARY = Path(__file__).with_name("kernels.so")
-_VERSION = 5
+_VERSION = 6
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 # what both forms of attention end with
@@ -23,6 +23,8 @@ _SIGNATURES = {
     "hl_linear_int4": (_P, _I, _I, _I, _I, _I, _P, _P, _P, _I),
     "hl_pack_bf16": (_P, _I, _I, _P, _I),
     "hl_linear_bf16": (_P, _I, _I, _I, _I, _P, _P, _P, _I),
+    "hl_pack_lora": (_P, _I, _I, _P),
+    "hl_add_lora": (_P, _I, _I, _P, _I, _I, _P, _P, _P, _P, _I),
     "hl_rms_norm": (_P, _I, _P, _P, _I, _I, _I, _F, _F, _P, _P, _I),
     "hl_silu_mul": (_P, _I, _I, _I, _I, _P, _I),
     "hl_rotate": (_P, _I, _P, _P, _I, _I, _I, _I, _I, _P, _I),

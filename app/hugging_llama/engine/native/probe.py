@@ -14,6 +14,7 @@ from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, chun
 from hugging_llama.engine.native.elementwise import add_rms_norm, mask_rows, rotate, silu_mul
 from hugging_llama.engine.native.library import library
 from hugging_llama.engine.native.linear import BFloat16Linear, Int4Linear, Int8Linear
+from hugging_llama.engine.native.lora import LowRankFactors, LowRankPart, RowGroups, add_lora
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Family(Enum):
     LINEAR_INT4 = "linear-int4"
     ELEMENTWISE = "elementwise"
     ATTENTION = "attention"
+    LORA = "lora"
 
 
 @functools.cache
@@ -94,6 +96,19 @@ def _attention(random: torch.Generator) -> bool:
     return _is_close(torch.cat((decoded, chunk)), torch.stack(want), _BF16_ERROR)
 
 
+def _lora(random: torch.Generator) -> bool:
+    x, y = _normal(random, 9, 70), _normal(random, 9, 100)
+    want = y.float()
+    groups, factors = [[1, 2, 4], [0, 3, 5, 6, 7, 8]], []
+    for rows, r, n, column in ((groups[0], 5, 100, 0), (groups[1], 18, 70, 30)):
+        down, up = _normal(random, r, 70), _normal(random, n, r)
+        factors.append(LowRankFactors.pack([LowRankPart(down, up, column)], 100))
+        inner = (x[rows].float() @ down.float().T).bfloat16().float()
+        want[rows, column : column + n] += inner @ up.float().T
+    add_lora(y, x, RowGroups.of(groups), factors)
+    return _is_close(y, want, _BF16_ERROR)
+
+
 def _attended(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """One `query` `[6, 64]` over all of its keys `[2, ., 64]`."""
     return functional.scaled_dot_product_attention(
@@ -107,6 +122,7 @@ _PROBES: dict[Family, Callable[[torch.Generator], bool]] = {
     Family.LINEAR_INT4: functools.partial(_linear, Int4Linear, _INT4_ERROR),
     Family.ELEMENTWISE: _elementwise,
     Family.ATTENTION: _attention,
+    Family.LORA: _lora,
 }
 
 

@@ -2,7 +2,7 @@
 
 /* Changes whenever a signature or a packed layout does; the loader compares it with its own. */
 EXPORT int64_t hl_version(void) {
-    return 5;
+    return 6;
 }
 
 /* 1 if this processor (and the operating system) runs the kernels. */

@@ -1,0 +1,154 @@
+"""Uploaded GGUF files and pickled weights become safetensors: once, in a child process, before the model is named."""
+
+import errno
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+
+from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
+from hugging_llama.neutral.conversion import ConversionRequest
+from hugging_llama.neutral.transfer import TransferProgress
+from hugging_llama.store import conversion_plan
+from hugging_llama.store.blobs import Blobs
+from hugging_llama.store.conversion_folder import ConversionFolder
+from hugging_llama.store.conversion_plan import ConversionPlan, needs_conversion
+from hugging_llama.store.conversion_process import ConversionProcess
+from hugging_llama_config.settings import Settings
+
+__all__ = ["Conversion", "convert_files", "needs_conversion"]
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_SPARE_BYTES = 64 * 2**20
+
+
+class Conversion:
+    """The progress of a conversion. Works with threads and in a process patched by gevent alike.
+
+    `next` blocks for about a second at most, or as long as one file of the result is hashed. It raises
+    InvalidRequestError for files that can't or may not be converted, InsufficientMemoryError, and TransferError for all
+    that a disk can do. `close` ends the conversion, of which nothing
+    is left then; it may be called at any time, from any thread or greenlet, more than once, and waits for a `next` that
+    is under way.
+    """
+
+    def __init__(self, settings: Settings, blobs: Blobs, files: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._blobs = blobs
+        self._given = files
+        self._steps = self._run()
+        self._folder: ConversionFolder | None = None
+        self._process: ConversionProcess | None = None
+        self._is_closed = False
+        self._turn = threading.Lock()
+        self.files: dict[str, str] = {}
+        """Path -> sha256 of a blob; filled at the good end."""
+
+    def __iter__(self) -> "Conversion":
+        return self
+
+    def __next__(self) -> TransferProgress:
+        with self._turn:
+            try:
+                progress = None if self._is_closed else next(self._steps, None)
+            except Exception as error:
+                was_closed = self._is_closed
+                self._clean()
+                if was_closed:  # which was the reason
+                    raise StopIteration from None
+                if isinstance(error, OSError):
+                    raise _disk_error(error) from error
+                raise
+            if progress is None:
+                self._clean()
+                raise StopIteration
+            return progress
+
+    def close(self) -> None:
+        """End the conversion."""
+        self._is_closed = True
+        if process := self._process:
+            process.interrupt()
+        with self._turn:
+            self._clean()
+
+    def _clean(self) -> None:
+        self._is_closed = True
+        process, folder = self._process, self._folder
+        self._process = self._folder = None
+        if process:
+            process.close()
+        if folder:
+            folder.remove()
+
+    def _run(self) -> Iterator[TransferProgress]:
+        is_gguf = conversion_plan.has_gguf(self._given)
+        yield TransferProgress(status="parsing GGUF" if is_gguf else "converting model")
+        plan = conversion_plan.make_plan(self._given, self._blob, allow_pickle=self._settings.allow_pickle)
+        folder = ConversionFolder(
+            self._settings.home, {name: self._blobs.path(digest) for name, digest in plan.sources.items()}
+        )
+        self._folder = folder
+        _check_space(folder, plan)
+        request = ConversionRequest(
+            source=folder.source,
+            target=folder.target,
+            weight_bytes=plan.weight_bytes,
+            largest_bytes=plan.largest_bytes,
+            gguf=plan.gguf,
+        )
+        self._process = ConversionProcess(self._settings, request, folder.lock)
+        yield from self._listen(self._process, folder, plan)
+        made = {}
+        for name, path in _results(folder):
+            made[name] = self._blobs.add_file(path)
+            yield TransferProgress(status="verifying conversion")
+        self.files = {**plan.kept, **made}
+
+    def _listen(
+        self, process: ConversionProcess, folder: ConversionFolder, plan: ConversionPlan
+    ) -> Iterator[TransferProgress]:
+        while True:
+            try:
+                message = process.receive()
+            except TimeoutError:
+                message = TransferProgress(status="converting model")
+            if message is None:
+                return
+            if isinstance(message, HuggingLlamaError):
+                raise message
+            yield TransferProgress(
+                status=message.status,
+                total_bytes=plan.weight_bytes,
+                completed_bytes=min(folder.written_bytes(), plan.weight_bytes),
+            )
+
+    def _blob(self, digest: str) -> str:
+        if not self._blobs.has(digest):
+            raise InvalidRequestError(f"blob sha256:{digest} is not here; upload it first", param="files")
+        return self._blobs.path(digest)
+
+
+def convert_files(settings: Settings, blobs: Blobs, files: Mapping[str, str]) -> Conversion:
+    """Convert the files of a model (path -> sha256 of a blob); nothing happens before the first `next`."""
+    return Conversion(settings, blobs, files)
+
+
+def _results(folder: ConversionFolder) -> list[tuple[str, str]]:
+    try:
+        return list(folder.results().items())
+    except ValueError as error:
+        raise TransferError("the conversion ended without a model", cause="no files") from error
+
+
+def _check_space(folder: ConversionFolder, plan: ConversionPlan) -> None:
+    need, free = plan.weight_bytes + _SPARE_BYTES, shutil.disk_usage(folder.path).free
+    if need > free:
+        raise TransferError(f"not enough disk space: {need} bytes are needed, {free} are free", cause="disk full")
+
+
+def _disk_error(error: OSError) -> HuggingLlamaError:
+    """The operating system's words without its paths."""
+    if error.errno in _DISK_FULL:
+        return TransferError("no space is left on the disk for the converted model", cause="disk full")
+    cause = (error.strerror or "input/output error").lower()
+    return TransferError(f"the model can't be converted: {cause}", cause=cause)

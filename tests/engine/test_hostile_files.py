@@ -1,0 +1,219 @@
+"""Model files made to do harm: each is loaded, converted or refused with a sentence, and costs little memory."""
+
+import json
+import logging
+import random
+import resource
+import shutil
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hugging_llama.engine.conversion import convert
+from hugging_llama.engine.loader import Loader
+from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.conversion import ConversionRequest
+from hugging_llama.store import conversion_plan, safetensors_header
+from hugging_llama.store.gguf_header import read_header
+from hugging_llama_config.settings import Settings
+from tests.engine import tiny_models
+from tests.engine.checkpoints import edit_json, make_checkpoint, piece_tokenizer
+from tests.gguf_files import make_small, write_gguf
+
+MAX_GROWTH_BYTES = 256 * 2**20
+
+ODD_VALUES: list[Any] = [
+    None, 0, -1, 1, 7, 2**16, 100_000, 2**20, 2**27, 2**31, 2**63, 10**30, 1.5, float("inf"), float("nan"), "", "x",
+    "../x", "os.system", "evil/repo", True, [], {}, [0], [1] * 5, ["x"], {"a": 1}, {"rope_type": "x"},
+    {"quant_method": "gguf", "gguf_file": "/etc/passwd"}, {"quant_method": "torchao", "quant_type": {"_type": "x"}},
+]  # fmt: skip
+MORE_KEYS = [
+    "num_labels", "attn_implementation", "_attn_implementation", "quantization_config", "dtype", "auto_map",
+    "transformers_weights", "fusion_config", "layer_types", "sliding_window", "num_experts", "rope_parameters",
+    "pruned_heads", "tokenizer_class", "to_dict", "__class__", "id2label", "text_config", "per_layer_config",
+    "moe_intermediate_size", "n_inner", "n_positions", "ffn_dim", "head_dim", "partial_rotary_factor",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _little_memory(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """The most that the process ever held must not grow by much."""
+    caplog.set_level(logging.CRITICAL, "hugging_llama")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MAX_GROWTH_BYTES
+
+
+@pytest.fixture(scope="module")
+def loader() -> Loader:
+    loader = Loader(Settings(dtype="float32", device="cpu"))
+    return loader
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Tiny models of several families, with one tokenizer."""
+    root = tmp_path_factory.mktemp("models")
+    llama = make_checkpoint(root / "llama")
+    found = [llama]
+    for name in ("qwen3_moe", "gemma2", "gpt2", "phi3"):
+        folder = Path(shutil.copytree(llama, root / name))
+        model: Any = tiny_models.make_model(name)
+        model.save_pretrained(folder)
+        found.append(folder)
+    return found
+
+
+@pytest.fixture(scope="module")
+def gguf_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("gguf")
+    return write_gguf(root / "model.gguf", "Q8_0", make_small(root / "source"))
+
+
+def outcome(loader: Loader, folder: Path) -> str:
+    """ "loaded" or why not; any other exception fails the test."""
+    try:
+        loader.load(str(folder))
+        message = "loaded"
+    except HuggingLlamaError as error:
+        message = error.message
+    assert str(folder.parent) not in message
+    return message
+
+
+def mutate(content: bytearray, dice: random.Random, limit: int) -> None:
+    """Change one to four places before `limit`, or cut or lengthen the file."""
+    for _ in range(dice.randint(1, 4)):
+        place = dice.randrange(max(min(limit, len(content)) - 8, 1))
+        match dice.randrange(5):
+            case 0 | 1:
+                content[place] = dice.randrange(256)
+            case 2:
+                content[place : place + 8] = struct.pack("<Q", dice.choice([0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]))
+            case 3:
+                content[place : place + 4] = struct.pack("<I", dice.choice([0, 1, 2, 9, 255, 2**16, 2**31, 2**32 - 1]))
+            case _:
+                del content[place : place + dice.randrange(1, 64)]
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
+def test_configurations(loader: Loader, models: list[Path], tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    outcomes = set()
+    for number in range(200):
+        folder = Path(shutil.copytree(dice.choice(models), tmp_path / f"{number}"))
+        file = folder / ("generation_config.json" if number % 10 == 0 else "config.json")
+        keys = [*json.loads(file.read_text()), *MORE_KEYS]
+        edit_json(file, **{dice.choice(keys): dice.choice(ODD_VALUES) for _ in range(dice.choice([1, 1, 2]))})
+        outcomes.add(outcome(loader, folder))
+        shutil.rmtree(folder)
+    assert len(outcomes) > 5
+
+
+@pytest.mark.parametrize(("seed", "count"), [(1, 50), pytest.param(2, 500, marks=pytest.mark.slow)])
+def test_weights(loader: Loader, models: list[Path], tmp_path: Path, seed: int, count: int) -> None:
+    folder = Path(shutil.copytree(models[0], tmp_path / "model"))
+    whole = (folder / "model.safetensors").read_bytes()
+    header_bytes = 8 + int.from_bytes(whole[:8], "little")
+    dice = random.Random(seed)
+    outcomes = set()
+    for _ in range(count):
+        content = bytearray(whole)
+        mutate(content, dice, header_bytes)
+        (folder / "model.safetensors").write_bytes(content)
+        found = outcome(loader, folder)
+        outcomes.add(found)
+        try:
+            safetensors_header.read_tensors(str(folder / "model.safetensors"))
+        except safetensors_header.BadSafetensorsError:
+            assert found != "loaded"
+    assert "the model's weights are damaged; pull it again" in outcomes
+
+
+@pytest.mark.parametrize(("seed", "count"), [(1, 60), pytest.param(2, 1500, marks=pytest.mark.slow)])
+def test_tokenizers(loader: Loader, tmp_path: Path, seed: int, count: int) -> None:
+    folder = make_checkpoint(tmp_path / "model", piece_tokenizer())
+    dice = random.Random(seed)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        whole = (folder / name).read_text()
+        for _ in range(count // 2):
+            value = json.loads(whole)
+            change(value, dice)
+            (folder / name).write_text(json.dumps(value))
+            outcome(loader, folder)
+        (folder / name).write_text(whole)
+    assert outcome(loader, folder) == "loaded"
+
+
+def change(value: Any, dice: random.Random) -> None:
+    """Puts something odd somewhere into a JSON value."""
+    while True:
+        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+        key = dice.choice(keys)
+        if not isinstance(value[key], (dict, list)) or not value[key] or dice.random() < 0.2:
+            break
+        value = value[key]
+    if dice.random() < 0.2:
+        del value[key]
+    else:
+        value[key] = dice.choice(ODD_VALUES)
+
+
+def test_a_tokenizer_that_panics(loader: Loader, tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model", piece_tokenizer())
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["post_processor"]["single"][0]["SpecialToken"]["id"] = "no such token"
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert "do not fit together" in outcome(loader, folder)
+
+
+@pytest.mark.parametrize(("seed", "count"), [(1, 100), pytest.param(2, 2000, marks=pytest.mark.slow)])
+def test_gguf_files(gguf_file: Path, tmp_path: Path, seed: int, count: int) -> None:
+    whole = gguf_file.read_bytes()
+    header_bytes = min(tensor.offset for tensor in read_header(str(gguf_file)).tensors)
+    dice = random.Random(seed)
+    outcomes: dict[str, int] = {}
+    for number in range(count):
+        content = bytearray(whole)
+        mutate(content, dice, header_bytes)
+        if number % 2:  # what is said of the model, without damage to the layout
+            content = bytearray(whole)
+            swap_numbers(content, dice, header_bytes)
+        found = converted(content, tmp_path)
+        outcomes[found] = outcomes.get(found, 0) + 1
+    assert outcomes.get("converted", 0) > 0
+    assert len(outcomes) > 5
+
+
+def swap_numbers(content: bytearray, dice: random.Random, limit: int) -> None:
+    """Change a number that the metadata have under a name."""
+    places = [place for place in range(limit - 12) if content[place : place + 4] == b"\x04\0\0\0"]
+    place = dice.choice(places) + 4
+    content[place : place + 4] = struct.pack("<I", dice.choice([0, 1, 3, 31, 33, 255, 511, 1000, 2**16, 2**31 - 1]))
+
+
+def converted(content: bytes | bytearray, folder: Path) -> str:
+    """ "converted", or why not; any other exception fails the test."""
+    source, target = folder / "source", folder / "target"
+    source.mkdir(exist_ok=True)
+    target.mkdir()
+    file = source / "model.gguf"
+    file.write_bytes(content)
+    try:
+        plan = conversion_plan.make_plan({"x.gguf": "0" * 64}, lambda digest: str(file), allow_pickle=False)
+        sizes = {"weight_bytes": plan.weight_bytes, "largest_bytes": plan.largest_bytes}
+        convert(ConversionRequest(source=str(source), target=str(target), gguf=plan.gguf, **sizes))
+        message = "converted"
+    except HuggingLlamaError as error:
+        message = error.message
+    shutil.rmtree(target)
+    assert str(folder) not in message
+    return message
+
+
+def test_the_models_themselves_are_fine(loader: Loader, models: list[Path], gguf_file: Path, tmp_path: Path) -> None:
+    assert {outcome(loader, folder) for folder in models} == {"loaded"}
+    assert converted(gguf_file.read_bytes(), tmp_path) == "converted"

@@ -12,7 +12,7 @@ import pytest
 from hugging_llama_cli import model_catalog
 from hugging_llama_cli.model_catalog import CatalogModel, load_catalog
 from tests.cli.conftest import Invoke
-from tests.store.hub_server import Repo, StandInHub
+from tests.hub_server import Repo, StandInHub
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"

@@ -15,8 +15,8 @@ from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 from tests.functional.conftest import MakeClient
 from tests.hub_cache import add_to_hub_cache
+from tests.hub_server import Repo, StandInHub
 from tests.store import models
-from tests.store.hub_server import Repo, StandInHub
 
 DEMO = "hugging-llama/demo"
 KEPT = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")

@@ -14,7 +14,7 @@ from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.local import Store
 from hugging_llama.testing import ScriptedEngine
 from tests.functional.library_racer import DEMO, HUB_NAMES, NAMES, race_settings
-from tests.store.hub_server import Repo, StandInHub
+from tests.hub_server import Repo, StandInHub
 from tests.store.models import chat_model
 
 

@@ -16,10 +16,10 @@ import ollama
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from tests.hub_server import Fault, Repo, StandInHub
 from tests.live_server import LiveServer, live_server
 from tests.process.servers import HERE, is_alive, wait_until
 from tests.store import models
-from tests.store.hub_server import Fault, Repo, StandInHub
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "scripted_gunicorn.py"), "hugging_llama:create_app()"]
 SIZE = 6_000_000

@@ -21,10 +21,10 @@ import requests
 
 from hugging_llama.store.local import Store
 from hugging_llama_config.settings import Settings
+from tests.hub_server import Repo, StandInHub
 from tests.live_server import free_port
 from tests.process.servers import HERE, wait_until
 from tests.store import models
-from tests.store.hub_server import Repo, StandInHub
 
 CONTENT = bytes(range(256)) * 40_000  # 10 MB
 HEX = hashlib.sha256(CONTENT).hexdigest()

@@ -11,9 +11,9 @@ from hugging_llama.errors import InvalidRequestError, ModelNotFoundError, Transf
 from hugging_llama.neutral.models import Capability
 from hugging_llama.store.pull_stream import pull
 from hugging_llama_config.settings import Settings
+from tests.hub_server import Fault, Repo, StandInHub, digest_of, is_lfs
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Fault, Repo, StandInHub, digest_of, is_lfs
 
 
 def test_only_what_is_needed_arrives(work: Workplace) -> None:

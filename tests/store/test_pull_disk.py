@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hugging_llama.errors import ModelNotFoundError, TransferError
+from tests.hub_server import Repo
 from tests.store import models
 from tests.store.conftest import Workplace
-from tests.store.hub_server import Repo
 
 SIZE = 3_000_000
 

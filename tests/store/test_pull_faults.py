@@ -23,9 +23,9 @@ from hugging_llama.store.file_lock import FileLock
 from hugging_llama.store.names import parse_name
 from hugging_llama.store.pull import PullRequest, pull_files
 from hugging_llama.store.retry import RetryPolicy, TransientError
+from tests.hub_server import Fault, Repo
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Fault, Repo
 
 SIZE = 3_000_000
 

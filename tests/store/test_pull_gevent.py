@@ -7,9 +7,9 @@ import textwrap
 
 import pytest
 
+from tests.hub_server import Repo
 from tests.store import models
 from tests.store.conftest import Workplace
-from tests.store.hub_server import Repo
 
 UNDER_GEVENT = """
     import gevent.monkey

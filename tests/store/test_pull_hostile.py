@@ -16,9 +16,9 @@ from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, Transfe
 from hugging_llama.store import hub, hub_http, layout
 from hugging_llama.store.names import parse_name
 from hugging_llama.store.pull import PullRequest, pull_files
+from tests.hub_server import Repo, git_sha1
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Repo, git_sha1
 
 SHA1 = "0" * 40
 TreeLook = Callable[[], set[Path]]

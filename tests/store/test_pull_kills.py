@@ -11,9 +11,9 @@ import pytest
 
 from hugging_llama.errors import TransferError
 from hugging_llama.store.pull_stream import PullStream, pull
+from tests.hub_server import Fault, Repo
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Fault, Repo
 
 BYTES_PER_S = 20_000_000  # of each connection
 

@@ -8,9 +8,9 @@ import pytest
 from hugging_llama.errors import ModelNotFoundError, TransferError
 from hugging_llama.store import snapshot
 from hugging_llama.store.pull_stream import pull
+from tests.hub_server import Repo
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Repo
 
 NEEDED = {"README.md", "LICENSE", "adapter_config.json", "adapter_model.safetensors"}
 

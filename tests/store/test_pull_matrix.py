@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hugging_llama.errors import HuggingLlamaError, KeyRejectedError, ModelNotFoundError, TransferError
+from tests.hub_server import Repo
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Repo
 
 REQUESTS = {
     "info": "GET /api/models/acme/tiny/revision/",

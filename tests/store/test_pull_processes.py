@@ -18,9 +18,9 @@ from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.store import child_process, pull_process
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.pull_stream import PullStream, pull
+from tests.hub_server import Repo
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Repo
 
 SIZE = 20_000_000
 

@@ -10,8 +10,8 @@ from hugging_llama.errors import GatedModelError, HuggingLlamaError, InvalidRequ
 from hugging_llama.store import remote_size as module
 from hugging_llama.store.remote_size import remote_size
 from hugging_llama.testing import ScriptedEngine
+from tests.hub_server import Repo
 from tests.store.conftest import QUICK, Workplace
-from tests.store.hub_server import Repo
 from tests.store.models import CONFIG, chat_model, safetensors, sentence_model, sharded_model
 
 SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "dtype": "bfloat16"}

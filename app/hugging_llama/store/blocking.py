@@ -5,7 +5,7 @@ Under gevent all requests of a worker share one thread, and nothing else runs wh
 
 import sys
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -19,5 +19,18 @@ def run_blocking(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("threading"):
         return function(*args, **kwargs)
-    result: _T = sys.modules["gevent"].get_hub().threadpool.apply(function, args, kwargs)
-    return result
+    outcome: tuple[_T, None] | tuple[None, BaseException]
+    outcome = sys.modules["gevent"].get_hub().threadpool.apply(_outcome, (function, args, kwargs))
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]
+
+
+def _outcome(
+    function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[_T, None] | tuple[None, BaseException]:
+    """What was returned, or what was raised: of that gevent's threads would print a traceback, caught or not."""
+    try:
+        return function(*args, **kwargs), None
+    except BaseException as error:
+        return None, error

@@ -12,6 +12,7 @@ _SINGLE_SUFFIXES = (".gguf", ".safetensors")
 _SUPPORT = re.compile(r".*\.json|chat_template\.jinja|tokenizer\.model|(?:vocab|merges)\.txt|.*\.tiktoken", re.DOTALL)
 _MODULE_FOLDER = re.compile(r"(?:\w+_)?\d+_\w+")
 _MODULES = "modules.json"
+_PICKLED = re.compile(r"pytorch_model(?:-\d{1,6}-of-\d{1,6})?\.bin")
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -50,7 +51,8 @@ def _single(path: Path) -> Mapping[str, Path]:
 
 
 def _weights(folder: Path, names: set[str]) -> set[str]:
-    """The weights in transformers' layout; else what other safetensors there are; else the GGUF file."""
+    """The weights in transformers' layout; else what other safetensors there are; else the GGUF file; else pickled
+    ones, which the server converts where its operator allows it."""
     tensors = {name for name in names if name.endswith(".safetensors")}
     if chosen := {name for name in tensors if name.startswith("model")}:
         return chosen
@@ -63,6 +65,8 @@ def _weights(folder: Path, names: set[str]) -> set[str]:
         return ggufs
     if _ADAPTER_FILES[1] in names:
         raise CliError(f"the folder '{folder}' is an adapter: name it after ADAPTER, and its base model after FROM")
+    if pickled := {name for name in names if _PICKLED.fullmatch(name)}:
+        return pickled
     raise CliError(f"the folder '{folder}' has no safetensors or GGUF weights")
 
 

@@ -169,6 +169,18 @@ def test_single_files(invoke: Invoke, server: StubServer, folder: Path) -> None:
     assert server.bodies("/api/create")[1]["files"] == {"tiny.gguf": _digest("GGUF")}
 
 
+def test_pickled_weights_are_sent_where_there_are_no_others(invoke: Invoke, server: StubServer, folder: Path) -> None:
+    weights = {"pytorch_model-00001-of-00002.bin": "one", "pytorch_model-00002-of-00002.bin": "two"}
+    kept = weights | {"pytorch_model.bin.index.json": "{}"}
+    _model(folder / "old", **kept, **{"optimizer.bin": "x", "training_args.bin": "x"})
+    (folder / "old" / "model.safetensors").unlink()
+    (folder / "Modelfile").write_text("FROM old\n")
+    assert invoke("create", "mine")[0] == 0
+    sent = server.bodies("/api/create")[0]["files"]
+    assert {name: sent.get(name) for name in kept} == {name: _digest(text) for name, text in kept.items()}
+    assert not {"optimizer.bin", "training_args.bin"} & sent.keys()
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -1,16 +1,21 @@
 """/api/create from uploaded files, with adapters and texts, and of models that are on the Hub only."""
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from flask.testing import FlaskClient
+from safetensors.torch import load_file
 
 from hugging_llama.neutral.requests import ChatPrompt
+from hugging_llama.store.local import Store
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 from tests.functional.conftest import MakeClient
@@ -272,6 +277,52 @@ def test_a_model_of_the_hub_is_pulled_first(make_client: MakeClient, hub: StandI
     assert client.post("/api/show", json={"model": "other"}).status_code == 404
 
 
+def _pickled(values: torch.Tensor, shards: bool) -> dict[str, bytes]:
+    files = {path: content for path, content in MODEL.items() if path != "model.safetensors"}
+    parts = {f"pytorch_model-0000{n}-of-00002.bin": {f"w{n}": values} for n in (1, 2)}
+    if shards:
+        index = {"weight_map": {name: part for part, tensors in parts.items() for name in tensors}}
+        files["pytorch_model.bin.index.json"] = json.dumps(index).encode()
+    else:
+        parts = {"pytorch_model.bin": {"w1": values, "w2": values}}
+    for name, tensors in parts.items():
+        torch.save(tensors, stored := io.BytesIO())
+        files[name] = stored.getvalue()
+    return files | {"LICENSE": b"Do as you like", "modeling_custom.py": b"raise SystemExit"}
+
+
+@pytest.mark.parametrize("shards", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_pickled_weights_of_the_hub_are_converted_where_allowed(
+    make_client: MakeClient, hub: StandInHub, settings: Settings, tmp_path: Path, shards: bool
+) -> None:
+    values = torch.arange(2000, dtype=torch.bfloat16)
+    hub.repos["acme/old"] = Repo(_pickled(values, shards))
+    places = {"hub_endpoint": hub.endpoint, "hub_cache": str(tmp_path / "cache")}
+    client, _ = make_client(**places)
+    response = client.post("/api/create", json={"model": "mine", "from": "acme/old"})
+    assert "HUGGING_LLAMA_ALLOW_PICKLE" in json.loads(response.text.splitlines()[-1])["error"]
+    assert client.delete("/api/delete", json={"model": "acme/old"}).status_code == 404
+
+    client, _ = make_client(**places, allow_pickle=True)
+    response = client.post("/api/pull", json={"model": "acme/old"})
+    assert "create makes a model of them" in json.loads(response.text.splitlines()[-1])["error"]
+    for _ in range(2):
+        statuses = [line["status"] for line in create(client, base="acme/old", license="MIT")]
+        assert statuses[0] == "pulling manifest"
+        assert {"converting model", "verifying conversion"} < set(statuses)
+    assert client.delete("/api/delete", json={"model": "acme/old"}).status_code == 200
+    assert not (tmp_path / "cache" / "models--acme--old").exists()
+    model = Store(replace(settings, **places)).resolve("mine")  # type: ignore[arg-type]
+    folder = Path(model.ref.path)
+    weights = [path for path in folder.iterdir() if path.suffix == ".safetensors"]
+    assert {path.name for path in folder.iterdir()} >= {"config.json", "tokenizer.json", "LICENSE"}
+    assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".py")]
+    made = {name: tensor for path in weights for name, tensor in load_file(path).items()}
+    assert made.keys() == {"w1", "w2"}
+    assert all(tensor.equal(values) for tensor in made.values())
+    assert "Do as you like\nMIT" in client.post("/api/show", json={"model": "mine"}).get_json()["license"]
+
+
 def test_an_adapter_of_the_hub_is_pulled_first(make_client: MakeClient, hub: StandInHub, tmp_path: Path) -> None:
     hub.repos["acme/lora"] = Repo(ADAPTER)
     client, engine = make_client(hub_endpoint=hub.endpoint, hub_cache=str(tmp_path / "cache"))
@@ -279,6 +330,9 @@ def test_an_adapter_of_the_hub_is_pulled_first(make_client: MakeClient, hub: Sta
     assert statuses[0] == "pulling manifest"
     client.post("/api/generate", json={"model": "mine"})
     assert set(os.listdir(engine.requests[-1].model.adapter)) == set(ADAPTER)
+    assert client.delete("/api/delete", json={"model": "mine"}).status_code == 200
+    freed = client.delete("/api/delete", json={"model": "acme/lora"})
+    assert (freed.status_code, freed.headers["X-Freed-Bytes"]) == (200, str(sum(map(len, ADAPTER.values()))))
 
 
 def test_a_creation_that_is_left_makes_no_model(make_client: MakeClient, hub: StandInHub, tmp_path: Path) -> None:

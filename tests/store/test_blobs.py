@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -155,6 +156,26 @@ def test_a_file_of_ours_is_taken_over(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/etc/passwd")
     with pytest.raises(TransferError):
         blobs.add_file(str(tmp_path / "link"))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_of_others_is_kept_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", Mock(side_effect=OSError(errno.EXDEV, "another disk")))
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(CONTENT)
+    (tmp_path / "link").symlink_to(theirs)
+    blobs = Blobs(str(tmp_path / "home"))
+    for path in (theirs, tmp_path / "link"):
+        age(theirs, 5)
+        assert blobs.add_copy(str(path)) == DIGEST
+        assert theirs.read_bytes() == CONTENT
+        assert names(tmp_path / "home") == [DIGEST]
+        assert os.path.samefile(theirs, blobs.path(DIGEST)) is links
+        assert blobs.prune(()) == 0, "it counts as new"
+    with pytest.raises(TransferError):
+        blobs.add_copy(str(tmp_path / "nothing"))
+    assert names(tmp_path / "home") == [DIGEST]
 
 
 @given(text=st.text(max_size=70) | st.text(alphabet="0123456789abcdef", max_size=66) | st.sampled_from(

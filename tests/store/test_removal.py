@@ -18,7 +18,7 @@ from hugging_llama.store.manifests import Manifest, Source
 from hugging_llama.store.names import parse_name
 from hugging_llama_config.settings import Settings
 from tests.hub_cache import add_to_hub_cache
-from tests.store.models import CONFIG, chat_model, sha256
+from tests.store.models import CONFIG, adapter, chat_model, sha256
 
 DEMO = "hugging-llama/demo:latest"
 
@@ -157,6 +157,26 @@ def test_a_named_model_leaves_the_hubs_alone(settings: Settings, first: Path, tm
     _remove(settings, "mine")
     before.pop("models--acme--a/refs/main")
     assert _tree(tmp_path / "hub") == before
+
+
+def test_an_adapter_is_removed_by_its_name(settings: Settings, first: Path, tmp_path: Path) -> None:
+    files = tmp_path / "lora"
+    files.mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (files / name).write_bytes(adapter()[name])
+    commit = add_to_hub_cache(tmp_path / "hub", "acme/lora", files).name
+    store = Store(settings)
+    lora = Source(base="acme/lora:latest", commit=commit)
+    store.named.write(Manifest(name="mine:latest", source=Source(base="acme/a:latest"), adapter=lora))
+    assert _remove(settings, "acme/lora") == 0, "a model needs it"
+    assert "mine:latest" in _names(settings)
+    assert (_remove(settings, "mine") or 0) > _size(files)
+    assert not (tmp_path / "hub" / "models--acme--lora").exists()
+
+    add_to_hub_cache(tmp_path / "hub", "acme/lora", files)
+    assert _remove(settings, "Acme/Lora") == _size(files)
+    assert not (tmp_path / "hub" / "models--acme--lora").exists()
+    assert _names(settings) == ["acme/a:latest"]
 
 
 def _upload(settings: Settings, contents: dict[str, bytes]) -> dict[str, str]:

@@ -182,7 +182,9 @@ class Loader:
         check_pooled(model)
         model.eval().requires_grad_(False)
         tokenizer = model.tokenizer
-        linear = self._packer.pack(model, lambda: model.encode(["a word or two"]), quantization, torch.float32)
+        linear = self._packer.pack(
+            model, lambda: model.encode(["a word or two"], show_progress_bar=False), quantization, torch.float32
+        )
         limit = model.max_seq_length or trained_context(_config(files))
         return Checkpoint(
             kind=ModelKind.EMBEDDING,

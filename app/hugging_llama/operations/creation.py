@@ -11,7 +11,7 @@ from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import disk_errors, resolve_model
 from hugging_llama.operations.transfer import pull_model
-from hugging_llama.store import folders, names, uploaded
+from hugging_llama.store import folders, names, pickled, uploaded
 from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.conversion import convert_files, needs_conversion
 from hugging_llama.store.manifests import Manifest, Source
@@ -67,14 +67,19 @@ class Made:
 
 
 def made_of_model(ctx: AppContext, name: str) -> Steps[Made]:
-    """Made of a model, which is pulled if it is not here. Raises what `resolve_model` and `pull_model` raise."""
+    """Made of a model, which is pulled if it is not here, and of one with pickled weights what they convert to where
+    the operator allows it. Raises what `resolve_model`, `pull_model` and `made_of_files` raise."""
     try:
         model = resolve_model(ctx, name)
     except ModelNotFoundError as error:
         missing = str(error.facts["name"])
         if names.is_path(missing):
             raise
-        yield pull_model(ctx, missing)
+        allow_pickle = ctx.settings.allow_pickle and bool(ctx.settings.home)
+        yield pull_model(ctx, missing, allow_pickle=allow_pickle)
+        place = ctx.store.places.of_hub(names.parse_name(missing))
+        if allow_pickle and place and (files := pickled.take_files(ctx.store.blobs, place.folder)):
+            return (yield from made_of_files(ctx, files))
         model = resolve_model(ctx, name)
     return Made(ctx.store.manifest(model), model, (model.ref.digest,))
 

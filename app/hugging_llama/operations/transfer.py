@@ -13,10 +13,16 @@ def pull_model(
     revision: str | None = None,
     trust_remote_code: bool = False,
     kind: Literal["model", "adapter"] = "model",
+    allow_pickle: bool = False,
 ) -> PullStream:
     """Bring a model, or a LoRA adapter, into the Hub's cache: an iterator of TransferProgress whose `close` stops it.
+
+    `allow_pickle` is for those who convert what came.
 
     Raises InvalidRequestError at once; iterating raises ModelNotFoundError, GatedModelError, KeyRejectedError,
     InvalidRequestError for an unknown revision, and TransferError.
     """
-    return pull_stream.pull(ctx.settings, ctx.store, name, revision, trust_remote_code=trust_remote_code, kind=kind)
+    return pull_stream.pull(
+        ctx.settings, ctx.store, name, revision,
+        trust_remote_code=trust_remote_code, kind=kind, allow_pickle=allow_pickle,
+    )  # fmt: skip

@@ -100,6 +100,23 @@ class Blobs:
             durable.sync_folder(os.path.dirname(kept))
         return digest
 
+    def add_copy(self, path: str) -> str:
+        """Keep the content of a file that stays where it is, without a copy where the disk can do that; its sha256.
+
+        Raises TransferError.
+        """
+        with _disk_errors():
+            home_format.prepare(self._home)
+            folder = os.path.join(self._home, "blobs")
+            os.makedirs(folder, exist_ok=True)
+            temporary = durable.temporary_name(os.path.join(folder, "copy"))
+            try:
+                run_blocking(_link_or_copy, os.path.realpath(path), temporary)
+                return self.add_file(temporary)
+            finally:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(temporary)
+
     def prune(self, used: Collection[str], kept_s: float = KEPT_S) -> int:
         """Take away what is not `used` and older than `kept_s`, and what dead uploads left; the bytes that went."""
         folder = os.path.join(self._home, "blobs")
@@ -151,6 +168,14 @@ def _hash_and_sync(path: str) -> str:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         os.fsync(fd)
     return digest
+
+
+def _link_or_copy(path: str, target: str) -> None:
+    try:
+        os.link(path, target)
+        os.utime(target)  # what is old may be pruned
+    except OSError:  # another disk, or another user's file
+        shutil.copyfile(path, target)
 
 
 def _names(folder: str) -> list[str]:

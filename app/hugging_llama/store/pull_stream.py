@@ -51,11 +51,13 @@ def pull(
     *,
     trust_remote_code: bool = False,
     kind: Literal["model", "adapter"] = "model",
+    allow_pickle: bool = False,
     policy: RetryPolicy = _DEFAULT_POLICY,
 ) -> PullStream:
     """Start to pull a model, or a LoRA adapter, into the Hub's cache; nothing happens before the first `next`.
 
-    `revision` is another way to say what may follow the colon of the name. Raises InvalidRequestError for bad syntax,
+    `revision` is another way to say what may follow the colon of the name. `allow_pickle` brings pickled weights where
+    there are no others, which nothing loads before they are converted. Raises InvalidRequestError for bad syntax,
     for two different revisions, and for `trust_remote_code` where the operator's settings don't allow it.
     """
     wanted = names.parse_name(name)
@@ -76,6 +78,7 @@ def pull(
             access=HubAccess(endpoint=settings.hub_endpoint.rstrip("/"), token=settings.hub_token),
             kind=kind,
             allow_code=trust_remote_code,
+            allow_pickle=allow_pickle,
             policy=policy,
         ),
         store.pull_slots,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
-from hugging_llama.store import durable, folders, layout, names
+from hugging_llama.store import durable, folders, layout, names, selection
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.local import Store
 from hugging_llama.store.manifests import Manifest, Source
@@ -28,7 +28,7 @@ class Removed:
 
 
 def remove_model(settings: Settings, store: Store, name: str) -> Removed | None:
-    """Remove a model of the Hub's cache or one that a user named; None if there is none.
+    """Remove a model or an adapter of the Hub's cache, or a model that a user named; None if there is none.
 
     What was interrupted is finished by the next call. Raises InvalidRequestError for what can't be removed, OSError.
     """
@@ -48,7 +48,8 @@ def remove_model(settings: Settings, store: Store, name: str) -> Removed | None:
         try:
             store.resolve(name)
         except ModelNotFoundError:  # nothing that this server would have listed
-            return None
+            if not _is_material(os.listdir(place.folder), settings.allow_pickle):
+                return None
     if place:
         return removal.remove_hub(names.parse_name(place.name), place.folder)
     return removal.remove_hub(names.parse_name(name), "")
@@ -118,6 +119,13 @@ class _ModelRemoval:
 
     def _released(self, folder: RepoFolder, commit: str) -> str:
         return os.path.join(self._home, _RELEASED, f"{folder.name}--{commit}")
+
+
+def _is_material(paths: list[str], allow_pickle: bool) -> bool:
+    """Whether this is what models are made of: `create` pulls it."""
+    return selection.is_adapter(paths) or (
+        allow_pickle and not {selection.PICKLED, selection.PICKLED_INDEX}.isdisjoint(paths)
+    )
 
 
 def _sources(manifest: Manifest) -> Iterator[Source]:

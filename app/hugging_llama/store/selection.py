@@ -28,7 +28,7 @@ _SHARDS = {
 _MAX_SHARDS = 10_000
 PICKLES_REFUSED = (
     f"it has no safetensors weights, and its {PICKLED} is a pickle, which can run code when it is loaded; where the "
-    "operator allows such files (HUGGING_LLAMA_ALLOW_PICKLE), create converts those that are uploaded"
+    "operator allows such files (HUGGING_LLAMA_ALLOW_PICKLE), create makes a model of them"
 )
 
 

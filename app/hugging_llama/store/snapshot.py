@@ -72,9 +72,12 @@ class Adapter:
     size_bytes: int
 
 
-def read_snapshot(folder: str) -> Snapshot:
-    """List a model's folder. Raises selection.NotServableError, also for links that lead elsewhere than into the blobs
-    two folders above, if it is a folder of the Hub's cache or of our home; OSError."""
+def read_snapshot(folder: str, *, allow_pickle: bool = False) -> Snapshot:
+    """List a model's folder; one with pickled weights alone only for those who convert them (`allow_pickle`).
+
+    Raises selection.NotServableError, also for links that lead elsewhere than into the blobs two folders above, if it
+    is a folder of the Hub's cache or of our home; OSError.
+    """
     found: dict[str, tuple[str, os.stat_result]] = {}
     for path in _walk(folder):
         full = os.path.join(folder, path)
@@ -84,9 +87,12 @@ def read_snapshot(folder: str) -> Snapshot:
             continue
         if stat.S_ISREG(status.st_mode):
             found[path] = (full, status)
-    weights = selection.weight_files(found, lambda path: read_small(found[path][0]))
+    weights = selection.weight_files(found, lambda path: read_small(found[path][0]), allow_pickle=allow_pickle)
+    index = selection.weight_index(found, allow_pickle=allow_pickle)
     selection.check_configuration(found)
-    kept = [path for path in found if path in weights or selection.is_support(path) or selection.is_code(path)]
+    kept = [
+        path for path in found if path in (*weights, index) or selection.is_support(path) or selection.is_code(path)
+    ]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
     blobs = _blobs_folder(folder)

@@ -5,7 +5,6 @@ import logging
 import random
 import resource
 import shutil
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,10 @@ from hugging_llama.store.gguf_header import read_header
 from hugging_llama_config.settings import Settings
 from tests.engine import tiny_models
 from tests.engine.checkpoints import edit_json, make_checkpoint, piece_tokenizer
+from tests.engine.damage import MORE_KEYS, ODD_VALUES, change, mutate, swap_numbers
 from tests.gguf_files import make_small, write_gguf
 
 MAX_GROWTH_BYTES = 256 * 2**20
-
-ODD_VALUES: list[Any] = [
-    None, 0, -1, 1, 7, 2**16, 100_000, 2**20, 2**27, 2**31, 2**63, 10**30, 1.5, float("inf"), float("nan"), "", "x",
-    "../x", "os.system", "evil/repo", True, [], {}, [0], [1] * 5, ["x"], {"a": 1}, {"rope_type": "x"},
-    {"quant_method": "gguf", "gguf_file": "/etc/passwd"}, {"quant_method": "torchao", "quant_type": {"_type": "x"}},
-]  # fmt: skip
-MORE_KEYS = [
-    "num_labels", "attn_implementation", "_attn_implementation", "quantization_config", "dtype", "auto_map",
-    "transformers_weights", "fusion_config", "layer_types", "sliding_window", "num_experts", "rope_parameters",
-    "pruned_heads", "tokenizer_class", "to_dict", "__class__", "id2label", "text_config", "per_layer_config",
-    "moe_intermediate_size", "n_inner", "n_positions", "ffn_dim", "head_dim", "partial_rotary_factor",
-]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -82,21 +70,6 @@ def outcome(loader: Loader, folder: Path) -> str:
         message = error.message
     assert str(folder.parent) not in message
     return message
-
-
-def mutate(content: bytearray, dice: random.Random, limit: int) -> None:
-    """Change one to four places before `limit`, or cut or lengthen the file."""
-    for _ in range(dice.randint(1, 4)):
-        place = dice.randrange(max(min(limit, len(content)) - 8, 1))
-        match dice.randrange(5):
-            case 0 | 1:
-                content[place] = dice.randrange(256)
-            case 2:
-                content[place : place + 8] = struct.pack("<Q", dice.choice([0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]))
-            case 3:
-                content[place : place + 4] = struct.pack("<I", dice.choice([0, 1, 2, 9, 255, 2**16, 2**31, 2**32 - 1]))
-            case _:
-                del content[place : place + dice.randrange(1, 64)]
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))])
@@ -148,20 +121,6 @@ def test_tokenizers(loader: Loader, tmp_path: Path, seed: int, count: int) -> No
     assert outcome(loader, folder) == "loaded"
 
 
-def change(value: Any, dice: random.Random) -> None:
-    """Puts something odd somewhere into a JSON value."""
-    while True:
-        keys = list(value) if isinstance(value, dict) else list(range(len(value)))
-        key = dice.choice(keys)
-        if not isinstance(value[key], (dict, list)) or not value[key] or dice.random() < 0.2:
-            break
-        value = value[key]
-    if dice.random() < 0.2:
-        del value[key]
-    else:
-        value[key] = dice.choice(ODD_VALUES)
-
-
 def test_a_tokenizer_that_panics(loader: Loader, tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "model", piece_tokenizer())
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
@@ -186,13 +145,6 @@ def test_gguf_files(gguf_file: Path, tmp_path: Path, seed: int, count: int) -> N
         outcomes[found] = outcomes.get(found, 0) + 1
     assert outcomes.get("converted", 0) > 0
     assert len(outcomes) > 5
-
-
-def swap_numbers(content: bytearray, dice: random.Random, limit: int) -> None:
-    """Change a number that the metadata have under a name."""
-    places = [place for place in range(limit - 12) if content[place : place + 4] == b"\x04\0\0\0"]
-    place = dice.choice(places) + 4
-    content[place : place + 4] = struct.pack("<I", dice.choice([0, 1, 3, 31, 33, 255, 511, 1000, 2**16, 2**31 - 1]))
 
 
 def converted(content: bytes | bytearray, folder: Path) -> str:

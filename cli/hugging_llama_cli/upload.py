@@ -20,6 +20,7 @@ OnBytes = Callable[[int], None]
 
 def upload_files(server: Server, files: Mapping[str, Path], stream: TextIO) -> dict[str, str]:
     """The digests (`sha256:…`) of the files by their names, once the server has them all. Raises CliError."""
+    server.has("/")  # nobody waits for hashes that there is no server for
     with contextlib.closing(_Display(stream)) as display:
         digests = _hashed(files, display)
         for name, digest in digests.items():

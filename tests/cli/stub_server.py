@@ -104,6 +104,9 @@ class StubServer:
     def _respond(self, request: Request) -> Response:
         if request.path.startswith("/api/blobs/"):
             return self._blob(request)
+        if request.method == "HEAD":
+            self.requests.append((f"HEAD {request.path}", None))
+            return Response("Ollama is running")
         body: Any = request.get_json(silent=True)
         self.requests.append((request.path, body))
         if request.method == "GET":

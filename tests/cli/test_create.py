@@ -262,8 +262,9 @@ def test_a_server_that_hangs_up_on_a_file(invoke: Invoke, folder: Path) -> None:
         def refuse() -> None:
             connection, _ = listener.accept()
             with connection:
-                assert connection.recv(65536).startswith(b"HEAD ")
-                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+                for path in (b"/ ", b"/api/blobs/"):
+                    assert connection.recv(65536).startswith(b"HEAD " + path)
+                    connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
                 assert connection.recv(100).startswith(b"POST ")
                 # closed with bytes unread, as it is by a server that will not read the body
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

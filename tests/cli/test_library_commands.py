@@ -1,11 +1,14 @@
 """Commands that change what is on disk or in memory: cp, rm, stop; and names that are almost right."""
 
+from pathlib import Path
+
 import pytest
 
 from hugging_llama_cli import render
 from tests.cli.conftest import MODULE, Invoke
 from tests.cli.stub_server import CHAT_MODEL, StubServer
 from tests.cli.terminal_session import TerminalSession
+from tests.live_server import free_port
 
 _DEMO = "hugging-llama/demo"
 
@@ -42,6 +45,16 @@ def test_rm_goes_on_when_the_model_can_not_be_stopped(invoke: Invoke, server: St
     assert invoke("rm", "some/gated") == (
         0, "deleted 'some/gated'\n", "Warning: unable to stop model 'some/gated'\n"
     )  # fmt: skip
+
+
+def test_without_a_server_one_line_says_so(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    (tmp_path / "model.safetensors").write_text("weights")
+    (tmp_path / "Modelfile").write_text("FROM .")
+    monkeypatch.chdir(tmp_path)
+    for command in (("rm", "mine"), ("create", "mine")):
+        message = f"Error: could not connect to Hugging Llama at {url}; run 'hugging-llama serve' to start it\n"
+        assert invoke(*command, "--url", url) == (1, "", message), "nor is anything hashed"
 
 
 def test_a_name_that_is_almost_right(invoke: Invoke, server: StubServer) -> None:

@@ -62,6 +62,7 @@ def test_show_fails_for_a_model_that_is_not_here(invoke: Invoke) -> None:
         1, "", "Error: model 'org/else' not found; 'hugging-llama pull org/else' downloads it\n"
     )  # fmt: skip
     assert "did you mean 'hugging-llama/demo'?" in invoke("show", "hugging-llama/dmo")[2]
+    assert invoke("show", "/srv/models/x")[2] == "Error: model '/srv/models/x' not found\n"
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,8 @@ def test_uploaded_adapters(make_client: MakeClient, settings: Settings) -> None:
     create(client, model="other", system="Be brief.", base="mine")
     client.post("/api/generate", json={"model": "other"})
     assert engine.requests[-1].model.adapter == ref.adapter
+    shown = {name: client.post("/api/show", json={"model": name}).get_json()["details"] for name in ("other", DEMO)}
+    assert (shown["other"]["adapter"], "adapter" in shown[DEMO]) == ("uploaded files", False)
 
 
 @pytest.mark.parametrize(
@@ -328,6 +330,7 @@ def test_an_adapter_of_the_hub_is_pulled_first(make_client: MakeClient, hub: Sta
     client, engine = make_client(hub_endpoint=hub.endpoint, hub_cache=str(tmp_path / "cache"))
     statuses = [line["status"] for line in create(client, adapters="acme/lora", base=DEMO)]
     assert statuses[0] == "pulling manifest"
+    assert client.post("/api/show", json={"model": "mine"}).get_json()["details"]["adapter"] == "acme/lora:latest"
     client.post("/api/generate", json={"model": "mine"})
     assert set(os.listdir(engine.requests[-1].model.adapter)) == set(ADAPTER)
     assert client.delete("/api/delete", json={"model": "mine"}).status_code == 200

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from hugging_llama_cli.api import Server
 from hugging_llama_cli.commands.stop import unload
-from hugging_llama_cli.errors import ServerError
+from hugging_llama_cli.errors import ServerError, UnreachableError
 from hugging_llama_cli.models import did_you_mean
 from hugging_llama_config.client import load_client_settings
 from hugging_llama_config.units import format_bytes
@@ -27,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
         with did_you_mean(server, model):
             try:
                 unload(server, model)
+            except UnreachableError:
+                raise
             except ServerError as error:
                 if error.status != _NOT_FOUND:  # what can't be loaded any more can still be deleted
                     print(f"Warning: unable to stop model '{model}'", file=sys.stderr)

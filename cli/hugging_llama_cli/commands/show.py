@@ -81,8 +81,8 @@ def _find(server: Server, name: str, *, num_ctx: int | None = None, verbose: boo
         if error.status != _NOT_FOUND or listed:
             raise
         near = nearest(models, name)
-        hint = f"did you mean '{near}'?" if near else f"'hugging-llama pull {name}' downloads it"
-        raise ModelMissingError(f"model '{name}' not found; {hint}") from None
+        hint = f"; did you mean '{near}'?" if near else f"; 'hugging-llama pull {name}' downloads it"
+        raise ModelMissingError(f"model '{name}' not found{'' if name.startswith('/') else hint}") from None
     return listed or {"name": name}, shown
 
 

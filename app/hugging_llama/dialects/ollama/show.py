@@ -22,6 +22,7 @@ from hugging_llama_config.model_memory import MemoryEstimate
 blueprint = Blueprint("ollama_show", __name__)
 
 _COPILOT = "GitHubCopilotChat/"
+_UPLOADED = "uploaded files"
 
 
 class ShowSchema(fields.GoSchema):
@@ -51,6 +52,9 @@ def render_show(
     options = body["options"]
     parameters = with_options(parameters_of({**description.sampling, **own}), options)
     modelfile = _modelfile(model, description, with_options(parameters_of(own), options), parameters, body["system"])
+    details = details_json(model.details, level=model.quantization_level, parent=model.parent, with_lengths=False)
+    if model.ref.adapter:
+        details["adapter"] = model.adapter or _UPLOADED
     answer: Json = {
         "license": "\n".join(dict.fromkeys(filter(None, (description.license, *model.licenses)))),
         "modelfile": modelfile.text(),
@@ -58,7 +62,7 @@ def render_show(
         "template": description.template,
         "system": body["system"] or model.defaults.system,
         "messages": [{"role": turn.role, "content": turn.content} for turn in model.defaults.messages],
-        "details": details_json(model.details, level=model.quantization_level, parent=model.parent, with_lengths=False),
+        "details": details,
         "model_info": model_info(model, description),
         "capabilities": [capability.value for capability in model.capabilities],
         "modified_at": timestamp(model.modified_at_s),

@@ -119,6 +119,9 @@ def test_a_named_model_whose_base_is_gone_says_which(store: Store) -> None:
         '{"version": 1, "name": "x:latest", "from": "a/b:latest", "quantization": "int3"}',
         '{"version": 1, "name": "x:latest", "from": "a/b:latest", "parameters": {"temperature": "hot"}}',
         '{"version": 1, "name": "x:latest", "from": "a/b:latest", "parameters": {"nonsense": 1}}',
+        '{"version": 1, "name": "x:cloud", "from": "a/b:latest"}',
+        '{"version": 1, "name": "x:latest", "from": "a/b:cloud"}',
+        '{"version": 2, "name": "x:latest", "source": {"from": "/a/b", "commit": "%s"}}' % ("1" * 40),
         "[" * 100_000,
     ],
 )

@@ -319,6 +319,8 @@ def test_every_kill_in_a_removal_is_mended_by_a_second(settings: Settings, tmp_p
                 kills += 1
                 survivors = {model.ref.name: model.ref.digest for model in Store(settings).list()}
                 assert survivors.items() <= whole.items(), (name, point)
+                made_again = folders.make_folder(settings.home, _upload(settings, contents))
+                assert set(os.listdir(made_again)) == contents.keys(), (name, point)
                 assert _remove(settings, name) is not None, (name, point)
             assert parse_name(name).display not in _names(settings)
             assert "acme/a:dev" in _names(settings)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -91,7 +90,7 @@ class _ModelRemoval:
         freed = 0
         for source in _sources(manifest):
             if source.files and all(source.files != other.files for other in kept):
-                shutil.rmtree(folders.folder_path(self._home, source.files), ignore_errors=True)
+                folders.remove_folder(folders.folder_path(self._home, source.files))
             for digest in set(source.files.values()) - used:
                 path = folders.blob_path(self._home, digest)
                 with contextlib.suppress(FileNotFoundError):

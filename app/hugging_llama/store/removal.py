@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
-from hugging_llama.store import durable, folders, layout, names
+from hugging_llama.store import durable, folders, layout, names, places
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.local import Store
 from hugging_llama.store.manifests import Manifest, Source
@@ -84,8 +84,11 @@ class _ModelRemoval:
         return Removed(named.manifest.name, freed + self._store.named.forget(name), _if_gone(folder))
 
     def _remove_files(self, manifest: Manifest) -> int:
-        """The folders and blobs that no other model is made of."""
-        kept = [source for other in self._store.named.all() for source in _sources(other.manifest)]
+        """The folders and blobs that no other model is made of; none while a manifest can't be read: nobody knows
+        what it needs, and pruning takes them once that is known."""
+        kept = self._store.named.sources()
+        if kept is None:
+            return 0
         used = {digest for source in kept for digest in source.files.values()}
         freed = 0
         for source in _sources(manifest):
@@ -110,8 +113,11 @@ class _ModelRemoval:
             if repo is None or not names.is_commit(commit) or commit in pinned:
                 continue
             folder = RepoFolder(self._cache, repo)
-            with contextlib.suppress(InvalidRequestError):  # by now it has a name again
+            try:
                 freed += remove_revision(folder, commit, pinned) or 0
+            except InvalidRequestError:
+                if not _has_name(folder, commit):  # it is being pulled: the next removal comes back to it
+                    continue
             os.unlink(self._released(folder, commit))
         return freed
 
@@ -123,6 +129,11 @@ def _sources(manifest: Manifest) -> Iterator[Source]:
     yield manifest.source
     if manifest.adapter:
         yield manifest.adapter
+
+
+def _has_name(folder: RepoFolder, commit: str) -> bool:
+    """Whether a branch or tag means the commit now."""
+    return any(places.read_ref(os.path.join(folder.refs, ref))[0] == commit for ref in places.revisions(folder))
 
 
 def _list(folder: str) -> list[str]:

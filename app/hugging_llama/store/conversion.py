@@ -10,6 +10,7 @@ from hugging_llama.neutral.conversion import ConversionRequest
 from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.store import conversion_plan
 from hugging_llama.store.blobs import Blobs
+from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.conversion_folder import ConversionFolder
 from hugging_llama.store.conversion_plan import ConversionPlan, needs_conversion
 from hugging_llama.store.conversion_process import ConversionProcess
@@ -26,9 +27,8 @@ class Conversion:
 
     `next` blocks for about a second at most, or as long as one file of the result is hashed. It raises
     InvalidRequestError for files that can't or may not be converted, InsufficientMemoryError, and TransferError for all
-    that a disk can do. `close` ends the conversion, of which nothing
-    is left then; it may be called at any time, from any thread or greenlet, more than once, and waits for a `next` that
-    is under way.
+    that a disk can do. `close` ends the conversion; it may be called at any time, from any thread or greenlet, more
+    than once. It waits for nothing: a `next` that is under way is the one that clears away what is left.
     """
 
     def __init__(self, settings: Settings, blobs: Blobs, files: Mapping[str, str]) -> None:
@@ -47,38 +47,38 @@ class Conversion:
         return self
 
     def __next__(self) -> TransferProgress:
-        with self._turn:
-            try:
+        try:
+            with self._turn:
                 progress = None if self._is_closed else next(self._steps, None)
-            except Exception as error:
-                was_closed = self._is_closed
-                self._clean()
-                if was_closed:  # which was the reason
-                    raise StopIteration from None
-                if isinstance(error, OSError):
-                    raise _disk_error(error) from error
-                raise
-            if progress is None:
-                self._clean()
-                raise StopIteration
-            return progress
+        except Exception as error:
+            was_closed = self._is_closed
+            self.close()
+            if was_closed:  # which was the reason
+                raise StopIteration from None
+            if isinstance(error, OSError):
+                raise _disk_error(error) from error
+            raise
+        if progress is None or self._is_closed:
+            self.close()
+            raise StopIteration
+        return progress
 
     def close(self) -> None:
         """End the conversion."""
         self._is_closed = True
         if process := self._process:
             process.interrupt()
-        with self._turn:
-            self._clean()
-
-    def _clean(self) -> None:
-        self._is_closed = True
-        process, folder = self._process, self._folder
-        self._process = self._folder = None
-        if process:
-            process.close()
-        if folder:
-            folder.remove()
+        if not self._turn.acquire(blocking=False):  # whoever has it looks at `_is_closed` after it
+            return
+        try:
+            process, folder = self._process, self._folder
+            self._process = self._folder = None
+            if process:
+                process.close()
+            if folder:
+                run_blocking(folder.remove)
+        finally:
+            self._turn.release()
 
     def _run(self) -> Iterator[TransferProgress]:
         is_gguf = conversion_plan.has_gguf(self._given)

@@ -88,6 +88,7 @@ class Blobs:
                 os.unlink(path)
                 return digest
             os.makedirs(os.path.dirname(kept), exist_ok=True)
+            os.utime(path)  # new before it has the name: pruning may look at any moment
             try:
                 os.replace(path, kept)
             except OSError as error:
@@ -96,7 +97,6 @@ class Blobs:
                 with open(path, "rb") as file:
                     self.receive(digest, file.read)
                 os.unlink(path)
-            os.utime(kept)
             durable.sync_folder(os.path.dirname(kept))
         return digest
 

@@ -1,7 +1,6 @@
 """A transfer as the web side sees it: an iterator over what a child process reports."""
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -110,7 +109,6 @@ class ChildStream:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                os.set_inheritable(theirs.fileno(), True)
                 self._child = subprocess.Popen(
                     [sys.executable, "-P", "-m", self._task.module, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,

@@ -86,7 +86,8 @@ def read_snapshot(folder: str) -> Snapshot:
             found[path] = (full, status)
     weights = selection.weight_files(found, lambda path: read_small(found[path][0]))
     selection.check_configuration(found)
-    kept = [path for path in found if path in weights or selection.is_support(path) or selection.is_code(path)]
+    chosen = set(weights)  # an index may name thousands
+    kept = [path for path in found if path in chosen or selection.is_support(path) or selection.is_code(path)]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
     blobs = _blobs_folder(folder)

@@ -262,7 +262,7 @@ def test_a_full_disk(home: Home, gguf_file: Path, monkeypatch: pytest.MonkeyPatc
     files = {"x.gguf": home.put(gguf_file.read_bytes())}
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-        with pytest.raises(TransferError, match="1000 are free"):
+        with pytest.raises(TransferError, match="1 KB are free"):
             list(home.convert(files))
     with monkeypatch.context() as patch:
 

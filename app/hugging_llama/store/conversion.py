@@ -1,7 +1,5 @@
 """Uploaded GGUF files and pickled weights become safetensors: once, in a child process, before the model is named."""
 
-import errno
-import shutil
 import threading
 from collections.abc import Iterator, Mapping
 
@@ -14,11 +12,11 @@ from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.conversion_folder import ConversionFolder
 from hugging_llama.store.conversion_plan import ConversionPlan, needs_conversion
 from hugging_llama.store.conversion_process import ConversionProcess
+from hugging_llama.store.disk_errors import HOME, check_space, disk_error
 from hugging_llama_config.settings import Settings
 
 __all__ = ["Conversion", "convert_files", "needs_conversion"]
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _SPARE_BYTES = 64 * 2**20
 
 
@@ -56,7 +54,7 @@ class Conversion:
             if was_closed:  # which was the reason
                 raise StopIteration from None
             if isinstance(error, OSError):
-                raise _disk_error(error) from error
+                raise disk_error(error, HOME) from error
             raise
         if progress is None or self._is_closed:
             self.close()
@@ -88,7 +86,7 @@ class Conversion:
             self._settings.home, {name: self._blobs.path(digest) for name, digest in plan.sources.items()}
         )
         self._folder = folder
-        _check_space(folder, plan)
+        check_space(folder.path, plan.weight_bytes + _SPARE_BYTES, "the converted model")
         request = ConversionRequest(
             source=folder.source,
             target=folder.target,
@@ -138,17 +136,3 @@ def _results(folder: ConversionFolder) -> list[tuple[str, str]]:
         return list(folder.results().items())
     except ValueError as error:
         raise TransferError("the conversion ended without a model", cause="no files") from error
-
-
-def _check_space(folder: ConversionFolder, plan: ConversionPlan) -> None:
-    need, free = plan.weight_bytes + _SPARE_BYTES, shutil.disk_usage(folder.path).free
-    if need > free:
-        raise TransferError(f"not enough disk space: {need} bytes are needed, {free} are free", cause="disk full")
-
-
-def _disk_error(error: OSError) -> HuggingLlamaError:
-    """The operating system's words without its paths."""
-    if error.errno in _DISK_FULL:
-        return TransferError("no space is left on the disk for the converted model", cause="disk full")
-    cause = (error.strerror or "input/output error").lower()
-    return TransferError(f"the model can't be converted: {cause}", cause=cause)

@@ -1,5 +1,7 @@
 """Uploaded GGUF files and pickled weights become safetensors: once, in a child process, before the model is named."""
 
+import contextlib
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 
@@ -9,10 +11,11 @@ from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.store import conversion_plan
 from hugging_llama.store.blobs import Blobs
 from hugging_llama.store.blocking import run_blocking
+from hugging_llama.store.child_connection import ChildConnection
 from hugging_llama.store.conversion_folder import ConversionFolder
 from hugging_llama.store.conversion_plan import ConversionPlan, needs_conversion
-from hugging_llama.store.conversion_process import ConversionProcess
 from hugging_llama.store.disk_errors import HOME, check_space, disk_error
+from hugging_llama_config import launch
 from hugging_llama_config.settings import Settings
 
 __all__ = ["Conversion", "convert_files", "needs_conversion"]
@@ -35,7 +38,7 @@ class Conversion:
         self._given = files
         self._steps = self._run()
         self._folder: ConversionFolder | None = None
-        self._process: ConversionProcess | None = None
+        self._process: ChildConnection | None = None
         self._is_closed = False
         self._turn = threading.Lock()
         self.files: dict[str, str] = {}
@@ -94,7 +97,7 @@ class Conversion:
             largest_bytes=plan.largest_bytes,
             gguf=plan.gguf,
         )
-        self._process = ConversionProcess(self._settings, request, folder.lock)
+        self._process = _started(self._settings, request, folder)
         yield from self._listen(self._process, folder, plan)
         made = {}
         for name, path in _results(folder):
@@ -103,13 +106,15 @@ class Conversion:
         self.files = {**plan.kept, **made}
 
     def _listen(
-        self, process: ConversionProcess, folder: ConversionFolder, plan: ConversionPlan
+        self, process: ChildConnection, folder: ConversionFolder, plan: ConversionPlan
     ) -> Iterator[TransferProgress]:
         while True:
             try:
                 message = process.receive()
             except TimeoutError:
                 message = TransferProgress(status="converting model")
+            except EOFError:
+                message = _death(process.wait())
             if message is None:
                 return
             if isinstance(message, HuggingLlamaError):
@@ -129,6 +134,24 @@ class Conversion:
 def convert_files(settings: Settings, blobs: Blobs, files: Mapping[str, str]) -> Conversion:
     """Convert the files of a model (path -> sha256 of a blob); nothing happens before the first `next`."""
     return Conversion(settings, blobs, files)
+
+
+def _started(settings: Settings, request: ConversionRequest, folder: ConversionFolder) -> ChildConnection:
+    """A process that serves the request. It holds the lock of the folder open as long as it lives."""
+    try:
+        process = ChildConnection(lambda fd: launch.start_conversion(settings, fd, folder.lock))
+    except OSError as error:
+        raise TransferError("the conversion can't be started", cause="no process") from error
+    with contextlib.suppress(OSError):  # it has ended, which is seen when it is listened to
+        process.send(request.to_line())
+    return process
+
+
+def _death(status: int | None) -> HuggingLlamaError:
+    """Why a process ended without a word."""
+    if status == -signal.SIGXCPU:
+        return InvalidRequestError("the conversion of this model takes too long and was ended", param="files")
+    return TransferError("the conversion ended unexpectedly", cause="process ended")
 
 
 def _results(folder: ConversionFolder) -> list[tuple[str, str]]:

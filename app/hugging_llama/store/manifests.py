@@ -19,6 +19,7 @@ from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama.store import durable, folders, home_format, names, snapshot
+from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.capabilities import with_template
 from hugging_llama.store.names import ModelName
 
@@ -151,7 +152,7 @@ class Manifests:
         """
         content = self.check(manifest)
         name = names.parse_own_name(manifest.name)
-        durable.replace_file(os.path.join(self._folder, _file(name)), content)
+        run_blocking(durable.replace_file, os.path.join(self._folder, _file(name)), content)
         return NamedModel(manifest=manifest, modified_at_s=time.time())
 
     def check(self, manifest: Manifest) -> bytes:

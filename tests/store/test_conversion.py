@@ -185,6 +185,20 @@ def test_closing_does_not_wait_for_a_hash(home: Home, gguf_file: Path, monkeypat
     assert home.is_clean()
 
 
+def test_one_waits_for_another(home: Home, gguf_file: Path) -> None:
+    files = {"x.gguf": home.put(gguf_file.read_bytes())}
+    first, second, third = (home.convert(files) for _ in range(3))
+    started(first)
+    assert [next(second).status for _ in range(2)] == ["parsing GGUF", "waiting for another conversion"]
+    assert [next(third).status for _ in range(2)] == ["parsing GGUF", "waiting for another conversion"]
+    third.close()
+    assert len(list(home.path.glob("conversions/*"))) == 1
+    first.close()
+    assert "converting model" in {progress.status for progress in second}
+    assert second.files
+    assert home.is_clean()
+
+
 def test_a_child_that_dies_is_an_error(home: Home, gguf_file: Path) -> None:
     files = {"x.gguf": home.put(gguf_file.read_bytes())}
     for number, error in ((signal.SIGKILL, TransferError), (signal.SIGXCPU, InvalidRequestError)):

@@ -1,8 +1,10 @@
 """Uploaded GGUF files and pickled weights become safetensors: once, in a child process, before the model is named."""
 
 import contextlib
+import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
@@ -11,15 +13,18 @@ from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.store import conversion_plan
 from hugging_llama.store.blobs import Blobs
 from hugging_llama.store.blocking import run_blocking
-from hugging_llama.store.child_connection import ChildConnection
+from hugging_llama.store.child_connection import HEARTBEAT_S, ChildConnection
 from hugging_llama.store.conversion_folder import ConversionFolder
 from hugging_llama.store.conversion_plan import ConversionPlan, needs_conversion
 from hugging_llama.store.disk_errors import HOME, check_space, disk_error
+from hugging_llama.store.file_lock import FileLock
 from hugging_llama_config import launch
 from hugging_llama_config.settings import Settings
 
 __all__ = ["Conversion", "convert_files", "needs_conversion"]
 
+_LOCK = ".conversion.lock"
+"""In the home, held from the start of a conversion to its end, by one of all servers."""
 _SPARE_BYTES = 64 * 2**20
 
 
@@ -41,6 +46,7 @@ class Conversion:
         self._process: ChildConnection | None = None
         self._is_closed = False
         self._turn = threading.Lock()
+        self._only_one = FileLock(os.path.join(os.path.abspath(settings.home), _LOCK))
         self.files: dict[str, str] = {}
         """Path -> sha256 of a blob; filled at the good end."""
 
@@ -78,6 +84,7 @@ class Conversion:
                 process.close()
             if folder:
                 run_blocking(folder.remove)
+            self._only_one.release()
         finally:
             self._turn.release()
 
@@ -85,6 +92,9 @@ class Conversion:
         is_gguf = conversion_plan.has_gguf(self._given)
         yield TransferProgress(status="parsing GGUF" if is_gguf else "converting model")
         plan = conversion_plan.make_plan(self._given, self._blob, allow_pickle=self._settings.allow_pickle)
+        while not self._only_one.acquire():  # two would count on the same free memory
+            yield TransferProgress(status="waiting for another conversion")
+            time.sleep(HEARTBEAT_S)
         folder = ConversionFolder(
             self._settings.home, {name: self._blobs.path(digest) for name, digest in plan.sources.items()}
         )

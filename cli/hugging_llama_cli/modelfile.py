@@ -95,14 +95,23 @@ def instructions(text: str) -> Iterator[Instruction]:
             raise ModelfileError(number, 'message role must be one of "system", "user", or "assistant"')
         if not rest.strip():
             raise ModelfileError(number, f"{name.upper()} {key}".rstrip() + " has no value")
-        while (value := _unquoted(rest.strip())) is None:
-            _, more = next(lines, (0, None))
-            if more is None:
-                raise ModelfileError(number, "the quotes of this value are never closed")
-            rest += "\n" + more
+        value = _value(number, rest, lines)
         if command in ("from", "adapter") and not value.strip():
             raise ModelfileError(number, f"{name.upper()} has no value")
         yield Instruction(number, command, value, key)
+
+
+def _value(number: int, rest: str, lines: Iterator[tuple[int, str]]) -> str:
+    """The value that begins with `rest`; of the next lines those are taken that belong to it. Raises ModelfileError."""
+    if (value := _unquoted(rest.strip())) is not None:
+        return value
+    quotes = next(each for each in _QUOTES if rest.lstrip().startswith(each))
+    parts = [rest]
+    for _, more in lines:
+        parts.append(more)
+        if more.rstrip().endswith(quotes):
+            return "\n".join(parts).strip()[len(quotes) : -len(quotes)]
+    raise ModelfileError(number, "the quotes of this value are never closed")
 
 
 def _word(text: str) -> tuple[str, str]:

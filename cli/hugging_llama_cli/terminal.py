@@ -52,10 +52,6 @@ class TextWriter:
             self._stream.write(RESET if self._colour else "")
             self._stream.flush()
 
-    def end_line(self) -> None:
-        """Go to the start of the next line."""
-        self.write("\n")
-
     def _width(self) -> int:
         return columns(self._stream)  # asked each time, so that a resized window is respected
 

@@ -16,6 +16,11 @@ def probable_device() -> str:
     return "cpu"
 
 
+def expected_device(setting: str) -> str:
+    """What models will run on where the settings say `setting`, which may be `auto`."""
+    return probable_device() if setting == "auto" else setting
+
+
 def runs_native_kernels(cpu_facts: str = _CPU_FACTS) -> bool:
     """Whether this processor has what the engine's own CPU kernels need; whether they were compiled is not asked."""
     try:

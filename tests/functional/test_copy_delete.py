@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from hugging_llama.errors import EngineDiedError
+from hugging_llama.neutral.models import ModelRef
 from tests.functional.conftest import LOADED, MakeClient
 from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 
@@ -113,6 +115,18 @@ def test_a_model_of_the_hub_is_deleted_and_unloaded(make_client: MakeClient, own
     assert [ref.name for ref in engine.unloaded] == ["acme/mini:latest", "under"]
     again = client.delete("/api/delete", json={"name": "hf.co/ACME/mini"})
     assert (again.status_code, again.get_json()) == (404, {"error": "model 'hf.co/ACME/mini' not found"})
+
+
+def test_a_deletion_is_done_though_the_engine_is_lost(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, engine = make_client(loaded=[replace(LOADED, name="mine:latest")])
+    _create(client, "mine")
+
+    def unload(model: ModelRef) -> None:
+        raise EngineDiedError("the engine does not answer")
+
+    monkeypatch.setattr(engine, "unload", unload)
+    assert client.delete("/api/delete", json={"model": "mine"}).status_code == 200
+    assert "mine:latest" not in _listed(client)
 
 
 def test_the_demo_model_stays(make_client: MakeClient) -> None:

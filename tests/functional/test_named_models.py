@@ -249,7 +249,7 @@ def test_what_create_refuses(make_client: MakeClient, body: dict[str, Any], stat
 def test_a_disk_that_fails_is_said_to_fail(make_client: MakeClient, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file where the folder should be")
     client, _ = make_client(home=str(tmp_path / "home"))
-    assert "can't be written to" in _refused(client, 500)
+    assert "can't be written" in _refused(client, 500)
 
 
 def test_empty_fields_of_other_clients_are_no_fields(make_client: MakeClient) -> None:

@@ -162,6 +162,43 @@ def test_closing_from_another_thread(home: Home, gguf_file: Path) -> None:
     assert home.is_clean()
 
 
+def test_closing_does_not_wait_for_a_hash(home: Home, gguf_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    conversion = home.convert({"x.gguf": home.put(gguf_file.read_bytes())})
+    is_hashing, may_go_on = threading.Event(), threading.Event()
+
+    def add_file(path: str) -> str:
+        is_hashing.set()
+        assert may_go_on.wait(20)
+        return "0" * 64
+
+    monkeypatch.setattr(home.blobs, "add_file", add_file)
+    reader = threading.Thread(target=list, args=(conversion,))
+    reader.start()
+    assert is_hashing.wait(60)
+    closer = threading.Thread(target=conversion.close)
+    closer.start()
+    closer.join(10)
+    assert not closer.is_alive()
+    may_go_on.set()
+    reader.join()
+    assert conversion.files == {}
+    assert home.is_clean()
+
+
+def test_one_waits_for_another(home: Home, gguf_file: Path) -> None:
+    files = {"x.gguf": home.put(gguf_file.read_bytes())}
+    first, second, third = (home.convert(files) for _ in range(3))
+    started(first)
+    assert [next(second).status for _ in range(2)] == ["parsing GGUF", "waiting for another conversion"]
+    assert [next(third).status for _ in range(2)] == ["parsing GGUF", "waiting for another conversion"]
+    third.close()
+    assert len(list(home.path.glob("conversions/*"))) == 1
+    first.close()
+    assert "converting model" in {progress.status for progress in second}
+    assert second.files
+    assert home.is_clean()
+
+
 def test_a_child_that_dies_is_an_error(home: Home, gguf_file: Path) -> None:
     files = {"x.gguf": home.put(gguf_file.read_bytes())}
     for number, error in ((signal.SIGKILL, TransferError), (signal.SIGXCPU, InvalidRequestError)):
@@ -239,7 +276,7 @@ def test_a_full_disk(home: Home, gguf_file: Path, monkeypatch: pytest.MonkeyPatc
     files = {"x.gguf": home.put(gguf_file.read_bytes())}
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-        with pytest.raises(TransferError, match="1000 are free"):
+        with pytest.raises(TransferError, match="1 KB are free"):
             list(home.convert(files))
     with monkeypatch.context() as patch:
 

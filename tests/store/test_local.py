@@ -181,6 +181,7 @@ def test_broken_repositories_are_skipped(cache: Path, store: Store, snapshot: Pa
     _write(cache, {"models--acme--y/refs/main": b"../../../etc", "models--acme--z/refs/main": b"\xff" * 40})
     _write(cache, {"models--acme--w/refs/main/deep": b"1" * 40, "models--acme--v/refs/.hidden": b"1" * 40})
     _write(cache, {"datasets--acme--tiny/refs/main": b"1" * 40, "models--a--b--c/refs/main": b"1" * 40})
+    _write(cache, {"models--acme--u:cloud/refs/main": b"1" * 40})
     (cache / "models--acme--loop").mkdir()
     (cache / "models--acme--loop" / "refs").symlink_to("refs")
     assert _names(store) == ["acme/tiny:latest", DEMO]

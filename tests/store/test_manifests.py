@@ -106,6 +106,16 @@ def test_a_named_model_whose_base_is_gone_says_which(store: Store) -> None:
     assert _remove(store.named, "mine")
 
 
+def test_a_named_model_whose_commit_or_adapter_is_gone_says_which(store: Store) -> None:
+    commit = "c" * 40
+    gone = Source(base="acme/gone:v2", commit=commit)
+    store.named.write(Manifest(name="mine:latest", source=gone))
+    store.named.write(Manifest(name="yours:latest", source=Source(base=DEMO), adapter=gone))
+    for name in ("mine", "yours"):
+        with pytest.raises(ModelNotFoundError, match=f"acme/gone:{commit}"):  # what v2 means by now is another model
+            store.resolve(name)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -119,6 +129,9 @@ def test_a_named_model_whose_base_is_gone_says_which(store: Store) -> None:
         '{"version": 1, "name": "x:latest", "from": "a/b:latest", "quantization": "int3"}',
         '{"version": 1, "name": "x:latest", "from": "a/b:latest", "parameters": {"temperature": "hot"}}',
         '{"version": 1, "name": "x:latest", "from": "a/b:latest", "parameters": {"nonsense": 1}}',
+        '{"version": 1, "name": "x:cloud", "from": "a/b:latest"}',
+        '{"version": 1, "name": "x:latest", "from": "a/b:cloud"}',
+        '{"version": 2, "name": "x:latest", "source": {"from": "/a/b", "commit": "%s"}}' % ("1" * 40),
         "[" * 100_000,
     ],
 )

@@ -32,7 +32,7 @@ def test_too_little_space_is_told_before_any_byte(work: Workplace, tiny: Repo, m
     usage = shutil.disk_usage(work.cache)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
     with pytest.raises(
-        TransferError, match=r"not enough disk space for the model: 3\.0 MB are missing, 1 KB are free"
+        TransferError, match=r"not enough disk space for the model: 3\.0 MB are needed, 1 KB are free"
     ) as caught:
         work.pull("acme/tiny")
     assert caught.value.facts == {"cause": "disk full", "repo": "acme/tiny"}

@@ -83,8 +83,8 @@ def _kill_after(stream: PullStream, seconds: float) -> bool:
 
 
 def _kill(stream: PullStream) -> None:
-    if child := stream._child:
-        child.kill()
+    if connection := stream._connection:
+        connection._child.kill()
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ def test_an_adapter_through_the_child(work: Workplace) -> None:
         ({"base_model_name_or_path": "acme/base"}, "acme/base"),
         ({"base_model_name_or_path": "/home/me/model"}, ""),
         ({"base_model_name_or_path": "../../x"}, ""),
+        ({"base_model_name_or_path": "acme/base:cloud"}, ""),
         ({"base_model_name_or_path": "a\x1b[2Jb"}, ""),
         ({"base_model_name_or_path": ["acme/base"]}, ""),
         ({}, ""),

@@ -36,8 +36,8 @@ def _start(work: Workplace) -> PullStream:
 
 
 def _child(stream: PullStream) -> "subprocess.Popen[bytes]":
-    assert stream._child
-    return stream._child
+    assert stream._connection
+    return stream._connection._child
 
 
 def _read_until(stream: PullStream, arrived: int) -> TransferProgress:
@@ -182,7 +182,7 @@ def test_a_stream_that_was_never_read_starts_nothing(work: Workplace, tiny: Repo
         for _ in range(events):
             next(stream)
         stream.close()
-        assert stream._child is None
+        assert stream._connection is None
         assert list(stream) == []
     assert work.hub.seen == []
 
@@ -200,14 +200,14 @@ def test_something_is_said_while_nothing_happens(work: Workplace, tiny: Repo) ->
 
 
 def test_only_so_many_at_once(work: Workplace, tiny: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hugging_llama.store.child_stream._HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("hugging_llama.store.child_stream.HEARTBEAT_S", 0.05)
     store = work.store
     store.pull_slots = PullSlots(1)
     work.hub.fault("/_cdn/", "slow", 20_000_000)
     first, second = (pull(work.settings, store, "acme/tiny", policy=QUICK) for _ in range(2))
     _read_until(first, 1)
     assert {next(second).status for _ in range(5)} == {"pulling manifest"}
-    assert second._child is None
+    assert second._connection is None
     first.close()
     assert list(second)[-1].status == "success"
     assert list(pull(work.settings, store, "acme/tiny", policy=QUICK))[-1].status == "success"
@@ -240,7 +240,7 @@ def test_the_child_dies_with_its_parent(work: Workplace, tiny: Repo) -> None:
         settings = Settings(hub_cache={str(work.cache)!r}, hub_endpoint={work.hub.endpoint!r})
         stream = pull(settings, Store(settings), "acme/tiny")
         next(stream), next(stream)
-        print(stream._child.pid, flush=True)
+        print(stream._connection._child.pid, flush=True)
         sys.stdin.read()
     """
     with subprocess.Popen(

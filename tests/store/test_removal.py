@@ -150,6 +150,32 @@ def test_a_commit_whose_last_named_model_is_made_anew_goes_with_the_next_deletio
     assert os.listdir(tmp_path / "home" / "released") == []
 
 
+def test_a_commit_whose_last_named_model_goes_during_a_pull_goes_with_the_next_deletion(
+    settings: Settings, first: Path, tmp_path: Path
+) -> None:
+    _copy(settings, "acme/a", "mine:latest")
+    assert _remove(settings, "acme/a") == 0
+    lock = tmp_path / "hub" / ".locks" / "models--acme--a" / "pull.lock"
+    with lock.open("w") as holder:
+        fcntl.flock(holder, fcntl.LOCK_SH)
+        assert _remove(settings, "mine") is not None
+    assert first.is_dir()
+    _copy(settings, "demo", "other:latest")
+    freed = _remove(settings, "other")
+    assert freed is not None
+    assert freed > _size(tmp_path / "first")
+    assert not first.exists()
+
+
+def test_a_commit_that_has_a_name_again_stays(settings: Settings, first: Path, tmp_path: Path) -> None:
+    _copy(settings, "acme/a", "mine:latest")
+    assert _remove(settings, "acme/a") == 0
+    add_to_hub_cache(tmp_path / "hub", "acme/a", tmp_path / "first")
+    assert _remove(settings, "mine") is not None
+    assert _names(settings) == ["acme/a:latest"]
+    assert os.listdir(tmp_path / "home" / "released") == []
+
+
 def test_a_named_model_leaves_the_hubs_alone(settings: Settings, first: Path, tmp_path: Path) -> None:
     before = _tree(tmp_path / "hub")
     _copy(settings, "acme/a", "mine:latest")
@@ -210,6 +236,21 @@ def test_blobs_that_another_named_model_is_made_of_stay(settings: Settings, tmp_
     assert freed is not None
     assert freed > sum(len(content) for content in contents.values())
     assert os.listdir(blobs) == os.listdir(tmp_path / "home" / "folders") == []
+
+
+def test_blobs_stay_while_nobody_knows_who_needs_them(settings: Settings, tmp_path: Path) -> None:
+    contents = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": chat_model()["model.safetensors"]}
+    store = Store(settings)
+    files = _upload(settings, contents)
+    for name in ("a:latest", "b:latest"):
+        store.named.write(Manifest(name=name, source=Source(files=files)))
+    manifest = tmp_path / "home" / "models" / "b--latest.json"
+    whole = manifest.read_bytes()
+    manifest.write_bytes(whole[:-9])
+    assert _remove(settings, "a") is not None
+    assert _names(settings) == []
+    manifest.write_bytes(whole)
+    assert _names(settings) == ["b:latest"]
 
 
 @pytest.mark.parametrize("lock", ["pull.lock", "a" * 64 + ".lock"])
@@ -339,6 +380,8 @@ def test_every_kill_in_a_removal_is_mended_by_a_second(settings: Settings, tmp_p
                 kills += 1
                 survivors = {model.ref.name: model.ref.digest for model in Store(settings).list()}
                 assert survivors.items() <= whole.items(), (name, point)
+                made_again = folders.make_folder(settings.home, _upload(settings, contents))
+                assert set(os.listdir(made_again)) == contents.keys(), (name, point)
                 assert _remove(settings, name) is not None, (name, point)
             assert parse_name(name).display not in _names(settings)
             assert "acme/a:dev" in _names(settings)

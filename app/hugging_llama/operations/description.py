@@ -1,17 +1,17 @@
 """What is known of a model on disk, and what it would take in memory."""
 
-from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.description import ModelDescription
 from hugging_llama.neutral.events import EngineStatus
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
+from hugging_llama.operations.engine_status import engine_status
 from hugging_llama.store import description
 from hugging_llama.store.remote_size import remote_size
+from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.model_memory import DTYPE_BYTES, MemoryEstimate, ModelSize, Runtime, estimate
 
 _DEFAULT_CONTEXT = 4096
 _DEFAULT_DTYPE = "bfloat16"
-_STATUS_TIMEOUT_S = 1.0
 
 
 def describe(model: LocalModel, *, with_tokens: bool = False) -> ModelDescription:
@@ -22,7 +22,7 @@ def describe(model: LocalModel, *, with_tokens: bool = False) -> ModelDescriptio
 def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> MemoryEstimate:
     """What an engine that holds this model alone takes, with one sequence of `context_length` tokens or the default.
 
-    The engine says what it runs on; where none answers, the settings do, and bfloat16 on the CPU. Raises
+    The engine says what it runs on; where none answers, the settings and this machine do, and bfloat16. Raises
     ModelNotFoundError.
     """
     size, stored_dtype = description.stored_size(model)
@@ -41,8 +41,8 @@ def remote_memory(ctx: AppContext, name: str, context_length: int | None) -> Mem
 def _estimate(
     ctx: AppContext, size: ModelSize, stored_dtype: str, context_length: int | None, quantization: str = ""
 ) -> MemoryEstimate:
-    status = _status(ctx)
-    device = status.device if status else _known_device(ctx.settings.device)
+    status = engine_status(ctx)
+    device = status.device if status else expected_device(ctx.settings.device)
     runtime = Runtime(
         device=device,
         dtype=_dtype(ctx, status, stored_dtype),
@@ -54,17 +54,6 @@ def _estimate(
     )
     default = (status and status.context_length) or ctx.settings.context_length or _DEFAULT_CONTEXT
     return estimate(size, runtime, context_length or size.usual_context(default))
-
-
-def _status(ctx: AppContext) -> EngineStatus | None:
-    try:
-        return ctx.engine.status(_STATUS_TIMEOUT_S)
-    except HuggingLlamaError:
-        return None
-
-
-def _known_device(name: str) -> str:
-    return "cpu" if name in ("", "auto") else name
 
 
 def _dtype(ctx: AppContext, status: EngineStatus | None, stored: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
+from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import EventStream
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import LocalModel
@@ -20,14 +20,14 @@ from hugging_llama.operations.creation import (
     made_of_files,
     made_of_model,
 )
+from hugging_llama.operations.engine_status import engine_status
 from hugging_llama.operations.models import disk_errors
 from hugging_llama.operations.residency import unload_named
 from hugging_llama.store import names
 from hugging_llama.store.manifests import Manifest, Source, StoredMessage
 from hugging_llama.store.names import ModelName
-from hugging_llama_config.hardware import probable_device
+from hugging_llama_config.hardware import expected_device
 
-_STATUS_TIMEOUT_S = 1.0
 _QUANTIZED = ("int8", "int4")
 _EXACT_LEVELS = ("BF16", "F16", "F32")
 
@@ -127,16 +127,9 @@ def _check_quantization(ctx: AppContext, base: LocalModel, quantization: str) ->
         raise InvalidRequestError(
             f"quantization is only supported for F16, BF16 and F32 models, this one is {level}", param="quantize"
         )
-    device = _device(ctx)
+    status = engine_status(ctx)
+    device = status.device if status else expected_device(ctx.settings.device)
     if not device.startswith("cpu"):
         raise InvalidRequestError(
             f"{quantization} weights are for models on a CPU, and this server uses {device}", param="quantize"
         )
-
-
-def _device(ctx: AppContext) -> str:
-    """Where models run: the engine knows; where none answers, the settings or what this machine has."""
-    try:
-        return ctx.engine.status(_STATUS_TIMEOUT_S).device
-    except HuggingLlamaError:
-        return ctx.settings.device if ctx.settings.device != "auto" else probable_device()

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hugging_llama.errors import EngineBusyError, HuggingLlamaError
+from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
+from hugging_llama.store.disk_errors import HOME, disk_error
 
 
 def list_models(ctx: AppContext) -> list[LocalModel]:
@@ -22,11 +23,11 @@ def resolve_model(ctx: AppContext, name: str) -> LocalModel:
 def disk_errors() -> Iterator[None]:
     """What the disk can do to a change of the models here, in words without paths.
 
-    Raises EngineBusyError where another change takes too long, HuggingLlamaError for all else.
+    Raises EngineBusyError where another change takes too long, TransferError for all else.
     """
     try:
         yield
     except TimeoutError as error:
         raise EngineBusyError("the models are being changed by another request", retry_after_s=1) from error
     except OSError as error:
-        raise HuggingLlamaError(f"the folder of models can't be written to: {error.strerror}") from error
+        raise disk_error(error, HOME) from error

@@ -10,6 +10,7 @@ from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import disk_errors, resolve_model
 from hugging_llama.operations.residency import unload_named
 from hugging_llama.store import names, removal
+from hugging_llama.store.blocking import run_blocking
 
 _SHOWN = 100
 
@@ -48,7 +49,7 @@ def delete_model(ctx: AppContext, name: str) -> int:
     """
     names.check_base(name)
     with disk_errors(), ctx.store.lock():
-        removed = removal.remove_model(ctx.settings, ctx.store, name)
+        removed = run_blocking(removal.remove_model, ctx.settings, ctx.store, name)
     if removed is None:
         raise ModelNotFoundError(name, name)
     unload_named(ctx, removed.name, removed.lost_folder)

@@ -32,13 +32,13 @@ def unload_named(ctx: AppContext, name: str, folder: str = "") -> None:
     Else a copy that was loaded under another name stays, though it may serve this one, too.
     """
     try:
-        rows = ctx.engine.loaded()
+        for row in ctx.engine.loaded():
+            if row.name == name or (folder and row.path == folder):
+                ctx.engine.unload(
+                    ModelRef(name=row.name, path=row.path, digest=row.digest, quantization=row.quantization)
+                )
     except HuggingLlamaError as error:
         logger.warning("%s could not be unloaded: %s", name, error.message)
-        return
-    for row in rows:
-        if row.name == name or (folder and row.path == folder):
-            ctx.engine.unload(ModelRef(name=row.name, path=row.path, digest=row.digest, quantization=row.quantization))
 
 
 def loaded_models(ctx: AppContext) -> list[LoadedModel]:

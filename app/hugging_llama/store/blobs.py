@@ -7,19 +7,18 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
 
-from hugging_llama.errors import BodyTooLargeError, HuggingLlamaError, InvalidRequestError, TransferError
+from hugging_llama.errors import BodyTooLargeError, InvalidRequestError
 from hugging_llama.store import durable, folders, home_format
 from hugging_llama.store.blocking import run_blocking
+from hugging_llama.store.disk_errors import HOME, check_space, disk_errors
 
 KEPT_S = 3600.0
 """How long what no model needs stays: whoever uploads it has this time to make a model of it."""
 _CHUNK_BYTES = 2**20
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Blobs:
@@ -45,14 +44,8 @@ class Blobs:
 
     def check_space(self, size_bytes: int) -> None:
         """Raises TransferError if the disk has no room for so much."""
-        try:
-            free = shutil.disk_usage(self._home).free
-        except OSError:  # not there yet: it is about to be made
-            return
-        if size_bytes > free:
-            raise TransferError(
-                f"not enough disk space: the file has {size_bytes} bytes, {free} are free", cause="disk full"
-            )
+        with contextlib.suppress(OSError):  # not there yet: it is about to be made
+            check_space(self._home, size_bytes, "the file")
 
     def receive(self, digest: str, read: Callable[[int], bytes], max_bytes: int | None = None) -> None:
         """Keep what `read` gives, up to the empty piece, if it has this sha256. Of a content that is not kept, for
@@ -69,18 +62,18 @@ class Blobs:
                 received += len(chunk)
                 if max_bytes is not None and received > max_bytes:
                     raise BodyTooLargeError(max_bytes)
-                with _disk_errors():
+                with disk_errors(HOME):
                     run_blocking(_hash_and_write, hashed, fd, chunk)
             if hashed.hexdigest() != digest:
                 raise InvalidRequestError(
                     f'digest mismatch, expected "sha256:{digest}", got "sha256:{hashed.hexdigest()}"', param="digest"
                 )
-            with _disk_errors():
+            with disk_errors(HOME):
                 run_blocking(_name_file, temporary, fd, path)
 
     def add_file(self, path: str) -> str:
         """Take over a file of ours: it gets the name of its content, which is returned. Raises TransferError."""
-        with _disk_errors():
+        with disk_errors(HOME):
             home_format.prepare(self._home)
             digest: str = run_blocking(_hash_and_sync, path)
             kept = self.path(digest)
@@ -88,6 +81,7 @@ class Blobs:
                 os.unlink(path)
                 return digest
             os.makedirs(os.path.dirname(kept), exist_ok=True)
+            os.utime(path)  # new before it has the name: pruning may look at any moment
             try:
                 os.replace(path, kept)
             except OSError as error:
@@ -96,7 +90,6 @@ class Blobs:
                 with open(path, "rb") as file:
                     self.receive(digest, file.read)
                 os.unlink(path)
-            os.utime(kept)
             durable.sync_folder(os.path.dirname(kept))
         return digest
 
@@ -135,7 +128,7 @@ class Blobs:
         """A file beside `path` to write into, its name and its descriptor; it goes unless it was renamed."""
         if not self._home:
             raise InvalidRequestError("this server has no folder for uploads: set HUGGING_LLAMA_HOME")
-        with _disk_errors():
+        with disk_errors(HOME):
             home_format.prepare(self._home)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             temporary = durable.temporary_name(path)
@@ -183,17 +176,3 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
-
-
-@contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
-    """The operating system's words without its paths."""
-    try:
-        yield
-    except HuggingLlamaError:
-        raise
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise TransferError("no space left on the disk of this server's models", cause="disk full") from error
-        cause = (error.strerror or "input/output error").lower()
-        raise TransferError(f"the folder of this server's models can't be written: {cause}", cause=cause) from error

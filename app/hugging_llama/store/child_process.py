@@ -1,4 +1,4 @@
-"""The child's side of a transfer that runs in a process of its own.
+"""The child's side of a transfer that runs in a process of its own; the parent's is `child_connection`.
 
 In comes one line of JSON over a connected socket, the request; out go lines of JSON, progress and then "done" or an
 error. In a process of its own, hashing, TLS and a slow disk never hold up the requests that a web worker serves. It

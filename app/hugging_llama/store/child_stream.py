@@ -1,8 +1,5 @@
 """A transfer as the web side sees it: an iterator over what a child process reports."""
 
-import contextlib
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -10,13 +7,9 @@ from dataclasses import dataclass, field
 
 from hugging_llama.errors import HuggingLlamaError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import child_process
+from hugging_llama.store.child_connection import HEARTBEAT_S, ChildConnection
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama_config.child import transfer_environment
-
-# How often something is yielded at least: the caller notices there whether its own client is still interested.
-_HEARTBEAT_S = 1.0
-_EXIT_WAIT_S = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +38,7 @@ class ChildStream:
         self._task = task
         self._slots = slots
         self._last: TransferProgress | None = None
-        self._child: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-        self._buffer = b""
+        self._connection: ChildConnection | None = None
         self._is_closed = False
 
     def __iter__(self) -> "ChildStream":
@@ -75,71 +66,47 @@ class ChildStream:
     def close(self) -> None:
         """End the transfer."""
         self._is_closed = True
-        child, connection = self._child, self._socket
-        self._child = self._socket = None
+        connection, self._connection = self._connection, None
         if connection:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)  # wakes a `next` that waits
             connection.close()
-        if child:
-            _reap(child)
         self._slots.give_back(self)
 
     def _receive(self) -> TransferProgress | HuggingLlamaError | None:
         """The next message of the child; the last one again if none comes in time; None at the end."""
-        connection = self._socket
+        connection = self._connection
         if connection is None:
             if not self._slots.take(self):
-                time.sleep(_HEARTBEAT_S)
+                time.sleep(HEARTBEAT_S)
                 return self._last
             connection = self._start()
-        while b"\n" not in self._buffer:
-            try:
-                data = connection.recv(65536)
-            except TimeoutError:
-                return self._last
-            except OSError:
-                data = b""
-            if not data:
-                return None if self._is_closed else self._death()
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return child_process.parse_message(line)
-
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair()
         try:
-            with theirs:
-                os.set_inheritable(theirs.fileno(), True)
-                self._child = subprocess.Popen(
-                    [sys.executable, "-P", "-m", self._task.module, str(theirs.fileno())],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    pass_fds=[theirs.fileno()],
-                    env=transfer_environment(),
-                    start_new_session=True,  # an interrupt at the terminal is for the server
-                )
-            ours.sendall(self._task.request)
+            return connection.receive()
+        except TimeoutError:
+            return self._last
+        except EOFError:
+            return None if self._is_closed else self._failure("process ended unexpectedly", cause="process ended")
+
+    def _start(self) -> ChildConnection:
+        try:
+            self._connection = connection = ChildConnection(self._run)
+            connection.send(self._task.request)
         except OSError as error:
-            ours.close()
             if self._is_closed:  # meanwhile, so that the child is gone
                 raise StopIteration from error
-            raise TransferError(f"the {self._task.word} can't be started", cause="no process") from error
-        ours.settimeout(_HEARTBEAT_S)
-        self._socket = ours
+            raise self._failure("can't be started", cause="no process") from error
         if self._is_closed:  # meanwhile
             self.close()
-        return ours
+        return connection
 
-    def _death(self) -> TransferError:
-        return TransferError(
-            f"the {self._task.word} process ended unexpectedly", repo=self._task.repo, cause="process ended"
+    def _run(self, fd: int) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", self._task.module, str(fd)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[fd],
+            env=transfer_environment(),
+            start_new_session=True,  # an interrupt at the terminal is for the server
         )
 
-
-def _reap(child: "subprocess.Popen[bytes]") -> None:
-    """End the child and collect it without blocking: in a patched process `sleep` lets others run, `wait` may not."""
-    child.kill()
-    deadline = time.monotonic() + _EXIT_WAIT_S
-    while child.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    def _failure(self, what: str, cause: str) -> TransferError:
+        return TransferError(f"the {self._task.word} {what}", repo=self._task.repo, cause=cause)

@@ -1,8 +1,10 @@
 """Uploaded GGUF files and pickled weights become safetensors: once, in a child process, before the model is named."""
 
-import errno
-import shutil
+import contextlib
+import os
+import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
@@ -10,14 +12,19 @@ from hugging_llama.neutral.conversion import ConversionRequest
 from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.store import conversion_plan
 from hugging_llama.store.blobs import Blobs
+from hugging_llama.store.blocking import run_blocking
+from hugging_llama.store.child_connection import HEARTBEAT_S, ChildConnection
 from hugging_llama.store.conversion_folder import ConversionFolder
 from hugging_llama.store.conversion_plan import ConversionPlan, needs_conversion
-from hugging_llama.store.conversion_process import ConversionProcess
+from hugging_llama.store.disk_errors import HOME, check_space, disk_error
+from hugging_llama.store.file_lock import FileLock
+from hugging_llama_config import launch
 from hugging_llama_config.settings import Settings
 
 __all__ = ["Conversion", "convert_files", "needs_conversion"]
 
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_LOCK = ".conversion.lock"
+"""In the home, held from the start of a conversion to its end, by one of all servers."""
 _SPARE_BYTES = 64 * 2**20
 
 
@@ -26,9 +33,8 @@ class Conversion:
 
     `next` blocks for about a second at most, or as long as one file of the result is hashed. It raises
     InvalidRequestError for files that can't or may not be converted, InsufficientMemoryError, and TransferError for all
-    that a disk can do. `close` ends the conversion, of which nothing
-    is left then; it may be called at any time, from any thread or greenlet, more than once, and waits for a `next` that
-    is under way.
+    that a disk can do. `close` ends the conversion; it may be called at any time, from any thread or greenlet, more
+    than once. It waits for nothing: a `next` that is under way is the one that clears away what is left.
     """
 
     def __init__(self, settings: Settings, blobs: Blobs, files: Mapping[str, str]) -> None:
@@ -37,9 +43,10 @@ class Conversion:
         self._given = files
         self._steps = self._run()
         self._folder: ConversionFolder | None = None
-        self._process: ConversionProcess | None = None
+        self._process: ChildConnection | None = None
         self._is_closed = False
         self._turn = threading.Lock()
+        self._only_one = FileLock(os.path.join(os.path.abspath(settings.home), _LOCK))
         self.files: dict[str, str] = {}
         """Path -> sha256 of a blob; filled at the good end."""
 
@@ -47,48 +54,52 @@ class Conversion:
         return self
 
     def __next__(self) -> TransferProgress:
-        with self._turn:
-            try:
+        try:
+            with self._turn:
                 progress = None if self._is_closed else next(self._steps, None)
-            except Exception as error:
-                was_closed = self._is_closed
-                self._clean()
-                if was_closed:  # which was the reason
-                    raise StopIteration from None
-                if isinstance(error, OSError):
-                    raise _disk_error(error) from error
-                raise
-            if progress is None:
-                self._clean()
-                raise StopIteration
-            return progress
+        except Exception as error:
+            was_closed = self._is_closed
+            self.close()
+            if was_closed:  # which was the reason
+                raise StopIteration from None
+            if isinstance(error, OSError):
+                raise disk_error(error, HOME) from error
+            raise
+        if progress is None or self._is_closed:
+            self.close()
+            raise StopIteration
+        return progress
 
     def close(self) -> None:
         """End the conversion."""
         self._is_closed = True
         if process := self._process:
             process.interrupt()
-        with self._turn:
-            self._clean()
-
-    def _clean(self) -> None:
-        self._is_closed = True
-        process, folder = self._process, self._folder
-        self._process = self._folder = None
-        if process:
-            process.close()
-        if folder:
-            folder.remove()
+        if not self._turn.acquire(blocking=False):  # whoever has it looks at `_is_closed` after it
+            return
+        try:
+            process, folder = self._process, self._folder
+            self._process = self._folder = None
+            if process:
+                process.close()
+            if folder:
+                run_blocking(folder.remove)
+            self._only_one.release()
+        finally:
+            self._turn.release()
 
     def _run(self) -> Iterator[TransferProgress]:
         is_gguf = conversion_plan.has_gguf(self._given)
         yield TransferProgress(status="parsing GGUF" if is_gguf else "converting model")
         plan = conversion_plan.make_plan(self._given, self._blob, allow_pickle=self._settings.allow_pickle)
+        while not self._only_one.acquire():  # two would count on the same free memory
+            yield TransferProgress(status="waiting for another conversion")
+            time.sleep(HEARTBEAT_S)
         folder = ConversionFolder(
             self._settings.home, {name: self._blobs.path(digest) for name, digest in plan.sources.items()}
         )
         self._folder = folder
-        _check_space(folder, plan)
+        check_space(folder.path, plan.weight_bytes + _SPARE_BYTES, "the converted model")
         request = ConversionRequest(
             source=folder.source,
             target=folder.target,
@@ -96,7 +107,7 @@ class Conversion:
             largest_bytes=plan.largest_bytes,
             gguf=plan.gguf,
         )
-        self._process = ConversionProcess(self._settings, request, folder.lock)
+        self._process = _started(self._settings, request, folder)
         yield from self._listen(self._process, folder, plan)
         made = {}
         for name, path in _results(folder):
@@ -105,13 +116,15 @@ class Conversion:
         self.files = {**plan.kept, **made}
 
     def _listen(
-        self, process: ConversionProcess, folder: ConversionFolder, plan: ConversionPlan
+        self, process: ChildConnection, folder: ConversionFolder, plan: ConversionPlan
     ) -> Iterator[TransferProgress]:
         while True:
             try:
                 message = process.receive()
             except TimeoutError:
                 message = TransferProgress(status="converting model")
+            except EOFError:
+                message = _death(process.wait())
             if message is None:
                 return
             if isinstance(message, HuggingLlamaError):
@@ -133,22 +146,26 @@ def convert_files(settings: Settings, blobs: Blobs, files: Mapping[str, str]) ->
     return Conversion(settings, blobs, files)
 
 
+def _started(settings: Settings, request: ConversionRequest, folder: ConversionFolder) -> ChildConnection:
+    """A process that serves the request. It holds the lock of the folder open as long as it lives."""
+    try:
+        process = ChildConnection(lambda fd: launch.start_conversion(settings, fd, folder.lock))
+    except OSError as error:
+        raise TransferError("the conversion can't be started", cause="no process") from error
+    with contextlib.suppress(OSError):  # it has ended, which is seen when it is listened to
+        process.send(request.to_line())
+    return process
+
+
+def _death(status: int | None) -> HuggingLlamaError:
+    """Why a process ended without a word."""
+    if status == -signal.SIGXCPU:
+        return InvalidRequestError("the conversion of this model takes too long and was ended", param="files")
+    return TransferError("the conversion ended unexpectedly", cause="process ended")
+
+
 def _results(folder: ConversionFolder) -> list[tuple[str, str]]:
     try:
         return list(folder.results().items())
     except ValueError as error:
         raise TransferError("the conversion ended without a model", cause="no files") from error
-
-
-def _check_space(folder: ConversionFolder, plan: ConversionPlan) -> None:
-    need, free = plan.weight_bytes + _SPARE_BYTES, shutil.disk_usage(folder.path).free
-    if need > free:
-        raise TransferError(f"not enough disk space: {need} bytes are needed, {free} are free", cause="disk full")
-
-
-def _disk_error(error: OSError) -> HuggingLlamaError:
-    """The operating system's words without its paths."""
-    if error.errno in _DISK_FULL:
-        return TransferError("no space is left on the disk for the converted model", cause="disk full")
-    cause = (error.strerror or "input/output error").lower()
-    return TransferError(f"the model can't be converted: {cause}", cause=cause)

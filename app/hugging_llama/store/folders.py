@@ -59,3 +59,16 @@ def make_folder(home: str, files: Mapping[str, str]) -> str:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def remove_folder(folder: str) -> None:
+    """Take a folder away, and what an interrupted call has left of it.
+
+    It loses its name before anything in it goes: what has the name counts as whole. Raises OSError.
+    """
+    parent, name = os.path.split(folder)
+    doomed = os.path.join(parent, f".{name}.removed")
+    shutil.rmtree(doomed, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -102,10 +102,6 @@ class GgufHeader:
         return str(self.metadata.get("tokenizer.chat_template", ""))
 
     @property
-    def num_parameters(self) -> int:
-        return sum(tensor.num_elements for tensor in self.tensors)
-
-    @property
     def kind(self) -> str:
         """The type that most weights have, such as `Q4_K`."""
         elements: dict[str, int] = {}

@@ -53,14 +53,14 @@ class Store:
     def resolve(self, name: str) -> LocalModel:
         """The model that `name` means; one of the Hub goes before one that a user named.
 
-        Raises InvalidRequestError for bad syntax, else ModelNotFoundError, for a named one whose base is gone with
-        the name of that.
+        Raises InvalidRequestError for bad syntax, else ModelNotFoundError, for a named one whose base or adapter is
+        gone with the name by which the Hub has that.
         """
         place = self.places.find(name)
         if place is None and (named := self._find_named(name)):
             if model := self._named_model(named):
                 return model
-            gone = named.manifest.source.base or named.manifest.name
+            gone = self._gone(named.manifest)
             raise ModelNotFoundError(gone, gone)
         found = self._model(place) if place else None
         if found is None:
@@ -153,6 +153,13 @@ class Store:
             made_from=self._name_again(manifest.source) if is_named_whole else "",
             adapter=self._name_again(manifest.adapter) if manifest.adapter else "",
         )
+
+    def _gone(self, manifest: Manifest) -> str:
+        """The name of what a model that can't be served lacks, its own where that has none."""
+        for source in (manifest.source, manifest.adapter):
+            if source and source.base and self._source(source) is None:
+                return self._name_again(source)
+        return manifest.source.base or manifest.name
 
     def _adapter(self, source: Source) -> snapshot.Adapter:
         """Raises OSError if it is not there."""

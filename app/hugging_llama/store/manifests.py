@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from hugging_llama.errors import InvalidRequestError
+from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama.store import durable, folders, home_format, names, snapshot
+from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.capabilities import with_template
 from hugging_llama.store.names import ModelName
 
@@ -39,11 +40,13 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, rename={"base": "from"})
     files: dict[str, str] = {}
 
     def check(self) -> None:
-        """Raises ValueError, InvalidRequestError for what must not become a path."""
+        """Raises ValueError, InvalidRequestError, CloudModelError for what must not become a path."""
         if bool(self.base) == bool(self.files) or (self.commit and not names.is_commit(self.commit)):
             raise ValueError("a model is made of a repository or of files")
         if self.base:
             names.check_base(self.base)
+        if self.commit and names.is_path(self.base):
+            raise ValueError("a folder has no commits")
         folders.check(self.files)
 
 
@@ -149,7 +152,7 @@ class Manifests:
         """
         content = self.check(manifest)
         name = names.parse_own_name(manifest.name)
-        durable.replace_file(os.path.join(self._folder, _file(name)), content)
+        run_blocking(durable.replace_file, os.path.join(self._folder, _file(name)), content)
         return NamedModel(manifest=manifest, modified_at_s=time.time())
 
     def check(self, manifest: Manifest) -> bytes:
@@ -204,7 +207,7 @@ class Manifests:
                 manifest.adapter.check()
             _sampling(manifest.parameters)
             is_its_own = _file(names.parse_own_name(manifest.name)) == file
-        except (OSError, ValueError, RecursionError, msgspec.MsgspecError, InvalidRequestError):
+        except (OSError, ValueError, RecursionError, msgspec.MsgspecError, HuggingLlamaError):
             return None
         return NamedModel(manifest=manifest, modified_at_s=modified_at_s) if is_its_own else None
 

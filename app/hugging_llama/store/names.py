@@ -133,6 +133,8 @@ def is_own_name(name: ModelName) -> bool:
 
 def parse_repo(text: str) -> str:
     """A repository id as the Hub or the cache spells it, checked. Raises InvalidRequestError."""
+    if ":" in text:  # nothing that follows a colon is looked at
+        raise _invalid(text)
     name = parse_name(text)
     if name.repo != text:
         raise _invalid(text)

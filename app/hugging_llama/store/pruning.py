@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import re
-import shutil
 import time
 from collections.abc import Collection
 
@@ -76,7 +75,8 @@ def _prune_folders(home: str, used: Collection[str], kept_s: float) -> None:
     root = os.path.join(home, "folders")
     for name in _old(root, kept_s):
         if name not in used:
-            shutil.rmtree(os.path.join(root, name), ignore_errors=True)
+            with contextlib.suppress(OSError):
+                folders.remove_folder(os.path.join(root, name))
 
 
 def _prune_temporary(folder: str, kept_s: float) -> None:

@@ -4,31 +4,27 @@ The server runs it in a child process, see `pull_stream`.
 """
 
 import contextlib
-import errno
 import functools
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
+from hugging_llama.errors import InvalidRequestError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import file_lock, hub_http, names, selection, snapshot, snapshot_writer, transfer
+from hugging_llama.store import disk_errors, file_lock, hub_http, names, selection, snapshot, snapshot_writer, transfer
 from hugging_llama.store.downloads import Downloads, Fetch, Wait
 from hugging_llama.store.hub import OFFLINE, Hub, RemoteFile
 from hugging_llama.store.hub_http import HubAccess
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.retry import RetryPolicy, TransientError
-from hugging_llama_config.units import format_bytes
 
 _REPORT_EVERY_S = 0.1
 # How long a removal of the same repository may keep a pull waiting.
 _REMOVAL_S = 60.0
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EFBIG})
 _T = TypeVar("_T")
 
 
@@ -60,7 +56,9 @@ def pull_files(request: PullRequest) -> Iterator[TransferProgress]:
         with contextlib.closing(Hub(request.access, request.policy)) as hub:
             yield from _Pull(request, hub).run()
     except OSError as error:
-        raise _disk_error(error, repo) from error
+        failure = disk_errors.disk_error(error, disk_errors.CACHE)
+        failure.facts["repo"] = repo
+        raise failure from error
     except TransferError as error:
         error.facts.setdefault("repo", repo)
         if error.facts.get("cause") == OFFLINE and _is_here(request):
@@ -201,18 +199,4 @@ def _is_here(request: PullRequest) -> bool:
 
 def _check_space(folder: RepoFolder, files: Sequence[RemoteFile]) -> None:
     missing = {file.digest: file.size_bytes - transfer.arrived_bytes(folder, file) for file in files}
-    need, free = sum(missing.values()), shutil.disk_usage(folder.path).free
-    if need > free:
-        text = f"not enough disk space for the model: {format_bytes(need)} are missing, {format_bytes(free)} are free"
-        raise TransferError(text, cause="disk full")
-
-
-def _disk_error(error: OSError, repo: str) -> HuggingLlamaError:
-    """The operating system's words without its paths."""
-    if error.errno in _DISK_FULL:
-        return TransferError("no space left on the disk of the model cache", repo=repo, cause="disk full")
-    if error.errno == errno.EDQUOT:
-        text = "the disk quota of the server's user is used up: the model cache can't grow"
-        return TransferError(text, repo=repo, cause="disk quota")
-    cause = (error.strerror or "input/output error").lower()
-    return TransferError(f"the model cache can't be written: {cause}", repo=repo, cause=cause)
+    disk_errors.check_space(folder.path, sum(missing.values()), "the model")

@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
-from hugging_llama.store import durable, folders, layout, names, selection
+from hugging_llama.store import durable, folders, layout, names, places, selection
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.local import Store
 from hugging_llama.store.manifests import Manifest, Source
@@ -86,13 +85,16 @@ class _ModelRemoval:
         return Removed(named.manifest.name, freed + self._store.named.forget(name), _if_gone(folder))
 
     def _remove_files(self, manifest: Manifest) -> int:
-        """The folders and blobs that no other model is made of."""
-        kept = [source for other in self._store.named.all() for source in _sources(other.manifest)]
+        """The folders and blobs that no other model is made of; none while a manifest can't be read: nobody knows
+        what it needs, and pruning takes them once that is known."""
+        kept = self._store.named.sources()
+        if kept is None:
+            return 0
         used = {digest for source in kept for digest in source.files.values()}
         freed = 0
         for source in _sources(manifest):
             if source.files and all(source.files != other.files for other in kept):
-                shutil.rmtree(folders.folder_path(self._home, source.files), ignore_errors=True)
+                folders.remove_folder(folders.folder_path(self._home, source.files))
             for digest in set(source.files.values()) - used:
                 path = folders.blob_path(self._home, digest)
                 with contextlib.suppress(FileNotFoundError):
@@ -112,8 +114,11 @@ class _ModelRemoval:
             if repo is None or not names.is_commit(commit) or commit in pinned:
                 continue
             folder = RepoFolder(self._cache, repo)
-            with contextlib.suppress(InvalidRequestError):  # by now it has a name again
+            try:
                 freed += remove_revision(folder, commit, pinned) or 0
+            except InvalidRequestError:
+                if not _has_name(folder, commit):  # it is being pulled: the next removal comes back to it
+                    continue
             os.unlink(self._released(folder, commit))
         return freed
 
@@ -132,6 +137,11 @@ def _sources(manifest: Manifest) -> Iterator[Source]:
     yield manifest.source
     if manifest.adapter:
         yield manifest.adapter
+
+
+def _has_name(folder: RepoFolder, commit: str) -> bool:
+    """Whether a branch or tag means the commit now."""
+    return any(places.read_ref(os.path.join(folder.refs, ref))[0] == commit for ref in places.revisions(folder))
 
 
 def _list(folder: str) -> list[str]:

@@ -90,9 +90,8 @@ def read_snapshot(folder: str, *, allow_pickle: bool = False) -> Snapshot:
     weights = selection.weight_files(found, lambda path: read_small(found[path][0]), allow_pickle=allow_pickle)
     index = selection.weight_index(found, allow_pickle=allow_pickle)
     selection.check_configuration(found)
-    kept = [
-        path for path in found if path in (*weights, index) or selection.is_support(path) or selection.is_code(path)
-    ]
+    chosen = {*weights, index}  # an index may name thousands
+    kept = [path for path in found if path in chosen or selection.is_support(path) or selection.is_code(path)]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
     blobs = _blobs_folder(folder)

@@ -20,7 +20,7 @@ from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
 from hugging_llama.web.errors import register_own_errors, register_route_errors
 from hugging_llama_config.env import ConfigError, load_settings
-from hugging_llama_config.hardware import probable_device
+from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
 from hugging_llama_config.settings import Settings
 
@@ -106,5 +106,5 @@ def _install(
         context.engine.on_new_engine = partial(residency.preload, context)
     app.extensions[EXTENSION] = context
     app.extensions[WATCH_EXTENSION] = watch.watch
-    device = settings.device if settings.device != "auto" else probable_device()
+    device = expected_device(settings.device)
     app.extensions[WEB_EXTENSION] = WebContext(exporter=exporter, device=device)

@@ -70,11 +70,13 @@ def vet_adapter(folder: str) -> AdapterFiles:
     _check_kind(config)
     shapes = _shapes(path / _WEIGHTS_FILE)
     targets = config.get("target_modules")
+    names = {target for target in targets if isinstance(target, str)} if isinstance(targets, list) else None
+    ranks, alphas = _Pattern(config, "rank_pattern", "r"), _Pattern(config, "alpha_pattern", "lora_alpha")
     found = {}
     for module, sides in shapes.items():
-        if isinstance(targets, list) and not any(_names(target, module) for target in targets):
+        if names is not None and names.isdisjoint(_names(module)):
             raise ModelLoadError(f"the adapter's weights change {module}, which its {_CONFIG_FILE} does not name")
-        found[module] = _shape(config, module, sides)
+        found[module] = _shape(config, module, sides, ranks.of(module), alphas.of(module))
     return AdapterFiles(weights=path / _WEIGHTS_FILE, shapes=found)
 
 
@@ -116,14 +118,14 @@ def _shapes(path: Path) -> dict[str, dict[str, tuple[int, ...]]]:
     return shapes
 
 
-def _shape(config: dict[str, Any], module: str, sides: dict[str, tuple[int, ...]]) -> LowRankShape:
+def _shape(
+    config: dict[str, Any], module: str, sides: dict[str, tuple[int, ...]], rank: Any, alpha: Any
+) -> LowRankShape:
     a, b = sides.get("A", ()), sides.get("B", ())
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or not all((*a, *b)) or a[0] > _MAX_RANK:
         raise ModelLoadError(f"the adapter's weights for {module} don't fit together")
-    rank = _of_pattern(config, "rank_pattern", module, config.get("r"))
     if rank != a[0]:
         raise ModelLoadError(f"the adapter's rank for {module} is {a[0]}, its {_CONFIG_FILE} says {_shown(rank)}")
-    alpha = _of_pattern(config, "alpha_pattern", module, config.get("lora_alpha"))
     if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not abs(alpha) <= _MAX_ALPHA:
         raise ModelLoadError(f"the adapter's {_CONFIG_FILE} has an impossible lora_alpha")
     # rank-stabilised LoRA, arXiv:2312.03732
@@ -131,25 +133,36 @@ def _shape(config: dict[str, Any], module: str, sides: dict[str, tuple[int, ...]
     return LowRankShape(r=a[0], in_features=a[1], out_features=b[0], scale=scale)
 
 
-def _of_pattern(config: dict[str, Any], key: str, module: str, default: Any) -> Any:
-    """What `rank_pattern` or `alpha_pattern` says of a module: the first name that fits counts, as in peft.
+class _Pattern:
+    """`rank_pattern` or `alpha_pattern`: a value by names of modules, `default` for all others.
 
-    They may be regular expressions there; ones from strangers are not run.
+    The names may be regular expressions in peft; ones from strangers are not run.
     """
-    patterns = config.get(key) or {}
-    if not isinstance(patterns, dict):
-        raise ModelLoadError(f"the adapter's {key} is damaged")
-    for pattern, value in patterns.items():
-        name = pattern.replace("\\.", ".")
-        if not _PATTERN.fullmatch(name):
-            raise ModelLoadError(f"the adapter's {key} has a regular expression; only names of modules are supported")
-        if name == f"^{module}" or _names(name, module):
-            return value
-    return default
+
+    def __init__(self, config: dict[str, Any], key: str, default: str) -> None:
+        patterns = config.get(key) or {}
+        if not isinstance(patterns, dict):
+            raise ModelLoadError(f"the adapter's {key} is damaged")
+        self._default = config.get(default)
+        self._values: dict[str, tuple[int, Any]] = {}
+        for place, (pattern, value) in enumerate(patterns.items()):
+            name = pattern.replace("\\.", ".")
+            if not _PATTERN.fullmatch(name):
+                raise ModelLoadError(
+                    f"the adapter's {key} has a regular expression; only names of modules are supported"
+                )
+            self._values.setdefault(name, (place, value))
+
+    def of(self, module: str) -> Any:
+        """The value of a module: the first name that fits counts, as in peft."""
+        fitting = [self._values[name] for name in (f"^{module}", *_names(module)) if name in self._values]
+        return min(fitting, key=lambda found: found[0])[1] if fitting else self._default
 
 
-def _names(target: Any, module: str) -> bool:
-    return isinstance(target, str) and (module == target or module.endswith(f".{target}"))
+def _names(module: str) -> list[str]:
+    """What may stand for a module: its last name, its last two, …, all of them."""
+    parts = module.split(".")
+    return [".".join(parts[start:]) for start in range(len(parts))]
 
 
 def _shown(value: Any) -> str:

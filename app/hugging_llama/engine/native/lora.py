@@ -15,7 +15,6 @@ from hugging_llama.engine.native.library import kernels
 from hugging_llama.engine.native.linear import BFloat16Linear
 
 _RANKS = 16
-_WORDS_OF_A_PART = 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -98,7 +99,7 @@ class Blobs:
 
         Raises TransferError.
         """
-        with _disk_errors():
+        with disk_errors(HOME):
             home_format.prepare(self._home)
             folder = os.path.join(self._home, "blobs")
             os.makedirs(folder, exist_ok=True)

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from hugging_llama.engine.chat_format import ThinkingTags, chat_format, marker_ids
+from hugging_llama.engine.chat_format import chat_format, marker_ids
 from hugging_llama.engine.detokenizer import Detokenizer
 from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
+from hugging_llama.parsing.thinking_tags import ThinkingTags
 from hugging_llama.parsing.tool_formats import HERMES
 from tests.engine.checkpoints import DEMO, byte_tokenizer, piece_tokenizer
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from hugging_llama.neutral.messages import ToolCall
 from hugging_llama.parsing import tool_formats
-from hugging_llama.parsing.harmony import HarmonyParser, Thought
+from hugging_llama.parsing.harmony import HarmonyParser
+from hugging_llama.parsing.parts import Thought
 from hugging_llama.parsing.tool_calls import ToolCallParser
 from hugging_llama.parsing.tool_formats import ToolFormat, tool_format
 from tests.unit.pieces import pieces_of

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from hugging_llama.engine.chat_format import ThinkingTags
 from hugging_llama.engine.detokenizer import Detokenizer
 from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.messages import ToolCall
-from hugging_llama.parsing.harmony import HarmonyParser, Thought
+from hugging_llama.parsing.harmony import HarmonyParser
+from hugging_llama.parsing.parts import Thought
 from hugging_llama.parsing.stop_strings import StopStrings
 from hugging_llama.parsing.thinking import ThinkingParser
+from hugging_llama.parsing.thinking_tags import ThinkingTags
 from hugging_llama.parsing.tool_calls import ToolCallParser, new_call_id
 from hugging_llama.parsing.tool_formats import ToolFormat
 
@@ -42,7 +43,13 @@ class AnswerProcessor:
         self._show_thinking = show_thinking
         self._finished = False
         self._thinking = (
-            ThinkingParser(open_tag=thinking.open, close_tag=thinking.close, inside=inside_thinking)
+            ThinkingParser(
+                open_tag=thinking.open,
+                close_tag=thinking.close,
+                answer_open=thinking.answer_open,
+                answer_close=thinking.answer_close,
+                inside=inside_thinking,
+            )
             if thinking
             else None
         )

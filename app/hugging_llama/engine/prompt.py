@@ -6,6 +6,7 @@ line in front if there is any; a longer chat is a paragraph per message, labelle
 `Tool:`, and `Assistant:` at the end.
 """
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,14 @@ from typing import Any
 
 import jinja2
 
-from hugging_llama.engine.chat_format import ChatFormat, ThinkingTags
-from hugging_llama.engine.chat_messages import marked_ids, template_messages, template_tools
+from hugging_llama.engine.chat_format import ChatFormat
+from hugging_llama.engine.chat_messages import (
+    marked_ids,
+    template_messages,
+    template_tools,
+    with_system,
+    with_text_arguments,
+)
 from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
 from hugging_llama.engine.deadline import DeadlineExceeded, deadline
 from hugging_llama.engine.infill import Infill, nearest
@@ -23,6 +30,7 @@ from hugging_llama.errors import ContextLengthError, InvalidRequestError, Unsupp
 from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, InsertPrompt, TextPrompt
+from hugging_llama.parsing.thinking_tags import ThinkingTags
 from hugging_llama.parsing.tool_formats import ToolFormat
 
 _TAIL_TOKENS = 24
@@ -171,13 +179,21 @@ class PromptRenderer:
     def _rendered(self, style: ChatStyle, prompt: ChatPrompt, messages: Sequence[Message]) -> list[int]:
         if style.format.template is None:
             return self._with_bos(self._encode(style.control_tokens.defused(_plain_text(messages))))
-        rows = template_messages(messages, short_call_ids=style.format.short_call_ids)
+        wanted = style.format.messages
+        rows = template_messages(messages, wanted)
         # a model that is not to call any tool is not told of them
         tools = template_tools(prompt.tools if prompt.tool_choice.mode != "none" else ())
-        return self._applied(style, rows, tools or None, template_variables(prompt.think))
+        if tools and wanted.tools_in_system:
+            rows = with_system(rows, tools=json.dumps([tool["function"] for tool in tools], ensure_ascii=False))
+        if prompt.think is False and wanted.off_switch:
+            rows = with_system(rows, text=wanted.off_switch)
+        variables = template_variables(prompt.think, has_channels=style.format.has_channels)
+        return self._applied(style, rows, tools or None, variables)
 
     def _applied(self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any]) -> list[int]:
-        """Raises InvalidRequestError where the template fails on these messages."""
+        """Raises InvalidRequestError where the template fails on these messages, with their calls' arguments as objects
+        and as text."""
+        as_text = with_text_arguments(rows)
         rows, tools = style.control_tokens.defused_keys([rows, tools])
         apply = self._apply if style.given is None else self._apply_given
         try:
@@ -191,9 +207,11 @@ class PromptRenderer:
                 ids = apply(style, rows, tools, variables, sanitize=False)
         except DeadlineExceeded:
             raise InvalidRequestError("the model's chat template takes too long") from None
-        except jinja2.TemplateError as error:
-            raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
-        except _TEMPLATE_FAULTS as error:
+        except (jinja2.TemplateError, *_TEMPLATE_FAULTS) as error:
+            if as_text is not None:
+                return self._applied(style, as_text, tools, variables)
+            if isinstance(error, jinja2.TemplateError):
+                raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
             raise InvalidRequestError("the model's chat template can't render these messages") from error
         return self._with_bos(ids) if style.adds_bos else ids
 
@@ -279,7 +297,7 @@ class PromptRenderer:
 
     def _ends_with(self, ids: list[int], tag: str) -> bool:
         tail: str = self._tokenizer.decode(ids[-_TAIL_TOKENS:], skip_special_tokens=False)
-        return tail.rstrip().endswith(tag)
+        return tail.rstrip().endswith(tag.rstrip())
 
     def _checked(self, context: tuple[int, ...]) -> tuple[int, ...]:
         if any(not 0 <= token_id < self._vocabulary_size for token_id in context):
@@ -294,10 +312,15 @@ def _room(request: GenerateRequest, context_length: int) -> int:
     return quarter if wanted is None else max(1, min(wanted, quarter))
 
 
-def template_variables(think: bool | str | None) -> dict[str, Any]:
-    """The variables by which templates are told to think; a template ignores those it does not know."""
+def template_variables(think: bool | str | None, *, has_channels: bool = False) -> dict[str, Any]:
+    """The variables by which templates are told to think; a template ignores those it does not know.
+
+    A model with channels can't be told not to think, only to do so briefly.
+    """
     on = think is not False
     switches: dict[str, Any] = {"enable_thinking": on, "thinking": on}
+    if has_channels and not on:
+        switches["reasoning_effort"] = "low"
     if isinstance(think, str):
         switches["reasoning_effort"] = _EFFORTS.get(think, think)
     return switches

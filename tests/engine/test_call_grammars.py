@@ -70,7 +70,15 @@ FORMATS = {
     value.name: value for value in vars(tool_formats).values() if isinstance(value, ToolFormat)
 }  # fmt: skip
 TEMPLATES = {"mistral": ["", "[ARGS]"], "deepseek": ["", "```json"], "hunyuan": ["", "```json"]}
-ENDS = ("<|end|>", "\n</parameter>\n", "</parameter>\n", "</arg_value>\n", "<|\"|>", "<escape>", "</｜DSML｜parameter>\n")
+ENDS = (
+    "<|end|>",
+    "\n</parameter>\n",
+    "</parameter>\n",
+    "</arg_value>\n",
+    '<|"|>',
+    "<escape>",
+    "</｜DSML｜parameter>\n",
+)
 CASES = [(name, template) for name in FORMATS for template in TEMPLATES.get(name, [""])]
 
 

@@ -3,6 +3,8 @@
 Each with the name of its tool format ("" for none) and its thinking tags (None where it does not think in tags).
 """
 
+# ruff: noqa: E501
+
 from typing import NamedTuple
 
 
@@ -16,7 +18,7 @@ class Template(NamedTuple):
     answer_open: str = ""
 
 
-_IN_TAGS = "For each call write JSON between <tool_call></tool_call>:\n<tool_call>\n{\"name\": …}\n</tool_call>"
+_IN_TAGS = 'For each call write JSON between <tool_call></tool_call>:\n<tool_call>\n{"name": …}\n</tool_call>'
 _ELEMENTS = "<tool_call>\\n<function=example>\\n<parameter=a>\\nvalue\\n</parameter>\\n</function>\\n</tool_call>"
 _SPLIT = "{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}"
 _THINK = ("<think>", "</think>")

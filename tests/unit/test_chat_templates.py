@@ -23,3 +23,10 @@ def test_a_switch_alone_means_the_common_tags() -> None:
     assert tags is not None
     assert (tags.open, tags.close) == ("<think>", "</think>")
     assert thinking_tags("{{ messages }}") is None
+
+
+def test_a_template_without_tools_and_one_with_words_alone() -> None:
+    assert tool_format("{{ messages }}<tool_call>") is None
+    found = tool_format("{% if tools %}Answer with a JSON object.{% endif %}")
+    assert found is not None
+    assert found.name == "json"

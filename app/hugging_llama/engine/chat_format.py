@@ -1,5 +1,6 @@
 """What a tokenizer's chat template tells about a family: its tags, its switches, the tokens that end a turn."""
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -80,6 +81,10 @@ def marker_ids(tokenizer: Any, format: ChatFormat) -> frozenset[int]:
         texts += astuple(format.thinking)
     if format.tool_syntax:
         texts += format.tool_syntax.markers
-    # a tag may be more than one token, such as Gemma's `<|channel>thought`
+    return ids_within(tokenizer, texts)
+
+
+def ids_within(tokenizer: Any, texts: Iterable[str]) -> frozenset[int]:
+    """Ids of the added tokens that these texts hold: a tag may be more than one, as Gemma's `<|channel>thought`."""
     added: dict[str, int] = tokenizer.get_added_vocab()
     return frozenset(i for token, i in added.items() if token.strip() and any(token in text for text in texts))

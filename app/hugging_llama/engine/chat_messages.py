@@ -13,6 +13,9 @@ from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 
 _encode_marked: Any = getattr(chat_template_utils, "encode_marked_chat", None)
+_EFFORTS = {"max": "high"}
+"""Levels that templates do not know, and what comes closest."""
+
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 
@@ -89,10 +92,8 @@ def template_messages(messages: Sequence[Message], style: MessageStyle = PLAIN_S
         if message.tool_calls:
             open_calls = [_with_id(call, number, place) for place, call in enumerate(message.tool_calls)]
             row["tool_calls"] = [_call_row(call, short=style.short_call_ids) for call in open_calls]
-            if style.null_content and not row["content"]:
-                row["content"] = None
         if message.thinking:
-            row |= _thought_rows(message, style)
+            row |= _thought(message, style)
         if message.role == "tool":
             row |= _result_row(message, open_calls, short=style.short_call_ids)
         rows.append(row)
@@ -123,15 +124,39 @@ def with_system(rows: list[dict[str, Any]], *, text: str = "", **values: Any) ->
     return [{**system, "content": content, **values}, *rest]
 
 
+def template_variables(think: bool | str | None, *, has_channels: bool = False) -> dict[str, Any]:
+    """The variables by which templates are told to think; a template ignores those it does not know.
+
+    A model with channels can't be told not to think, only to do so briefly.
+    """
+    on = think is not False
+    switches: dict[str, Any] = {"enable_thinking": on, "thinking": on}
+    if has_channels and not on:
+        switches["reasoning_effort"] = "low"
+    if isinstance(think, str):
+        switches["reasoning_effort"] = _EFFORTS.get(think, think)
+    return switches
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """What is said to a model without a template (prompt.py)."""
+    system = [message.content for message in messages if message.role == "system"]
+    others = [message for message in messages if message.role != "system"]
+    if len(others) == 1 and others[0].role == "user":
+        return "\n\n".join([*system, others[0].content])
+    lines = [f"{message.role.capitalize()}: {message.content}" for message in messages]
+    return "\n\n".join([*lines, "Assistant:"])
+
+
 def _without_thought(content: str, end: str) -> str:
     """What an answer said behind its reasoning, which families do not want to see again."""
     return content.rpartition(end)[2].lstrip() if end in content else content
 
 
-def _thought_rows(message: Message, style: MessageStyle) -> dict[str, str]:
-    # gpt-oss's template refuses a call with both, `thinking` being its name for it
-    keys = [key for key in style.thought_keys if key != "thinking" or not (message.tool_calls and message.content)]
-    return dict.fromkeys(keys, message.thinking)
+def _thought(message: Message, style: MessageStyle) -> dict[str, str]:
+    """By the names that templates have for it; transformers adds another, `thinking`, which is gpt-oss's."""
+    found = dict.fromkeys(("reasoning_content", "reasoning"), message.thinking)
+    return found | ({"thinking": ""} if style.thought_or_text and message.tool_calls and message.content else {})
 
 
 def _with_id(call: ToolCall, number: int, place: int) -> ToolCall:

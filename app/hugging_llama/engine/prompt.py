@@ -17,14 +17,17 @@ import jinja2
 from hugging_llama.engine.chat_format import ChatFormat
 from hugging_llama.engine.chat_messages import (
     marked_ids,
+    plain_text,
     template_messages,
     template_tools,
+    template_variables,
     with_system,
     with_text_arguments,
 )
 from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
 from hugging_llama.engine.deadline import DeadlineExceeded, deadline
 from hugging_llama.engine.infill import Infill, nearest
+from hugging_llama.engine.response_template import ResponseTemplate
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
@@ -36,12 +39,12 @@ from hugging_llama.parsing.tool_formats import ToolFormat
 _TAIL_TOKENS = 24
 """So many ids at the end of a prompt are read back to see whether it opens the thinking."""
 
+_ANSWER_HEAD_TOKENS = 256
+"""And so many to see what it has written of the answer."""
+
 _MOST_EXTRA_DROPS = 8
 
 _LONGEST_RENDERING_S = 10.0
-
-_EFFORTS = {"max": "high"}
-"""Levels that templates do not know, and what comes closest."""
 
 _TEMPLATE_FAULTS = (
     TypeError,
@@ -62,7 +65,8 @@ class RenderedPrompt:
     `thinking` None: not searched for reasoning; `inside_thinking`: the prompt has opened it; `show_thinking`: the
     caller wants to see it. `tool_syntax` None: not searched for calls. `has_channels` as in ChatFormat.
     `num_truncated_tokens`: how many did not fit. `template` is what it was rendered by. `end_ids` end the answer beside
-    the ends of the model; `shown_ids` are markers in it that must not be hidden.
+    the ends of the model; `shown_ids` are markers in it that must not be hidden. `response` None: the answer is not
+    read by a template for responses; `begun` is what the prompt has written of it.
     """
 
     token_ids: list[int]
@@ -75,6 +79,8 @@ class RenderedPrompt:
     template: str = ""
     end_ids: frozenset[int] = frozenset()
     shown_ids: frozenset[int] = frozenset()
+    response: ResponseTemplate | None = None
+    begun: str = ""
 
 
 class PromptRenderer:
@@ -139,13 +145,15 @@ class PromptRenderer:
             token_ids=ids,
             num_truncated_tokens=max(num_tokens - len(ids), 0),
             thinking=thinking,
-            inside_thinking=thinking is not None and self._ends_with(ids, thinking.open),
+            inside_thinking=thinking is not None and self._end(ids).rstrip().endswith(thinking.open.rstrip()),
             show_thinking=prompt.think is not False,
             tool_syntax=style.format.tool_syntax if prompt.tools and prompt.tool_choice.mode != "none" else None,
             has_channels=style.format.has_channels,
             template=style.format.template or "",
             end_ids=style.end_ids,
             shown_ids=style.shown_ids,
+            response=style.response,
+            begun=style.response.begun(self._end(ids, _ANSWER_HEAD_TOKENS)) if style.response else "",
         )
 
     def _insert(self, prompt: InsertPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
@@ -178,7 +186,7 @@ class PromptRenderer:
 
     def _rendered(self, style: ChatStyle, prompt: ChatPrompt, messages: Sequence[Message]) -> list[int]:
         if style.format.template is None:
-            return self._with_bos(self._encode(style.control_tokens.defused(_plain_text(messages))))
+            return self._with_bos(self._encode(style.control_tokens.defused(plain_text(messages))))
         wanted = style.format.messages
         rows = template_messages(messages, wanted)
         # a model that is not to call any tool is not told of them
@@ -295,9 +303,8 @@ class PromptRenderer:
         """`ids` after what this tokenizer puts at the start of a text, unless the text has it already."""
         return ids if ids[: len(self._bos_ids)] == self._bos_ids else self._bos_ids + ids
 
-    def _ends_with(self, ids: list[int], tag: str) -> bool:
-        tail: str = self._tokenizer.decode(ids[-_TAIL_TOKENS:], skip_special_tokens=False)
-        return tail.rstrip().endswith(tag.rstrip())
+    def _end(self, ids: list[int], size: int = _TAIL_TOKENS) -> str:
+        return str(self._tokenizer.decode(ids[-size:], skip_special_tokens=False))
 
     def _checked(self, context: tuple[int, ...]) -> tuple[int, ...]:
         if any(not 0 <= token_id < self._vocabulary_size for token_id in context):
@@ -310,29 +317,6 @@ def _room(request: GenerateRequest, context_length: int) -> int:
     quarter = max(context_length // 4, 1)
     wanted = request.sampling.max_tokens
     return quarter if wanted is None else max(1, min(wanted, quarter))
-
-
-def template_variables(think: bool | str | None, *, has_channels: bool = False) -> dict[str, Any]:
-    """The variables by which templates are told to think; a template ignores those it does not know.
-
-    A model with channels can't be told not to think, only to do so briefly.
-    """
-    on = think is not False
-    switches: dict[str, Any] = {"enable_thinking": on, "thinking": on}
-    if has_channels and not on:
-        switches["reasoning_effort"] = "low"
-    if isinstance(think, str):
-        switches["reasoning_effort"] = _EFFORTS.get(think, think)
-    return switches
-
-
-def _plain_text(messages: Sequence[Message]) -> str:
-    system = [message.content for message in messages if message.role == "system"]
-    others = [message for message in messages if message.role != "system"]
-    if len(others) == 1 and others[0].role == "user":
-        return "\n\n".join([*system, others[0].content])
-    lines = [f"{message.role.capitalize()}: {message.content}" for message in messages]
-    return "\n\n".join([*lines, "Assistant:"])
 
 
 def _bos_ids(tokenizer: Any) -> list[int]:

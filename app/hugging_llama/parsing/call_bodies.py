@@ -41,6 +41,11 @@ def value_calls(value: Any) -> list[RawCall]:
     return [_name_and_arguments(item) for item in (value if isinstance(value, list) else [value])]
 
 
+def typed_calls(calls: list[RawCall], tools: Schemas) -> list[RawCall]:
+    """`calls` whose texts have become what their tools' schemas want."""
+    return [(name, _typed(list(arguments.items()), tools.get(name))) for name, arguments in calls]
+
+
 def llama_calls(body: str, tools: Schemas) -> list[RawCall]:
     """JSON, or Python's calls in a list."""
     try:
@@ -224,11 +229,11 @@ def _finite(text: str) -> float:
     return value
 
 
-def _typed(arguments: list[tuple[str, str]], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+def _typed(arguments: list[tuple[str, Any]], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """Values that a family writes as bare text, with the types that the tool's schema wants."""
     properties = (parameters or {}).get("properties")
     schemas = properties if isinstance(properties, dict) else {}
-    return {key: _value(text, schemas.get(key)) for key, text in arguments}
+    return {key: _value(value, schemas.get(key)) if isinstance(value, str) else value for key, value in arguments}
 
 
 def _value(text: str, schema: Any) -> Any:

@@ -116,11 +116,10 @@ LLAMA = ToolFormat(
 LLAMA_4 = ToolFormat(
     name="llama-4",
     read=call_bodies.llama_calls,
-    open="<|python_start|>",
     is_bare=True,
     quotes="\"'",
     between=";,",
-    noise=("<|python_end|>", "<|eom|>"),
+    noise=("<|python_start|>", "<|python_end|>", "<|eom|>"),
 )
 PYTHONIC = replace(LLAMA_4, name="pythonic")
 JSON = ToolFormat(name="json", read=call_bodies.json_calls, is_bare=True, between=";,")

@@ -42,7 +42,7 @@ HARMONY_TAGS = ThinkingTags("<|channel|>analysis<|message|>", "<|end|>")
 
 def thinking_tags(template: str) -> ThinkingTags | None:
     """The tags that a chat template shows; None if its model does not think, or thinks in channels."""
-    found = next((tags for tags in _TAGS if tags.close in template), None)
+    found = next((tags for tags in _TAGS if tags.open in template or tags.close in template), None)
     if found is None:
         # Templates that only take the switch leave the tags to the model, which was trained on the common ones.
         found = _COMMON if "enable_thinking" in template and not has_channels(template) else None

@@ -270,7 +270,15 @@ HARMONY = [
     ),
     (f" to=functions.weather<|channel|>commentary json<|message|>{OSLO_JSON}", [OSLO]),
     ("<|channel|>commentary to=functions.weather<|message|>rubbish<|call|>", ["rubbish"]),
+    ("<|message|>No channel.", ["No channel."]),
+    ("A <|message|> in text.", ["A <|message|> in text."]),
 ]
+HARMONY_SHREDS = st.lists(
+    st.sampled_from(
+        [*tool_formats.HARMONY.markers, "analysis", "final", "commentary", " to=functions.f", "json", "{}", "assistant", "<|", "x", " "]
+    ),
+    max_size=10,
+).map("".join)  # fmt: skip
 
 
 @given(st.sampled_from(HARMONY), st.data())
@@ -280,3 +288,12 @@ def test_harmony(transcript: tuple[str, list[Any]], data: st.DataObject) -> None
         machine = HarmonyParser()
         parts = [part for found in [*map(machine.push, pieces), machine.finish()] for part in found]
         assert _plain(parts) == expected
+
+
+@given(HARMONY_SHREDS, st.data())
+def test_harmony_rubbish_in_any_split(text: str, data: st.DataObject) -> None:
+    found = []
+    for pieces in ([text], data.draw(pieces_of(text))):
+        machine = HarmonyParser()
+        found.append(_plain([part for parts in [*map(machine.push, pieces), machine.finish()] for part in parts]))
+    assert found[0] == found[1]

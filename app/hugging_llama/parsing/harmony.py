@@ -55,15 +55,15 @@ class HarmonyParser:
 
     def _read_header(self) -> bool:
         """True once the body begins."""
-        at = self._held.find(MESSAGE)
-        if at >= 0:
-            self._header, self._held = self._held[:at], self._held[at + len(MESSAGE) :]
-            self._in_header = self._is_first = False
-            return True
         if self._is_first and not _may_be_header(self._held):
             self._header, self._in_header, self._is_first = "", False, False
             return True
-        return False
+        at = self._held.find(MESSAGE)
+        if at < 0:
+            return False
+        self._header, self._held = self._held[:at], self._held[at + len(MESSAGE) :]
+        self._in_header = self._is_first = False
+        return True
 
     def _read_body(self, found: list[Part]) -> bool:
         """True if the message has ended."""
@@ -98,5 +98,5 @@ class HarmonyParser:
 def _may_be_header(text: str) -> bool:
     """Whether an answer that begins like this begins with a message's header."""
     start = text.lstrip()
-    begins = (CHANNEL, START, "to=")
+    begins = (CHANNEL, START, MESSAGE, CONSTRAIN, "to=")
     return not start or any(start.startswith(mark) or mark.startswith(start) for mark in begins)

@@ -1,7 +1,11 @@
 """What the chat templates of the Hub's families say of tools and thinking."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from hugging_llama.parsing import tool_formats
 from hugging_llama.parsing.thinking_tags import has_channels, thinking_tags
 from hugging_llama.parsing.tool_formats import tool_format
 from tests.unit.chat_templates import TEMPLATES
@@ -30,3 +34,19 @@ def test_a_template_without_tools_and_one_with_words_alone() -> None:
     found = tool_format("{% if tools %}Answer with a JSON object.{% endif %}")
     assert found is not None
     assert found.name == "json"
+
+
+def test_the_documents_table_is_complete() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "tool_formats.md").read_text()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("| ")]
+    families = {cells[0].strip(): cells[2].strip() for cells in rows if len(cells) == 3}
+    del families["`tool_format`"]
+    formats = {format.name for format in vars(tool_formats).values() if isinstance(format, tool_formats.ToolFormat)}
+    assert families.keys() == formats
+    for name, listed in families.items():
+        found = [family for family, template in TEMPLATES.items() if template.tool_format == name]
+        assert listed == ", ".join(found)
+    tags = {cells[0].strip().replace("\\", ""): cells[1].strip().split(", ") for cells in rows if len(cells) == 2}
+    for family, template in TEMPLATES.items():
+        if template.open and template.close:
+            assert family in tags[f"`{template.open.strip()}` … `{template.close}`"]

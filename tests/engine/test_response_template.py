@@ -1,6 +1,8 @@
 """Answers read by a tokenizer's response template: any split gives the same, and nothing in it raises."""
 
 import logging
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +17,10 @@ from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.response_template import ResponseReader, ResponseTemplate, response_template
 from hugging_llama.neutral.events import TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.messages import ToolCall
+from hugging_llama.neutral.models import ModelRef
 from hugging_llama.parsing.parts import Part, Thought, joined
-from tests.engine.checkpoints import DEMO, byte_tokenizer
+from tests.engine.checkpoints import DEMO, byte_tokenizer, edit_json
+from tests.engine.clients import Clients
 from tests.unit.pieces import pieces_of
 
 TAGGED: dict[str, Any] = {
@@ -179,3 +183,20 @@ def test_an_answer_is_read_by_it() -> None:
     assert "".join(event.text for event in events if isinstance(event, ThinkingDelta)) == "hm"
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Look:"
     assert isinstance(events[-1], ToolCallDelta)
+
+
+def test_the_engine_reads_a_models_answers_by_it(tmp_path: Path) -> None:
+    """As reasoning, which nobody wants to see, counts here what begins with a word of the answer."""
+    folder = tmp_path / "demo"
+    shutil.copytree(DEMO, folder)
+    fields = {"reasoning_content": {"open": "capital", "close": "#"}, "content": {}}
+    edit_json(folder / "tokenizer_config.json", response_template=TAGGED | {"fields": fields})
+    clients = Clients()
+    try:
+        asked, sampling = "What is the capital of France?", {"max_tokens": 32}
+        plain = clients.text(clients.send(asked, sampling=sampling))
+        read = clients.text(clients.send(asked, ModelRef(name="read", path=str(folder)), sampling=sampling))
+    finally:
+        clients.engine.close()
+    assert "capital" in plain
+    assert read == plain.partition("capital")[0].rstrip()

@@ -81,6 +81,7 @@ class ResponseReader:
         self._is_broken = False
         self._parser = _transformers("response_parser").ResponseParser(template.regions, prefix=begun)
         self._parts(self._parser.initial_events)
+        self._space, self._at_start = "", True  # what the prompt holds is not said again
 
     def push(self, text: str) -> list[Part]:
         """More reasoning, text and calls; never an empty one."""

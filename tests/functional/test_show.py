@@ -88,7 +88,7 @@ def test_how_calls_and_reasoning_are_told_from_text(
     (snapshot / "chat_template.jinja").write_text(template)
     answer = _show(make_client, {"model": "acme/odd"}, hub_cache=odd_cache)
     assert (answer.get("tool_format"), answer.get("thinking_tags")) == (tool_format, tags)
-    (snapshot / "tokenizer_config.json").write_text('{"response_template": {}}')
+    (snapshot / "tokenizer_config.json").write_text('{"response_template": {"fields": {"tool_calls": {}}}}')
     answer = _show(make_client, {"model": "acme/odd"}, hub_cache=odd_cache)
     assert answer.get("tool_format") == (tool_format and "response_template")
 

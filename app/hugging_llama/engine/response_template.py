@@ -36,6 +36,11 @@ class ResponseTemplate:
     fields: Mapping[str, Any]
     delimiters: str
 
+    @property
+    def knows_calls(self) -> bool:
+        """Whether it says how calls are written."""
+        return _CALLS in self.fields
+
     def begun(self, prompt: str) -> str:
         """What the prompt has written of the answer already: what stands behind the last anchor in it."""
         ends = [found.end() for found in self.regions.start_anchor_re.finditer(prompt)]

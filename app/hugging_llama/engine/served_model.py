@@ -297,6 +297,8 @@ def _reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader 
     if prompt.response is None or request.format is not None or choice.mode == "required":
         return None
     takes_calls = prompt.tool_syntax is not None
+    if takes_calls and not prompt.response.knows_calls:
+        return None
     return ResponseReader(prompt.response, prompt.begun, schemas=_tool_schemas(request), takes_calls=takes_calls)
 
 

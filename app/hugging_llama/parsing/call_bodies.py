@@ -28,6 +28,7 @@ _DSML_INVOKE = re.compile(r"<｜DSML｜invoke name=\"([^\"]+)\"\s*>(.*?)</｜DSM
 _DSML_PARAMETER = re.compile(
     r"<｜DSML｜parameter name=\"([^\"]+)\"(?: string=\"(\w+)\")?\s*>(.*?)</｜DSML｜parameter>", re.DOTALL
 )
+_BETWEEN = re.compile(r"[\s,;]*")
 _DEEPSEEK_SEPARATOR = "<｜tool▁sep｜>"
 
 
@@ -207,14 +208,15 @@ def _loads(text: str) -> Any:
 
 
 def _values(text: str) -> list[Any]:
-    """JSON values in a row, with commas, semicolons or white space between them."""
+    """JSON values in a row, with commas, semicolons or white space between them; one at least."""
     decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
     values: list[Any] = []
-    rest = text.strip()
-    while rest or not values:
-        value, end = decoder.raw_decode(rest)
+    at = len(text) - len(text.lstrip())
+    while at < len(text) or not values:
+        value, end = decoder.raw_decode(text, at)
         values.append(value)
-        rest = rest[end:].lstrip(" \t\r\n,;")
+        between = _BETWEEN.match(text, end)
+        at = between.end() if between else end
     return values
 
 

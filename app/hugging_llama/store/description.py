@@ -37,7 +37,7 @@ def describe(model: LocalModel, *, with_tokens: bool) -> ModelDescription:
     template = model.defaults.template or chat_template(snapshot)
     tools = tool_format(template)
     tags = HARMONY_TAGS if has_channels(template) else thinking_tags(template)
-    has_own_reader = not model.defaults.template and isinstance(_response_template(snapshot), dict)
+    has_own_reader = not model.defaults.template and _knows_calls(snapshot)
     return ModelDescription(
         architecture=_architecture(snapshot),
         template=template,
@@ -50,8 +50,11 @@ def describe(model: LocalModel, *, with_tokens: bool) -> ModelDescription:
     )
 
 
-def _response_template(snapshot: Snapshot) -> Any:
-    return snapshot.json("tokenizer_config.json").get(RESPONSE_TEMPLATE)
+def _knows_calls(snapshot: Snapshot) -> bool:
+    """Whether the tokenizer has a template for responses that says how calls are written."""
+    template = snapshot.json("tokenizer_config.json").get(RESPONSE_TEMPLATE)
+    fields = template.get("fields") if isinstance(template, dict) else None
+    return isinstance(fields, dict) and "tool_calls" in fields
 
 
 def stored_size(model: LocalModel) -> tuple[ModelSize, str]:

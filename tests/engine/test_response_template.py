@@ -87,6 +87,7 @@ TRANSCRIPTS: list[tuple[dict[str, Any], str, str, list[Part]]] = [
     (TAGGED, "", f"<tool_call>rubbish</tool_call>{CALL}", ["rubbish", call(a=1)]),
     (TAGGED, "", '<tool_call>{"name": "f", "arguments": {"a": 1}}', [call(a=1)]),
     (TAGGED, "", '<tool_call>{"name": 3}</tool_call>', ['{"name": 3}']),
+    (TAGGED, "", '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>', ['{"name": "f", "arguments": {"a": NaN}}']),
     (
         ELEMENTS,
         "",
@@ -145,6 +146,17 @@ def test_what_the_prompt_has_begun() -> None:
         TAGGED | {"fields": {"content": {"content": "nothing"}}},
         {key: value for key, value in TAGGED.items() if key != "start_anchor"},
         TAGGED | {"fields": {"content": {}, "thinking": {"open_pattern": "(a+)+b", "close": "c"}}},
+        TAGGED | {"fields": {"content": {}, "thinking": {"open_pattern": "((a|aa))+b", "close": "c"}}},
+        TAGGED
+        | {
+            "fields": {
+                "content": {},
+                "tool_calls": {
+                    "open": "o",
+                    "content_args": {"value_parser": {"args": {"tag_pattern": "(?P<key>a+)+b"}}},
+                },
+            }
+        },
         TAGGED | {"fields": {"content": {}, "thinking": {"open_pattern": "a" * 2000, "close": "c"}}},
         TAGGED | {"fields": {"content": {"content_args": 5}}},
     ],

@@ -199,9 +199,9 @@ class PromptRenderer:
         return self._applied(style, rows, tools or None, variables)
 
     def _applied(self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any]) -> list[int]:
-        """Raises InvalidRequestError where the template fails on these messages, with their calls' arguments as objects
-        and as text."""
-        as_text = with_text_arguments(rows)
+        """Raises InvalidRequestError where the template fails on these messages, whether the arguments of their calls
+        are objects or text."""
+        given = rows
         rows, tools = style.control_tokens.defused_keys([rows, tools])
         apply = self._apply if style.given is None else self._apply_given
         try:
@@ -216,7 +216,7 @@ class PromptRenderer:
         except DeadlineExceeded:
             raise InvalidRequestError("the model's chat template takes too long") from None
         except (jinja2.TemplateError, *_TEMPLATE_FAULTS) as error:
-            if as_text is not None:
+            if (as_text := with_text_arguments(given)) is not None:
                 return self._applied(style, as_text, tools, variables)
             if isinstance(error, jinja2.TemplateError):
                 raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error

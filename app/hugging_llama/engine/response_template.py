@@ -23,8 +23,8 @@ _THOUGHTS = frozenset({"reasoning_content", "reasoning", "thinking"})
 _CALLS = "tool_calls"
 _DELIMITERS = ("open", "open_pattern", "close", "close_pattern")
 _LONGEST_PATTERN = 1000
-# a repeated group with a repetition in it takes exponential time on some texts
-_EXPLOSIVE = re.compile(r"\([^()]*[*+}][^()]*\)\s*[*+{]")
+# of a group with repetitions or choices in it, which takes exponential time on some texts
+_REPETITION = re.compile(r"(?<!\\)\)[*+{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _load(raw: Any) -> ResponseTemplate:
     load = _transformers("response_templates").load_response_template
     whole = load(raw)
     for pattern in _patterns(raw):
-        if len(pattern) > _LONGEST_PATTERN or _EXPLOSIVE.search(pattern):
+        if len(pattern) > _LONGEST_PATTERN or _REPETITION.search(pattern):
             raise ValueError(f"the pattern {pattern[:60]!r} may take for ever")
     fields = {name: _region(raw["fields"][name], field) for name, field in whole.fields.items()}
     template = ResponseTemplate(
@@ -189,8 +189,13 @@ def _patterns(raw: Mapping[str, Any]) -> list[str]:
     found = _texts(raw, "start_anchor_pattern")
     for field in raw["fields"].values():
         found += _texts(field, "open_pattern", "close_pattern")
-        found += _texts(field.get("content_args", {}), "tag_pattern")
+        found += _value_patterns(field.get("content_args", {}))
     return found
+
+
+def _value_patterns(args: Mapping[str, Any]) -> list[str]:
+    inner = args.get("value_parser") or {}
+    return _texts(args, "tag_pattern") + (_value_patterns(inner.get("args", {})) if inner else [])
 
 
 def _field_texts(raw: Mapping[str, Any]) -> list[str]:

@@ -199,7 +199,7 @@ def _checked(name: Any, arguments: Any) -> RawCall:
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         raise ValueError("no call")
     # A lone surrogate is legal in JSON's escapes, yet can't be sent on: encoding raises UnicodeEncodeError.
-    json.dumps([name, arguments], ensure_ascii=False).encode()
+    json.dumps([name, arguments], ensure_ascii=False, allow_nan=False).encode()
     return name, arguments
 
 

@@ -54,6 +54,8 @@ ELEMENTS = TAGGED | {
 SCHEMAS = {"f": {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}}}
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 
+NO_NUMBER = '{"name": "f", "arguments": {"a": NaN}}'
+
 
 def load(raw: Any) -> ResponseTemplate | None:
     return response_template(SimpleNamespace(response_template=raw))
@@ -87,7 +89,7 @@ TRANSCRIPTS: list[tuple[dict[str, Any], str, str, list[Part]]] = [
     (TAGGED, "", f"<tool_call>rubbish</tool_call>{CALL}", ["rubbish", call(a=1)]),
     (TAGGED, "", '<tool_call>{"name": "f", "arguments": {"a": 1}}', [call(a=1)]),
     (TAGGED, "", '<tool_call>{"name": 3}</tool_call>', ['{"name": 3}']),
-    (TAGGED, "", '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>', ['{"name": "f", "arguments": {"a": NaN}}']),
+    (TAGGED, "", '<tool_call>{"name": "f", "arguments": {"a": NaN}}</tool_call>', [NO_NUMBER]),
     (
         ELEMENTS,
         "",

@@ -90,6 +90,8 @@ def test_show_has_the_sections_of_ollama(invoke: Invoke, server: StubServer) -> 
         "projector_info": {"clip.has_vision_encoder": True},
         "system": "Be brief.\n\nBe kind.\nBe quick.",
         "requires": "0.14.0",
+        "tool_format": "hermes",
+        "thinking_tags": ["<|channel>thought\n", "<channel|>"],
         "model_info": {"general.architecture": "llama", "tokenizer.ggml.tokens": list("abcdef"), "a": "x\ny"},
     }
     server.models[0] = CHAT_MODEL | {"shown": more}
@@ -100,6 +102,7 @@ def test_show_has_the_sections_of_ollama(invoke: Invoke, server: StubServer) -> 
         "Memory (context of 2048 tokens)", "On disk", "Details",
     ]  # fmt: skip
     assert "    requires        0.14.0" in out
+    assert "    tool calls      hermes\n    thinking        <|channel>thought … <channel|>\n" in out
     assert "  Projector\n    clip.has_vision_encoder    True\n" in out
     assert "  System\n    Be brief.\n    Be kind.\n    ...\n" in out
     assert "    tokenizer.ggml.tokens    [a, b, c, ...+3 more]\n" in out

@@ -17,7 +17,8 @@ from hugging_llama.neutral.formats import JsonSchema
 from hugging_llama.neutral.messages import Tool, ToolCall
 from hugging_llama.neutral.requests import ToolChoice
 from hugging_llama.parsing import tool_formats
-from hugging_llama.parsing.harmony import HarmonyParser, Thought
+from hugging_llama.parsing.harmony import HarmonyParser
+from hugging_llama.parsing.parts import Thought
 from hugging_llama.parsing.tool_calls import ToolCallParser
 from hugging_llama.parsing.tool_formats import ToolFormat
 from tests.engine.checkpoints import DEMO
@@ -68,8 +69,16 @@ SCHEMAS = {tool.name: tool.parameters for tool in TOOLS}
 FORMATS = {
     value.name: value for value in vars(tool_formats).values() if isinstance(value, ToolFormat)
 }  # fmt: skip
-TEMPLATES = {"mistral": ["", "[ARGS]"], "deepseek": ["", "```json"]}
-ENDS = ("<|end|>", "\n</parameter>\n", "</parameter>\n", "</arg_value>\n", '<|"|>', "<escape>")
+TEMPLATES = {"mistral": ["", "[ARGS]"], "deepseek": ["", "```json"], "hunyuan": ["", "```json"]}
+ENDS = (
+    "<|end|>",
+    "\n</parameter>\n",
+    "</parameter>\n",
+    "</arg_value>\n",
+    '<|"|>',
+    "<escape>",
+    "</｜DSML｜parameter>\n",
+)
 CASES = [(name, template) for name in FORMATS for template in TEMPLATES.get(name, [""])]
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from hugging_llama.engine.chat_format import ThinkingTags
 from hugging_llama.engine.grammars.bits import all_bits
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.formats import grammar_of
@@ -15,6 +14,7 @@ from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.errors import GenerationError, GrammarError
 from hugging_llama.neutral.formats import JsonObject
+from hugging_llama.parsing.thinking_tags import ThinkingTags
 from tests.engine.checkpoints import DEMO, byte_tokenizer, piece_tokenizer
 from tests.engine.masks import constrained
 

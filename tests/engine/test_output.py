@@ -1,6 +1,7 @@
 """From ids to events: characters stay whole, spaces stay right, tags and stop strings never show."""
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,12 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from hugging_llama.engine.chat_format import ThinkingTags, chat_format, marker_ids
+from hugging_llama.engine.chat_format import chat_format, marker_ids
 from hugging_llama.engine.detokenizer import Detokenizer
 from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
-from hugging_llama.parsing.tool_formats import HERMES
+from hugging_llama.neutral.messages import ToolCall
+from hugging_llama.parsing.thinking_tags import ThinkingTags
+from hugging_llama.parsing.tool_calls import ToolCallParser
+from hugging_llama.parsing.tool_formats import HERMES, ToolFormat
 from tests.engine.checkpoints import DEMO, byte_tokenizer, piece_tokenizer
+from tests.unit.test_tool_formats import SCHEMAS, TRANSCRIPTS
 
 THINK = ThinkingTags("<think>", "</think>")
 
@@ -159,6 +164,27 @@ def test_a_tag_that_is_a_special_token_is_seen() -> None:
     kind = chat_format(tokenizer)
     (marker,) = marker_ids(tokenizer, kind)
     assert tokenizer.convert_ids_to_tokens(marker) == "[TOOL_CALLS]"
+
+
+@pytest.mark.parametrize(("format", "text"), [(format, text) for format, text, _ in TRANSCRIPTS])
+def test_marks_of_calls_may_be_special_tokens(format: ToolFormat, text: str) -> None:
+    """Tokenizers call some of a family's marks special, which have no text: of those within a call, too."""
+    template = f"{{{{ tools }}}}{' '.join(format.markers)}"
+    tokenizer = byte_tokenizer(template=template, markers=())
+    tokenizer.add_special_tokens({"additional_special_tokens": list(format.markers)})
+    shown = marker_ids(tokenizer, replace(chat_format(tokenizer), tool_syntax=format))
+    machine = AnswerProcessor(
+        tokenizer,
+        hidden_ids=frozenset(tokenizer.all_special_ids) - shown,
+        tool_syntax=format,
+        tool_schemas=SCHEMAS,
+        new_id=lambda: "id",
+    )
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    events = [event for token_id in ids for event in machine.push(token_id)] + machine.finish()
+    parser = ToolCallParser(format, schemas=SCHEMAS, new_id=lambda: "id")
+    expected = [part for part in [*parser.push(text), *parser.finish()] if isinstance(part, ToolCall)]
+    assert [event.call for event in events if isinstance(event, ToolCallDelta)] == expected
 
 
 @given(

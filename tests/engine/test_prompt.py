@@ -7,6 +7,7 @@ from transformers import AutoTokenizer
 
 from hugging_llama.engine.chat_format import chat_format
 from hugging_llama.engine.chat_messages import template_messages
+from hugging_llama.engine.message_style import MessageStyle
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.errors import ContextLengthError, InvalidRequestError
@@ -128,7 +129,7 @@ def test_short_ids_stay_in_step() -> None:
             Message(role="assistant", tool_calls=(ToolCall(id="call_12345678", name="a", arguments={}),)),
             Message(role="tool", content="1", tool_call_id="call_12345678"),
         ],
-        short_call_ids=True,
+        MessageStyle(short_call_ids=True),
     )
     assert rows[0]["tool_calls"][0]["id"] == rows[1]["tool_call_id"]
     assert len(rows[1]["tool_call_id"]) == 9

@@ -51,8 +51,8 @@ def odd_cache(tmp_path: Path) -> Path:
 def test_all_that_the_demo_model_says(make_client: MakeClient) -> None:
     answer = _show(make_client, {"model": DEMO})
     assert list(answer) == [
-        "license", "modelfile", "parameters", "template", "details", "model_info", "capabilities", "modified_at",
-        "memory",
+        "license", "modelfile", "parameters", "template", "details", "model_info", "capabilities", "tool_format",
+        "thinking_tags", "modified_at", "memory",
     ]  # fmt: skip
     assert answer["license"] == "apache-2.0"
     assert "<|im_start|>" in answer["template"]
@@ -69,7 +69,28 @@ def test_all_that_the_demo_model_says(make_client: MakeClient) -> None:
         [],
     )
     assert answer["capabilities"] == ["completion", "tools", "thinking"]
+    assert (answer["tool_format"], answer["thinking_tags"]) == ("hermes", ["<think>", "</think>"])
     assert answer["parameters"].splitlines()[0] == "temperature" + " " * 20 + "0.3"
+
+
+@pytest.mark.parametrize(
+    ("template", "tool_format", "tags"),
+    [
+        ("{{ messages }}", None, None),
+        ("{{ tools }}<|channel|>", "harmony", ["<|channel|>analysis<|message|>", "<|end|>"]),
+        ("{{ tools }}[TOOL_CALLS][THINK]", "mistral", ["[THINK]", "[/THINK]"]),
+    ],
+)
+def test_how_calls_and_reasoning_are_told_from_text(
+    make_client: MakeClient, odd_cache: Path, template: str, tool_format: str | None, tags: list[str] | None
+) -> None:
+    (snapshot,) = odd_cache.glob("models--acme--odd/snapshots/*")
+    (snapshot / "chat_template.jinja").write_text(template)
+    answer = _show(make_client, {"model": "acme/odd"}, hub_cache=odd_cache)
+    assert (answer.get("tool_format"), answer.get("thinking_tags")) == (tool_format, tags)
+    (snapshot / "tokenizer_config.json").write_text('{"response_template": {"fields": {"tool_calls": {}}}}')
+    answer = _show(make_client, {"model": "acme/odd"}, hub_cache=odd_cache)
+    assert answer.get("tool_format") == (tool_format and "response_template")
 
 
 def test_verbose_has_the_tokens_and_the_tensors(make_client: MakeClient) -> None:

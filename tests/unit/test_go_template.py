@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from hugging_llama.dialects.ollama.go_template import to_jinja
-from hugging_llama.engine.chat_messages import template_messages, template_tools
-from hugging_llama.engine.prompt import template_variables
+from hugging_llama.engine.chat_messages import template_messages, template_tools, template_variables
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool
 from tests.unit.go_templates.chats import CHATS, TOOLS

@@ -12,8 +12,8 @@ TEXTS = st.lists(
 ).map("".join)
 
 
-def run(pieces: list[str], *, inside: bool = False) -> tuple[str, str]:
-    machine = ThinkingParser(inside=inside)
+def run(pieces: list[str], *, inside: bool = False, **tags: str) -> tuple[str, str]:
+    machine = ThinkingParser(inside=inside, **tags)
     parts = [machine.push(piece) for piece in pieces] + [machine.finish()]
     return "".join(thinking for thinking, _ in parts), "".join(answer for _, answer in parts)
 
@@ -54,9 +54,40 @@ def test_other_tags() -> None:
     assert machine.push("[THINK]hm[/THINK]yes") == ("hm", "yes")
 
 
+ANSWER_TAGS = {"answer_open": "<answer>", "answer_close": "</answer>"}
+
+
+@pytest.mark.parametrize(
+    ("text", "inside", "expected"),
+    [
+        ("<think>hm</think>\n<answer>\nYes.\n</answer>\n", False, ("hm", "Yes.")),
+        ("hm</think>Yes </answer> no", True, ("hm", "Yes </answer> no")),
+        ("<answer>Yes.</answer>", False, ("", "Yes.")),
+        ("<answer>Yes </an", False, ("", "Yes </an")),
+        ("<ans", False, ("", "<ans")),
+        ("<think>hm</think> <ans", False, ("hm", "<ans")),
+        ("<think>hm</think><answer>a</answer> b <answer>c</answer>", False, ("hm", "ab <answer>c</answer>")),
+    ],
+)
+def test_tags_around_the_answer(text: str, inside: bool, expected: tuple[str, str]) -> None:
+    assert run([text], inside=inside, **ANSWER_TAGS) == expected
+    assert run(list(text), inside=inside, **ANSWER_TAGS) == expected
+
+
+def test_an_answer_that_ends_with_a_tag_of_its_own() -> None:
+    tags = {"open_tag": "Steps:", "close_tag": "[BEGIN]", "answer_close": "[END]"}
+    assert run(["one two [BEGIN]\nYes.\n[END]"], inside=True, **tags) == ("one two", "Yes.")
+
+
 @given(TEXTS, st.booleans(), st.data())
 def test_any_split_gives_the_same(text: str, inside: bool, data: st.DataObject) -> None:
     whole = run([text], inside=inside)
     assert run(data.draw(pieces_of(text)), inside=inside) == whole
     if not inside and not text.lstrip().startswith("<think>"):
         assert whole == ("", text)
+
+
+@given(TEXTS.map(lambda text: text.replace("a", "<answer>").replace("word", "</answer>")), st.booleans(), st.data())
+def test_any_split_gives_the_same_with_tags_around_the_answer(text: str, inside: bool, data: st.DataObject) -> None:
+    whole = run([text], inside=inside, **ANSWER_TAGS)
+    assert run(data.draw(pieces_of(text)), inside=inside, **ANSWER_TAGS) == whole

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from hugging_llama.neutral.messages import ToolCall
 from hugging_llama.parsing import tool_formats
-from hugging_llama.parsing.harmony import HarmonyParser, Thought
+from hugging_llama.parsing.harmony import HarmonyParser
+from hugging_llama.parsing.parts import Thought
 from hugging_llama.parsing.tool_calls import ToolCallParser
-from hugging_llama.parsing.tool_formats import ToolFormat, tool_format
+from hugging_llama.parsing.tool_formats import ToolFormat
 from tests.unit.pieces import pieces_of
 
 SCHEMAS: dict[str, dict[str, Any]] = {
@@ -148,6 +149,36 @@ TRANSCRIPTS: list[tuple[ToolFormat, str, list[Any]]] = [
         [("weather", {"city": "it]s", "exact": True, "tags": [1, {"a": None}], "ratio": -0.5})],
     ),
     (tool_formats.PYTHONIC, "[1] is a source", ["[1] is a source"]),
+    (
+        tool_formats.LLAMA_4,
+        f'<|python_start|><|python_end|>{{"name": "weather", "parameters": {OSLO_JSON}}}{{"name": "weather", "parameters": {LIMA_JSON}}}<|eom|>',
+        [OSLO, LIMA],
+    ),
+    (tool_formats.LLAMA_4, "<|python_start|>[weather(city='Oslo', days=2)]<|python_end|>", [OSLO]),
+    (
+        tool_formats.LFM,
+        "I look. <|tool_call_start|>[weather(city='Oslo', days=2), weather(city='Lima', days=3)]<|tool_call_end|>Done.",
+        ["I look.", OSLO, LIMA, "Done."],
+    ),
+    (
+        tool_formats.APERTUS,
+        f'Ok.<|tools_prefix|>[{{"weather": {OSLO_JSON}}}, {{"weather": {LIMA_JSON}}}]<|tools_suffix|>',
+        ["Ok.", OSLO, LIMA],
+    ),
+    (
+        tool_formats.HUNYUAN,
+        f"Ok.<tool_calls>\n<tool_call>function<tool_sep>weather\n```json\n{OSLO_JSON}\n```</tool_call>\n</tool_calls>",
+        ["Ok.", OSLO],
+    ),
+    (
+        tool_formats.DSML,
+        'Ok.\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name="weather">\n<｜DSML｜parameter name="city" string="true">Oslo'
+        '</｜DSML｜parameter>\n<｜DSML｜parameter name="days" string="false">2</｜DSML｜parameter>\n</｜DSML｜invoke>\n'
+        '<｜DSML｜invoke name="now">\n\n</｜DSML｜invoke>\n</｜DSML｜function_calls>',
+        ["Ok.", OSLO, ("now", {})],
+    ),
+    (tool_formats.JAMBA, f'<tool_calls>\n{{"name": "weather", "arguments": {OSLO_JSON}}}\n{{"name": "weather", "arguments": {LIMA_JSON}}}\n</tool_calls>', [OSLO, LIMA]),
+    (tool_formats.JSON, f'[{{"name": "weather", "arguments": {OSLO_JSON}}}, {{"name": "weather", "arguments": {LIMA_JSON}}}]', [OSLO, LIMA]),
     (tool_formats.JSON, f'{{"name": "weather", "arguments": {OSLO_JSON}}}', [OSLO]),
 ]  # fmt: skip
 
@@ -191,7 +222,7 @@ FORMATS = list({format.name: format for format, _, _ in TRANSCRIPTS}.values())
 SHREDS = st.lists(
     st.sampled_from(
         [*{mark for format in FORMATS for mark in format.markers}, '{"name": "f", "arguments": {}}', "[f(a=1)]", "call:f{a:1}", "<function=f>", "</function>", "<parameter=a>", '"', "\\",
-         "{", "}", "[", "]", "(", ")", ";", ",", " ", "\n", "x", "<", "f[ARGS]{}", "functions.f:0", '<invoke name="f">', "'"]
+         "{", "}", "[", "]", "(", ")", ";", ",", " ", "\n", "x", "<", "f[ARGS]{}", "functions.f:0", "f<tool_sep>f", '{"f": {}}', '<｜DSML｜invoke name="f">', "</｜DSML｜invoke>", '<invoke name="f">', "'"]
     ),
     max_size=12,
 ).map("".join)  # fmt: skip
@@ -225,28 +256,6 @@ def test_a_long_argument_is_read_in_linear_time() -> None:
         assert _plain(parts + machine.finish()) == [("f", {"a": text})]
 
 
-@pytest.mark.parametrize(
-    ("template", "name"),
-    [
-        ('{% if tools %}<tool_call>{"name"', "hermes"),
-        ("{% if tools %}<tool_call>\n<function=example>", "qwen-coder"),
-        ("{{ tools }}[TOOL_CALLS]", "mistral"),
-        ("{{ tools }}<|python_tag|>", "llama-json"),
-        ("{{ tools }} Environment: ipython <|eom_id|>", "llama-json"),
-        ("{{ tools }} [func_name1(params_name1=params_value1)", "pythonic"),
-        ("{{ tools }}<｜tool▁call▁begin｜>", "deepseek"),
-        ("{{ tools }}<|tool_call|>", "granite"),
-        ("{{ tools }}<|tool_call|><|/tool_call|>", "phi"),
-        ("{{ tools }}", "json"),
-    ],
-)
-def test_the_template_tells_the_format(template: str, name: str) -> None:
-    found = tool_format(template)
-    assert found
-    assert found.name == name
-    assert tool_format("{{ messages }}") is None
-
-
 HARMONY = [
     ("<|channel|>final<|message|>Hello.", ["Hello."]),
     ("Just text <|", ["Just text <|"]),
@@ -261,7 +270,15 @@ HARMONY = [
     ),
     (f" to=functions.weather<|channel|>commentary json<|message|>{OSLO_JSON}", [OSLO]),
     ("<|channel|>commentary to=functions.weather<|message|>rubbish<|call|>", ["rubbish"]),
+    ("<|message|>No channel.", ["No channel."]),
+    ("A <|message|> in text.", ["A <|message|> in text."]),
 ]
+HARMONY_SHREDS = st.lists(
+    st.sampled_from(
+        [*tool_formats.HARMONY.markers, "analysis", "final", "commentary", " to=functions.f", "json", "{}", "assistant", "<|", "x", " "]
+    ),
+    max_size=10,
+).map("".join)  # fmt: skip
 
 
 @given(st.sampled_from(HARMONY), st.data())
@@ -271,3 +288,12 @@ def test_harmony(transcript: tuple[str, list[Any]], data: st.DataObject) -> None
         machine = HarmonyParser()
         parts = [part for found in [*map(machine.push, pieces), machine.finish()] for part in found]
         assert _plain(parts) == expected
+
+
+@given(HARMONY_SHREDS, st.data())
+def test_harmony_rubbish_in_any_split(text: str, data: st.DataObject) -> None:
+    found = []
+    for pieces in ([text], data.draw(pieces_of(text))):
+        machine = HarmonyParser()
+        found.append(_plain([part for parts in [*map(machine.push, pieces), machine.finish()] for part in parts]))
+    assert found[0] == found[1]

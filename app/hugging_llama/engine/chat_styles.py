@@ -4,8 +4,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
+from hugging_llama.engine.chat_format import ChatFormat, chat_format, ids_within, marker_ids
 from hugging_llama.engine.chat_messages import ControlTokens
+from hugging_llama.engine.response_template import ResponseTemplate, response_template
 
 _MAX_STYLES = 32
 
@@ -16,7 +17,7 @@ class ChatStyle:
 
     `adds_bos`: what the tokenizer puts in front of a text goes in front of the rendered one, too: Ollama's templates
     leave it to the tokenizer. `end_ids` end a turn beside the ends of the model, `shown_ids` are tags of reasoning
-    and calls.
+    and calls. `response`: how the tokenizer's authors have answers read, of its own template alone.
     """
 
     format: ChatFormat
@@ -25,6 +26,7 @@ class ChatStyle:
     adds_bos: bool = False
     end_ids: frozenset[int] = frozenset()
     shown_ids: frozenset[int] = frozenset()
+    response: ResponseTemplate | None = None
 
 
 class ChatStyles:
@@ -32,7 +34,13 @@ class ChatStyles:
 
     def __init__(self, tokenizer: Any, format: ChatFormat) -> None:
         self._tokenizer = tokenizer
-        self._own = ChatStyle(format=format, control_tokens=ControlTokens(tokenizer, format.template))
+        response = response_template(tokenizer)
+        self._own = ChatStyle(
+            format=format,
+            control_tokens=ControlTokens(tokenizer, format.template),
+            shown_ids=ids_within(tokenizer, [response.delimiters]) if response else frozenset(),
+            response=response,
+        )
         self._others: OrderedDict[str, ChatStyle] = OrderedDict()
 
     def __len__(self) -> int:

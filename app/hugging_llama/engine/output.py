@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from hugging_llama.engine.chat_format import ThinkingTags
 from hugging_llama.engine.detokenizer import Detokenizer
+from hugging_llama.engine.response_template import ResponseReader
 from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.messages import ToolCall
-from hugging_llama.parsing.harmony import HarmonyParser, Thought
+from hugging_llama.parsing.harmony import HarmonyParser
+from hugging_llama.parsing.parts import Part, Thought
 from hugging_llama.parsing.stop_strings import StopStrings
 from hugging_llama.parsing.thinking import ThinkingParser
+from hugging_llama.parsing.thinking_tags import ThinkingTags
 from hugging_llama.parsing.tool_calls import ToolCallParser, new_call_id
 from hugging_llama.parsing.tool_formats import ToolFormat
 
@@ -19,7 +21,8 @@ class AnswerProcessor:
 
     `prompt_ids` are the ids before the answer, `hidden_ids` those without text. `thinking` None: the answer is not
     searched for reasoning; `show_thinking` False drops it. `tool_syntax` None: it is not searched for calls;
-    `tool_schemas` are the tools' parameters by name. `has_channels` as in ChatFormat.
+    `tool_schemas` are the tools' parameters by name. `has_channels` as in ChatFormat. `reader` reads the whole answer
+    in place of all that.
     """
 
     def __init__(
@@ -35,21 +38,28 @@ class AnswerProcessor:
         tool_syntax: ToolFormat | None = None,
         tool_schemas: Mapping[str, Mapping[str, Any]] = {},
         has_channels: bool = False,
+        reader: ResponseReader | None = None,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer, prompt_ids=prompt_ids, hidden_ids=hidden_ids)
         self._stop_strings = StopStrings(stops)
         self._show_thinking = show_thinking
         self._finished = False
+        self._messages = reader or (HarmonyParser(new_id=new_id) if has_channels else None)
         self._thinking = (
-            ThinkingParser(open_tag=thinking.open, close_tag=thinking.close, inside=inside_thinking)
-            if thinking
+            ThinkingParser(
+                open_tag=thinking.open,
+                close_tag=thinking.close,
+                answer_open=thinking.answer_open,
+                answer_close=thinking.answer_close,
+                inside=inside_thinking,
+            )
+            if thinking and not self._messages
             else None
         )
-        self._messages = HarmonyParser(new_id=new_id) if has_channels else None
         self._calls = (
             ToolCallParser(tool_syntax, schemas=tool_schemas, new_id=new_id)
-            if tool_syntax and not has_channels
+            if tool_syntax and not self._messages
             else None
         )
 
@@ -92,7 +102,7 @@ class AnswerProcessor:
         thinking, answer = self._thinking.push(text)
         return self._thought(thinking) + self._answered(answer)
 
-    def _messaged(self, parts: Iterable[Thought | str | ToolCall]) -> list[GenerateEvent]:
+    def _messaged(self, parts: Iterable[Part]) -> list[GenerateEvent]:
         events: list[GenerateEvent] = []
         for part in parts:
             events += self._thought(part.text) if isinstance(part, Thought) else self._said([part])

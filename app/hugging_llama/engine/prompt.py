@@ -6,6 +6,7 @@ line in front if there is any; a longer chat is a paragraph per message, labelle
 `Tool:`, and `Assistant:` at the end.
 """
 
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,27 +14,37 @@ from typing import Any
 
 import jinja2
 
-from hugging_llama.engine.chat_format import ChatFormat, ThinkingTags
-from hugging_llama.engine.chat_messages import marked_ids, template_messages, template_tools
+from hugging_llama.engine.chat_format import ChatFormat
+from hugging_llama.engine.chat_messages import (
+    marked_ids,
+    plain_text,
+    template_messages,
+    template_tools,
+    template_variables,
+    with_system,
+    with_text_arguments,
+)
 from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
 from hugging_llama.engine.deadline import DeadlineExceeded, deadline
 from hugging_llama.engine.infill import Infill, nearest
+from hugging_llama.engine.response_template import ResponseTemplate
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, InsertPrompt, TextPrompt
+from hugging_llama.parsing.thinking_tags import ThinkingTags
 from hugging_llama.parsing.tool_formats import ToolFormat
 
 _TAIL_TOKENS = 24
 """So many ids at the end of a prompt are read back to see whether it opens the thinking."""
 
+_ANSWER_HEAD_TOKENS = 256
+"""And so many to see what it has written of the answer."""
+
 _MOST_EXTRA_DROPS = 8
 
 _LONGEST_RENDERING_S = 10.0
-
-_EFFORTS = {"max": "high"}
-"""Levels that templates do not know, and what comes closest."""
 
 _TEMPLATE_FAULTS = (
     TypeError,
@@ -54,7 +65,8 @@ class RenderedPrompt:
     `thinking` None: not searched for reasoning; `inside_thinking`: the prompt has opened it; `show_thinking`: the
     caller wants to see it. `tool_syntax` None: not searched for calls. `has_channels` as in ChatFormat.
     `num_truncated_tokens`: how many did not fit. `template` is what it was rendered by. `end_ids` end the answer beside
-    the ends of the model; `shown_ids` are markers in it that must not be hidden.
+    the ends of the model; `shown_ids` are markers in it that must not be hidden. `response` None: the answer is not
+    read by a template for responses; `begun` is what the prompt has written of it.
     """
 
     token_ids: list[int]
@@ -67,6 +79,8 @@ class RenderedPrompt:
     template: str = ""
     end_ids: frozenset[int] = frozenset()
     shown_ids: frozenset[int] = frozenset()
+    response: ResponseTemplate | None = None
+    begun: str = ""
 
 
 class PromptRenderer:
@@ -131,13 +145,15 @@ class PromptRenderer:
             token_ids=ids,
             num_truncated_tokens=max(num_tokens - len(ids), 0),
             thinking=thinking,
-            inside_thinking=thinking is not None and self._ends_with(ids, thinking.open),
+            inside_thinking=thinking is not None and self._end(ids).rstrip().endswith(thinking.open.rstrip()),
             show_thinking=prompt.think is not False,
             tool_syntax=style.format.tool_syntax if prompt.tools and prompt.tool_choice.mode != "none" else None,
             has_channels=style.format.has_channels,
             template=style.format.template or "",
             end_ids=style.end_ids,
             shown_ids=style.shown_ids,
+            response=style.response,
+            begun=style.response.begun(self._end(ids, _ANSWER_HEAD_TOKENS)) if style.response else "",
         )
 
     def _insert(self, prompt: InsertPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
@@ -170,14 +186,22 @@ class PromptRenderer:
 
     def _rendered(self, style: ChatStyle, prompt: ChatPrompt, messages: Sequence[Message]) -> list[int]:
         if style.format.template is None:
-            return self._with_bos(self._encode(style.control_tokens.defused(_plain_text(messages))))
-        rows = template_messages(messages, short_call_ids=style.format.short_call_ids)
+            return self._with_bos(self._encode(style.control_tokens.defused(plain_text(messages))))
+        wanted = style.format.messages
+        rows = template_messages(messages, wanted)
         # a model that is not to call any tool is not told of them
         tools = template_tools(prompt.tools if prompt.tool_choice.mode != "none" else ())
-        return self._applied(style, rows, tools or None, template_variables(prompt.think))
+        if tools and wanted.tools_in_system:
+            rows = with_system(rows, tools=json.dumps([tool["function"] for tool in tools], ensure_ascii=False))
+        if prompt.think is False and wanted.off_switch:
+            rows = with_system(rows, text=wanted.off_switch)
+        variables = template_variables(prompt.think, has_channels=style.format.has_channels)
+        return self._applied(style, rows, tools or None, variables)
 
     def _applied(self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any]) -> list[int]:
-        """Raises InvalidRequestError where the template fails on these messages."""
+        """Raises InvalidRequestError where the template fails on these messages, whether the arguments of their calls
+        are objects or text."""
+        given = rows
         rows, tools = style.control_tokens.defused_keys([rows, tools])
         apply = self._apply if style.given is None else self._apply_given
         try:
@@ -191,9 +215,11 @@ class PromptRenderer:
                 ids = apply(style, rows, tools, variables, sanitize=False)
         except DeadlineExceeded:
             raise InvalidRequestError("the model's chat template takes too long") from None
-        except jinja2.TemplateError as error:
-            raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
-        except _TEMPLATE_FAULTS as error:
+        except (jinja2.TemplateError, *_TEMPLATE_FAULTS) as error:
+            if (as_text := with_text_arguments(given)) is not None:
+                return self._applied(style, as_text, tools, variables)
+            if isinstance(error, jinja2.TemplateError):
+                raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
             raise InvalidRequestError("the model's chat template can't render these messages") from error
         return self._with_bos(ids) if style.adds_bos else ids
 
@@ -277,9 +303,8 @@ class PromptRenderer:
         """`ids` after what this tokenizer puts at the start of a text, unless the text has it already."""
         return ids if ids[: len(self._bos_ids)] == self._bos_ids else self._bos_ids + ids
 
-    def _ends_with(self, ids: list[int], tag: str) -> bool:
-        tail: str = self._tokenizer.decode(ids[-_TAIL_TOKENS:], skip_special_tokens=False)
-        return tail.rstrip().endswith(tag)
+    def _end(self, ids: list[int], size: int = _TAIL_TOKENS) -> str:
+        return str(self._tokenizer.decode(ids[-size:], skip_special_tokens=False))
 
     def _checked(self, context: tuple[int, ...]) -> tuple[int, ...]:
         if any(not 0 <= token_id < self._vocabulary_size for token_id in context):
@@ -292,24 +317,6 @@ def _room(request: GenerateRequest, context_length: int) -> int:
     quarter = max(context_length // 4, 1)
     wanted = request.sampling.max_tokens
     return quarter if wanted is None else max(1, min(wanted, quarter))
-
-
-def template_variables(think: bool | str | None) -> dict[str, Any]:
-    """The variables by which templates are told to think; a template ignores those it does not know."""
-    on = think is not False
-    switches: dict[str, Any] = {"enable_thinking": on, "thinking": on}
-    if isinstance(think, str):
-        switches["reasoning_effort"] = _EFFORTS.get(think, think)
-    return switches
-
-
-def _plain_text(messages: Sequence[Message]) -> str:
-    system = [message.content for message in messages if message.role == "system"]
-    others = [message for message in messages if message.role != "system"]
-    if len(others) == 1 and others[0].role == "user":
-        return "\n\n".join([*system, others[0].content])
-    lines = [f"{message.role.capitalize()}: {message.content}" for message in messages]
-    return "\n\n".join([*lines, "Assistant:"])
 
 
 def _bos_ids(tokenizer: Any) -> list[int]:

@@ -20,6 +20,7 @@ from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
+from hugging_llama.engine.response_template import ResponseReader
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
@@ -28,7 +29,7 @@ from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.errors import EngineShutdownError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import ChatPrompt, EmbedRequest, GenerateRequest, TextPrompt
+from hugging_llama.neutral.requests import ChatPrompt, EmbedRequest, GenerateRequest, TextPrompt, ToolChoice
 from hugging_llama_config.settings import Settings
 
 _GIB = 2**30
@@ -132,6 +133,7 @@ class ServedModel:
             tool_syntax=prompt.tool_syntax,
             tool_schemas=_tool_schemas(request),
             has_channels=prompt.has_channels,
+            reader=_reader(request, prompt),
         )
         sequence = Sequence(
             key=key,
@@ -287,6 +289,17 @@ def _call_context(request: GenerateRequest, prompt: RenderedPrompt) -> CallConte
         tools=request.prompt.tools,
         choice=request.prompt.tool_choice,
     )
+
+
+def _reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader | None:
+    """None where the answer is not read by the tokenizer's response template: what is enforced is in our own format."""
+    choice = request.prompt.tool_choice if isinstance(request.prompt, ChatPrompt) else ToolChoice()
+    if prompt.response is None or request.format is not None or choice.mode == "required":
+        return None
+    takes_calls = prompt.tool_syntax is not None
+    if takes_calls and not prompt.response.knows_calls:
+        return None
+    return ResponseReader(prompt.response, prompt.begun, schemas=_tool_schemas(request), takes_calls=takes_calls)
 
 
 def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:

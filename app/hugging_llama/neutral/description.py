@@ -69,7 +69,11 @@ class TensorInfo:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDescription:
     """`template` is Jinja, "" if there is none; `sampling` are the authors' defaults, SamplingParams fields by name;
-    `license` the text of the licence, or its name where the text is not there, or ""."""
+    `license` the text of the licence, or its name where the text is not there, or "".
+
+    `tool_format` is the name of the way in which tool calls are read, "" for none; `thinking_tags` what stands before
+    and behind reasoning.
+    """
 
     architecture: Architecture
     template: str
@@ -77,3 +81,5 @@ class ModelDescription:
     license: str
     tensors: tuple[TensorInfo, ...]
     tokenizer: Tokenizer | None
+    tool_format: str = ""
+    thinking_tags: tuple[str, str] | None = None

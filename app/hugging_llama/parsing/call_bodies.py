@@ -24,13 +24,44 @@ _ARGUMENT = re.compile(r"<arg_key>\s*(.*?)\s*</arg_key>\s*<arg_value>\n?(.*?)\n?
 _MISTRAL = re.compile(rf"\s*({_NAME})(?:\[CALL_ID\][^\[\]]*)?(?:\[ARGS\])?\s*(\{{.*)", re.DOTALL)
 _KIMI = re.compile(rf"\s*(?:functions\.)?({_NAME}?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*)", re.DOTALL)
 _FENCED = re.compile(r"\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*", re.DOTALL)
+_DSML_INVOKE = re.compile(r"<｜DSML｜invoke name=\"([^\"]+)\"\s*>(.*?)</｜DSML｜invoke>", re.DOTALL)
+_DSML_PARAMETER = re.compile(
+    r"<｜DSML｜parameter name=\"([^\"]+)\"(?: string=\"(\w+)\")?\s*>(.*?)</｜DSML｜parameter>", re.DOTALL
+)
+_BETWEEN = re.compile(r"[\s,;]*")
 _DEEPSEEK_SEPARATOR = "<｜tool▁sep｜>"
 
 
 def json_calls(body: str, tools: Schemas) -> list[RawCall]:
-    """`{"name": …, "arguments": {…}}` and its relatives, one or a list of them."""
-    value = _loads(body)
+    """`{"name": …, "arguments": {…}}` and its relatives: one, a list of them, or some in a row."""
+    return [call for value in _values(body) for call in value_calls(value)]
+
+
+def value_calls(value: Any) -> list[RawCall]:
+    """The calls that a JSON value stands for, one or a list of them. Raises ValueError if it is anything else."""
     return [_name_and_arguments(item) for item in (value if isinstance(value, list) else [value])]
+
+
+def typed_calls(calls: list[RawCall], tools: Schemas) -> list[RawCall]:
+    """`calls` whose texts have become what their tools' schemas want."""
+    return [(name, _typed(list(arguments.items()), tools.get(name))) for name, arguments in calls]
+
+
+def llama_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """JSON, or Python's calls in a list."""
+    try:
+        return json_calls(body, tools)
+    except ValueError:
+        return python_calls(body, tools)
+
+
+def keyed_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """`[{"name": {…}}]`, as Apertus writes it."""
+    value = _loads(body)
+    items = value if isinstance(value, list) else [value]
+    if not all(isinstance(item, dict) and item for item in items):
+        raise ValueError("no call")
+    return [_checked(name, arguments) for item in items for name, arguments in item.items()]
 
 
 def tagged_calls(body: str, tools: Schemas) -> list[RawCall]:
@@ -71,9 +102,31 @@ def mistral_calls(body: str, tools: Schemas) -> list[RawCall]:
     return [(match[1], json_object(match[2]))]
 
 
+def dsml_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """DeepSeek V3.2's elements, of which each parameter says whether it is text or JSON."""
+    found = []
+    for name, inner in _DSML_INVOKE.findall(body):
+        arguments = {
+            key: text if kind == "true" else _loads(text) for key, kind, text in _DSML_PARAMETER.findall(inner)
+        }
+        found.append(_checked(name, arguments))
+    if not found:
+        raise ValueError("no call")
+    return found
+
+
 def deepseek_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`function<sep>name` and a fenced JSON object (V3, R1), or `name<sep>{…}` (V3.1 on)."""
-    kind, separator, rest = body.partition(_DEEPSEEK_SEPARATOR)
+    return _separated_calls(body, _DEEPSEEK_SEPARATOR)
+
+
+def hunyuan_calls(body: str, tools: Schemas) -> list[RawCall]:
+    """`function<tool_sep>name` and a fenced JSON object, or Qwen's JSON."""
+    return _separated_calls(body, "<tool_sep>") if "<tool_sep>" in body else tagged_calls(body, tools)
+
+
+def _separated_calls(body: str, mark: str) -> list[RawCall]:
+    kind, separator, rest = body.partition(mark)
     if not separator:
         raise ValueError("no call")
     name, arguments = kind.strip(), rest
@@ -146,12 +199,25 @@ def _checked(name: Any, arguments: Any) -> RawCall:
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         raise ValueError("no call")
     # A lone surrogate is legal in JSON's escapes, yet can't be sent on: encoding raises UnicodeEncodeError.
-    json.dumps([name, arguments], ensure_ascii=False).encode()
+    json.dumps([name, arguments], ensure_ascii=False, allow_nan=False).encode()
     return name, arguments
 
 
 def _loads(text: str) -> Any:
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def _values(text: str) -> list[Any]:
+    """JSON values in a row, with commas, semicolons or white space between them; one at least."""
+    decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+    values: list[Any] = []
+    at = len(text) - len(text.lstrip())
+    while at < len(text) or not values:
+        value, end = decoder.raw_decode(text, at)
+        values.append(value)
+        between = _BETWEEN.match(text, end)
+        at = between.end() if between else end
+    return values
 
 
 def _refuse(constant: str) -> float:
@@ -165,11 +231,11 @@ def _finite(text: str) -> float:
     return value
 
 
-def _typed(arguments: list[tuple[str, str]], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
+def _typed(arguments: list[tuple[str, Any]], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """Values that a family writes as bare text, with the types that the tool's schema wants."""
     properties = (parameters or {}).get("properties")
     schemas = properties if isinstance(properties, dict) else {}
-    return {key: _value(text, schemas.get(key)) for key, text in arguments}
+    return {key: _value(value, schemas.get(key)) if isinstance(value, str) else value for key, value in arguments}
 
 
 def _value(text: str, schema: Any) -> Any:

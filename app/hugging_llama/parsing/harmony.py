@@ -5,11 +5,11 @@ Source: https://cookbook.openai.com/articles/openai-harmony
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from hugging_llama.neutral.messages import ToolCall
 from hugging_llama.parsing.call_bodies import json_object
 from hugging_llama.parsing.partial import held_length
+from hugging_llama.parsing.parts import Part, Thought, joined
 from hugging_llama.parsing.tool_calls import new_call_id
 
 START, CHANNEL, MESSAGE, CONSTRAIN = "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"
@@ -17,13 +17,6 @@ ENDS = ("<|end|>", "<|call|>", "<|return|>")
 
 _RECIPIENT = re.compile(r"to=(?:functions\.)?([^\s<]+)")
 _CHANNEL_NAME = re.compile(re.escape(CHANNEL) + r"\s*(\w+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Thought:
-    """More of the reasoning."""
-
-    text: str
 
 
 class HarmonyParser:
@@ -40,20 +33,20 @@ class HarmonyParser:
         self._is_first = True
         self._num_calls = 0
 
-    def push(self, text: str) -> list[Thought | str | ToolCall]:
+    def push(self, text: str) -> list[Part]:
         """More reasoning, text and calls; never an empty one."""
         self._held += text
-        found: list[Thought | str | ToolCall] = []
+        found: list[Part] = []
         while self._read_header() if self._in_header else self._read_body(found):
             pass
-        return _joined(found)
+        return joined(found)
 
-    def finish(self) -> list[Thought | str | ToolCall]:
+    def finish(self) -> list[Part]:
         """What was held back; a call whose end mark is an end-of-sequence token is taken now."""
         held, self._held = self._held, ""
         if self._in_header:
             return [held] if self._is_first and held.strip() and CHANNEL not in held else []
-        return _joined(self._message(held, is_whole=True))
+        return joined(self._message(held, is_whole=True))
 
     @property
     def _recipient(self) -> str:
@@ -62,17 +55,17 @@ class HarmonyParser:
 
     def _read_header(self) -> bool:
         """True once the body begins."""
-        at = self._held.find(MESSAGE)
-        if at >= 0:
-            self._header, self._held = self._held[:at], self._held[at + len(MESSAGE) :]
-            self._in_header = self._is_first = False
-            return True
         if self._is_first and not _may_be_header(self._held):
             self._header, self._in_header, self._is_first = "", False, False
             return True
-        return False
+        at = self._held.find(MESSAGE)
+        if at < 0:
+            return False
+        self._header, self._held = self._held[:at], self._held[at + len(MESSAGE) :]
+        self._in_header = self._is_first = False
+        return True
 
-    def _read_body(self, found: list[Thought | str | ToolCall]) -> bool:
+    def _read_body(self, found: list[Part]) -> bool:
         """True if the message has ended."""
         marks = (*ENDS, START)
         at, mark = min(((at, m) for m in marks if (at := self._held.find(m)) >= 0), default=(-1, ""))
@@ -87,7 +80,7 @@ class HarmonyParser:
         self._in_header = True
         return True
 
-    def _message(self, text: str, *, is_whole: bool) -> list[Thought | str | ToolCall]:
+    def _message(self, text: str, *, is_whole: bool) -> list[Part]:
         if recipient := self._recipient:
             return [self._call(recipient, text)] if is_whole else []
         match = _CHANNEL_NAME.search(self._header)
@@ -105,19 +98,5 @@ class HarmonyParser:
 def _may_be_header(text: str) -> bool:
     """Whether an answer that begins like this begins with a message's header."""
     start = text.lstrip()
-    begins = (CHANNEL, START, "to=")
+    begins = (CHANNEL, START, MESSAGE, CONSTRAIN, "to=")
     return not start or any(start.startswith(mark) or mark.startswith(start) for mark in begins)
-
-
-def _joined(parts: list[Thought | str | ToolCall]) -> list[Thought | str | ToolCall]:
-    """`parts` with neighbours of one kind joined and empty ones left out."""
-    joined: list[Thought | str | ToolCall] = []
-    for part in parts:
-        last = joined[-1] if joined else None
-        if isinstance(part, str) and isinstance(last, str):
-            joined[-1] = last + part
-        elif isinstance(part, Thought) and isinstance(last, Thought):
-            joined[-1] = Thought(last.text + part.text)
-        elif part not in ("", Thought("")):
-            joined.append(part)
-    return joined

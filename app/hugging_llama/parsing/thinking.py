@@ -19,11 +19,25 @@ class ThinkingParser:
     Only a tag at the very beginning opens the thinking; without one everything is answer, leading white space
     included. `inside` says that the prompt has opened it already; an opening tag that the model then repeats is
     dropped. Thinking that is never closed stays thinking.
+
+    Tags around the answer, where a family has such, are dropped with the white space inside of them; without an
+    opening one the closing one may come behind any thinking.
     """
 
-    def __init__(self, *, open_tag: str = "<think>", close_tag: str = "</think>", inside: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        open_tag: str = "<think>",
+        close_tag: str = "</think>",
+        answer_open: str = "",
+        answer_close: str = "",
+        inside: bool = False,
+    ) -> None:
         self._open_tag = open_tag
         self._close_tag = close_tag
+        self._answer_open = answer_open
+        self._answer_close = answer_close
+        self._is_wrapped = False
         self._held = ""
         self._state = _State.THINKING_START if inside else _State.START
         self._tag_possible = True
@@ -50,7 +64,8 @@ class ThinkingParser:
             elif self._state is _State.ANSWER_START:
                 moved = self._skip_to_answer()
             else:
-                answer, self._held = answer + self._held, ""
+                more, moved = self._answer()
+                answer += more
         return thinking, answer
 
     def finish(self) -> tuple[str, str]:
@@ -60,7 +75,7 @@ class ThinkingParser:
             return "", held
         if self._state in (_State.THINKING_START, _State.THINKING):
             return held.rstrip(), ""
-        return "", ""
+        return "", held
 
     def _open(self) -> bool:
         """Decides whether the text opens with the tag; False while that can't be told."""
@@ -70,7 +85,10 @@ class ThinkingParser:
             self._state = _State.THINKING_START
             self._tag_possible = False
             return True
-        if self._open_tag.startswith(text):
+        if self._answer_open and text.startswith(self._answer_open):
+            self._state = _State.ANSWER_START
+            return True
+        if self._open_tag.startswith(text) or self._answer_open.startswith(text):
             return False
         self._state = _State.ANSWER
         return True
@@ -94,6 +112,7 @@ class ThinkingParser:
             thinking = self._held[:at].rstrip()
             self._held = self._held[at + len(self._close_tag) :]
             self._state = _State.ANSWER_START
+            self._is_wrapped = not self._answer_open and bool(self._answer_close)
             return thinking, True
         keep = len(self._held) - held_length(self._held, (self._close_tag,))
         keep -= trailing_space(self._held[:keep])
@@ -102,7 +121,27 @@ class ThinkingParser:
 
     def _skip_to_answer(self) -> bool:
         self._held = self._held.lstrip()
-        if not self._held:
+        if self._answer_open and self._held.startswith(self._answer_open):
+            self._held = self._held[len(self._answer_open) :]
+            self._answer_open, self._is_wrapped = "", True
+            return True
+        if not self._held or self._answer_open.startswith(self._held):
             return False
         self._state = _State.ANSWER
         return True
+
+    def _answer(self) -> tuple[str, bool]:
+        """More answer, and whether the tag behind it has come."""
+        if not self._is_wrapped:
+            answer, self._held = self._held, ""
+            return answer, False
+        at = self._held.find(self._answer_close)
+        if at >= 0:
+            answer = self._held[:at].rstrip()
+            self._held = self._held[at + len(self._answer_close) :]
+            self._state, self._is_wrapped, self._answer_open = _State.ANSWER_START, False, ""
+            return answer, True
+        keep = len(self._held) - held_length(self._held, (self._answer_close,))
+        keep -= trailing_space(self._held[:keep])
+        answer, self._held = self._held[:keep], self._held[keep:]
+        return answer, False

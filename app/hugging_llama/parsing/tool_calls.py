@@ -8,6 +8,7 @@ from typing import Any
 from hugging_llama.neutral.messages import ToolCall
 from hugging_llama.parsing.call_bodies import is_cut
 from hugging_llama.parsing.partial import held_length, trailing_space
+from hugging_llama.parsing.parts import joined
 from hugging_llama.parsing.tool_formats import HERMES, ToolFormat
 from hugging_llama.parsing.value_end import ValueEnd
 
@@ -52,15 +53,15 @@ class ToolCallParser:
         found: list[str | ToolCall] = []
         while self._read_call(found) if self._inside else self._read_text(found):
             pass
-        return _joined(found)
+        return joined(found)
 
     def finish(self) -> list[str | ToolCall]:
         """What was held back: an unclosed call, or the beginning of one as text."""
         held, self._held = self._held, ""
         if not self._inside:
-            return [] if self._after_call and not held.strip() else _joined([held])
+            return [] if self._after_call and not held.strip() else joined([held])
         calls = self._calls(held)
-        return list(calls) if calls else _joined([self._opening + held])
+        return list(calls) if calls else joined([self._opening + held])
 
     def _read_text(self, found: list[str | ToolCall]) -> bool:
         """Lets text flow up to the next mark; True if one has come."""
@@ -132,14 +133,3 @@ class ToolCallParser:
         ]
         self._num_calls += len(made)
         return made
-
-
-def _joined(parts: list[str | ToolCall]) -> list[str | ToolCall]:
-    """`parts` with neighbouring texts joined and empty ones left out."""
-    joined: list[str | ToolCall] = []
-    for part in parts:
-        if isinstance(part, str) and joined and isinstance(joined[-1], str):
-            joined[-1] += part
-        elif part != "":
-            joined.append(part)
-    return joined

@@ -7,13 +7,13 @@ from typing import Any
 
 from hugging_llama.neutral.infill import infill_format, takes_suffix
 from hugging_llama.neutral.models import Capability
+from hugging_llama.parsing.thinking_tags import has_channels, thinking_tags
 from hugging_llama.store import selection
 from hugging_llama.store.snapshot import Snapshot
 
 _GENERATIVE = ("ForCausalLM", "LMHeadModel")
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model")
-_THINKING_MARKS = ("enable_thinking", "<think>", "reasoning_effort")
 _HEAD_BYTES = 2 * 2**20
 """A tokenizer.json of many megabytes names its added tokens at the beginning."""
 
@@ -87,7 +87,7 @@ def _template_capabilities(template: str) -> tuple[Capability, ...]:
     found = []
     if "tools" in template:
         found.append(Capability.TOOLS)
-    if any(mark in template for mark in _THINKING_MARKS):
+    if has_channels(template) or thinking_tags(template) is not None:
         found.append(Capability.THINKING)
     return tuple(found)
 

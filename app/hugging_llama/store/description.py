@@ -8,6 +8,8 @@ from typing import Any
 from hugging_llama.errors import ModelNotFoundError
 from hugging_llama.neutral.description import Architecture, ModelDescription, Pooling, TensorInfo
 from hugging_llama.neutral.models import Capability, LocalModel
+from hugging_llama.parsing.thinking_tags import HARMONY_TAGS, has_channels, thinking_tags
+from hugging_llama.parsing.tool_formats import tool_format
 from hugging_llama.store import safetensors_header, selection
 from hugging_llama.store.capabilities import chat_template
 from hugging_llama.store.defaults import sampling_defaults
@@ -20,6 +22,9 @@ from hugging_llama_config.model_memory import ModelSize
 from hugging_llama_config.model_size import StoredTensor, model_size
 
 _POOLING = {"mean": Pooling.MEAN, "cls": Pooling.CLS, "lasttoken": Pooling.LAST}
+RESPONSE_TEMPLATE = "response_template"
+"""Where a tokenizer has one, it says how calls are read."""
+
 _POOLING_CONFIG = "1_Pooling/config.json"
 
 
@@ -29,14 +34,27 @@ def describe(model: LocalModel, *, with_tokens: bool) -> ModelDescription:
     `template` is the one in effect, the model's own or that of its files.
     """
     snapshot, tensors = _read(model)
+    template = model.defaults.template or chat_template(snapshot)
+    tools = tool_format(template)
+    tags = HARMONY_TAGS if has_channels(template) else thinking_tags(template)
+    has_own_reader = not model.defaults.template and _knows_calls(snapshot)
     return ModelDescription(
         architecture=_architecture(snapshot),
-        template=model.defaults.template or chat_template(snapshot),
+        template=template,
+        tool_format=RESPONSE_TEMPLATE if has_own_reader and tools else tools.name if tools else "",
+        thinking_tags=(tags.open, tags.close) if tags else None,
         sampling=sampling_defaults(snapshot.folder),
         license=license_text(snapshot.folder),
         tensors=tuple(TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors),
         tokenizer=read_tokenizer(snapshot, with_tokens=with_tokens),
     )
+
+
+def _knows_calls(snapshot: Snapshot) -> bool:
+    """Whether the tokenizer has a template for responses that says how calls are written."""
+    template = snapshot.json("tokenizer_config.json").get(RESPONSE_TEMPLATE)
+    fields = template.get("fields") if isinstance(template, dict) else None
+    return isinstance(fields, dict) and "tool_calls" in fields
 
 
 def stored_size(model: LocalModel) -> tuple[ModelSize, str]:

@@ -141,6 +141,8 @@ def _model_facts(details: Json, info: Json, shown: Json) -> dict[str, str]:
         "context length": info.get(f"{architecture}.context_length"),
         "embedding length": info.get(f"{architecture}.embedding_length"),
         "quantization": details.get("quantization_level"),
+        "tool calls": shown.get("tool_format"),
+        "thinking": " … ".join(" ".join(str(tag).split()) for tag in _list(shown, "thinking_tags")),
         "requires": shown.get("requires"),
     }
     return {label: str(value) for label, value in facts.items() if value}
@@ -165,6 +167,11 @@ def _memory_section(memory: Json) -> str:
 def _object(values: Json, key: str) -> Json:
     value = values.get(key)
     return value if isinstance(value, dict) else {}
+
+
+def _list(values: Json, key: str) -> list[Any]:
+    value = values.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _lines(shown: Json, key: str) -> list[str]:

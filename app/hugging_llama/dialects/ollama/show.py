@@ -14,7 +14,7 @@ from hugging_llama.dialects.ollama.model_info import model_info
 from hugging_llama.dialects.ollama.modelfile import Modelfile, parameters_of, parameters_text, with_options
 from hugging_llama.dialects.ollama.render import Json
 from hugging_llama.neutral.description import ModelDescription
-from hugging_llama.neutral.models import LocalModel
+from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.operations.description import describe, memory, remote_memory
 from hugging_llama.operations.models import resolve_model
 from hugging_llama_config.model_memory import MemoryEstimate
@@ -65,6 +65,8 @@ def render_show(
         "details": details,
         "model_info": model_info(model, description),
         "capabilities": [capability.value for capability in model.capabilities],
+        "tool_format": description.tool_format if Capability.TOOLS in model.capabilities else "",
+        "thinking_tags": list(description.thinking_tags or ()) if Capability.THINKING in model.capabilities else [],
         "modified_at": timestamp(model.modified_at_s),
         "memory": estimate.to_json(),
     }

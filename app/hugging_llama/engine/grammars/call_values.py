@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hugging_llama.engine.grammars.lark import Lark, literal, one_of
@@ -16,17 +16,30 @@ _PYTHON_STRING = r'/"([^"\\\n\x00-\x1f]|\\[\\"nt])*"/'
 
 def elements(lark: Lark, schema: Mapping[str, Any]) -> str:
     """`<parameter=key>`, the value on lines of its own, `</parameter>`, for each property in the schema's order."""
-    return _each(lark, schema, "<parameter={}>\n", "\n</parameter>\n")
+    return _each_text(lark, schema, "<parameter={}>\n", "\n</parameter>\n")
 
 
 def named_elements(lark: Lark, schema: Mapping[str, Any]) -> str:
     """`<parameter name="key">value</parameter>`."""
-    return _each(lark, schema, '<parameter name="{}">', "</parameter>\n")
+    return _each_text(lark, schema, '<parameter name="{}">', "</parameter>\n")
+
+
+def dsml_elements(lark: Lark, schema: Mapping[str, Any]) -> str:
+    """`<｜DSML｜parameter name="key" string="true">text</｜DSML｜parameter>`, or `"false"` and JSON."""
+    after = "</｜DSML｜parameter>\n"
+
+    def value(given: Any) -> str:
+        if _kinds(given) == ["string"]:
+            return f"{literal(' string=' + chr(34) + 'true' + chr(34) + '>')} {_text(lark, given, schema, after)}"
+        wanted = {**given, **_definitions(schema)} if isinstance(given, Mapping) else {}
+        return f"{literal(' string=' + chr(34) + 'false' + chr(34) + '>')} {lark.json(wanted)} {literal(after)}"
+
+    return _each(lark, schema, '<｜DSML｜parameter name="{}"', value)
 
 
 def argument_pairs(lark: Lark, schema: Mapping[str, Any]) -> str:
     """`<arg_key>key</arg_key>` and `<arg_value>value</arg_value>`."""
-    return _each(lark, schema, "<arg_key>{}</arg_key>\n<arg_value>", "</arg_value>\n")
+    return _each_text(lark, schema, "<arg_key>{}</arg_key>\n<arg_value>", "</arg_value>\n")
 
 
 def keywords(lark: Lark, schema: Mapping[str, Any]) -> str:
@@ -88,13 +101,17 @@ def _keyword(lark: Lark, name: str) -> str:
     return literal(f"{name}=")
 
 
-def _each(lark: Lark, schema: Mapping[str, Any], before: str, after: str) -> str:
+def _each_text(lark: Lark, schema: Mapping[str, Any], before: str, after: str) -> str:
+    return _each(lark, schema, before, lambda value: _text(lark, value, schema, after))
+
+
+def _each(lark: Lark, schema: Mapping[str, Any], before: str, value_of: Callable[[Any], str]) -> str:
     properties, required = schema.get("properties") or {}, set(schema.get("required") or ())
     parts = []
     for name, value in properties.items():
         if not re.fullmatch(r"[^\s<>=\"]+", name):
             raise GrammarError(f"this model can't write a parameter with the name {name[:80]!r}")
-        pair = f"{literal(before.format(name))} {_text(lark, value, schema, after)}"
+        pair = f"{literal(before.format(name))} {value_of(value)}"
         parts.append(lark.rule(pair if name in required else f'{pair} | ""'))
     return " ".join(parts) or '""'
 
@@ -103,8 +120,7 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     """A value as bare text and `after`; JSON for all that is no string."""
     kinds = _kinds(schema)
     if "string" not in kinds and kinds:
-        definitions = {key: root[key] for key in ("$defs", "definitions") if key in root}
-        return f"{lark.json({**schema, **definitions})} {literal(after)}"
+        return f"{lark.json({**schema, **_definitions(root)})} {literal(after)}"
     if not isinstance(schema, Mapping) or not schema.keys() - _ANNOTATIONS:
         return lark.text_before(after)
     if unknown := sorted(schema.keys() - _TEXT_KEYS - _ANNOTATIONS):
@@ -116,6 +132,10 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
         least, most = schema.get("minLength", 0), schema.get("maxLength", "")
         return f"/[^<\\n]{{{least},{most}}}/ {literal(after)}"
     return lark.text_before(after)
+
+
+def _definitions(root: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: root[key] for key in ("$defs", "definitions") if key in root}
 
 
 def _kinds(schema: Any) -> list[str]:

@@ -78,17 +78,43 @@ def _mistral(lark: Lark, tools: Sequence[Tool], most: int | None, template: str)
     return lark.rule(repeated(lark.rule(one_of(call)), "", most=most))
 
 
-def _deepseek(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
-    begin, separator, end = (lark.mark(f"<｜tool▁{word}｜>") for word in ("call▁begin", "sep", "call▁end"))
-    is_fenced = "```json" in template
-    calls = []
-    for tool in tools:
-        arguments = lark.json(parameters_of(tool))
-        name = literal(tool.name)
-        fenced = f'"function" {separator} {literal(tool.name + chr(10) + "```json" + chr(10))} {arguments} "\\n```"'
-        calls.append(f"{begin} {fenced if is_fenced else f'{name} {separator} {arguments}'} {end}")
-    listed = repeated(lark.rule(one_of(calls)), "\n" if is_fenced else "", most=most)
-    return lark.rule(f"{lark.mark('<｜tool▁calls▁begin｜>')} {listed} {lark.mark('<｜tool▁calls▁end｜>')}")
+def _fenced(begin: str, separator: str, end: str, around: tuple[str, str], between: str) -> CallsRule:
+    """`function`, a mark, the name, and the arguments in a fence of their own; or the name, a mark, the arguments."""
+
+    def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+        is_fenced = "```json" in template
+        found = []
+        for tool in tools:
+            arguments, mark = lark.json(parameters_of(tool)), lark.mark(separator)
+            fenced = f'"function" {mark} {literal(tool.name + chr(10) + "```json" + chr(10))} {arguments} "\\n```"'
+            plain = f"{literal(tool.name)} {mark} {arguments}"
+            found.append(f"{lark.mark(begin)} {fenced if is_fenced else plain} {lark.mark(end)}")
+        listed = repeated(lark.rule(one_of(found)), between if is_fenced else "", most=most)
+        return lark.rule(f"{lark.mark(around[0])} {listed} {lark.mark(around[1])}")
+
+    return calls
+
+
+def _dsml(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    call = [
+        f"{literal(f'<｜DSML｜invoke name={chr(34)}{tool.name}{chr(34)}>{chr(10)}')} "
+        f"{call_values.dsml_elements(lark, parameters_of(tool))} {literal('</｜DSML｜invoke>')}"
+        for tool in tools
+    ]
+    listed = repeated(lark.rule(one_of(call)), "\n", most=most)
+    open, close = (lark.mark(f"<{slash}｜DSML｜function_calls>") for slash in ("", "/"))
+    return lark.rule(f'{open} "\\n" {listed} "\\n" {close}')
+
+
+def _apertus(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
+    call = [
+        f"{literal('{' + json.dumps(tool.name) + ': ')} {lark.json(parameters_of(tool))} {literal('}')}"
+        for tool in tools
+    ]
+    listed = repeated(lark.rule(one_of(call)), ", ", most=most)
+    return lark.rule(
+        f"{lark.mark('<|tools_prefix|>')} {literal('[')} {listed} {literal(']')} {lark.mark('<|tools_suffix|>')}"
+    )
 
 
 def _kimi(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
@@ -144,7 +170,7 @@ def _gemma(open: str, close: str, quote: str) -> CallsRule:
     return calls
 
 
-def _pythonic(open: str, close: str, separator: str) -> CallsRule:
+def _pythonic(open: Sequence[str], close: Sequence[str], separator: str) -> CallsRule:
     def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
         call = []
         for tool in tools:
@@ -153,7 +179,7 @@ def _pythonic(open: str, close: str, separator: str) -> CallsRule:
             schema = parameters_of(tool)
             call.append(f"{literal(tool.name + '(')} {call_values.keywords(lark, schema)} {literal(')')}")
         listed = repeated(lark.rule(one_of(call)), separator, most=most)
-        return lark.rule(f"{lark.mark(open) if len(open) > 1 else literal(open)} {listed} {lark.mark(close)}")
+        return lark.rule(f"{' '.join(map(lark.mark, open))} {listed} {' '.join(map(lark.mark, close))}")
 
     return calls
 
@@ -177,7 +203,15 @@ _RULES: Mapping[str, CallsRule] = {
     "glm": _glm,
     "minimax": _minimax,
     "mistral": _mistral,
-    "deepseek": _deepseek,
+    "deepseek": _fenced(
+        "<｜tool▁call▁begin｜>",
+        "<｜tool▁sep｜>",
+        "<｜tool▁call▁end｜>",
+        ("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"),
+        "\n",
+    ),
+    "dsml": _dsml,
+    "hunyuan": _fenced("<tool_call>", "<tool_sep>", "</tool_call>", ("<tool_calls>", "</tool_calls>"), "\n"),
     "kimi": _kimi,
     "gemma": _gemma("<|tool_call>", "<tool_call|>", '<|"|>'),
     "function-gemma": _gemma("<start_function_call>", "<end_function_call>", "<escape>"),
@@ -187,8 +221,11 @@ _RULES: Mapping[str, CallsRule] = {
     "functools": _listed("functools", ""),
     "nemotron": _listed("<TOOLCALL>", "</TOOLCALL>"),
     "jamba": _listed("<tool_calls>", "</tool_calls>", "\n"),
-    "olmo": _pythonic("<function_calls>", "</function_calls>", "\n"),
-    "pythonic": _pythonic("[", "]", ", "),
+    "olmo": _pythonic(["<function_calls>"], ["</function_calls>"], "\n"),
+    "lfm": _pythonic(["<|tool_call_start|>", "["], ["]", "<|tool_call_end|>"], ", "),
+    "pythonic": _pythonic(["["], ["]"], ", "),
+    "apertus": _apertus,
+    "llama-4": _bare("parameters", "; "),
     "llama-json": _bare("parameters", "; "),
     "json": _bare("arguments", "; "),
 }

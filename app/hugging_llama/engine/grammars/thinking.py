@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hugging_llama.engine.chat_format import ThinkingTags
 from hugging_llama.engine.detokenizer import Detokenizer
 from hugging_llama.engine.grammars.bits import Bits, allow, forbid, only
 from hugging_llama.parsing.thinking import ThinkingParser
+from hugging_llama.parsing.thinking_tags import ThinkingTags
 
 _SENTENCE_ENDS = (".", "!", "?", "\n", "。")
 _GRACE = 8

@@ -1,0 +1,207 @@
+"""Answers read by the `response_template` that a tokenizer may bring: regions of a text by what opens and closes them.
+
+transformers' own streaming parser finds the regions (`transformers.utils.chat_parsing`). What is in them is read here:
+its parser would lose the rest of an answer over one call that is not well-formed.
+"""
+
+import importlib
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hugging_llama.neutral.messages import ToolCall
+from hugging_llama.parsing.call_bodies import Schemas, typed_calls, value_calls
+from hugging_llama.parsing.partial import trailing_space
+from hugging_llama.parsing.parts import Part, Thought, joined
+from hugging_llama.parsing.tool_calls import new_call_id
+
+_log = logging.getLogger(__name__)
+
+_THOUGHTS = frozenset({"reasoning_content", "reasoning", "thinking"})
+_CALLS = "tool_calls"
+_DELIMITERS = ("open", "open_pattern", "close", "close_pattern")
+_LONGEST_PATTERN = 1000
+# of a group with repetitions or choices in it, which takes exponential time on some texts
+_REPETITION = re.compile(r"(?<!\\)\)[*+{]")
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTemplate:
+    """`regions` is the template as transformers loads it, without what it would do to a region's text; `fields` are the
+    loaded fields with that. `delimiters` are all texts and patterns by which regions begin and end."""
+
+    regions: Any
+    fields: Mapping[str, Any]
+    delimiters: str
+
+    @property
+    def knows_calls(self) -> bool:
+        """Whether it says how calls are written."""
+        return _CALLS in self.fields
+
+    def begun(self, prompt: str) -> str:
+        """What the prompt has written of the answer already: what stands behind the last anchor in it."""
+        ends = [found.end() for found in self.regions.start_anchor_re.finditer(prompt)]
+        return prompt[ends[-1] :] if ends else ""
+
+
+def response_template(tokenizer: Any) -> ResponseTemplate | None:
+    """The template of a tokenizer; None if it has none, or one that can't be used, which is logged."""
+    raw = getattr(tokenizer, "response_template", None)
+    if raw is None:
+        return None
+    try:
+        return _load(raw)
+    except Exception as error:  # whatever a stranger wrote there, or another version of transformers makes of it
+        _log.warning("the tokenizer's response_template can't be used, answers are read without it: %s", error)
+        return None
+
+
+class ResponseReader:
+    """Fed piece by piece; gives reasoning, text and whole calls in order, as HarmonyParser does.
+
+    `begun` is what the prompt has written of the answer. Without `takes_calls` a call is text, as is what the template
+    takes for a call and is none, without its delimiters.
+    """
+
+    def __init__(
+        self,
+        template: ResponseTemplate,
+        begun: str = "",
+        *,
+        schemas: Schemas | None = None,
+        takes_calls: bool = True,
+        new_id: Callable[[], str] = new_call_id,
+    ) -> None:
+        self._template = template
+        self._schemas = schemas or {}
+        self._takes_calls = takes_calls
+        self._new_id = new_id
+        self._num_calls = 0
+        self._body = ""  # of a call that is being read
+        self._space = ""  # at the end of a text: dropped if the region ends there
+        self._at_start = True
+        self._is_broken = False
+        self._parser = _transformers("response_parser").ResponseParser(template.regions, prefix=begun)
+        self._parts(self._parser.initial_events)
+        self._space, self._at_start = "", True  # what the prompt holds is not said again
+
+    def push(self, text: str) -> list[Part]:
+        """More reasoning, text and calls; never an empty one."""
+        return self._read(lambda: self._parser.feed(text), text)
+
+    def finish(self) -> list[Part]:
+        """What was held back."""
+        return self._read(lambda: self._parser.finalize()[1], "")
+
+    def _read(self, more: Callable[[], list[dict[str, Any]]], text: str) -> list[Part]:
+        if self._is_broken:
+            return joined([text])
+        try:
+            return self._parts(more())
+        except Exception as error:  # of a template that its loader took: the rest of the answer is text
+            _log.warning("the tokenizer's response_template failed on an answer: %s", error)
+            self._is_broken = True
+            return joined([self._body + self._space + text])
+
+    def _parts(self, events: Iterable[Mapping[str, Any]]) -> list[Part]:
+        found: list[Part] = []
+        for event in events:
+            kind, name = event["type"], event["field"]
+            if kind == "region_open":
+                self._body, self._space, self._at_start = "", "", True
+            elif kind == "region_chunk" and name == _CALLS:
+                self._body += event["text"]
+            elif kind == "region_chunk":
+                found.append(self._said(name, event["text"]))
+            elif kind == "region_close":
+                found += self._closed(name, event["value"])
+        return joined(found)
+
+    def _said(self, name: str, text: str) -> Part:
+        """More of a text; white space at both ends of a region is dropped, unless the template wants it kept."""
+        if self._template.fields[name].content_args.get("strip", True):
+            text = self._space + (text.lstrip() if self._at_start else text)
+            size = len(text) - trailing_space(text)
+            text, self._space = text[:size], text[size:]
+        self._at_start = self._at_start and not text
+        return Thought(text) if name in _THOUGHTS else text
+
+    def _closed(self, name: str, value: Mapping[str, Any]) -> list[Part]:
+        self._space = ""
+        if name != _CALLS:
+            return []
+        body, self._body = str(value["body"]), ""
+        if not self._takes_calls:
+            return [body]
+        try:
+            process = _transformers("content_parsers").process_field
+            read = process(body, self._template.fields[name], dict(value["captures"]))
+            calls = typed_calls(value_calls(read), self._schemas)
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return [body]
+        self._num_calls += len(calls)
+        return [
+            ToolCall(id=self._new_id(), name=called, arguments=arguments, index=self._num_calls - len(calls) + number)
+            for number, (called, arguments) in enumerate(calls)
+        ]
+
+
+def _load(raw: Any) -> ResponseTemplate:
+    """Raises whatever there is to raise."""
+    load = _transformers("response_templates").load_response_template
+    whole = load(raw)
+    for pattern in _patterns(raw):
+        if len(pattern) > _LONGEST_PATTERN or _REPETITION.search(pattern):
+            raise ValueError(f"the pattern {pattern[:60]!r} may take for ever")
+    fields = {name: _region(raw["fields"][name], field) for name, field in whole.fields.items()}
+    template = ResponseTemplate(
+        regions=load({**raw, "defaults": {}, "fields": fields}),
+        fields=whole.fields,
+        delimiters="\n".join(_texts(raw, "start_anchor", "start_anchor_pattern") + _field_texts(raw)).replace("\\", ""),
+    )
+    probe = ResponseReader(template)
+    if joined([*probe.push("a"), *probe.finish()]) != ["a"] and template.regions.implicit is not None:
+        raise ValueError("transformers' parser does not do what it did")
+    return template
+
+
+def _region(raw: Mapping[str, Any], field: Any) -> dict[str, Any]:
+    """A field whose text comes as it is, with what its opening delimiter captured."""
+    captures = {name: "{" + name + "}" for name in (field.open_re.groupindex if field.open_re else ())}
+    return {
+        **{key: raw[key] for key in _DELIMITERS if key in raw},
+        "repeats": True,
+        "content": "text",
+        "content_args": {"strip": False},
+        "transform": {"body": "{content}", "captures": captures},
+    }
+
+
+def _transformers(module: str) -> Any:
+    """A young part of transformers, which other versions may not have."""
+    return importlib.import_module(f"transformers.utils.chat_parsing.{module}")
+
+
+def _patterns(raw: Mapping[str, Any]) -> list[str]:
+    found = _texts(raw, "start_anchor_pattern")
+    for field in raw["fields"].values():
+        found += _texts(field, "open_pattern", "close_pattern")
+        found += _value_patterns(field.get("content_args", {}))
+    return found
+
+
+def _value_patterns(args: Mapping[str, Any]) -> list[str]:
+    inner = args.get("value_parser") or {}
+    return _texts(args, "tag_pattern") + (_value_patterns(inner.get("args", {})) if inner else [])
+
+
+def _field_texts(raw: Mapping[str, Any]) -> list[str]:
+    return [text for field in raw["fields"].values() for text in _texts(field, *_DELIMITERS)]
+
+
+def _texts(values: Mapping[str, Any], *keys: str) -> list[str]:
+    found = [values[key] for key in keys if key in values]
+    return [text for value in found for text in (value if isinstance(value, list) else [value])]

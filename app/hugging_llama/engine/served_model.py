@@ -1,6 +1,5 @@
 """One model in memory with all that serves it: its checkpoint, its runner, its prompts and its grammar."""
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,12 @@ from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.engine.token_bytes import TokenBytes
-from hugging_llama.errors import EngineShutdownError, InvalidRequestError, UnsupportedCapabilityError
+from hugging_llama.errors import (
+    EngineShutdownError,
+    GrammarError,
+    InvalidRequestError,
+    UnsupportedCapabilityError,
+)
 from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import ChatPrompt, EmbedRequest, GenerateRequest, TextPrompt, ToolChoice
@@ -49,7 +53,6 @@ class ServedModel:
     ) -> None:
         self.ref = ref
         self._compiler: GrammarCompiler | None = None
-        self._grammar_lock = threading.Lock()
         self._default_context = settings.context_length or default_context_length(checkpoint.device)
         self._checkpoint: Checkpoint | None = checkpoint
         self._runner: Runner | None = None
@@ -69,6 +72,7 @@ class ServedModel:
                 name=ref.name,
             )
             return
+        self._compiler = _grammar_compiler(checkpoint)
         self._adapters = AdapterCache(checkpoint.model, budget_bytes=settings.adapter_cache_bytes)
         self._renderer = PromptRenderer(
             checkpoint.tokenizer,
@@ -194,6 +198,8 @@ class ServedModel:
         """Ends what still runs and lets go of the weights; waits for the running step."""
         self._checkpoint = None
         self._templates.close()
+        if self._compiler is not None:
+            self._compiler.close()
         runner = self._runner or self._embedding_runner
         if runner is not None:
             runner.close()
@@ -255,7 +261,8 @@ class ServedModel:
         thinks = prompt.thinking is not None and (prompt.show_thinking or prompt.inside_thinking)
         if not is_bound and (budget is None or not thinks):
             return None
-        compiler = self._open_compiler(checkpoint)
+        if (compiler := self._compiler) is None:
+            raise GrammarError("this model's tokenizer does not allow to enforce an output format")
         grammar = answer_grammar(
             request.format, calls, special_ids=compiler.special_ids, has_channels=prompt.has_channels
         )
@@ -264,19 +271,19 @@ class ServedModel:
             gate = ThinkingGate(
                 checkpoint.tokenizer,
                 prompt.thinking,
-                compiler.eos_token_ids,
+                sorted({*compiler.eos_token_ids, *prompt.end_ids}),
                 inside=prompt.inside_thinking,
                 budget=budget,
             )
-        return GrammarMask(compiler, grammar, gate)
+        return GrammarMask(compiler, grammar, gate, end_ids=prompt.end_ids)
 
-    def _open_compiler(self, checkpoint: Checkpoint) -> GrammarCompiler:
-        with self._grammar_lock:
-            if self._compiler is None:
-                self._compiler = GrammarCompiler(
-                    checkpoint.tokenizer, width=checkpoint.width, eos_token_ids=checkpoint.eos_token_ids
-                )
-            return self._compiler
+
+def _grammar_compiler(checkpoint: Checkpoint) -> GrammarCompiler | None:
+    """None for a tokenizer that does not allow it; that concerns requests for a format only."""
+    try:
+        return GrammarCompiler(checkpoint.tokenizer, width=checkpoint.width, eos_token_ids=checkpoint.eos_token_ids)
+    except GrammarError:
+        return None
 
 
 def _call_context(request: GenerateRequest, prompt: RenderedPrompt) -> CallContext | None:

@@ -33,6 +33,11 @@ def allow(row: Bits, token_ids: list[int]) -> None:
         words[token_id // 32] |= np.uint32(1 << token_id % 32)
 
 
+def allows(row: Bits, token_id: int) -> bool:
+    """Whether the token is allowed; one beyond the row is not."""
+    return token_id < 32 * len(row) and bool(row.view(np.uint32)[token_id // 32] >> np.uint32(token_id % 32) & 1)
+
+
 def forbid(row: Bits, token_ids: list[int]) -> None:
     """Allow these no more; ids beyond the row are fine."""
     words = row.view(np.uint32)

@@ -5,19 +5,20 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import Any
 
-import llguidance
-import llguidance.hf
+from llguidance import LLTokenizer, hf
 
+from hugging_llama.engine.grammars.limits import MOST_CACHED_BYTES, compiled, parser_limits
+from hugging_llama.engine.grammars.trial_process import TrialProcess
+from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.errors import GrammarError
 
 _MAX_COMPILED = 128
-_MAX_ITEMS_IN_ROW = 20_000
-"""An object with 500 optional properties needs more than the 2,000 that llguidance allows by itself."""
+_REFUSAL = "this model's tokenizer does not allow to enforce an output format"
 
 
 class GrammarCompiler:
-    """Compiles for one model. Thread-safe; slow for a large vocabulary at the first grammar (a second or two) and a few
-    milliseconds for each new one, so it is called in a request's own thread, never in the step's.
+    """Compiles for one model. Thread-safe. Made by a load, since it takes half a second for a large vocabulary, in
+    which no other thread gets its turn; a new grammar takes a few milliseconds, in a request's own thread.
 
     `size` is the number of logits, or of tokens if these are more. Raises GrammarError for a tokenizer that can't be
     constrained (none but byte-level and SentencePiece ones of the tokenizers library can).
@@ -30,46 +31,62 @@ class GrammarCompiler:
         self.eos_token_ids = sorted(set(eos_token_ids))
         self.size = max(width, len(tokenizer))
         if not getattr(tokenizer, "is_fast", False) or not self.eos_token_ids:
-            raise GrammarError("this model's tokenizer does not allow to enforce an output format")
+            raise GrammarError(_REFUSAL)
         try:
-            self.vocabulary = llguidance.hf.from_tokenizer(tokenizer, n_vocab=self.size, eos_token=self.eos_token_ids)
+            with panics_as_errors():
+                self.vocabulary = _vocabulary(tokenizer, self.size, self.eos_token_ids)
         except Exception as error:
-            raise GrammarError("this model's tokenizer does not allow to enforce an output format") from error
+            raise GrammarError(_REFUSAL) from error
         added: dict[str, int] = tokenizer.get_added_vocab()
         self.special_ids = {text: i for text, i in added.items() if self.vocabulary.is_special_token(i)}
-        self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._compiled: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
         # one at a time: hostile grammars of several clients must leave the other threads their cores
         self._turn = threading.Lock()
+        self._trial = TrialProcess(self.size, self.special_ids)
 
     def matcher(self, grammar: str) -> Any:
-        """A new LLMatcher at the beginning of `grammar`. Raises GrammarError, in llguidance's words."""
+        """A new LLMatcher at the beginning of `grammar`. Raises GrammarError, mostly in llguidance's words."""
         found = self._kept(grammar)
         if found is None:
             with self._turn:
                 found = self._kept(grammar) or self._compile(grammar)
         return found.deep_copy()
 
+    def close(self) -> None:
+        """Ends what is being tried out."""
+        self._trial.close()
+
     def _kept(self, grammar: str) -> Any:
         with self._lock:
-            if (found := self._compiled.get(grammar)) is not None:
-                self._compiled.move_to_end(grammar)
-            return found
+            if grammar not in self._compiled:
+                return None
+            self._compiled.move_to_end(grammar)
+            return self._compiled[grammar][0]
 
     def _compile(self, grammar: str) -> Any:
-        limits = llguidance.LLParserLimits(max_items_in_row=_MAX_ITEMS_IN_ROW)
-        matcher = llguidance.LLMatcher(self.vocabulary, grammar, log_level=0, limits=limits)
-        # some limits are met at the first mask only
-        matcher.deep_copy().compute_bitmask() if not matcher.is_error() else None
-        if matcher.is_error():
-            raise GrammarError(f"this output format can't be enforced: {_sentence(matcher.get_error())}")
+        num_bytes = self._trial.run(grammar)
+        matcher, fault = compiled(self.vocabulary, grammar, parser_limits())
+        if fault:
+            raise GrammarError(f"this output format can't be enforced: {_sentence(fault)}")
         with self._lock:
-            self._compiled[grammar] = matcher
-            while len(self._compiled) > _MAX_COMPILED:
+            self._compiled[grammar] = matcher, num_bytes + len(grammar)
+            while len(self._compiled) > _MAX_COMPILED or self._cached_bytes() > MOST_CACHED_BYTES:
                 self._compiled.popitem(last=False)
         return matcher
+
+    def _cached_bytes(self) -> int:
+        return sum(num_bytes for _, num_bytes in self._compiled.values())
+
+
+def _vocabulary(tokenizer: Any, size: int, eos_token_ids: list[int]) -> Any:
+    """As `llguidance.hf.from_tokenizer`, without its copy of a tokenizer that pads and truncates nothing anyway."""
+    backend = tokenizer.backend_tokenizer
+    if backend.padding is not None or backend.truncation is not None:
+        return hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=eos_token_ids)
+    return LLTokenizer(backend.to_str(), n_vocab=size, eos_token=eos_token_ids)
 
 
 def _sentence(text: str) -> str:
     """The first lines of an error, without the machinery's own words."""
-    return " ".join(text.split())[:300]
+    return " ".join(text.partition("<state>")[0].split())[:300]

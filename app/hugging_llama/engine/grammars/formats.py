@@ -9,7 +9,7 @@ from hugging_llama.errors import GrammarError
 from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, OutputFormat, Regex
 
 MAX_BYTES = 2**16
-"""Up to here a third of a second was the longest compilation that a hostile schema could cause."""
+"""Far more than any schema in use has; it bounds what is parsed before a grammar is tried out."""
 _MAX_DEPTH = 100
 _MAX_CHOICES = 4096
 _JSON = {

@@ -1,22 +1,40 @@
 """Keeps an answer within a grammar: before each token all others than those that may follow are masked out."""
 
-import llguidance.numpy
+import re
+from collections.abc import Collection
 
-from hugging_llama.engine.grammars.bits import Bits
+import llguidance.numpy
+import numpy as np
+
+from hugging_llama.engine.grammars.bits import Bits, allow, allows, only
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.errors import GenerationError
+
+_NAMED_TOKEN = re.compile(r"<\[(\d{1,9})\]>")
+"""A token that a grammar names by its id."""
 
 
 class GrammarMask:
     """The TokenMask of one sequence: what `gate` lets through, then what `grammar` allows; either may be None.
 
-    Raises GrammarError if the grammar can't be compiled.
+    `end_ids` end an answer wherever the tokenizer's own end does. Raises GrammarError if the grammar can't be compiled.
     """
 
-    def __init__(self, compiler: GrammarCompiler, grammar: str | None, gate: ThinkingGate | None = None) -> None:
+    def __init__(
+        self,
+        compiler: GrammarCompiler,
+        grammar: str | None,
+        gate: ThinkingGate | None = None,
+        *,
+        end_ids: Collection[int] = (),
+    ) -> None:
         self._matcher = compiler.matcher(grammar) if grammar is not None else None
         self._vocabulary = compiler.vocabulary
+        self._eos_token_id = compiler.eos_token_ids[0]
+        self._end_ids = sorted(set(end_ids) - set(compiler.eos_token_ids))
+        named = {int(token_id) for token_id in _NAMED_TOKEN.findall(grammar or "")}
+        self._unnamed_ids = set(compiler.special_ids.values()) - named
         self._bits = llguidance.numpy.allocate_token_bitmask(1, compiler.size)
         self._gate = gate
 
@@ -66,7 +84,23 @@ class GrammarMask:
             raise GenerationError("the grammar became too complex for this answer")
         # the model may have fewer logits than the tokenizer has tokens
         bits[:] = self._bits[0, : len(bits)]
+        if self._end_ids and self._matcher.is_accepting() and allows(bits, self._eos_token_id):
+            allow(bits, [token_id for token_id in self._end_ids if token_id < 32 * len(bits)])
+        self._spell_out(bits)
         return True
+
+    def _spell_out(self, bits: Bits) -> None:
+        """Where a text is forced that looks like a control token, llguidance allows that token and nothing else,
+        though it would end or garble the answer: the text's first piece takes its place."""
+        assert self._matcher is not None
+        (words,) = np.nonzero(bits)
+        if len(words) != 1 or self._matcher.is_accepting():
+            return
+        word = int(bits[words[0]]) & 0xFFFFFFFF
+        token_id = 32 * int(words[0]) + word.bit_length() - 1
+        if word.bit_count() == 1 and token_id in self._unnamed_ids:
+            text = self._matcher.compute_ff_bytes().decode("utf-8", "ignore")
+            only(bits, self._vocabulary.greedy_tokenize(text)[:1])
 
     def _consume(self, token_id: int) -> None:
         if self._matcher is None or self._matcher.is_stopped():

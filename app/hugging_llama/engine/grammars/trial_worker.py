@@ -1,0 +1,101 @@
+"""`python -m hugging_llama.engine.grammars.trial_worker`: compiles grammars of strangers before the engine does.
+
+The first line of standard input is the vocabulary: `{"size": …, "special_ids": {text: id}}`. Each line after it is a
+grammar in JSON, one answer a line of standard output: `{"bytes": …}`, the memory that it took, or `{"refusal": …}`,
+the end of a sentence. llguidance can't be interrupted, and a few hundred bytes of a schema can keep it busy for
+minutes or fill gigabytes: so each grammar is compiled in a fork with little memory and an alarm clock that counts CPU
+time. What takes so long does not depend on the vocabulary, so bytes and control tokens do here.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import llguidance
+
+from hugging_llama.engine.grammars.limits import LONGEST_COMPILATION_S, MOST_MEMORY_BYTES, compiled, parser_limits
+
+_WAS_KILLED = "takes too long to prepare"
+_LEAST_REPORTED_BYTES = 2**16
+
+
+class _Bytes:
+    """A tokenizer of bytes and control tokens, as llguidance asks for one."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, size: int, special_ids: Mapping[str, int]) -> None:
+        self.tokens = [bytes([token_id]) if token_id < 256 else b"" for token_id in range(max(size, 258))]
+        for text, token_id in special_ids.items():
+            self.tokens[token_id] = text.encode()
+        self.special_token_ids = sorted(special_ids.values())
+        self.eos_token_id = self.special_token_ids[0] if special_ids else 257
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(text if isinstance(text, bytes) else text.encode())
+
+
+def vocabulary_of(size: int, special_ids: Mapping[str, int]) -> Any:
+    """Control tokens where the model has them, bytes in front of everything else."""
+    tokenizer: Any = _Bytes(size, special_ids)
+    return llguidance.LLTokenizer(tokenizer, n_vocab=len(tokenizer.tokens), slices=[])
+
+
+def tried(vocabulary: Any, grammar: str) -> dict[str, Any]:
+    """What became of the compilation in a fork."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writer, str(_bytes_taken(vocabulary, grammar)).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        found = pipe.read()
+    _, status = os.waitpid(pid, 0)
+    if found:
+        return {"bytes": int(found)}
+    is_late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
+    return {"refusal": _WAS_KILLED if is_late else "takes too much memory"}
+
+
+def _bytes_taken(vocabulary: Any, grammar: str) -> int:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.setitimer(signal.ITIMER_PROF, LONGEST_COMPILATION_S)
+    before = _data_bytes()
+    if before:
+        resource.setrlimit(resource.RLIMIT_DATA, (before + MOST_MEMORY_BYTES, before + MOST_MEMORY_BYTES))
+    # what is wrong with it the engine says; kept until it has been weighed
+    kept = compiled(vocabulary, grammar, parser_limits())
+    taken = _data_bytes() - before
+    del kept
+    return max(taken, _LEAST_REPORTED_BYTES)
+
+
+def _data_bytes() -> int:
+    """What this process holds; 0 where the system can't say."""
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
+    except (OSError, StopIteration, ValueError):
+        return 0
+
+
+def main() -> None:
+    """Until standard input ends, which it does with the engine."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of its processes
+    os.nice(10)  # running streams come first
+    first = json.loads(sys.stdin.buffer.readline() or "{}")
+    vocabulary = vocabulary_of(first.get("size", 0), first.get("special_ids", {}))
+    for line in sys.stdin.buffer:
+        print(json.dumps(tried(vocabulary, json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

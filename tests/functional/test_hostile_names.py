@@ -58,9 +58,13 @@ CASES: dict[str, list[Case]] = {
     "/api/delete": [_model("/api/delete", method="DELETE"), _model("/api/delete", "name", method="DELETE")],
     "/api/pull": [_model("/api/pull", leaves=True), _model("/api/pull", "revision", model="a/b", leaves=True)],
     "/api/push": [_model("/api/push", leaves=True)],
+    "/v1/chat/completions": [_model("/v1/chat/completions", messages=[{"role": "user", "content": "x"}])],
+    "/v1/completions": [_model("/v1/completions", prompt="x")],
+    "/v1/embeddings": [_model("/v1/embeddings", input="x")],
+    "/v1/models/<path:name>": [Case("GET", "/v1/models/")],
     "/api/blobs/<digest>": [Case("POST", "/api/blobs/"), Case("HEAD", "/api/blobs/")],
 }
-NAMELESS = {"/", "/api/version", "/api/tags", "/api/models", "/api/ps", "/health", "/ready", "/metrics"}
+NAMELESS = {"/", "/api/version", "/api/tags", "/api/models", "/api/ps", "/health", "/ready", "/metrics", "/v1/models"}
 
 HOSTILE = [
     "x\n/", "a\r\nX: y/",
@@ -124,6 +128,7 @@ class World:
             assert 400 <= response.status_code < 500 or (_is_fine(text) and response.status_code == 200), (case, text)
             if response.status_code != 200:
                 (error,) = response.get_json().values()
+                error = error["message"] if case.path.startswith("/v1/") else error
                 assert isinstance(error, str), case
                 assert error, case
                 assert len(error) < 1000 + len(text), case

@@ -17,11 +17,14 @@ logger = logging.getLogger(__name__)
 _TEXT = "text/plain; charset=utf-8"
 
 
+RenderError = Callable[[HuggingLlamaError], Response]
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorPages:
     """Answers in one dialect, which `render` words."""
 
-    render: Callable[[HuggingLlamaError], Response]
+    render: RenderError
 
     def register(self, target: Flask | Blueprint) -> None:
         """Answer the errors that our own views raise; safe to do inside somebody else's application."""

@@ -49,7 +49,7 @@ QUANTIZE = {"bf16": "none", "int8": "int8", "int4": "int4"}
 class _Silent:
     """Shows nothing."""
 
-    stopped = False
+    stop = None
 
     def push(self, token_id: int) -> list[GenerateEvent]:
         return []

@@ -30,7 +30,7 @@ VOCAB_SIZE = 128_256
 class _Silent:
     """Shows nothing."""
 
-    stopped = False
+    stop = None
 
     def push(self, token_id: int) -> list[GenerateEvent]:
         return []

@@ -30,14 +30,14 @@ class Echo:
         self.stop_ids = stop_ids
         self.pushed: list[int] = []
         self.num_flushed = 0
-        self.stopped = False
+        self.stop: str | None = None
 
     def push(self, token_id: int) -> list[GenerateEvent]:
         self.pushed.append(token_id)
         if self.fail_at is not None and len(self.pushed) > self.fail_at:
             raise RuntimeError("the output processor fails")
-        self.stopped = token_id in self.stop_ids
-        return [] if self.stopped else [TextDelta(f"{token_id} ")]
+        self.stop = str(token_id) if token_id in self.stop_ids else None
+        return [] if self.stop else [TextDelta(f"{token_id} ")]
 
     def finish(self) -> list[GenerateEvent]:
         self.num_flushed += 1

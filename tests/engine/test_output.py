@@ -101,7 +101,7 @@ def answer(text: str, *, name: str = "demo", **options: Any) -> list[GenerateEve
     found: list[GenerateEvent] = []
     for token_id in ids_of(tokenizer, text):
         found += machine.push(token_id)
-        if machine.stopped:
+        if machine.stop is not None:
             break
     found += machine.finish()
     assert machine.finish() == []
@@ -154,7 +154,7 @@ def test_nothing_is_shown_behind_a_stop_string() -> None:
     machine = AnswerProcessor(tokenizer_named("byte"), stops=["b"])
     events = [event for token_id in ids_of(tokenizer_named("byte"), "abc") for event in machine.push(token_id)]
     assert events == [TextDelta("a")]
-    assert machine.stopped
+    assert machine.stop is not None
     assert machine.finish() == []
 
 

@@ -249,8 +249,7 @@ def test_a_parent_that_is_killed_takes_the_child_along(home: Home, gguf_file: Pa
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(home.path), digest], stdout=subprocess.PIPE, text=True)
     with parent:
         assert parent.stdout is not None
-        while "converting" not in parent.stdout.readline():
-            pass
+        assert any("converting" in line for line in parent.stdout), "it ended before the conversion began"
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         assert len(children) == 1
         parent.kill()

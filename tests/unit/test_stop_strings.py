@@ -13,7 +13,7 @@ STOPS = st.lists(st.text(alphabet="ab\n.", max_size=4), max_size=4)
 def run(stops: list[str], pieces: list[str]) -> tuple[str, bool]:
     machine = StopStrings(stops)
     output = "".join(machine.push(piece) for piece in pieces)
-    return output + machine.finish(), machine.stopped
+    return output + machine.finish(), machine.found is not None
 
 
 def test_stop_string_is_not_part_of_the_output() -> None:
@@ -27,7 +27,7 @@ def test_text_flows_unless_it_may_become_a_stop_string() -> None:
     assert machine.push("X") == "ENX"
     assert machine.push("E") == ""
     assert machine.finish() == "E"
-    assert not machine.stopped
+    assert machine.found is None
 
 
 def test_nothing_comes_after_a_stop() -> None:

@@ -50,9 +50,9 @@ def local_model(name: str) -> LocalModel:
     return resolve_model(app_context(), name)
 
 
-def json_payload() -> dict[str, Any]:
-    """The request's body as an object. Raises InvalidRequestError."""
-    return parse_object(read_body(request, app_context().settings.max_body_bytes))
+def json_payload(empty: str = "missing request body") -> dict[str, Any]:
+    """The request's body as an object; `empty` is the error's text where there is none. Raises InvalidRequestError."""
+    return parse_object(read_body(request, app_context().settings.max_body_bytes), empty)
 
 
 class Watched(Iterable[EventT]):

@@ -19,13 +19,13 @@ def read_body(request: Request, limit: int) -> bytes:
     return body
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, empty: str = "missing request body") -> dict[str, Any]:
     """The first JSON value of the body, which must be an object; the literal `null` is an empty one.
 
     Raises InvalidRequestError in the words of Go's decoder.
     """
     if not body.strip():
-        raise InvalidRequestError("missing request body")
+        raise InvalidRequestError(empty)
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

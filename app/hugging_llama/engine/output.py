@@ -64,13 +64,13 @@ class AnswerProcessor:
         )
 
     @property
-    def stopped(self) -> bool:
-        """Whether a stop string was met: the sequence ends here."""
-        return self._stop_strings.stopped
+    def stop(self) -> str | None:
+        """The stop string that was met: the sequence ends here."""
+        return self._stop_strings.found
 
     def push(self, token_id: int) -> list[GenerateEvent]:
         """What this token makes certain, in order."""
-        if self._finished or self.stopped:
+        if self._finished or self.stop is not None:
             return []
         text = self._detokenizer.push(token_id)
         return self._parsed(text) if text else []
@@ -80,7 +80,7 @@ class AnswerProcessor:
         if self._finished:
             return []
         self._finished = True
-        if self.stopped:
+        if self.stop is not None:
             return []
         events = self._parsed(self._detokenizer.finish())
         if self._messages:
@@ -90,7 +90,7 @@ class AnswerProcessor:
             events += self._thought(thinking) + self._answered(answer)
         if self._calls:
             events += self._said(self._calls.finish())
-        if not self.stopped and (held_back := self._stop_strings.finish()):
+        if self.stop is None and (held_back := self._stop_strings.finish()):
             events.append(TextDelta(held_back))
         return events
 
@@ -121,7 +121,7 @@ class AnswerProcessor:
         reasoning and calls would end every answer that is to stop at the end of a line."""
         events: list[GenerateEvent] = []
         for part in parts:
-            if self.stopped:
+            if self.stop is not None:
                 break
             if not isinstance(part, str):
                 # text before a call stays before it; a stop string does not reach across

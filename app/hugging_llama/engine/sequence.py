@@ -47,8 +47,8 @@ class OutputProcessor(Protocol):
         ...
 
     @property
-    def stopped(self) -> bool:
-        """True once a stop string was found; what lies behind it is never shown."""
+    def stop(self) -> str | None:
+        """The stop string that was found, None while there is none; what lies behind it is never shown."""
         ...
 
     def finish(self) -> list[GenerateEvent]:
@@ -218,7 +218,7 @@ class Sequence:
         events = self.output.push(token_id)
         if self.token_bytes is not None and self.sampling_state.logprob is not None:
             events = with_logprob(events, self.sampling_state.logprob.entry(self.token_bytes))
-        if self.output.stopped or (self.grammar is not None and self.grammar.finished):
+        if self.output.stop is not None or (self.grammar is not None and self.grammar.finished):
             self.finish_reason = FinishReason.STOP
         elif self._is_full():
             self.finish_reason = FinishReason.LENGTH
@@ -257,7 +257,7 @@ class Sequence:
     def finished_event(self, reason: FinishReason) -> Finished:
         """The last event, with the counts and times so far."""
         context = (*self.prompt_token_ids, *self.output_token_ids) if self.return_context else ()
-        return Finished(reason=reason, usage=self.usage(), context=context)
+        return Finished(reason=reason, usage=self.usage(), context=context, stop=self.output.stop)
 
     def usage(self) -> Usage:
         """Counts and times so far. A sequence that was never admitted has only queued."""

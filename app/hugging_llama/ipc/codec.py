@@ -265,7 +265,7 @@ _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
     TextDelta: lambda rid, r: wire.TextItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ToolCallDelta: lambda rid, r: wire.ToolCallItem(rid, _wire_call(r.call)),
-    Finished: lambda rid, r: wire.FinishedItem(rid, r.reason, r.usage, r.context),
+    Finished: lambda rid, r: wire.FinishedItem(rid, r.reason, r.usage, r.context, r.stop),
     Embeddings: _embeddings_item,
     Loaded: lambda rid, r: wire.LoadedItem(rid, r.model, r.load_ns),
     LoadedModels: lambda rid, r: wire.LoadedModelsItem(rid, r.models),
@@ -301,7 +301,9 @@ _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
     wire.TextItem: lambda item: TextDelta(item.text, _logprobs(item.logprobs)),
     wire.ThinkingItem: lambda item: ThinkingDelta(item.text, _logprobs(item.logprobs)),
     wire.ToolCallItem: lambda item: ToolCallDelta(_neutral_call(item.call)),
-    wire.FinishedItem: lambda item: Finished(reason=item.reason, usage=item.usage, context=item.context),
+    wire.FinishedItem: lambda item: Finished(
+        reason=item.reason, usage=item.usage, context=item.context, stop=item.stop
+    ),
     wire.EmbeddingsItem: _embeddings,
     wire.LoadedItem: lambda item: Loaded(model=item.model, load_ns=item.load_ns),
     wire.LoadedModelsItem: lambda item: LoadedModels(item.models),

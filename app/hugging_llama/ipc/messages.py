@@ -189,6 +189,7 @@ class FinishedItem(Struct, array_like=True, frozen=True, tag=3):
     reason: FinishReason
     usage: Usage
     context: tuple[int, ...]
+    stop: str | None
 
 
 class EmbeddingsItem(Struct, array_like=True, frozen=True, tag=4):

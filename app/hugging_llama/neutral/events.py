@@ -78,11 +78,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The end of a generation. `context` holds prompt and output token ids if the request asked for them."""
+    """The end of a generation. `context` holds prompt and output token ids if the request asked for them; `stop` is the
+    stop string that ended it, None for any other end."""
 
     reason: FinishReason
     usage: Usage = field(default_factory=Usage)
     context: tuple[int, ...] = ()
+    stop: str | None = None
 
 
 GenerateEvent = Started | TextDelta | ThinkingDelta | ToolCallDelta | Finished

@@ -14,23 +14,22 @@ class StopStrings:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self._stopped = False
+        self._found: str | None = None
 
     @property
-    def stopped(self) -> bool:
-        """Whether a stop string was met; from then on nothing comes out."""
-        return self._stopped
+    def found(self) -> str | None:
+        """The stop string that was met; from then on nothing comes out."""
+        return self._found
 
     def push(self, text: str) -> str:
         """The text that is certain to be output."""
-        if self._stopped:
+        if self._found is not None:
             return ""
         if not self._stops:
             return text
         self._held += text
-        start = self._first_stop()
-        if start is not None:
-            self._stopped = True
+        if first := self._first_stop():
+            start, self._found = first
             output, self._held = self._held[:start], ""
             return output
         keep = len(self._held) - held_length(self._held, self._stops)
@@ -42,6 +41,7 @@ class StopStrings:
         output, self._held = self._held, ""
         return output
 
-    def _first_stop(self) -> int | None:
-        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        return min(found)[1] if found else None
+    def _first_stop(self) -> tuple[int, str] | None:
+        """Where it begins, and which it is."""
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        return min(found)[1:] if found else None

@@ -1,6 +1,7 @@
 """The application factory, and the blueprint for applications that exist already."""
 
 import threading
+from collections.abc import Iterable
 from functools import partial
 from typing import cast
 
@@ -10,15 +11,20 @@ from prometheus_client import CollectorRegistry
 
 from hugging_llama.client.base import EngineClient
 from hugging_llama.client.remote import RemoteEngine
+from hugging_llama.dialects.anthropic import blueprints as anthropic_blueprints
+from hugging_llama.dialects.anthropic import errors as anthropic_errors
 from hugging_llama.dialects.base import EXTENSION, WATCH_EXTENSION
-from hugging_llama.dialects.ollama.blueprints import BLUEPRINTS
+from hugging_llama.dialects.ollama import blueprints as ollama_blueprints
+from hugging_llama.dialects.ollama import errors as ollama_errors
+from hugging_llama.dialects.openai import blueprints as openai_blueprints
+from hugging_llama.dialects.openai import errors as openai_errors
 from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
 from hugging_llama.web import health, metrics
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
-from hugging_llama.web.errors import register_own_errors, register_route_errors
+from hugging_llama.web.errors import ErrorPages, RenderError, register_route_errors
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
@@ -73,11 +79,23 @@ def _begin_preload(context: AppContext) -> None:
         threading.Thread(target=residency.preload, args=(context,), daemon=True).start()
 
 
+def _dialect(name: str, children: Iterable[Blueprint], render_error: RenderError) -> Blueprint:
+    blueprint = Blueprint(name, __name__)
+    for child in children:
+        blueprint.register_blueprint(child)
+    ErrorPages(render_error).register(blueprint)
+    return blueprint
+
+
 def _own_blueprint(name: str) -> Blueprint:
     blueprint = Blueprint(name, __name__)
-    for child in (*BLUEPRINTS, health.blueprint, metrics.blueprint):
+    for child in (*ollama_blueprints.BLUEPRINTS, health.blueprint, metrics.blueprint):
         blueprint.register_blueprint(child)
-    register_own_errors(blueprint)
+    ErrorPages(ollama_errors.error_response).register(blueprint)
+    blueprint.register_blueprint(_dialect("openai", openai_blueprints.BLUEPRINTS, openai_errors.error_response))
+    blueprint.register_blueprint(
+        _dialect("anthropic", anthropic_blueprints.BLUEPRINTS, anthropic_errors.error_response)
+    )
     return blueprint
 
 

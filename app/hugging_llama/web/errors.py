@@ -2,13 +2,14 @@
 
 import logging
 import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from flask import Blueprint, Flask, Response, current_app, redirect, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from hugging_llama.dialects.base import OUR_FAULT, ClientGoneError
-from hugging_llama.dialects.ollama.errors import error_response
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 
 logger = logging.getLogger(__name__)
@@ -16,11 +17,40 @@ logger = logging.getLogger(__name__)
 _TEXT = "text/plain; charset=utf-8"
 
 
-def register_own_errors(target: Flask | Blueprint) -> None:
-    """Answer the errors that our own views raise; safe to do inside somebody else's application."""
-    target.register_error_handler(HuggingLlamaError, own_error)
-    target.register_error_handler(ClientGoneError, client_gone)
-    target.register_error_handler(Exception, unexpected_error)
+RenderError = Callable[[HuggingLlamaError], Response]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPages:
+    """Answers in one dialect, which `render` words."""
+
+    render: RenderError
+
+    def register(self, target: Flask | Blueprint) -> None:
+        """Answer the errors that our own views raise; safe to do inside somebody else's application."""
+        target.register_error_handler(HuggingLlamaError, self.own_error)
+        target.register_error_handler(ClientGoneError, client_gone)
+        target.register_error_handler(Exception, self.unexpected_error)
+
+    def own_error(self, error: HuggingLlamaError) -> Response:
+        """A typed error before the first byte."""
+        response = self.render(error)
+        if response.status_code >= 500:
+            logger.warning("%s %s: %s: %s", request.method, request.path, type(error).__name__, error.message)
+        return response
+
+    def unexpected_error(self, error: Exception) -> WerkzeugResponse | HTTPException:
+        """A bug of ours, or an HTTP error raised by Flask or the WSGI server while the body was read."""
+        if isinstance(error, HTTPException):
+            if (error.code or 0) < 400:
+                return error
+            response = self.render(HuggingLlamaError(error.description or error.name))
+            response.status_code = error.code or 500
+            return response
+        if type(error).__module__ == "gunicorn.http.errors":
+            return self.render(InvalidRequestError(f"malformed request body: {error}"))
+        logger.exception("%s %s failed", request.method, request.path)
+        return self.render(HuggingLlamaError(OUR_FAULT))
 
 
 def register_route_errors(app: Flask) -> None:
@@ -29,31 +59,9 @@ def register_route_errors(app: Flask) -> None:
     app.register_error_handler(MethodNotAllowed, method_not_allowed)
 
 
-def own_error(error: HuggingLlamaError) -> Response:
-    """A typed error before the first byte."""
-    response = error_response(error)
-    if response.status_code >= 500:
-        logger.warning("%s %s: %s: %s", request.method, request.path, type(error).__name__, error.message)
-    return response
-
-
 def client_gone(error: ClientGoneError) -> Response:
     """Nobody reads this; the status is for the access log."""
     return Response(status=499)
-
-
-def unexpected_error(error: Exception) -> WerkzeugResponse | HTTPException:
-    """A bug of ours, or an HTTP error raised by Flask or the WSGI server while the body was read."""
-    if isinstance(error, HTTPException):
-        if (error.code or 0) < 400:
-            return error
-        response = error_response(HuggingLlamaError(error.description or error.name))
-        response.status_code = error.code or 500
-        return response
-    if type(error).__module__ == "gunicorn.http.errors":
-        return error_response(InvalidRequestError(f"malformed request body: {error}"))
-    logger.exception("%s %s failed", request.method, request.path)
-    return error_response(HuggingLlamaError(OUR_FAULT))
 
 
 def not_found(error: NotFound) -> WerkzeugResponse:

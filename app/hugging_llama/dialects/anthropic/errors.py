@@ -1,0 +1,60 @@
+"""Our errors in Anthropic's shape."""
+
+from collections.abc import Mapping
+
+from flask import Response
+
+from hugging_llama import errors
+from hugging_llama.dialects.anthropic.render import Json, encode, event, new_id
+
+_STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
+    errors.RequestError: 400,
+    errors.BodyTooLargeError: 413,
+    errors.ModelNotFoundError: 404,
+    errors.AccessError: 403,
+    errors.KeyRejectedError: 401,
+    errors.EngineBusyError: 529,
+    errors.EngineShutdownError: 529,
+}
+_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    529: "overloaded_error",
+}
+
+
+def status_of(error: errors.HuggingLlamaError) -> int:
+    """The HTTP status for an error that happens before the first byte."""
+    return next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
+
+
+def error_json(error: errors.HuggingLlamaError, request_id: str) -> Json:
+    """The body, also of an event in a stream."""
+    kind = _TYPES.get(status_of(error), "api_error")
+    return {"type": "error", "error": {"type": kind, "message": _sentence(error)}, "request_id": request_id}
+
+
+def _sentence(error: errors.HuggingLlamaError) -> str:
+    if isinstance(error, errors.UnsupportedCapabilityError):
+        words = ["chat" if word == "completion" else word for word in error.facts.get("capabilities", [])]
+        return f'"{error.facts.get("model", "")}" does not support {", ".join(words)}'
+    return error.message
+
+
+def error_response(error: errors.HuggingLlamaError) -> Response:
+    """The answer to a request that failed before its first byte."""
+    request_id = new_id("req")
+    body = encode(error_json(error, request_id))
+    response = Response(body, status=status_of(error), content_type="application/json")
+    response.headers["request-id"] = request_id
+    if isinstance(error, errors.EngineBusyError):
+        response.headers["Retry-After"] = str(max(1, round(error.facts.get("retry_after_s", 1))))
+    return response
+
+
+def error_event(error: errors.HuggingLlamaError) -> bytes:
+    """The last event of a stream that failed."""
+    return event(error_json(error, new_id("req")))

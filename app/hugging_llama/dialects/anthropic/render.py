@@ -1,0 +1,56 @@
+"""Ids, usage, and the events of a stream."""
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from hugging_llama.errors import EngineShutdownError
+from hugging_llama.neutral.events import Finished, FinishReason, Usage
+from hugging_llama.neutral.messages import ToolCall
+
+Json = dict[str, Any]
+encode = msgspec.json.Encoder().encode
+
+SSE = "text/event-stream"
+
+
+def event(value: Json) -> bytes:
+    """One server-sent event, named by its type."""
+    return b"event: " + str(value["type"]).encode() + b"\ndata: " + encode(value) + b"\n\n"
+
+
+def new_id(prefix: str) -> str:
+    """Never the same twice."""
+    return f"{prefix}_{secrets.token_hex(12)}"
+
+
+def usage_json(usage: Usage) -> Json:
+    """What was read, what of it lay in the cache, and what was written."""
+    return {
+        "input_tokens": usage.num_prompt_tokens - usage.num_cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": usage.num_cached_tokens,
+        "output_tokens": usage.num_output_tokens,
+    }
+
+
+def tool_use(call: ToolCall) -> Json:
+    """A whole call."""
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
+
+
+def stop_reason(finished: Finished, *, has_calls: bool) -> Json:
+    """Why the answer ended, and the stop sequence if it was one.
+
+    Raises EngineShutdownError for an answer that was broken off: no word says that.
+    """
+    if finished.reason not in (FinishReason.STOP, FinishReason.LENGTH):
+        raise EngineShutdownError("the server is shutting down")
+    if has_calls:
+        return {"stop_reason": "tool_use", "stop_sequence": None}
+    if finished.reason is FinishReason.LENGTH:
+        return {"stop_reason": "max_tokens", "stop_sequence": None}
+    if finished.stop is not None:
+        return {"stop_reason": "stop_sequence", "stop_sequence": finished.stop}
+    return {"stop_reason": "end_turn", "stop_sequence": None}

@@ -1,0 +1,12 @@
+"""All blueprints of this dialect."""
+
+from flask import Blueprint
+
+from hugging_llama.dialects.openai import chat, completions, embeddings, models
+
+BLUEPRINTS: tuple[Blueprint, ...] = (
+    chat.blueprint,
+    completions.blueprint,
+    embeddings.blueprint,
+    models.blueprint,
+)

@@ -1,0 +1,78 @@
+"""POST /v1/embeddings."""
+
+import base64
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
+from hugging_llama.dialects.openai.answers import json_response, with_ignored
+from hugging_llama.dialects.openai.fields import Anything, OpenAISchema, Typed
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.operations.embedding import embed
+
+blueprint = Blueprint("openai_embeddings", __name__)
+
+_MAX_INPUTS = 2048
+
+
+class EmbeddingsSchema(OpenAISchema):
+    """The request body."""
+
+    without_effect = frozenset({"user"})
+
+    model = Typed(str, required=True, error_messages={"required": "you must provide a model parameter"})
+    input = Anything(load_default=None)
+    encoding_format = Typed(str, load_default="float")
+    dimensions = Typed(int, low=1, load_default=None)
+
+
+_schema = EmbeddingsSchema()
+
+
+def parse_inputs(value: Any) -> list[str]:
+    """A text or a list of texts; the empty text is one. Raises InvalidRequestError."""
+    inputs = [value] if isinstance(value, str) else value
+    if inputs is None or inputs == []:
+        raise InvalidRequestError("invalid input", param="input")
+    if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
+        raise InvalidRequestError("invalid input type", param="input")
+    if len(inputs) > _MAX_INPUTS:
+        raise InvalidRequestError(f"'input' must have at most {_MAX_INPUTS} texts", param="input")
+    return inputs
+
+
+def _encoded(vector: Sequence[float], *, as_base64: bool) -> Any:
+    """Numbers, or the little-endian float32 of all in base64."""
+    if not as_base64:
+        return vector
+    values = array("f", vector)
+    if array("H", [1]).tobytes()[0] == 0:
+        values.byteswap()
+    return base64.b64encode(values.tobytes()).decode()
+
+
+@blueprint.post("/v1/embeddings")
+def embeddings() -> Response:
+    """Vectors for texts."""
+    payload = json_payload(empty="EOF")
+    body = _schema.parse(payload)
+    encoding = body["encoding_format"].lower()
+    if encoding not in ("float", "base64"):
+        raise InvalidRequestError(
+            f"Invalid value for 'encoding_format' = {body['encoding_format']}. Supported values: ['float', 'base64'].",
+            param="encoding_format",
+        )
+    inputs = parse_inputs(body["input"])
+    model = local_model(body["model"])
+    found = embed(app_context(), model, body["model"], inputs, dimensions=body["dimensions"])
+    answer = Watched(found).drain()[0]
+    data = [
+        {"object": "embedding", "embedding": _encoded(vector, as_base64=encoding == "base64"), "index": index}
+        for index, vector in enumerate(answer.vectors)
+    ]
+    usage = {"prompt_tokens": answer.num_prompt_tokens, "total_tokens": answer.num_prompt_tokens}
+    response = json_response({"object": "list", "data": data, "model": body["model"], "usage": usage})
+    return with_ignored(response, _schema.ignored(payload))

@@ -1,0 +1,127 @@
+"""Fields that chat and text completions share, to SamplingParams fields."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hugging_llama.dialects.openai.fields import Anything, OpenAISchema, Typed
+from hugging_llama.dialects.openai.render import encode
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Lark, OutputFormat, Regex
+
+MAX_CHOICES = 16
+_MAX_STOPS = 64
+
+
+class SamplingSchema(OpenAISchema):
+    """The last six are vLLM's, which clients send as `extra_body`."""
+
+    model = Typed(str, required=True, error_messages={"required": "you must provide a model parameter"})
+    temperature = Typed(float, low=0.0, high=1e3, load_default=1.0)
+    top_p = Typed(float, low=0.0, high=1.0, load_default=1.0)
+    max_tokens = Typed(int, low=0, load_default=None)
+    n = Typed(int, low=1, high=MAX_CHOICES, load_default=1)
+    stop = Anything(load_default=None)
+    seed = Typed(int, load_default=None)
+    presence_penalty = Typed(float, low=-1e3, high=1e3, load_default=0.0)
+    frequency_penalty = Typed(float, low=-1e3, high=1e3, load_default=0.0)
+    logit_bias = Typed(dict, load_default=dict)
+    stream = Typed(bool, load_default=False)
+    stream_options = Typed(dict, load_default=dict)
+    top_k = Typed(int, load_default=None)
+    min_p = Typed(float, low=0.0, high=1.0, load_default=None)
+    repetition_penalty = Typed(float, low=1e-3, high=1e3, load_default=None)
+    min_tokens = Typed(int, low=0, load_default=None)
+    structured_outputs = Typed(dict, load_default=dict)
+    thinking_budget = Typed(int, low=0, load_default=None)
+
+
+def sampling_options(body: Mapping[str, Any]) -> dict[str, Any]:
+    """SamplingParams fields by name. Raises InvalidRequestError."""
+    optional = {
+        "max_tokens": body["max_tokens"],
+        "seed": body["seed"],
+        "top_k": body["top_k"],
+        "min_p": body["min_p"],
+        "repetition_penalty": body["repetition_penalty"],
+        "min_tokens": body["min_tokens"],
+        "max_thinking_tokens": body["thinking_budget"],
+    }
+    return {
+        "temperature": body["temperature"],
+        # Ollama reads 0 as nothing said
+        "top_p": body["top_p"] or 1.0,
+        "presence_penalty": body["presence_penalty"],
+        "frequency_penalty": body["frequency_penalty"],
+        "stop": parse_stop(body["stop"]),
+        "logit_bias": parse_logit_bias(body["logit_bias"]),
+        **{name: value for name, value in optional.items() if value is not None},
+    }
+
+
+def parse_stop(value: Any) -> tuple[str, ...]:
+    """One text or a list of them."""
+    stops = [value] if isinstance(value, str) else value or []
+    if not isinstance(stops, list) or len(stops) > _MAX_STOPS or not all(isinstance(stop, str) for stop in stops):
+        raise InvalidRequestError(f"'stop' must be a string or a list of at most {_MAX_STOPS} strings", param="stop")
+    return tuple(stop for stop in stops if stop)
+
+
+def parse_logit_bias(value: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
+    """Token ids, as text, and what is added to their logits."""
+    found = []
+    for token_id, bias in value.items():
+        is_number = isinstance(bias, int | float) and not isinstance(bias, bool)
+        if not token_id.isascii() or not token_id.isdigit() or not is_number or not -100 <= bias <= 100:
+            raise InvalidRequestError("'logit_bias' maps token ids to numbers from -100 to 100", param="logit_bias")
+        found.append((int(token_id), float(bias)))
+    return tuple(found)
+
+
+def parse_response_format(value: Any, structured: Mapping[str, Any]) -> OutputFormat | None:
+    """`response_format`, or vLLM's `structured_outputs`. Raises InvalidRequestError."""
+    format = _response_format(value)
+    if not structured:
+        return format
+    if format is not None:
+        raise InvalidRequestError(
+            "'response_format' and 'structured_outputs' exclude each other", param="structured_outputs"
+        )
+    return _structured(structured)
+
+
+def _response_format(value: Any) -> OutputFormat | None:
+    kind = value.get("type") if isinstance(value, dict) else value
+    if kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return JsonObject()
+    if kind == "json_schema":
+        described = value.get("json_schema")
+        schema = described.get("schema") if isinstance(described, dict) else None
+        if not isinstance(schema, dict):
+            raise InvalidRequestError(
+                "Missing required parameter: 'response_format.json_schema.schema'.", param="response_format"
+            )
+        return JsonSchema(encode(schema).decode())
+    raise InvalidRequestError(
+        "Invalid value for 'response_format.type': supported are 'text', 'json_object' and 'json_schema'.",
+        param="response_format",
+    )
+
+
+def _structured(value: Mapping[str, Any]) -> OutputFormat:
+    if len(value) == 1:
+        ((kind, given),) = value.items()
+        if kind == "regex" and isinstance(given, str):
+            return Regex(given)
+        if kind == "choice" and isinstance(given, list) and all(isinstance(option, str) for option in given):
+            return Choice(tuple(given))
+        if kind == "grammar" and isinstance(given, str):
+            return Lark(given)
+        if kind == "json" and isinstance(given, dict):
+            return JsonSchema(encode(given).decode())
+        if kind == "json_object" and given is True:
+            return JsonObject()
+    raise InvalidRequestError(
+        "'structured_outputs' takes one of regex, choice, grammar, json and json_object", param="structured_outputs"
+    )

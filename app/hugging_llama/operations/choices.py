@@ -1,0 +1,71 @@
+"""Several answers to one request, side by side in one stream."""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.events import EventStream, GenerateEvent
+from hugging_llama.neutral.models import LocalModel
+from hugging_llama.neutral.requests import GenerateCall
+from hugging_llama.operations.context import AppContext
+from hugging_llama.operations.generation import generate
+
+
+class Choices:
+    """An EventStream of choice numbers and their events; it ends with the last of them, and the first error ends all.
+
+    The choices take turns: sequences of one batch go on step by step, so none waits long for another.
+    """
+
+    def __init__(self, streams: list[EventStream[GenerateEvent]]) -> None:
+        self._streams = streams
+        self._turns = deque(enumerate(streams))
+
+    def __iter__(self) -> Iterator[tuple[int, GenerateEvent]]:
+        return self
+
+    def __next__(self) -> tuple[int, GenerateEvent]:
+        while turn := next(iter(self._turns), None):
+            index, stream = turn
+            try:
+                event = next(stream)
+            except StopIteration:
+                with contextlib.suppress(ValueError):  # somebody has closed it meanwhile
+                    self._turns.remove(turn)
+                continue
+            except HuggingLlamaError:
+                self.close()
+                raise
+            self._turns.rotate(-1)
+            return index, event
+        raise StopIteration
+
+    def close(self) -> None:
+        """End all of them."""
+        self._turns.clear()
+        for stream in self._streams:
+            stream.close()
+
+
+def generate_choices(ctx: AppContext, model: LocalModel, name: str, calls: list[GenerateCall], n: int) -> Choices:
+    """`n` answers to each call, in the order of the calls. With a seed each has one of its own.
+
+    Raises what `generation.generate` raises.
+    """
+    streams: list[EventStream[GenerateEvent]] = []
+    try:
+        for call in calls:
+            for number in range(n):
+                streams.append(generate(ctx, model, name, _seeded(call, number)))
+    except BaseException:
+        for stream in streams:
+            stream.close()
+        raise
+    return Choices(streams)
+
+
+def _seeded(call: GenerateCall, number: int) -> GenerateCall:
+    seed = call.options.get("seed")
+    return call if seed is None or number == 0 else replace(call, options={**call.options, "seed": seed + number})

@@ -1,0 +1,142 @@
+"""OpenAI's official Python client against a real server."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.hub_cache import MINILM
+from tests.live_server import LiveServer
+
+DEMO = "hugging-llama/demo"
+FRANCE: Any = [{"role": "user", "content": "What is the capital of France?"}]
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the weather for a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+@pytest.fixture
+def client(server: LiveServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_a_chat_streaming_and_not(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model=DEMO, messages=FRANCE, temperature=0, reasoning_effort="none")
+    text = whole.choices[0].message.content
+    assert text
+    assert "Paris" in text
+    assert whole.choices[0].finish_reason == "stop"
+    assert whole.usage
+    assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+    parts = list(
+        client.chat.completions.create(
+            model=DEMO,
+            messages=FRANCE,
+            temperature=0,
+            reasoning_effort="none",
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    said = [choice.delta.content or "" for part in parts for choice in part.choices]
+    assert "".join(said) == text
+    assert parts[-1].usage
+    assert parts[-1].usage.completion_tokens == whole.usage.completion_tokens
+
+
+def test_reasoning_comes_apart(client: openai.OpenAI) -> None:
+    message = client.chat.completions.create(model=DEMO, messages=FRANCE, temperature=0).choices[0].message
+    assert getattr(message, "reasoning", "")
+    assert "<think>" not in (message.content or "")
+
+
+def test_a_tool_is_called_and_its_result_read(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+    for choice in ("auto", "required", {"type": "function", "function": {"name": "get_weather"}}):
+        answer: Any = client.chat.completions.create(
+            model=DEMO,
+            messages=messages,
+            tools=[WEATHER],
+            tool_choice=choice,
+            temperature=0,  # type: ignore[call-overload]
+        )
+        (call,) = answer.choices[0].message.tool_calls
+        assert answer.choices[0].finish_reason == "tool_calls"
+        assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Oslo"})
+    messages += [answer.choices[0].message, {"role": "tool", "tool_call_id": call.id, "content": "5 degrees, rain"}]
+    final = client.chat.completions.create(model=DEMO, messages=messages, tools=[WEATHER], temperature=0)
+    assert final.choices[0].message.content
+
+
+def test_structured_output(client: openai.OpenAI) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"word": {"type": "string", "enum": ["Paris", "Rome"]}, "sure": {"type": "boolean"}},
+        "required": ["word", "sure"],
+        "additionalProperties": False,
+    }
+    answer = client.chat.completions.create(
+        model=DEMO,
+        messages=FRANCE,
+        temperature=0,
+        response_format={"type": "json_schema", "json_schema": {"name": "answer", "schema": schema, "strict": True}},
+    )
+    found = json.loads(answer.choices[0].message.content or "")
+    assert found["word"] in ("Paris", "Rome")
+    assert isinstance(found["sure"], bool)
+
+
+def test_choices_log_probabilities_and_text(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=DEMO, messages=FRANCE, n=2, logprobs=True, top_logprobs=2, max_completion_tokens=5, seed=1
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    logprobs = answer.choices[0].logprobs
+    assert logprobs
+    assert logprobs.content
+    assert len(logprobs.content[0].top_logprobs) == 2
+    text = client.completions.create(model=DEMO, prompt="Once upon a time", max_tokens=8, echo=True, temperature=0)
+    assert text.choices[0].text.startswith("Once upon a time")
+    assert text.choices[0].finish_reason == "length"
+
+
+def test_embeddings_and_models(client: openai.OpenAI) -> None:
+    answer = client.embeddings.create(model=MINILM, input=["hello", "world"])
+    assert [len(item.embedding) for item in answer.data] == [384, 384]
+    plain = client.embeddings.create(model=MINILM, input=["hello", "world"], encoding_format="float")
+    assert answer.data[0].embedding == pytest.approx(plain.data[0].embedding)
+    assert len(client.embeddings.create(model=MINILM, input="hello", dimensions=16).data[0].embedding) == 16
+    assert f"{DEMO}:latest" in [model.id for model in client.models.list()]
+    assert client.models.retrieve(DEMO).id == DEMO
+
+
+def test_errors(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="not found"):
+        client.chat.completions.create(model="nobody/nothing", messages=FRANCE)
+    with pytest.raises(openai.BadRequestError, match="not"):
+        client.chat.completions.create(
+            model=DEMO,
+            messages=FRANCE,
+            response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}},
+        )
+
+
+def test_many_at_once(server: LiveServer) -> None:
+    async def ask() -> list[str | None]:
+        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none") as client:
+            asked = [
+                client.chat.completions.create(model=DEMO, messages=FRANCE, temperature=0, reasoning_effort="none")
+                for _ in range(8)
+            ]
+            return [answer.choices[0].message.content for answer in await asyncio.gather(*asked)]
+
+    assert len(set(asyncio.run(ask()))) == 1

@@ -1,0 +1,217 @@
+"""Anthropic's Messages API on the wire, over an engine that plays a script."""
+
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from hugging_llama.errors import EngineBusyError, GenerationError
+from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from hugging_llama.neutral.messages import Message, Tool, ToolCall
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, ToolChoice
+from hugging_llama.testing import ScriptedEngine
+from tests.functional.conftest import MakeClient
+from tests.hub_cache import MINILM
+
+HI = [{"role": "user", "content": "Hi"}]
+USAGE = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_output_tokens=3)
+END = Finished(reason=FinishReason.STOP, usage=USAGE)
+CALL = ToolCall(id="toolu_1", name="f", arguments={"z": 1, "a": "ü"})
+
+
+def post(client: FlaskClient, **body: Any) -> Any:
+    return client.post("/v1/messages", json={"model": "demo", "max_tokens": 9, "messages": HI, **body})
+
+
+def events(response: Any) -> list[Any]:
+    assert response.status_code == 200, response.text
+    assert response.content_type.startswith("text/event-stream")
+    found = []
+    for part in response.text.rstrip("\n").split("\n\n"):
+        name, data = part.split("\n")
+        found.append(json.loads(data.removeprefix("data: ")))
+        assert name == "event: " + found[-1]["type"]
+    return found
+
+
+def request(engine: ScriptedEngine) -> GenerateRequest:
+    found = engine.requests[-1]
+    assert isinstance(found, GenerateRequest)
+    return found
+
+
+def test_a_whole_message(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[ThinkingDelta("hm"), TextDelta("Hel"), TextDelta("lo"), ToolCallDelta(CALL), END])
+    response = post(client)
+    answer = response.get_json()
+    assert answer["id"].startswith("msg_")
+    assert response.headers["request-id"].startswith("req_")
+    assert {key: answer[key] for key in ("type", "role", "model")} == {
+        "type": "message", "role": "assistant", "model": "demo",
+    }  # fmt: skip
+    assert answer["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": ""},
+        {"type": "text", "text": "Hello"},
+        {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"z": 1, "a": "ü"}},
+    ]
+    assert (answer["stop_reason"], answer["stop_sequence"]) == ("tool_use", None)
+    assert answer["usage"] == {
+        "input_tokens": 3, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 2, "output_tokens": 3,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("end", "reason", "sequence"),
+    [
+        (END, "end_turn", None),
+        (Finished(reason=FinishReason.LENGTH), "max_tokens", None),
+        (Finished(reason=FinishReason.STOP, stop="END"), "stop_sequence", "END"),
+    ],
+)
+def test_why_it_ended(make_client: MakeClient, end: Finished, reason: str, sequence: str | None) -> None:
+    client, _ = make_client(generate=[end])
+    answer = post(client).get_json()
+    assert (answer["content"], answer["stop_reason"], answer["stop_sequence"]) == ([], reason, sequence)
+
+
+def test_a_stream(make_client: MakeClient) -> None:
+    client, _ = make_client(
+        generate=[ThinkingDelta("h"), ThinkingDelta("m"), TextDelta("Hello"), ToolCallDelta(CALL), TextDelta("."), END]
+    )
+    found = events(post(client, stream=True))
+    assert [item["type"] for item in found] == [
+        "message_start",
+        "content_block_start", "content_block_delta", "content_block_delta", "content_block_stop",
+        "content_block_start", "content_block_delta", "content_block_stop",
+        "content_block_start", "content_block_delta", "content_block_stop",
+        "content_block_start", "content_block_delta", "content_block_stop",
+        "message_delta", "message_stop",
+    ]  # fmt: skip
+    assert [item["content_block"] for item in found if item["type"] == "content_block_start"] == [
+        {"type": "thinking", "thinking": "", "signature": ""},
+        {"type": "text", "text": ""},
+        {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}},
+        {"type": "text", "text": ""},
+    ]
+    assert [item["index"] for item in found if item["type"] == "content_block_stop"] == [0, 1, 2, 3]
+    deltas = [item["delta"] for item in found if item["type"] == "content_block_delta"]
+    assert deltas[2:4] == [
+        {"type": "text_delta", "text": "Hello"},
+        {"type": "input_json_delta", "partial_json": '{"z":1,"a":"ü"}'},
+    ]
+    assert found[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
+    assert found[-2]["usage"]["output_tokens"] == 3
+
+
+def test_a_stream_without_a_word(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[END])
+    assert [item["type"] for item in events(post(client, stream=True))] == [
+        "message_start", "message_delta", "message_stop",
+    ]  # fmt: skip
+
+
+def test_what_the_engine_is_asked(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(
+        client,
+        system=[{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+        messages=[
+            {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "thinking", "thinking": "hm", "signature": "x"},
+                    {"type": "text", "text": "I look."},
+                    {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "and?"},
+                    {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "42"}]},
+                    {"type": "tool_result", "tool_use_id": "t1", "content": "no", "is_error": True},
+                ],
+            },
+        ],
+        tools=[{"name": "f", "description": "d", "input_schema": {"type": "object"}}],
+        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+        thinking={"type": "enabled", "budget_tokens": 1024},
+        stop_sequences=["x"],
+        temperature=0.5,
+        top_k=3,
+        metadata={"user_id": "me"},
+    )
+    found = request(engine)
+    assert found.prompt == ChatPrompt(
+        messages=(
+            Message(role="system", content="Be brief."),
+            Message(role="user", content="a\nb"),
+            Message(
+                role="assistant",
+                content="I look.",
+                thinking="hm",
+                tool_calls=(ToolCall(id="t1", name="f", arguments={"a": 1}, index=0),),
+            ),
+            Message(role="tool", content="42", tool_call_id="t1", tool_name="f"),
+            Message(role="tool", content="Error: no", tool_call_id="t1", tool_name="f"),
+            Message(role="user", content="and?"),
+        ),
+        tools=(Tool(name="f", description="d", parameters={"type": "object"}),),
+        tool_choice=ToolChoice(mode="required", parallel=False),
+        think=True,
+    )
+    sampling = found.sampling
+    assert (sampling.max_tokens, sampling.stop, sampling.temperature, sampling.top_k) == (9, ("x",), 0.5, 3)
+    assert (sampling.max_thinking_tokens, sampling.top_p) == (1024, 0.9)
+
+
+def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) -> None:
+    client, engine = plain_client()
+    assert post(client, model="acme/plain", thinking={"type": "enabled", "budget_tokens": 1024}).status_code == 200
+    prompt = request(engine).prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert prompt.think is None
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "kind", "text"),
+    [
+        ({"model": ""}, 400, "invalid_request_error", "model is required"),
+        ({"max_tokens": None}, 400, "invalid_request_error", "max_tokens is required and must be positive"),
+        ({"messages": []}, 400, "invalid_request_error", "messages is required"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, 400, "invalid_request_error", "role"),
+        ({"messages": [{"role": "user", "content": 5}]}, 400, "invalid_request_error", "content"),
+        ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, 400, "invalid_request_error", "block type"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 400, "invalid_request_error", "vision"),
+        (
+            {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]},
+            400, "invalid_request_error", "tool_use block missing required 'id' field",
+        ),
+        ({"temperature": "hot"}, 400, "invalid_request_error", "temperature"),
+        ({"temperature": -1}, 400, "invalid_request_error", "temperature"),
+        ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, 400, "invalid_request_error", "web_search"),
+        ({"tool_choice": {"type": "any"}}, 400, "invalid_request_error", "tools"),
+        ({"tool_choice": {"type": "tool", "name": "g"}}, 400, "invalid_request_error", "tool_choice"),
+        ({"model": "nobody"}, 404, "not_found_error", "not found"),
+        ({"model": MINILM}, 400, "invalid_request_error", "does not support chat"),
+    ],
+)  # fmt: skip
+def test_errors(make_client: MakeClient, body: dict[str, Any], status: int, kind: str, text: str) -> None:
+    client, _ = make_client()
+    response = post(client, **body)
+    answer = response.get_json()
+    assert response.status_code == status, response.text
+    assert (answer["type"], answer["error"]["type"]) == ("error", kind)
+    assert text in answer["error"]["message"]
+    assert answer["request_id"] == response.headers["request-id"]
+
+
+def test_failures_before_and_in_a_stream(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[EngineBusyError("busy", queue_depth=3, retry_after_s=2.0)])
+    response = post(client, stream=True)
+    assert (response.status_code, response.get_json()["error"]["type"]) == (529, "overloaded_error")
+    client, _ = make_client(generate=[TextDelta("a"), GenerationError("it broke")])
+    last = events(post(client, stream=True))[-1]
+    assert (last["type"], last["error"]) == ("error", {"type": "api_error", "message": "it broke"})

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -98,7 +99,7 @@ class Blobs:
 
         Raises TransferError.
         """
-        with _disk_errors():
+        with disk_errors(HOME):
             home_format.prepare(self._home)
             folder = os.path.join(self._home, "blobs")
             os.makedirs(folder, exist_ok=True)
@@ -167,7 +168,9 @@ def _link_or_copy(path: str, target: str) -> None:
     try:
         os.link(path, target)
         os.utime(target)  # what is old may be pruned
-    except OSError:  # another disk, or another user's file
+    except OSError:  # another disk, or another user's file, of which there may be a link already
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
         shutil.copyfile(path, target)
 
 

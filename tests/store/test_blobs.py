@@ -158,6 +158,22 @@ def test_a_file_of_ours_is_taken_over(tmp_path: Path) -> None:
         blobs.add_file(str(tmp_path / "link"))
 
 
+def test_a_file_of_another_user_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs").write_bytes(CONTENT)
+    inode, utime = (tmp_path / "theirs").stat().st_ino, os.utime
+
+    def refuse_theirs(path: str) -> None:
+        if os.stat(path).st_ino == inode:
+            raise PermissionError(errno.EPERM, "not the owner")
+        utime(path)
+
+    monkeypatch.setattr(os, "utime", refuse_theirs)
+    blobs = Blobs(str(tmp_path / "home"))
+    assert blobs.add_copy(str(tmp_path / "theirs")) == DIGEST
+    assert blobs.has(DIGEST)
+    assert names(tmp_path / "home") == [DIGEST]
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_a_file_of_others_is_kept_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     if not links:

@@ -168,7 +168,9 @@ def _link_or_copy(path: str, target: str) -> None:
     try:
         os.link(path, target)
         os.utime(target)  # what is old may be pruned
-    except OSError:  # another disk, or another user's file
+    except OSError:  # another disk, or another user's file, of which there may be a link already
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
         shutil.copyfile(path, target)
 
 

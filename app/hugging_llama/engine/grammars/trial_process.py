@@ -48,7 +48,7 @@ class TrialProcess:
         if self._is_closed:
             raise EngineShutdownError("the model is being unloaded")
         with contextlib.suppress(BrokenPipeError):
-            lines = [grammar]
+            lines: list[Any] = [grammar]
             if self._process is None or self._process.poll() is not None:
                 self._end()
                 self._process = subprocess.Popen(_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -82,7 +82,7 @@ def test_cancel_during_a_load(tiny: ModelRef) -> None:
 
 
 def test_a_connection_that_goes_takes_its_requests_along(clients: Clients, tiny: ModelRef) -> None:
-    forever = {"max_tokens": None, "temperature": 1.0}
+    forever = {"max_tokens": None, "min_tokens": 100_000, "temperature": 1.0}
     gone = [clients.send("x", tiny, connection=5, sampling=forever) for _ in range(3)]
     stays = clients.send("x", tiny, connection=6)
     clients.engine.cancel_connection(5)

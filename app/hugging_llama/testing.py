@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from hugging_llama.errors import EngineDiedError, HuggingLlamaError
 from hugging_llama.neutral.events import (
+    Detokenized,
     Embeddings,
     EngineStatus,
     EventStream,
@@ -21,9 +22,18 @@ from hugging_llama.neutral.events import (
     GenerateEvent,
     Loaded,
     TextDelta,
+    Tokenized,
 )
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama.neutral.requests import (
+    ChatPrompt,
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    TextPrompt,
+    TokenizeRequest,
+)
 
 EventT = TypeVar("EventT")
 RequestT = TypeVar("RequestT")
@@ -82,17 +92,21 @@ class ScriptedEngine:
         *,
         generate: Script[GenerateEvent, GenerateRequest] = HELLO,
         embed: Script[Embeddings, EmbedRequest] | None = None,
+        tokenize: Script[Tokenized, TokenizeRequest] | None = None,
+        detokenize: Script[Detokenized, DetokenizeRequest] | None = None,
         load: Script[Loaded, LoadRequest] | None = None,
         loaded: Sequence[LoadedModel] = (),
         status: EngineStatus | None = None,
     ) -> None:
         self._generate = generate
         self._embed = embed or _embed_alike
+        self._tokenize = tokenize or _bytes_as_ids
+        self._detokenize = detokenize or _ids_as_bytes
         self._load = load or _load_at_once
         self._loaded = loaded
         self._status = status or EngineStatus(pid=0, device="cpu")
         self._closed = False
-        self.requests: list[GenerateRequest | EmbedRequest | LoadRequest] = []
+        self.requests: list[GenerateRequest | EmbedRequest | TokenizeRequest | DetokenizeRequest | LoadRequest] = []
         self.streams: list[ScriptedStream[Any]] = []
         self.unloaded: list[ModelRef] = []
 
@@ -101,6 +115,12 @@ class ScriptedEngine:
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
         return self._play(self._embed, request)
+
+    def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:
+        return self._play(self._tokenize, request)
+
+    def detokenize(self, request: DetokenizeRequest) -> EventStream[Detokenized]:
+        return self._play(self._detokenize, request)
 
     def load(self, request: LoadRequest) -> EventStream[Loaded]:
         return self._play(self._load, request)
@@ -131,6 +151,20 @@ class ScriptedEngine:
 def _embed_alike(request: EmbedRequest) -> list[Embeddings]:
     """The same unit vector for every text."""
     return [Embeddings(vectors=((0.6, 0.8),) * len(request.inputs), num_prompt_tokens=len(request.inputs))]
+
+
+def _bytes_as_ids(request: TokenizeRequest) -> list[Tokenized]:
+    """A token a byte; of a chat those of its messages, one after the other."""
+    prompt = request.prompt
+    if isinstance(prompt, ChatPrompt):
+        text = "".join(message.content for message in prompt.messages)
+    else:
+        text = prompt.text if isinstance(prompt, TextPrompt) else prompt.prefix + prompt.suffix
+    return [Tokenized(token_ids=tuple(text.encode()), text=text if request.return_text else "")]
+
+
+def _ids_as_bytes(request: DetokenizeRequest) -> list[Detokenized]:
+    return [Detokenized(text=bytes(request.token_ids).decode(errors="replace"))]
 
 
 def _load_at_once(request: LoadRequest) -> list[Loaded]:

@@ -44,6 +44,7 @@ COMMANDS = (
     Command("ps", "List the models in memory"),
     Command("stop", "Take a model out of memory"),
     Command("embed", "Turn texts into vectors"),
+    Command("tokenize", "Print the token ids of a text"),
     Command("catalog", "List well-known models that fit this machine's memory"),
     Command("version", "Print the versions of client and server"),
 )

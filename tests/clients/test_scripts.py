@@ -43,6 +43,6 @@ def test_every_script_gets_an_answer(server: LiveServer, name: str) -> None:
 
 def test_every_endpoint_has_a_script(server: LiveServer) -> None:
     texts = "".join(path.read_text() for path in SCRIPTS.glob("*.sh"))
-    endpoints = "generate chat embed pull push create blobs copy delete tags models ps show version"
+    endpoints = "generate chat embed tokenize detokenize pull push create blobs copy delete tags models ps show version"
     for endpoint in endpoints.split():
         assert f"$URL/api/{endpoint}" in texts

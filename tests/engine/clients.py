@@ -13,15 +13,18 @@ from hugging_llama.errors import (
     HuggingLlamaError,
 )
 from hugging_llama.ipc.facade import Answer, Key
-from hugging_llama.neutral.events import Embeddings, Finished, Loaded, TextDelta
+from hugging_llama.neutral.events import Detokenized, Embeddings, Finished, Loaded, TextDelta, Tokenized
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import (
     ChatPrompt,
+    DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
     LoadRequest,
+    Prompt,
     SamplingParams,
+    TokenizeRequest,
 )
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import DEMO
@@ -93,13 +96,23 @@ class Clients:
         self.engine.embed(key, EmbedRequest(model=ref, inputs=texts, **options))
         return self.answers(key)[-1]
 
+    def tokenize(self, ref: ModelRef, prompt: Prompt, **options: Any) -> Answer:
+        key = self.key()
+        self.engine.tokenize(key, TokenizeRequest(model=ref, prompt=prompt, **options))
+        return self.answers(key)[-1]
+
+    def detokenize(self, ref: ModelRef, *token_ids: int) -> Answer:
+        key = self.key()
+        self.engine.detokenize(key, DetokenizeRequest(model=ref, token_ids=token_ids))
+        return self.answers(key)[-1]
+
     @property
     def names(self) -> list[str]:
         return sorted(model.name for model in self.engine.loaded())
 
 
 def is_end(answer: Answer) -> bool:
-    return isinstance(answer, Finished | Embeddings | Loaded | HuggingLlamaError)
+    return isinstance(answer, Finished | Embeddings | Tokenized | Detokenized | Loaded | HuggingLlamaError)
 
 
 class GatedLoad:

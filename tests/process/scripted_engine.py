@@ -15,16 +15,25 @@ from hugging_llama.engine.__main__ import serve
 from hugging_llama.errors import GenerationError
 from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
 from hugging_llama.neutral.events import (
+    Detokenized,
     Embeddings,
     EngineStatus,
     Finished,
     FinishReason,
     Loaded,
     TextDelta,
+    Tokenized,
     Usage,
 )
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest, TextPrompt
+from hugging_llama.neutral.requests import (
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    TextPrompt,
+    TokenizeRequest,
+)
 from hugging_llama_config.settings import Settings
 
 
@@ -69,6 +78,13 @@ class ScriptedFacade:
     def embed(self, key: Key, request: EmbedRequest) -> None:
         vectors = tuple((float(len(text)), 0.5) for text in request.inputs)
         self._emit([(key, Embeddings(vectors=vectors, num_prompt_tokens=len(vectors)))])
+
+    def tokenize(self, key: Key, request: TokenizeRequest) -> None:
+        assert isinstance(request.prompt, TextPrompt)
+        self._emit([(key, Tokenized(token_ids=tuple(request.prompt.text.encode())))])
+
+    def detokenize(self, key: Key, request: DetokenizeRequest) -> None:
+        self._emit([(key, Detokenized(text=bytes(request.token_ids).decode()))])
 
     def load(self, key: Key, request: LoadRequest) -> None:
         if request.model.path == "never":

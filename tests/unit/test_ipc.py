@@ -22,14 +22,17 @@ from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.channel import FrameReader, frame
 from hugging_llama.ipc.facade import Answer
 from hugging_llama.neutral.events import (
+    Detokenized,
     Embeddings,
     EngineStatus,
     Finished,
     FinishReason,
     Loaded,
+    PromptLogprobs,
     Started,
     TextDelta,
     ThinkingDelta,
+    Tokenized,
     TokenLogprob,
     ToolCallDelta,
     Usage,
@@ -39,12 +42,14 @@ from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
     ChatPrompt,
+    DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
     InsertPrompt,
     LoadRequest,
     SamplingParams,
     TextPrompt,
+    TokenizeRequest,
 )
 
 texts = st.text(max_size=30)
@@ -106,6 +111,16 @@ requests = st.builds(
     truncate=st.booleans(),
     shift=st.booleans(),
     return_context=st.booleans(),
+    prompt_logprobs=st.none() | st.integers(0, 20),
+)
+tokenize_requests = st.builds(
+    TokenizeRequest,
+    model=models,
+    prompt=prompts,
+    add_special_tokens=st.booleans(),
+    return_text=st.booleans(),
+    context_length=st.none() | counts,
+    keep_alive_s=optional_seconds,
 )
 float32s = st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(tuple)
 loaded_models = st.builds(
@@ -129,11 +144,14 @@ logprobs = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats, alter
 usages = st.builds(Usage, **{f.name: counts for f in fields(Usage)})
 events: st.SearchStrategy[Answer] = st.one_of(
     st.builds(Started, counts),
+    st.builds(PromptLogprobs, logprobs, st.none() | st.binary(max_size=4)),
     st.builds(TextDelta, texts, logprobs),
     st.builds(ThinkingDelta, texts, logprobs),
     st.builds(ToolCallDelta, tool_calls),
     st.builds(Finished, reason=st.sampled_from(FinishReason), usage=usages, context=token_ids),
     st.builds(Embeddings, vectors=st.lists(float32s, max_size=3).map(tuple), num_prompt_tokens=counts, load_ns=counts),
+    st.builds(Tokenized, token_ids=token_ids, text=texts, load_ns=counts),
+    st.builds(Detokenized, text=texts, load_ns=counts),
     st.builds(Loaded, model=loaded_models, load_ns=counts),
 )
 
@@ -151,6 +169,14 @@ def test_a_generate_request_survives_the_wire(request: GenerateRequest) -> None:
     received = over_the_wire(wire.Generate(7, codec.wire_generate(request)))
     assert received.request_id == 7
     assert codec.neutral_generate(received.request) == request
+
+
+@given(tokenize_requests, token_ids)
+def test_tokenize_and_detokenize_requests_survive_the_wire(request: TokenizeRequest, ids: tuple[int, ...]) -> None:
+    received = over_the_wire(wire.Tokenize(7, codec.wire_tokenize(request)))
+    assert (received.request_id, codec.neutral_tokenize(received.request)) == (7, request)
+    detokenize = DetokenizeRequest(model=request.model, token_ids=ids, keep_alive_s=request.keep_alive_s)
+    assert over_the_wire(wire.Detokenize(8, detokenize)) == wire.Detokenize(8, detokenize)
 
 
 @given(models, st.lists(texts, max_size=3).map(tuple), st.none() | st.integers(1, 4096), optional_seconds)
@@ -237,6 +263,7 @@ def test_what_no_frame_can_hold_is_an_invalid_request(request_: GenerateRequest)
     ("struct", "neutral"),
     [
         (wire.WireGenerate, GenerateRequest),
+        (wire.WireTokenize, TokenizeRequest),
         (wire.WireChat, ChatPrompt),
         (wire.WireText, TextPrompt),
         (wire.WireInsert, InsertPrompt),
@@ -270,6 +297,8 @@ def test_ten_thousand_mangled_frames_crash_nobody() -> None:
         wire.Hello(1, "abc", 1),
         wire.Generate(1, codec.wire_generate(generate)),
         wire.Embed(2, EmbedRequest(model=generate.model, inputs=("a",))),
+        wire.Tokenize(3, codec.wire_tokenize(TokenizeRequest(model=generate.model, prompt=chat))),
+        wire.Detokenize(4, DetokenizeRequest(model=generate.model, token_ids=(1, 2))),
         wire.Unload(ModelRef(name="x", path="x")),
     ]
     call = ToolCall(id="1", name="f", arguments={"a": 1})
@@ -300,6 +329,8 @@ def survives(decode: Any, payload: bytearray) -> bool:
         found = decode(bytes(payload))
         if isinstance(found, wire.Generate):
             codec.neutral_generate(found.request)
+        if isinstance(found, wire.Tokenize):
+            codec.neutral_tokenize(found.request)
     except ProtocolError:
         return False
     return True

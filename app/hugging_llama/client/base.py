@@ -2,9 +2,23 @@
 
 from typing import Protocol
 
-from hugging_llama.neutral.events import Embeddings, EngineStatus, EventStream, GenerateEvent, Loaded
+from hugging_llama.neutral.events import (
+    Detokenized,
+    Embeddings,
+    EngineStatus,
+    EventStream,
+    GenerateEvent,
+    Loaded,
+    Tokenized,
+)
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama.neutral.requests import (
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    TokenizeRequest,
+)
 
 
 class EngineClient(Protocol):
@@ -16,6 +30,14 @@ class EngineClient(Protocol):
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
         """Exactly one Embeddings, or one error."""
+        ...
+
+    def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:
+        """Exactly one Tokenized, or one error."""
+        ...
+
+    def detokenize(self, request: DetokenizeRequest) -> EventStream[Detokenized]:
+        """Exactly one Detokenized, or one error."""
         ...
 
     def load(self, request: LoadRequest) -> EventStream[Loaded]:

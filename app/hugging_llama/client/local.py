@@ -8,9 +8,23 @@ from typing import Any
 from hugging_llama.client.streams import OpenStreams, QueueStream, Waits, failed_stream
 from hugging_llama.errors import EngineDiedError, HuggingLlamaError
 from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
-from hugging_llama.neutral.events import Embeddings, EngineStatus, EventStream, GenerateEvent, Loaded
+from hugging_llama.neutral.events import (
+    Detokenized,
+    Embeddings,
+    EngineStatus,
+    EventStream,
+    GenerateEvent,
+    Loaded,
+    Tokenized,
+)
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama.neutral.requests import (
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    TokenizeRequest,
+)
 
 _CONNECTION_ID = 0
 _FOR_EVER = Waits(math.inf, math.inf)
@@ -34,6 +48,12 @@ class LocalEngine:
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
         return self._start(lambda key: self._engine.embed(key, request))
+
+    def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:
+        return self._start(lambda key: self._engine.tokenize(key, request))
+
+    def detokenize(self, request: DetokenizeRequest) -> EventStream[Detokenized]:
+        return self._start(lambda key: self._engine.detokenize(key, request))
 
     def load(self, request: LoadRequest) -> EventStream[Loaded]:
         return self._start(lambda key: self._engine.load(key, request))

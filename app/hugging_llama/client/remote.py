@@ -21,10 +21,24 @@ from hugging_llama.errors import (
     ProtocolError,
 )
 from hugging_llama.ipc import messages as wire
-from hugging_llama.ipc.codec import LoadedModels, wire_generate
-from hugging_llama.neutral.events import Embeddings, EngineStatus, EventStream, GenerateEvent, Loaded
+from hugging_llama.ipc.codec import LoadedModels, wire_generate, wire_tokenize
+from hugging_llama.neutral.events import (
+    Detokenized,
+    Embeddings,
+    EngineStatus,
+    EventStream,
+    GenerateEvent,
+    Loaded,
+    Tokenized,
+)
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama.neutral.requests import (
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    TokenizeRequest,
+)
 from hugging_llama_config.launch import LaunchError, engine_settings
 from hugging_llama_config.settings import Settings
 
@@ -72,6 +86,12 @@ class RemoteEngine:
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
         return self._start(lambda rid: wire.Embed(rid, request))
+
+    def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:
+        return self._start(lambda rid: wire.Tokenize(rid, wire_tokenize(request)))
+
+    def detokenize(self, request: DetokenizeRequest) -> EventStream[Detokenized]:
+        return self._start(lambda rid: wire.Detokenize(rid, request))
 
     def load(self, request: LoadRequest) -> EventStream[Loaded]:
         """A load can't be broken off: whoever waits longer than `load_timeout_s` is told so, and the load goes on."""

@@ -12,13 +12,31 @@ from typing import Any, Generic, TypeVar, cast
 
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError
 from hugging_llama.ipc.codec import EngineHello, LoadedModels, Reply
-from hugging_llama.neutral.events import Embeddings, EngineStatus, Finished, FinishReason, Loaded
+from hugging_llama.neutral.events import (
+    Detokenized,
+    Embeddings,
+    EngineStatus,
+    Finished,
+    FinishReason,
+    Loaded,
+    Tokenized,
+)
 
 ReplyT = TypeVar("ReplyT")
 
 MAX_BUFFERED = 4096
 """Events that may wait for a caller who does not read; above it the request is cancelled."""
-_LAST = (Finished, Embeddings, Loaded, LoadedModels, EngineStatus, EngineHello, HuggingLlamaError)
+_LAST = (
+    Finished,
+    Embeddings,
+    Tokenized,
+    Detokenized,
+    Loaded,
+    LoadedModels,
+    EngineStatus,
+    EngineHello,
+    HuggingLlamaError,
+)
 
 
 def _no_event(timeout_s: float) -> HuggingLlamaError:

@@ -13,3 +13,5 @@ def refuse_beams(request: GenerateRequest) -> None:
         raise InvalidRequestError("num_beams can't be combined with format", param="num_beams")
     if sampling.top_logprobs is not None:
         raise InvalidRequestError("num_beams can't be combined with logprobs", param="num_beams")
+    if request.prompt_logprobs is not None:
+        raise InvalidRequestError("num_beams can't be combined with prompt_logprobs", param="num_beams")

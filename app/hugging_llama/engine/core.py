@@ -14,12 +14,14 @@ from hugging_llama.engine.kv_cache import KVCache
 from hugging_llama.engine.memory import empty_cache, is_out_of_memory
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.outbox import as_generation_error
+from hugging_llama.engine.prompt_logprobs import told_prompt
 from hugging_llama.engine.runner_thread import RunnerThread
 from hugging_llama.engine.sampling import Sampled, sample
-from hugging_llama.engine.scheduler import Batch, ScheduledSequence, Scheduler
+from hugging_llama.engine.scheduler import MAX_SCORED_TOKENS, Batch, ScheduledSequence, Scheduler
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence
 from hugging_llama.engine.stats import RunnerStats
-from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError
+from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, InvalidRequestError
+from hugging_llama.neutral.events import FinishReason
 
 _NO_LOGITS = torch.empty(0)
 
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Computed:
-    """What a forward gave: logits `[sum of num_logits of the rows that sample, vocab_size]`, or why there are none."""
+    """What a forward gave: logits `[sum of num_logits, vocab_size]`, or why there are none."""
 
     batch: Batch
     logits: Tensor
@@ -78,6 +80,13 @@ class StepLoop(RunnerThread):
 
     def _check(self, sequence: Sequence) -> None:
         super()._check(sequence)
+        is_scored = sequence.prompt_logprobs is not None
+        if is_scored and self._model_runner.whole_prompts and sequence.num_prompt_tokens > MAX_SCORED_TOKENS:
+            raise InvalidRequestError(
+                f"this model computes a prompt in one piece: one of more than {MAX_SCORED_TOKENS} tokens has no "
+                "log-probabilities",
+                param="prompt_logprobs",
+            )
         limit = self._kv_cache.max_tokens
         if sequence.num_needed_tokens <= limit:
             return
@@ -153,10 +162,14 @@ class StepLoop(RunnerThread):
         pending: list[tuple[ScheduledSequence, int]] = []
         place = 0
         for row in computed.batch.rows:
-            if row.is_sampled:
-                pending.append((row, place))
-                place += row.num_logits
+            first, place = place, place + row.num_logits
+            is_well = self._tell_prompt(row, computed.logits[first : first + row.num_told_places])
+            is_sampled = row.is_sampled
             self._count_computed(row)
+            if is_well and is_sampled and row.sequence.wants_no_token:
+                self._end(row.sequence, FinishReason.LENGTH)
+            elif is_well and is_sampled:
+                pending.append((row, place - 1 - len(row.draft)))
         # all rows take their next token together; those whose guess was right go on to the one after it
         level = 0
         while pending:
@@ -167,6 +180,17 @@ class StepLoop(RunnerThread):
                 (row, at) for (row, at), result in zip(pending, results, strict=True) if self._take(row, result, level)
             ]
             level += 1
+
+    def _tell_prompt(self, row: ScheduledSequence, logits: Tensor) -> bool:
+        """Tells what the logits of a row's `num_told_places` say of its prompt. False if that failed."""
+        if not len(logits):
+            return True
+        try:
+            self._outbox.add(row.sequence, row.sequence.tell_prompt(told_prompt(row.sequence, logits)))
+        except Exception as error:
+            self._fail(row.sequence, as_generation_error(error))
+            return False
+        return True
 
     def _sampled(self, logits: Tensor, places: list[int], sequences: list[Sequence]) -> list[Sampled]:
         """One result for each sequence, from the row of `logits` at its place."""
@@ -202,10 +226,13 @@ class StepLoop(RunnerThread):
         if sequence.finish_reason is None:
             self._shift_if_full(sequence)
             return False
-        self._outbox.end(sequence, sequence.finish_reason)
+        self._end(sequence, sequence.finish_reason)
+        return False
+
+    def _end(self, sequence: Sequence, reason: FinishReason) -> None:
+        self._outbox.end(sequence, reason)
         with self._lock:
             self._release(sequence)
-        return False
 
     def _shift_if_full(self, sequence: Sequence) -> None:
         num_tokens, num_computed = sequence.num_tokens, sequence.num_computed_tokens

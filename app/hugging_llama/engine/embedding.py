@@ -58,7 +58,7 @@ class EmbeddingRunner:
         self._model = checkpoint.model
         self._device = checkpoint.device
         self._trained_context = checkpoint.trained_context
-        self._tokenizer = EmbeddingTokenizer(checkpoint.model)
+        self.tokenizer = EmbeddingTokenizer(checkpoint.model)
         self._compute_lock = lock
         self._emit = emit
         self._on_finished = on_finished
@@ -77,7 +77,7 @@ class EmbeddingRunner:
             raise InvalidRequestError("there is no text to embed", param="input")
         limit = min(request.context_length or self._trained_context, self._trained_context)
         job = EmbeddingJob(key, request.dimensions, load_ns)
-        job.add(self._tokenizer.rows(request.inputs, limit=limit, truncate=request.truncate))
+        job.add(self.tokenizer.rows(request.inputs, limit=limit, truncate=request.truncate))
         return job
 
     def submit(self, job: EmbeddingJob) -> None:
@@ -147,7 +147,7 @@ class EmbeddingRunner:
 
     def _forward(self, batch: list[EmbeddingText]) -> Tensor:
         """The vectors of the texts, (texts, dimensions) of float32 in main memory, not normalised."""
-        features = self._tokenizer.features([text.row for text in batch], self._device)
+        features = self.tokenizer.features([text.row for text in batch], self._device)
         with self._compute_lock, torch.inference_mode():
             vectors: Tensor = self._model(features)["sentence_embedding"].float().cpu()
         return vectors

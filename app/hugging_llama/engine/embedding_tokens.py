@@ -1,5 +1,6 @@
 """Texts to token ids and token ids to the features of one batch, as sentence-transformers makes them."""
 
+import sys
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
@@ -61,12 +62,7 @@ class EmbeddingTokenizer:
         Raises ContextLengthError for such a text if it must not be truncated, InvalidRequestError for one that can't
         be brought below the limit, has no tokens or is no valid Unicode.
         """
-        make_rows = self._chat_rows if self._is_chat else self._plain_rows
-        try:
-            with self._lock:
-                found = make_rows(texts, limit, truncate)
-        except (TypeError, ValueError) as error:
-            raise InvalidRequestError("the input is not valid Unicode text", param="input") from error
+        found = self._tokenized(texts, limit, truncate)
         if not all(row.length for row in found):
             raise InvalidRequestError("the input has an empty text, of which this model makes no token", param="input")
         return found
@@ -85,6 +81,35 @@ class EmbeddingTokenizer:
         lengths = torch.tensor([row.length for row in rows])
         found[_MASK] = (torch.arange(int(lengths.max())) < lengths[:, None]).long().to(device)
         return found
+
+    def ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Those that an embedding of `text` would compute, none cut off; or those of the text alone, with nothing
+        around it. Raises InvalidRequestError."""
+        if add_special_tokens:
+            return list(self._tokenized([text], sys.maxsize, truncate=True)[0].columns[_IDS])
+        try:
+            with self._lock:
+                return list(self._tokenizer.encode(text, add_special_tokens=False, verbose=False))
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError("the text is not valid Unicode", param="content") from error
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """What ids say, special tokens spelt out. Raises InvalidRequestError for those outside of the vocabulary."""
+        if any(not 0 <= token_id < len(self._tokenizer) for token_id in token_ids):
+            raise InvalidRequestError("tokens holds ids that this model does not have", param="tokens")
+        with self._lock:
+            text: str = self._tokenizer.decode(
+                list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
+            return text
+
+    def _tokenized(self, texts: Sequence[str], limit: int, truncate: bool) -> list[TokenRow]:
+        make_rows = self._chat_rows if self._is_chat else self._plain_rows
+        try:
+            with self._lock:
+                return make_rows(texts, limit, truncate)
+        except (TypeError, ValueError) as error:
+            raise InvalidRequestError("the input is not valid Unicode text", param="input") from error
 
     def _plain_rows(self, texts: Sequence[str], limit: int, truncate: bool) -> list[TokenRow]:
         columns = dict(

@@ -2,7 +2,7 @@
 
 What holds at all times:
 - No method blocks on a model: loading, rendering and unloading happen in threads of their own.
-- Every request ends once: in Finished, Embeddings, Loaded or an error. A cancelled embedding or load just ends.
+- Every request ends once: in Finished, its one answer, or an error. A cancelled one without a stream just ends.
 - Until a runner has accepted a request, its end is decided here; from then on by the runner.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from hugging_llama.engine import memory
 from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
 from hugging_llama.engine.expiry import ExpiryTimer
-from hugging_llama.engine.instances import LoadFailure, Ticket
+from hugging_llama.engine.instances import LoadFailure, Ticket, loading_row
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.engine.panics import panics_as_errors
@@ -29,7 +29,13 @@ from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLl
 from hugging_llama.ipc.facade import Answer, Emit, Key
 from hugging_llama.neutral.events import Embeddings, EngineStatus, Finished, FinishReason, Loaded
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama.neutral.requests import (
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    TokenizeRequest,
+)
 from hugging_llama_config.model_memory import estimate, least_load_bytes
 from hugging_llama_config.settings import Settings
 
@@ -40,7 +46,7 @@ _INTAKE_THREADS = 4
 _LONGEST_CLOSE_S = 10.0
 """So long a close waits for loads that are under way: the interpreter can't end well beneath native code."""
 
-Request = GenerateRequest | EmbedRequest | LoadRequest
+Request = GenerateRequest | EmbedRequest | TokenizeRequest | DetokenizeRequest | LoadRequest
 
 
 @dataclass(eq=False, slots=True)
@@ -100,6 +106,14 @@ class Engine:
         """Answers in one Embeddings or an error."""
         self._begin(key, request)
 
+    def tokenize(self, key: Key, request: TokenizeRequest) -> None:
+        """Answers in one Tokenized or an error."""
+        self._begin(key, request)
+
+    def detokenize(self, key: Key, request: DetokenizeRequest) -> None:
+        """Answers in one Detokenized or an error."""
+        self._begin(key, request)
+
     def load(self, key: Key, request: LoadRequest) -> None:
         """Answers in one Loaded or an error."""
         self._begin(key, request)
@@ -138,7 +152,7 @@ class Engine:
                 resident.ref, ref_count=resident.ref_count, expires_at_s=now_s + resident.expires_in_s
             )
             if resident.model is not None
-            else _loading(resident.ref, resident.ref_count, now_s + resident.expires_in_s)
+            else loading_row(resident.ref, resident.ref_count, now_s + resident.expires_in_s)
             for resident in self._registry.residents()
         ]
 
@@ -241,7 +255,11 @@ class Engine:
             model.load_adapter(request.model)
             model.choose_context(request.context_length)
             row = next((row for row in self.loaded() if (row.path, row.quantization) == model.ref.identity), None)
-            self._end(entry, Loaded(model=row or _loading(model.ref, 1, time.time()), load_ns=load_ns))
+            self._end(entry, Loaded(model=row or loading_row(model.ref, 1, time.time()), load_ns=load_ns))
+        elif isinstance(request, TokenizeRequest):
+            self._end(entry, model.tokenized(request, load_ns=load_ns))
+        elif isinstance(request, DetokenizeRequest):
+            self._end(entry, model.detokenized(request, load_ns=load_ns))
         elif isinstance(request, EmbedRequest) and not request.inputs and not request.model.adapter:
             self._end(entry, Embeddings(vectors=(), num_prompt_tokens=0, load_ns=load_ns))
         elif isinstance(request, EmbedRequest):
@@ -326,22 +344,3 @@ class Engine:
             self._retired = added_stats(self._retired, model.stats())
         memory.give_back()
         _log.info("%s is unloaded", model.ref.name)
-
-
-def _loading(ref: ModelRef, ref_count: int, expires_at_s: float) -> LoadedModel:
-    """A row of `ps` for a model that is not there yet."""
-    return LoadedModel(
-        name=ref.name,
-        path=ref.path,
-        digest=ref.digest,
-        size_bytes=0,
-        size_vram_bytes=0,
-        context_length=0,
-        expires_at_s=expires_at_s,
-        ref_count=ref_count,
-        device="",
-        dtype="",
-        runner="loading",
-        quantization=ref.quantization,
-        linear="",
-    )

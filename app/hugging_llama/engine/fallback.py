@@ -22,6 +22,7 @@ from hugging_llama.engine.layer_hooks import before_layers
 from hugging_llama.engine.lora.rows import adapted
 from hugging_llama.engine.model_runner import compute_guard, max_positions, vocab_size
 from hugging_llama.engine.outbox import as_generation_error
+from hugging_llama.engine.prompt_logprobs import prompt_logits, told_prompt
 from hugging_llama.engine.runner_thread import RunnerThread
 from hugging_llama.engine.sampling import sample
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, SequenceStatus
@@ -123,6 +124,7 @@ class GenerateRunner(RunnerThread):
             before_layers(self._model, lambda: self._before_layer(sequence)),
             suppress(_EndedError),
         ):
+            self._tell_prompt(sequence)
             out = generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),
@@ -132,6 +134,17 @@ class GenerateRunner(RunnerThread):
             )
             if beams:
                 self._take_all(sequence, out[0, prompt.shape[1] :].tolist())
+
+    def _tell_prompt(self, sequence: Sequence) -> None:
+        """What the caller wants to know of the prompt. Raises _EndedError if that is all."""
+        if sequence.prompt_logprobs is None:
+            return
+        for logits in prompt_logits(self._model, sequence.prompt_token_ids):
+            self._outbox.add(sequence, sequence.tell_prompt(told_prompt(sequence, logits)))
+            self._outbox.flush()
+        if sequence.wants_no_token:
+            self._outbox.end(sequence, FinishReason.LENGTH)
+            raise _EndedError
 
     def _take_all(self, sequence: Sequence, token_ids: list[int]) -> None:
         for token_id in token_ids:

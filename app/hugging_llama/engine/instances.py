@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from hugging_llama.engine.admission import MemoryNeed
 from hugging_llama.errors import HuggingLlamaError, ModelLoadError
-from hugging_llama.neutral.models import ModelRef
+from hugging_llama.neutral.models import LoadedModel, ModelRef
 
 _log = logging.getLogger(__name__)
 
@@ -92,3 +92,22 @@ def load_error(error: Exception) -> HuggingLlamaError:
         return error
     _log.error("a model could not be loaded", exc_info=error)
     return ModelLoadError(f"the model could not be loaded: {type(error).__name__}")
+
+
+def loading_row(ref: ModelRef, ref_count: int, expires_at_s: float) -> LoadedModel:
+    """A row of `ps` for a model that is not there yet."""
+    return LoadedModel(
+        name=ref.name,
+        path=ref.path,
+        digest=ref.digest,
+        size_bytes=0,
+        size_vram_bytes=0,
+        context_length=0,
+        expires_at_s=expires_at_s,
+        ref_count=ref_count,
+        device="",
+        dtype="",
+        runner="loading",
+        quantization=ref.quantization,
+        linear="",
+    )

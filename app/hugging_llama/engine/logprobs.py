@@ -49,16 +49,25 @@ def note_logprobs(logits: Tensor, sequences: list["Sequence"], token_ids: list[i
     ]
     if not asking:
         return
-    rows = logits[asking].float()
-    sums = rows.logsumexp(dim=-1)
-    chosen = torch.tensor([token_ids[at] for at in asking], device=rows.device)
-    own = (rows.gather(1, chosen[:, None])[:, 0] - sums).tolist()
+    chosen = [token_ids[at] or 0 for at in asking]
     counts = [sequences[at].sampling.top_logprobs or 0 for at in asking]
+    for at, found in zip(asking, raw_logprobs(logits[asking], chosen, counts), strict=True):
+        sequences[at].sampling_state.logprob = found
+
+
+def raw_logprobs(logits: Tensor, token_ids: list[int], counts: list[int]) -> list[RawLogprob]:
+    """Of `token_ids` `[n]` by their rows of `logits` `[n, vocab_size]`, with `counts` `[n]` alternatives each."""
+    rows = logits.float()
+    sums = rows.logsumexp(dim=-1)
+    chosen = torch.tensor(token_ids, device=rows.device)
+    own = (rows.gather(1, chosen[:, None])[:, 0] - sums).tolist()
     best = top_candidates(rows, max(*counts, 1))
-    for row, at in enumerate(asking):
-        scores = best.scores[row, : counts[row]] - float(sums[row])
+    found = []
+    for row, total in enumerate(sums.tolist()):
+        scores = best.scores[row, : counts[row]] - total
         top = tuple(zip(best.ids[row, : counts[row]].tolist(), map(_bounded, scores.tolist()), strict=True))
-        sequences[at].sampling_state.logprob = RawLogprob(int(chosen[row]), _bounded(own[row]), top)
+        found.append(RawLogprob(token_ids[row], _bounded(own[row]), top))
+    return found
 
 
 def _bounded(logprob: float) -> float:

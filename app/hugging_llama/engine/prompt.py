@@ -86,7 +86,7 @@ class RenderedPrompt:
 class PromptRenderer:
     """Renders for one model. Thread-safe; renderings of one model take turns, since tokenizers have state.
 
-    `vocabulary_size`: ids in `context` must be below it. `templates` renders what callers bring.
+    `vocabulary_size`: ids that callers send must be below it. `templates` renders what callers bring.
     """
 
     def __init__(
@@ -128,8 +128,15 @@ class PromptRenderer:
         with self._lock:
             return self._encode(text)
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """What ids say, special tokens spelt out. Raises InvalidRequestError for those outside of the vocabulary."""
+        ids = self._checked(token_ids, "tokens")
+        with self._lock:
+            text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            return text
+
     def _chat(self, prompt: ChatPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
-        context = self._checked(prompt.context)
+        context = self._checked(prompt.context, "context")
         limit = context_length - len(context)
         style = self._styles.of(prompt.template)
         ids = self._rendered(style, prompt, prompt.messages)
@@ -306,10 +313,10 @@ class PromptRenderer:
     def _end(self, ids: list[int], size: int = _TAIL_TOKENS) -> str:
         return str(self._tokenizer.decode(ids[-size:], skip_special_tokens=False))
 
-    def _checked(self, context: tuple[int, ...]) -> tuple[int, ...]:
-        if any(not 0 <= token_id < self._vocabulary_size for token_id in context):
-            raise InvalidRequestError("context holds ids that this model does not have", param="context")
-        return context
+    def _checked(self, token_ids: Sequence[int], param: str) -> list[int]:
+        if any(not 0 <= token_id < self._vocabulary_size for token_id in token_ids):
+            raise InvalidRequestError(f"{param} holds ids that this model does not have", param=param)
+        return list(token_ids)
 
 
 def _room(request: GenerateRequest, context_length: int) -> int:

@@ -56,7 +56,7 @@ class RunnerThread(ABC):
                 raise EngineShutdownError("the model is being unloaded")
             self._accept(sequence)
             sequence.submitted_ns = time.monotonic_ns()
-            if sequence.max_tokens is not None and sequence.max_tokens <= 0:
+            if sequence.wants_no_token and sequence.prompt_logprobs is None:
                 self._to_end.append((sequence, FinishReason.LENGTH))
             self._lock.notify()
 

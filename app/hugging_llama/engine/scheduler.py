@@ -29,6 +29,8 @@ _SHARE_OF_THE_OLDEST = 0.75
 _MAX_DECODE_ROWS_WITH_DRAFTS = 16
 # tokens of one sequence that its grammar forces are nearly certain, and cost what prompt tokens cost
 _MAX_FORCED_TOKENS = 16
+MAX_SCORED_TOKENS = 256
+"""Prompt tokens of a step whose log-probabilities are told: each takes a row of logits as wide as the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,16 @@ class ScheduledSequence:
 
     @property
     def num_logits(self) -> int:
-        """How many of its last places yield a token: one for what is known, one for each guess."""
-        return 1 + len(self.draft) if self.is_sampled else 0
+        """How many of its last places are of use: of what is known one, or those that tell of the prompt, and one for
+        each guess."""
+        return max(int(self.is_sampled), self.num_told_places) + len(self.draft)
+
+    @property
+    def num_told_places(self) -> int:
+        """How many of its last known places tell of a prompt token, or come behind one that does."""
+        first = self.sequence.num_computed_tokens
+        untold = self.sequence.first_untold_position
+        return max(first + self.num_new_tokens - max(first, untold), 0)
 
     @property
     def is_decode(self) -> bool:
@@ -204,6 +214,10 @@ class Scheduler:
         size = sequence.num_tokens - sequence.num_computed_tokens
         if not self._whole_prompts:
             size = min(size, budget)
+            if sequence.first_untold_position < sequence.num_prompt_tokens:
+                size = min(size, MAX_SCORED_TOKENS - sum(row.num_told_places for row in rows))
+        if size <= 0:
+            return 0
         if not self._has_room(sequence, sequence.num_computed_tokens + size):
             return 0
         rows.append(ScheduledSequence(sequence, size))
@@ -238,8 +252,8 @@ class Scheduler:
         if not self.prefixes.is_on:
             return _Source()
         tokens, kind = sequence.token_ids, self._kind(sequence)
-        # one token at least is computed, for its logits
-        most = sequence.num_tokens - 1
+        # one token at least is computed, for its logits; all from which logits are told
+        most = min(sequence.num_tokens - 1, sequence.first_untold_position)
         entry, common = self.prefixes.longest(tokens, kind)
         best, promised = _Source(min(common, most), entry=entry), 0
         for other in self.running:

@@ -1,5 +1,6 @@
 """The mutable life of one request in the engine, and the seams through which its colleagues plug in."""
 
+import sys
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -10,7 +11,7 @@ from hugging_llama.engine.logit_bias import LogitBias
 from hugging_llama.engine.logprobs import TokenBytes, with_logprob
 from hugging_llama.engine.sampling_state import SamplingState
 from hugging_llama.errors import HuggingLlamaError
-from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, Started, Usage
+from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, PromptLogprobs, Started, Usage
 from hugging_llama.neutral.requests import SamplingParams
 
 if TYPE_CHECKING:
@@ -91,10 +92,11 @@ class Sequence:
     `token_ids` is the context: prompt and output, without what was shifted out. `context_length` bounds it;
     `max_tokens` None means until the model stops or the context is full. With `shift` the oldest tokens go when the
     context is full, and `max_tokens` None becomes ten contexts, as in Ollama; `num_truncated_tokens` counts what was
-    dropped from prompt and context. `num_computed_tokens` counts the tokens of the context whose keys and values lie
-    in the KV cache. `adapter` changes the model for it, None for no change. `token_bytes` is what log-probabilities
-    are told with, None where nobody asks. Times are `time.monotonic_ns()` readings, 0 where not reached; `load_ns` is
-    a duration, set by the server.
+    dropped from prompt and context. `prompt_logprobs`: how many alternatives are told of each token of the prompt, None
+    for nothing; `num_told_tokens` counts those that have been. `num_computed_tokens` counts the tokens of the context
+    whose keys and values lie in the KV cache. `adapter` changes the model for it, None for no change. `token_bytes` is
+    what log-probabilities are told with, None where nobody asks. Times are `time.monotonic_ns()` readings, 0 where not
+    reached; `load_ns` is a duration, set by the server.
     """
 
     __slots__ = (
@@ -107,6 +109,7 @@ class Sequence:
         "finish_reason",
         "first_token_ns",
         "grammar",
+        "has_started",
         "key",
         "kv_slot",
         "last_token_ns",
@@ -114,9 +117,11 @@ class Sequence:
         "max_tokens",
         "num_cached_tokens",
         "num_computed_tokens",
+        "num_told_tokens",
         "num_truncated_tokens",
         "output",
         "output_token_ids",
+        "prompt_logprobs",
         "prompt_token_ids",
         "return_context",
         "sampling",
@@ -139,6 +144,7 @@ class Sequence:
         eos_token_ids: frozenset[int] = frozenset(),
         grammar: TokenMask | None = None,
         bias: LogitBias | None = None,
+        prompt_logprobs: int | None = None,
         token_bytes: TokenBytes | None = None,
         shift: bool = False,
         num_truncated_tokens: int = 0,
@@ -162,7 +168,10 @@ class Sequence:
         self.grammar = grammar
         self.return_context = return_context
         self.sampling_state = SamplingState(sampling, prompt_token_ids, bias)
+        self.prompt_logprobs = prompt_logprobs
+        self.num_told_tokens = 0
         self.token_bytes = token_bytes
+        self.has_started = False
         self.drafts = DraftFinder(sampling.num_draft_tokens) if sampling.num_draft_tokens > 0 else None
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None
@@ -201,11 +210,9 @@ class Sequence:
 
         Raises whatever the output processor or the grammar raises.
         """
-        started: list[GenerateEvent] = []
+        started = self._started()
         if not self.output_token_ids:
             self.first_token_ns = now_ns
-            if self.num_truncated_tokens:
-                started.append(Started(self.num_truncated_tokens))
         self.last_token_ns = now_ns
         self.output_token_ids.append(token_id)
         self.token_ids.append(token_id)
@@ -223,6 +230,32 @@ class Sequence:
         elif self._is_full():
             self.finish_reason = FinishReason.LENGTH
         return started + events
+
+    @property
+    def first_untold_position(self) -> int:
+        """The first place whose logits tell of a prompt token that has not been told, beyond all if none is left.
+
+        Logits of a place are about the token that follows.
+        """
+        if self.prompt_logprobs is None or self.num_told_tokens >= self.num_prompt_tokens:
+            return sys.maxsize
+        return max(self.num_told_tokens - 1, 0)
+
+    @property
+    def wants_no_token(self) -> bool:
+        return self.max_tokens is not None and self.max_tokens <= 0
+
+    def tell_prompt(self, told: PromptLogprobs) -> list[GenerateEvent]:
+        """Takes note of what is told of the next tokens of the prompt."""
+        self.num_told_tokens += len(told.entries) + (told.first is not None)
+        return [*self._started(), told]
+
+    def _started(self) -> list[GenerateEvent]:
+        """Before everything else, once, where the prompt was cut."""
+        if self.has_started:
+            return []
+        self.has_started = True
+        return [Started(self.num_truncated_tokens)] if self.num_truncated_tokens else []
 
     def _is_full(self) -> bool:
         if self.max_tokens is not None and len(self.output_token_ids) >= self.max_tokens:

@@ -8,6 +8,7 @@ import torch
 from hugging_llama.engine.beams import refuse_beams
 from hugging_llama.engine.embedding import EmbeddingRunner
 from hugging_llama.engine.embedding_batch import EmbeddingJob
+from hugging_llama.engine.embedding_tokens import EmbeddingTokenizer
 from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.mask import GrammarMask
@@ -25,6 +26,7 @@ from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.engine.token_bytes import TokenBytes
+from hugging_llama.engine.tokenization import prompt_ids
 from hugging_llama.errors import (
     EngineShutdownError,
     GrammarError,
@@ -32,8 +34,17 @@ from hugging_llama.errors import (
     UnsupportedCapabilityError,
 )
 from hugging_llama.ipc.facade import Emit, Key
+from hugging_llama.neutral.events import Detokenized, Tokenized
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import ChatPrompt, EmbedRequest, GenerateRequest, TextPrompt, ToolChoice
+from hugging_llama.neutral.requests import (
+    ChatPrompt,
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    TextPrompt,
+    TokenizeRequest,
+    ToolChoice,
+)
 from hugging_llama_config.settings import Settings
 
 _GIB = 2**30
@@ -148,7 +159,8 @@ class ServedModel:
             eos_token_ids=eos_token_ids,
             grammar=self._mask(checkpoint, request, prompt),
             bias=bias,
-            token_bytes=None if sampling.top_logprobs is None else TokenBytes(checkpoint.tokenizer),
+            prompt_logprobs=request.prompt_logprobs,
+            token_bytes=TokenBytes(checkpoint.tokenizer) if _tells_tokens(request) else None,
             shift=request.shift,
             num_truncated_tokens=prompt.num_truncated_tokens,
             return_context=request.return_context and not isinstance(request.prompt, TextPrompt),
@@ -164,6 +176,17 @@ class ServedModel:
             raise UnsupportedCapabilityError(request.model.name, ["embedding"])
         self.load_adapter(request.model)
         return runner.prepare(key, request, load_ns=load_ns)
+
+    def tokenized(self, request: TokenizeRequest, *, load_ns: int) -> Tokenized:
+        """May be slow. Raises a RequestError for what the caller must change."""
+        source = self._token_source()
+        ids = prompt_ids(source, request)
+        text = source.decode(ids) if request.return_text else ""
+        return Tokenized(token_ids=tuple(ids), text=text, load_ns=load_ns)
+
+    def detokenized(self, request: DetokenizeRequest, *, load_ns: int) -> Detokenized:
+        """May be slow. Raises InvalidRequestError for ids that the model does not have."""
+        return Detokenized(text=self._token_source().decode(request.token_ids), load_ns=load_ns)
 
     def submit(self, work: Sequence | EmbeddingJob) -> None:
         """Hands prepared work to the runner. Raises a HuggingLlamaError if that refuses it; then no end follows."""
@@ -228,6 +251,13 @@ class ServedModel:
             quantization=checkpoint.quantization if checkpoint else self.ref.quantization,
             linear=checkpoint.linear if checkpoint else "",
         )
+
+    def _token_source(self) -> PromptRenderer | EmbeddingTokenizer:
+        if self._open_checkpoint().kind is ModelKind.GENERATION:
+            return self._renderer
+        if (runner := self._embedding_runner) is None:
+            raise EngineShutdownError("the model is being unloaded")
+        return runner.tokenizer
 
     def _open_checkpoint(self) -> Checkpoint:
         if self._checkpoint is None:
@@ -307,6 +337,10 @@ def _reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader 
     if takes_calls and not prompt.response.knows_calls:
         return None
     return ResponseReader(prompt.response, prompt.begun, schemas=_tool_schemas(request), takes_calls=takes_calls)
+
+
+def _tells_tokens(request: GenerateRequest) -> bool:
+    return request.sampling.top_logprobs is not None or request.prompt_logprobs is not None
 
 
 def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:

@@ -27,6 +27,7 @@ from hugging_llama.ipc.codec import (
     encode_items,
     item_for,
     neutral_generate,
+    neutral_tokenize,
 )
 from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
 
@@ -197,18 +198,25 @@ class EngineServer:
                 self._engine.generate((peer.id, request_id), neutral_generate(request))
             case wire.Embed(request_id, request):
                 self._engine.embed((peer.id, request_id), request)
+            case wire.Tokenize(request_id, request):
+                self._engine.tokenize((peer.id, request_id), neutral_tokenize(request))
+            case wire.Detokenize(request_id, request):
+                self._engine.detokenize((peer.id, request_id), request)
             case wire.Load(request_id, request):
                 self._engine.load((peer.id, request_id), request)
             case wire.Cancel(request_id):
                 self._engine.cancel((peer.id, request_id))
             case wire.Unload(model):
                 self._engine.unload(model)
-            case wire.ListLoaded(request_id):
-                self._reply(peer, request_id, LoadedModels(tuple(self._engine.loaded())))
-            case wire.AskStatus(request_id):
-                self._reply(peer, request_id, self._engine.status())
+            case wire.ListLoaded() | wire.AskStatus():
+                self._answer(peer, command)
             case wire.Hello():
                 raise ProtocolError("a connection says hello once")
+
+    def _answer(self, peer: Peer, question: wire.ListLoaded | wire.AskStatus) -> None:
+        is_list = isinstance(question, wire.ListLoaded)
+        reply = LoadedModels(tuple(self._engine.loaded())) if is_list else self._engine.status()
+        self._reply(peer, question.request_id, reply)
 
     def _greet(self, peer: Peer, command: wire.Command) -> None:
         if not isinstance(command, wire.Hello):

@@ -15,8 +15,15 @@ class TokenBytes:
         self._tokenizer = tokenizer
         self._added = {int(token_id): str(token) for token_id, token in tokenizer.added_tokens_decoder.items()}
         self._byte_of = _byte_alphabet() if _is_byte_level(tokenizer) else None
+        self._known: dict[int, bytes] = {}
 
     def __call__(self, token_id: int) -> bytes:
+        known = self._known.get(token_id)
+        if known is None:
+            known = self._known[token_id] = self._read(token_id)
+        return known
+
+    def _read(self, token_id: int) -> bytes:
         if token_id in self._added:
             return self._added[token_id].encode()
         piece = self._tokenizer.convert_ids_to_tokens(token_id)

@@ -11,21 +11,31 @@ import msgspec
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, ProtocolError, error_from_facts
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.facade import Answer
+from hugging_llama.ipc.wire_formats import neutral_format, wire_format
 from hugging_llama.neutral.events import (
+    Detokenized,
     Embeddings,
     EngineStatus,
     Finished,
     Loaded,
+    PromptLogprobs,
     Started,
     TextDelta,
     ThinkingDelta,
+    Tokenized,
     TokenLogprob,
     ToolCallDelta,
 )
-from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Lark, OutputFormat, Regex
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import LoadedModel
-from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, InsertPrompt, Prompt, TextPrompt
+from hugging_llama.neutral.requests import (
+    ChatPrompt,
+    GenerateRequest,
+    InsertPrompt,
+    Prompt,
+    TextPrompt,
+    TokenizeRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +108,17 @@ def _checked(decode: Callable[[], DecodedT]) -> DecodedT:
 
 def wire_generate(request: GenerateRequest) -> wire.WireGenerate:
     """Raises InvalidRequestError for schemas or arguments that are not JSON."""
-    try:
-        prompt = _wire_prompt(request.prompt)
-    except _UNENCODABLE as error:
-        raise InvalidRequestError(f"the request can't be encoded: {error}") from None
     return wire.WireGenerate(
         model=request.model,
-        prompt=prompt,
+        prompt=_encodable_prompt(request.prompt),
         sampling=request.sampling,
-        format=_wire_format(request.format),
+        format=wire_format(request.format),
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
         truncate=request.truncate,
         shift=request.shift,
         return_context=request.return_context,
+        prompt_logprobs=request.prompt_logprobs,
     )
 
 
@@ -121,43 +128,45 @@ def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
         model=request.model,
         prompt=_checked(lambda: _neutral_prompt(request.prompt)),
         sampling=request.sampling,
-        format=_neutral_format(request.format),
+        format=neutral_format(request.format),
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
         truncate=request.truncate,
         shift=request.shift,
         return_context=request.return_context,
+        prompt_logprobs=request.prompt_logprobs,
     )
 
 
-def _wire_format(format: OutputFormat | None) -> wire.WireFormat | None:
-    match format:
-        case None:
-            return None
-        case JsonObject():
-            return wire.WireFormat("object", ())
-        case JsonSchema(text):
-            return wire.WireFormat("schema", (text,))
-        case Regex(pattern):
-            return wire.WireFormat("regex", (pattern,))
-        case Choice(options):
-            return wire.WireFormat("choice", options)
-        case Lark(text):
-            return wire.WireFormat("lark", (text,))
+def wire_tokenize(request: TokenizeRequest) -> wire.WireTokenize:
+    """Raises InvalidRequestError for schemas or arguments that are not JSON."""
+    return wire.WireTokenize(
+        model=request.model,
+        prompt=_encodable_prompt(request.prompt),
+        add_special_tokens=request.add_special_tokens,
+        return_text=request.return_text,
+        context_length=request.context_length,
+        keep_alive_s=request.keep_alive_s,
+    )
 
 
-def _neutral_format(format: wire.WireFormat | None) -> OutputFormat | None:
-    if format is None:
-        return None
-    if format.kind == "object":
-        return JsonObject()
-    if format.kind == "choice":
-        return Choice(format.texts)
-    if len(format.texts) != 1:
-        raise ProtocolError("a format has one text")
-    if format.kind == "schema":
-        return JsonSchema(format.texts[0])
-    return Regex(format.texts[0]) if format.kind == "regex" else Lark(format.texts[0])
+def neutral_tokenize(request: wire.WireTokenize) -> TokenizeRequest:
+    """Raises ProtocolError."""
+    return TokenizeRequest(
+        model=request.model,
+        prompt=_checked(lambda: _neutral_prompt(request.prompt)),
+        add_special_tokens=request.add_special_tokens,
+        return_text=request.return_text,
+        context_length=request.context_length,
+        keep_alive_s=request.keep_alive_s,
+    )
+
+
+def _encodable_prompt(prompt: Prompt) -> wire.WirePrompt:
+    try:
+        return _wire_prompt(prompt)
+    except _UNENCODABLE as error:
+        raise InvalidRequestError(f"the request can't be encoded: {error}") from None
 
 
 def _wire_prompt(prompt: Prompt) -> wire.WirePrompt:
@@ -262,11 +271,14 @@ def _embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
 
 _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
     Started: lambda rid, r: wire.StartedItem(rid, r.num_truncated_tokens),
+    PromptLogprobs: lambda rid, r: wire.PromptLogprobsItem(rid, _wire_logprobs(r.entries), r.first),
     TextDelta: lambda rid, r: wire.TextItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ToolCallDelta: lambda rid, r: wire.ToolCallItem(rid, _wire_call(r.call)),
     Finished: lambda rid, r: wire.FinishedItem(rid, r.reason, r.usage, r.context, r.stop),
     Embeddings: _embeddings_item,
+    Tokenized: lambda rid, r: wire.TokenizedItem(rid, r.token_ids, r.text, r.load_ns),
+    Detokenized: lambda rid, r: wire.DetokenizedItem(rid, r.text, r.load_ns),
     Loaded: lambda rid, r: wire.LoadedItem(rid, r.model, r.load_ns),
     LoadedModels: lambda rid, r: wire.LoadedModelsItem(rid, r.models),
     EngineStatus: wire.StatusItem,
@@ -298,6 +310,7 @@ def _from_item(item: wire.Item) -> Reply:
 
 _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
     wire.StartedItem: lambda item: Started(item.num_truncated_tokens),
+    wire.PromptLogprobsItem: lambda item: PromptLogprobs(_logprobs(item.entries), item.first),
     wire.TextItem: lambda item: TextDelta(item.text, _logprobs(item.logprobs)),
     wire.ThinkingItem: lambda item: ThinkingDelta(item.text, _logprobs(item.logprobs)),
     wire.ToolCallItem: lambda item: ToolCallDelta(_neutral_call(item.call)),
@@ -305,6 +318,8 @@ _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
         reason=item.reason, usage=item.usage, context=item.context, stop=item.stop
     ),
     wire.EmbeddingsItem: _embeddings,
+    wire.TokenizedItem: lambda item: Tokenized(token_ids=item.token_ids, text=item.text, load_ns=item.load_ns),
+    wire.DetokenizedItem: lambda item: Detokenized(text=item.text, load_ns=item.load_ns),
     wire.LoadedItem: lambda item: Loaded(model=item.model, load_ns=item.load_ns),
     wire.LoadedModelsItem: lambda item: LoadedModels(item.models),
     wire.StatusItem: lambda item: item.status,

@@ -4,11 +4,24 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hugging_llama.errors import HuggingLlamaError
-from hugging_llama.neutral.events import Embeddings, EngineStatus, GenerateEvent, Loaded
+from hugging_llama.neutral.events import (
+    Detokenized,
+    Embeddings,
+    EngineStatus,
+    GenerateEvent,
+    Loaded,
+    Tokenized,
+)
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, GenerateRequest, LoadRequest
+from hugging_llama.neutral.requests import (
+    DetokenizeRequest,
+    EmbedRequest,
+    GenerateRequest,
+    LoadRequest,
+    TokenizeRequest,
+)
 
-Event = GenerateEvent | Embeddings | Loaded
+Event = GenerateEvent | Embeddings | Tokenized | Detokenized | Loaded
 Answer = Event | HuggingLlamaError
 Key = tuple[int, int]
 """A request in the engine: the connection it came by, and its id there."""
@@ -19,12 +32,17 @@ Emit = Callable[[Sequence[tuple[Key, Answer]]], None]
 class EngineFacade(Protocol):
     """The engine. Every method returns at once; answers go out through the `emit` that it was made with.
 
-    Each accepted request ends in exactly one Finished, Embeddings, Loaded or error; a cancelled one needs no end.
+    Each accepted request ends in exactly one error, Finished, or one answer of its own kind (Embeddings, Tokenized,
+    Detokenized, Loaded); a cancelled one needs no end.
     """
 
     def generate(self, key: Key, request: GenerateRequest) -> None: ...
 
     def embed(self, key: Key, request: EmbedRequest) -> None: ...
+
+    def tokenize(self, key: Key, request: TokenizeRequest) -> None: ...
+
+    def detokenize(self, key: Key, request: DetokenizeRequest) -> None: ...
 
     def load(self, key: Key, request: LoadRequest) -> None: ...
 

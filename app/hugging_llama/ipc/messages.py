@@ -13,9 +13,9 @@ from msgspec import Struct
 
 from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, LoadRequest, SamplingParams, ToolChoice
+from hugging_llama.neutral.requests import DetokenizeRequest, EmbedRequest, LoadRequest, SamplingParams, ToolChoice
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 
 class WireToolCall(Struct, array_like=True, frozen=True):
@@ -93,6 +93,18 @@ class WireGenerate(Struct, array_like=True, frozen=True):
     truncate: bool
     shift: bool
     return_context: bool
+    prompt_logprobs: int | None
+
+
+class WireTokenize(Struct, array_like=True, frozen=True):
+    """A TokenizeRequest."""
+
+    model: ModelRef
+    prompt: WirePrompt
+    add_special_tokens: bool
+    return_text: bool
+    context_length: int | None
+    keep_alive_s: float | None
 
 
 class Hello(Struct, array_like=True, frozen=True, tag=1):
@@ -148,7 +160,21 @@ class AskStatus(Struct, array_like=True, frozen=True, tag=8):
     request_id: int
 
 
-Command = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | AskStatus
+class Tokenize(Struct, array_like=True, frozen=True, tag=9):
+    """Text or a chat to token ids."""
+
+    request_id: int
+    request: WireTokenize
+
+
+class Detokenize(Struct, array_like=True, frozen=True, tag=10):
+    """Token ids to text."""
+
+    request_id: int
+    request: DetokenizeRequest
+
+
+Command = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | AskStatus | Tokenize | Detokenize
 
 
 class WireLogprob(Struct, array_like=True, frozen=True):
@@ -249,6 +275,31 @@ class StartedItem(Struct, array_like=True, frozen=True, tag=10):
     num_truncated_tokens: int
 
 
+class PromptLogprobsItem(Struct, array_like=True, frozen=True, tag=11):
+    """A PromptLogprobs."""
+
+    request_id: int
+    entries: tuple[WireLogprob, ...]
+    first: bytes | None
+
+
+class TokenizedItem(Struct, array_like=True, frozen=True, tag=12):
+    """A Tokenized."""
+
+    request_id: int
+    token_ids: tuple[int, ...]
+    text: str
+    load_ns: int
+
+
+class DetokenizedItem(Struct, array_like=True, frozen=True, tag=13):
+    """A Detokenized."""
+
+    request_id: int
+    text: str
+    load_ns: int
+
+
 Item = (
     TextItem
     | ThinkingItem
@@ -261,4 +312,7 @@ Item = (
     | ErrorItem
     | HelloItem
     | StartedItem
+    | PromptLogprobsItem
+    | TokenizedItem
+    | DetokenizedItem
 )

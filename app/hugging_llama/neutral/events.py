@@ -35,6 +35,17 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptLogprobs:
+    """More of the prompt's tokens with their log-probabilities, in order, before the first delta.
+
+    `first` is the first token of the prompt, in the first of these events alone: it follows nothing, so it has none.
+    """
+
+    entries: tuple[TokenLogprob, ...]
+    first: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """More of the answer. `logprobs`, if asked for, of tokens whose text may come later; then `text` may be empty."""
 
@@ -87,7 +98,7 @@ class Finished:
     stop: str | None = None
 
 
-GenerateEvent = Started | TextDelta | ThinkingDelta | ToolCallDelta | Finished
+GenerateEvent = Started | PromptLogprobs | TextDelta | ThinkingDelta | ToolCallDelta | Finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +107,23 @@ class Embeddings:
 
     vectors: tuple[tuple[float, ...], ...]
     num_prompt_tokens: int
+    load_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenized:
+    """The ids of a prompt, and what they say if that was asked for, special tokens spelt out."""
+
+    token_ids: tuple[int, ...]
+    text: str = ""
+    load_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detokenized:
+    """The text of some ids."""
+
+    text: str
     load_ns: int = 0
 
 

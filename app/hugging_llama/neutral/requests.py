@@ -115,6 +115,12 @@ class GenerateRequest:
     `context_length` None is the server's default; `truncate` drops the oldest messages of a prompt that is too
     long, otherwise that is a ContextLengthError; `shift` lets the oldest tokens go when the answer fills the context,
     otherwise it ends there; `return_context` asks for the token ids in `Finished`.
+
+    `prompt_logprobs` asks for PromptLogprobs: how many alternatives come with each token of the prompt, None for none
+    at all. With `max_tokens` 0 the prompt is then computed all the same, and nothing else.
+
+    Several answers to one prompt are as many requests, each with a seed of its own: all that come while the first one's
+    prompt is being computed wait for it and copy its keys and values.
     """
 
     model: ModelRef
@@ -126,6 +132,7 @@ class GenerateRequest:
     truncate: bool = True
     shift: bool = True
     return_context: bool = False
+    prompt_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +150,7 @@ class GenerateCall:
     truncate: bool = True
     shift: bool = True
     return_context: bool = False
+    prompt_logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,5 +170,31 @@ class LoadRequest:
     """Load a model, or touch one that is loaded."""
 
     model: ModelRef
+    context_length: int | None = None
+    keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizeRequest:
+    """The token ids of a prompt: those that a generation, or an embedding of its text, would compute, none cut off.
+
+    `add_special_tokens` False gives those of a text alone, without what stands around it. `return_text` asks for what
+    the ids say as well. `context_length` is for memory alone, where the model has to be loaded first.
+    """
+
+    model: ModelRef
+    prompt: Prompt
+    add_special_tokens: bool = True
+    return_text: bool = False
+    context_length: int | None = None
+    keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetokenizeRequest:
+    """The text that token ids stand for, with special tokens spelt out. `context_length` as in TokenizeRequest."""
+
+    model: ModelRef
+    token_ids: tuple[int, ...]
     context_length: int | None = None
     keep_alive_s: float | None = None

@@ -54,7 +54,7 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
     sampling = {**sampling_defaults(model.ref.path), **defaults.sampling, **call.options}
     request = GenerateRequest(
         model=model.ref,
-        prompt=_with_defaults(call.prompt, defaults),
+        prompt=with_defaults(call.prompt, defaults),
         sampling=SamplingParams(**sampling),
         format=call.format,
         context_length=call.context_length or defaults.context_length,
@@ -62,11 +62,12 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
         truncate=call.truncate,
         shift=call.shift,
         return_context=call.return_context,
+        prompt_logprobs=call.prompt_logprobs,
     )
     return ctx.observer.observe(ctx.engine.generate(request))
 
 
-def _with_defaults(prompt: Prompt, defaults: RequestDefaults) -> Prompt:
+def with_defaults(prompt: Prompt, defaults: RequestDefaults) -> Prompt:
     """The prompt with what the model says where the request says nothing.
 
     In front come a system text, the request's own if it begins with one, then the model's turns, then the request's.

@@ -15,7 +15,7 @@ from hugging_llama.dialects.ollama.render import AnswerRenderer, encode
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import GenerateCall, Prompt
-from hugging_llama.operations import generation, residency
+from hugging_llama.operations import generation, residency, tokenization
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +51,6 @@ def _say_once(names: Iterable[str], text: str) -> None:
 
 def generate_call(body: Mapping[str, Any], prompt: Prompt, *, return_context: bool = False) -> GenerateCall:
     """The fields that both endpoints have, around their prompt. Raises InvalidRequestError."""
-    if body["debug_render_only"]:
-        raise InvalidRequestError("_debug_render_only is not supported by this version yet", param="_debug_render_only")
     options = request_options(body["options"])
     format = values.parse_format(body["format"])
     structured = values.parse_structured_outputs(body["structured_outputs"])
@@ -85,6 +83,8 @@ def answer(
     call = parse(body)
     if is_empty:
         return _answer_load(model, call, render)
+    if body["debug_render_only"]:
+        return _answer_rendered(model, call, render)
     return _answer_generation(model, call, render, stream=body["stream"])
 
 
@@ -100,6 +100,14 @@ def _answer_load(model: LocalModel, call: GenerateCall, render: AnswerRenderer) 
     loading = residency.load(app_context(), model, keep_alive_s=call.keep_alive_s, context_length=call.context_length)
     Watched(loading).drain()
     return json_response(render.bare("load"))
+
+
+def _answer_rendered(model: LocalModel, call: GenerateCall, render: AnswerRenderer) -> Response:
+    """What the model would be given, whole, in place of what it says; one plain object in any case."""
+    tokens = tokenization.tokenize(
+        app_context(), model, render.model, call.prompt, return_text=True, keep_alive_s=call.keep_alive_s
+    )
+    return json_response(render.rendered(Watched(tokens).drain()[0].text))
 
 
 def _answer_generation(model: LocalModel, call: GenerateCall, render: AnswerRenderer, *, stream: bool) -> Response:

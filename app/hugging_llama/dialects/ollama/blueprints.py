@@ -8,6 +8,7 @@ from hugging_llama.dialects.ollama import (
     copy,
     create,
     delete,
+    detokenize,
     embed,
     generate,
     ps,
@@ -16,6 +17,7 @@ from hugging_llama.dialects.ollama import (
     root,
     show,
     tags,
+    tokenize,
 )
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
@@ -23,6 +25,8 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     generate.blueprint,
     chat.blueprint,
     embed.blueprint,
+    tokenize.blueprint,
+    detokenize.blueprint,
     pull.blueprint,
     blobs.blueprint,
     push.blueprint,

@@ -10,6 +10,7 @@ from hugging_llama.dialects.ollama.clock import Stopwatch, created_at
 from hugging_llama.neutral.events import (
     Finished,
     GenerateEvent,
+    PromptLogprobs,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -80,9 +81,9 @@ class AnswerRenderer:
     watch: Stopwatch
 
     def line(self, event: GenerateEvent) -> bytes:
-        """One NDJSON line for one event; nothing for one that only the response's header tells."""
+        """One NDJSON line for one event; nothing for one that this API has no line for."""
         match event:
-            case Started():
+            case Started() | PromptLogprobs():
                 return b""
             case TextDelta(text, logprobs):
                 return json_line(self._object(text) | {"done": False} | _logprobs(logprobs))
@@ -100,7 +101,7 @@ class AnswerRenderer:
         end: Json = {}
         for event in events:
             match event:
-                case Started():
+                case Started() | PromptLogprobs():
                     pass
                 case TextDelta(piece, entries):
                     text.append(piece)
@@ -117,6 +118,10 @@ class AnswerRenderer:
     def bare(self, done_reason: str) -> Json:
         """The answer to a load or unload: no durations, counts or context."""
         return self._object("") | {"done": True, "done_reason": done_reason}
+
+    def rendered(self, prompt: str) -> Json:
+        """The answer to `_debug_render_only`."""
+        return self._object("") | {"done": False, "_debug_info": {"rendered_template": prompt}}
 
     def _object(self, text: str, thinking: str = "", calls: list[ToolCall] | None = None) -> Json:
         return {"model": self.model, "created_at": created_at(), **self.piece(text, thinking, calls or [])}

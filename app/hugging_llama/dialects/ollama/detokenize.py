@@ -1,0 +1,57 @@
+"""POST /api/detokenize, which Ollama does not have: the text of token ids."""
+
+from typing import Any
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
+from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.ollama.answers import json_response, stopwatch
+from hugging_llama.dialects.ollama.tokenize import MAX_BODY_BYTES
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.operations import tokenization
+
+blueprint = Blueprint("ollama_detokenize", __name__)
+
+
+class DetokenizeSchema(fields.GoSchema):
+    """The request body."""
+
+    go_name = "DetokenizeRequest"
+
+    model = fields.GoString(load_default="")
+    tokens = fields.GoAny(load_default=None)
+    keep_alive = fields.GoAny(load_default=None)
+
+
+_schema = DetokenizeSchema()
+
+
+def parse_tokens(value: Any) -> list[int]:
+    """A list of ids. Raises InvalidRequestError.
+
+    In one look at all of them: there may be a million, and no other request is served meanwhile.
+    """
+    if not isinstance(value, list) or not set(map(type, value)) <= {int}:
+        raise InvalidRequestError("tokens must be a list of token ids", param="tokens")
+    return value
+
+
+@blueprint.post("/api/detokenize")
+def detokenize() -> Response:
+    """What the ids say, special tokens spelt out."""
+    watch = stopwatch()
+    body = _schema.parse(json_payload(limit=MAX_BODY_BYTES))
+    tokens = parse_tokens(body["tokens"])
+    keep_alive_s = values.parse_keep_alive(body["keep_alive"])
+    model = local_model(body["model"])
+    text = tokenization.detokenize(app_context(), model, tokens, keep_alive_s=keep_alive_s)
+    answer = Watched(text).drain()[0]
+    return json_response(
+        {
+            "model": body["model"],
+            "content": answer.text,
+            "total_duration": watch.total(),
+            "load_duration": watch.duration(answer.load_ns),
+        }
+    )

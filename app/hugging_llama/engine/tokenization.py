@@ -1,0 +1,21 @@
+"""Token ids on request: exactly those that a generation or an embedding would compute."""
+
+import sys
+
+from hugging_llama.engine.embedding_tokens import EmbeddingTokenizer
+from hugging_llama.engine.prompt import PromptRenderer
+from hugging_llama.errors import UnsupportedCapabilityError
+from hugging_llama.neutral.requests import GenerateRequest, TextPrompt, TokenizeRequest
+
+
+def prompt_ids(source: PromptRenderer | EmbeddingTokenizer, request: TokenizeRequest) -> list[int]:
+    """The ids of the whole prompt, however long. Raises a RequestError for what the caller must change."""
+    prompt = request.prompt
+    if isinstance(source, EmbeddingTokenizer):
+        if not isinstance(prompt, TextPrompt):
+            raise UnsupportedCapabilityError(request.model.name, ["completion"])
+        return source.ids(prompt.text, add_special_tokens=request.add_special_tokens)
+    if isinstance(prompt, TextPrompt) and not request.add_special_tokens:
+        return source.encode(prompt.text)
+    generation = GenerateRequest(model=request.model, prompt=prompt)
+    return source.render(generation, context_length=sys.maxsize).token_ids

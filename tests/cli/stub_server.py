@@ -128,6 +128,7 @@ class StubServer:
             "/api/create": lambda: _stream(self.create_events),
             "/api/show": lambda: self._show(body),
             "/api/embed": lambda: self._embed(body),
+            "/api/tokenize": lambda: self._tokenize(body),
             "/api/chat": lambda: _stream(self._reply(body["messages"][-1]["content"], is_chat=True)),
             "/api/generate": lambda: self._generate(body),
         }
@@ -136,6 +137,12 @@ class StubServer:
     def _embed(self, body: dict[str, Any]) -> Response:
         texts = body["input"] if isinstance(body["input"], list) else [body["input"]]
         return _json({"model": body["model"], "embeddings": [[0.25, -0.5]] * len(texts), "total_duration": 5})
+
+    def _tokenize(self, body: dict[str, Any]) -> Response:
+        """A token a byte."""
+        found = self._known(body["model"], "model '{}' not found")
+        ids = list(body["content"].encode())
+        return found if found.status_code != 200 else _json({"tokens": ids, "count": len(ids)})
 
     def _generate(self, body: dict[str, Any]) -> Response:
         if body.get("keep_alive") == 0:

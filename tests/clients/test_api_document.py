@@ -87,6 +87,29 @@ def test_embed(server: LiveServer) -> None:
     assert sum(x * x for x in answer["embeddings"][0]) == pytest.approx(1, abs=1e-5)
 
 
+def test_tokenize_and_detokenize(server: LiveServer) -> None:
+    text = "Grüße, Welt 🌍!"
+    answer = post(server, "/api/tokenize", {"model": DEMO, "content": text}).json()
+    assert list(answer) == ["model", "tokens", "count", "total_duration", "load_duration"]
+    assert answer["count"] == len(answer["tokens"]) > 3
+    assert answer["load_duration"] > 0
+    back = post(server, "/api/detokenize", {"model": DEMO, "tokens": answer["tokens"]}).json()
+    assert back["content"] == text
+    raw = {"model": DEMO, "prompt": text, "raw": True, "stream": False, "options": {"num_predict": 1}}
+    assert post(server, "/api/generate", raw).json()["prompt_eval_count"] == answer["count"]
+    chat = {"model": DEMO, "messages": [{"role": "user", "content": text}]}
+    count = post(server, "/api/tokenize", chat).json()["count"]
+    spoken = post(server, "/api/chat", chat | {"stream": False, "options": {"num_predict": 1}}).json()
+    assert count == spoken["prompt_eval_count"] > answer["count"]
+    rendered = post(server, "/api/chat", chat | {"_debug_render_only": True}).json()["_debug_info"]
+    assert text in rendered["rendered_template"]
+    assert post(server, "/api/tokenize", {"model": MINILM, "content": "hello"}).json()["tokens"] == [101, 7592, 102]
+    for ids in ([-1], [10**9], [2**70]):
+        response = post(server, "/api/detokenize", {"model": DEMO, "tokens": ids})
+        assert response.status_code == 400
+        assert "tokens" in response.json()["error"] or "encoded" in response.json()["error"]
+
+
 def test_pull_tells_that_there_is_no_hub(server: LiveServer) -> None:
     body = {"model": "hf-internal-testing/tiny-random-gpt2", "revision": None, "trust_remote_code": False}
     lines = [json.loads(line) for line in post(server, "/api/pull", body).text.splitlines()]

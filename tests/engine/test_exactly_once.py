@@ -16,7 +16,7 @@ from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.errors import EngineBusyError, HuggingLlamaError
-from hugging_llama.neutral.events import Finished, Started, TextDelta
+from hugging_llama.neutral.events import Finished, PromptLogprobs, Started, TextDelta
 from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.families import make_family
 from tests.engine.harness import Echo, Inbox, make_loop, make_prompts, make_sequence, run_until
@@ -120,6 +120,8 @@ def _random_sequence(rng: random.Random, number: int, root: list[int]) -> Sequen
         output=output,
         shift=shift,
         bias=_few_words() if rng.random() < 0.5 else None,
+        prompt_logprobs=rng.choice([None, None, None, 1]),
+        token_bytes=lambda token_id: b"%d" % token_id,
     )
 
 
@@ -168,7 +170,12 @@ def _check_ends(inbox: Inbox, accepted: list[Sequence]) -> None:
     for sequence in accepted:
         events = inbox.events(sequence.key)
         assert len(inbox.ends(sequence.key)) == 1
-        assert all(isinstance(event, TextDelta | Started) for event in events[:-1])
+        assert all(isinstance(event, TextDelta | Started | PromptLogprobs) for event in events[:-1])
+        told = [event for event in events if isinstance(event, PromptLogprobs)]
+        ids = [token for event in told for token in (event.first, *(entry.token for entry in event.entries)) if token]
+        prompt = [b"%d" % token_id for token_id in sequence.prompt_token_ids]
+        is_whole = sequence.prompt_logprobs is not None and bool(sequence.output_token_ids)
+        assert ids == prompt[: len(prompt) if is_whole else len(ids)]
         assert isinstance(events[-1], Finished | HuggingLlamaError)
 
 

@@ -22,6 +22,8 @@ LOADED = LoadedModel(
     runner_reason="the batch computes what the model computes alone",
 )  # fmt: skip
 
+_SCRIPTS = ("generate", "embed", "tokenize", "detokenize", "load", "loaded")
+
 MakeClient = Callable[..., tuple[FlaskClient, ScriptedEngine]]
 
 
@@ -44,7 +46,7 @@ def make_client(settings: Settings) -> MakeClient:
     """`make_client(generate=[...], duration_unit="seconds")`: a Flask client and the engine behind it."""
 
     def make(**options: Any) -> tuple[FlaskClient, ScriptedEngine]:
-        scripts = {name: options.pop(name) for name in ("generate", "embed", "load", "loaded") if name in options}
+        scripts = {name: options.pop(name) for name in _SCRIPTS if name in options}
         engine = ScriptedEngine(**scripts)
         return create_app(replace(settings, **options), engine=engine).test_client(), engine
 

@@ -44,6 +44,8 @@ CASES: dict[str, list[Case]] = {
     "/api/generate": [_model("/api/generate", prompt="x"), _model("/api/generate", keep_alive=0)],
     "/api/chat": [_model("/api/chat", messages=[{"role": "user", "content": "x"}])],
     "/api/embed": [_model("/api/embed", input="x")],
+    "/api/tokenize": [_model("/api/tokenize", content="x")],
+    "/api/detokenize": [_model("/api/detokenize", tokens=[1])],
     "/api/show": [_model("/api/show"), _model("/api/show", "name"), _model("/api/show", remote=True, leaves=True)],
     "/api/create": [
         _model("/api/create"),

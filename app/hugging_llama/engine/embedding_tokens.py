@@ -95,7 +95,7 @@ class EmbeddingTokenizer:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """What ids say, special tokens spelt out. Raises InvalidRequestError for those outside of the vocabulary."""
-        if any(not 0 <= token_id < len(self._tokenizer) for token_id in token_ids):
+        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < len(self._tokenizer):
             raise InvalidRequestError("tokens holds ids that this model does not have", param="tokens")
         with self._lock:
             text: str = self._tokenizer.decode(

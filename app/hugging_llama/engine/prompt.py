@@ -314,7 +314,7 @@ class PromptRenderer:
         return str(self._tokenizer.decode(ids[-size:], skip_special_tokens=False))
 
     def _checked(self, token_ids: Sequence[int], param: str) -> list[int]:
-        if any(not 0 <= token_id < self._vocabulary_size for token_id in token_ids):
+        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < self._vocabulary_size:
             raise InvalidRequestError(f"{param} holds ids that this model does not have", param=param)
         return list(token_ids)
 

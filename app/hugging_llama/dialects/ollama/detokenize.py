@@ -7,11 +7,13 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
 from hugging_llama.dialects.ollama import fields, values
 from hugging_llama.dialects.ollama.answers import json_response, stopwatch
-from hugging_llama.dialects.ollama.tokenize import MAX_BODY_BYTES
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations import tokenization
 
 blueprint = Blueprint("ollama_detokenize", __name__)
+
+MAX_BODY_BYTES = 2**20
+"""Some hundred thousand ids; while they are decoded no step of any model begins."""
 
 
 class DetokenizeSchema(fields.GoSchema):

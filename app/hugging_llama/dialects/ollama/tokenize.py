@@ -16,8 +16,8 @@ from hugging_llama.operations import tokenization
 
 blueprint = Blueprint("ollama_tokenize", __name__)
 
-MAX_BODY_BYTES = 4 * 2**20
-"""More than the longest contexts hold. While a text is tokenised the model's other prompts wait."""
+MAX_BODY_BYTES = 2 * 2**20
+"""A long book. While a text is tokenised the model's other prompts wait, and its million ids hold up every step."""
 
 
 class TokenizeSchema(fields.GoSchema):

@@ -105,6 +105,7 @@ def test_without_tokens_the_prompt_is_told_all_the_same() -> None:
     assert events[0] == Started(5)
     assert events[-1].reason is FinishReason.LENGTH
     assert events[-1].usage.num_prompt_tokens == len(PROMPT)
+    assert events[-1].usage.prompt_ns > 0
     assert sequence.output_token_ids == []
     assert inbox.events((1, 2))[0] == PromptLogprobs((), b"%d" % PROMPT[0])
     assert loop.stats().kv_used_tokens == 0

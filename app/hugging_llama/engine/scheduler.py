@@ -29,7 +29,7 @@ _SHARE_OF_THE_OLDEST = 0.75
 _MAX_DECODE_ROWS_WITH_DRAFTS = 16
 # tokens of one sequence that its grammar forces are nearly certain, and cost what prompt tokens cost
 _MAX_FORCED_TOKENS = 16
-MAX_SCORED_TOKENS = 256
+MAX_SCORED_TOKENS = 128
 """Prompt tokens of a step whose log-probabilities are told: each takes a row of logits as wide as the vocabulary."""
 
 

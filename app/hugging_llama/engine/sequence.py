@@ -246,7 +246,9 @@ class Sequence:
         return self.max_tokens is not None and self.max_tokens <= 0
 
     def tell_prompt(self, told: PromptLogprobs) -> list[GenerateEvent]:
-        """Takes note of what is told of the next tokens of the prompt."""
+        """Takes note of what is told of the next tokens of the prompt, which may be all that is wanted: until a first
+        token comes, this is the moment that the prompt has taken."""
+        self.first_token_ns = self.last_token_ns = time.monotonic_ns()
         self.num_told_tokens += len(told.entries) + (told.first is not None)
         return [*self._started(), told]
 

@@ -51,8 +51,8 @@ def local_model(name: str) -> LocalModel:
 
 
 def json_payload(empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
-    """The request's body as an object; `empty` is the error's text where there is none, `limit` in bytes if the server's
-    own is too much for this endpoint. Raises InvalidRequestError or BodyTooLargeError."""
+    """The request's body as an object; `empty` is the error's text where there is none, `limit` in bytes where the
+    server's own is too much. Raises InvalidRequestError or BodyTooLargeError."""
     most = app_context().settings.max_body_bytes
     return parse_object(read_body(request, most if limit is None else min(limit, most)), empty)
 

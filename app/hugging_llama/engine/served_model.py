@@ -26,7 +26,7 @@ from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.engine.token_bytes import TokenBytes
-from hugging_llama.engine.tokenization import prompt_ids
+from hugging_llama.engine.tokenization import tokenized
 from hugging_llama.errors import (
     EngineShutdownError,
     GrammarError,
@@ -160,7 +160,7 @@ class ServedModel:
             grammar=self._mask(checkpoint, request, prompt),
             bias=bias,
             prompt_logprobs=request.prompt_logprobs,
-            token_bytes=TokenBytes(checkpoint.tokenizer) if _tells_tokens(request) else None,
+            token_bytes=TokenBytes(checkpoint.tokenizer) if request.tells_tokens else None,
             shift=request.shift,
             num_truncated_tokens=prompt.num_truncated_tokens,
             return_context=request.return_context and not isinstance(request.prompt, TextPrompt),
@@ -179,10 +179,7 @@ class ServedModel:
 
     def tokenized(self, request: TokenizeRequest, *, load_ns: int) -> Tokenized:
         """May be slow. Raises a RequestError for what the caller must change."""
-        source = self._token_source()
-        ids = prompt_ids(source, request)
-        text = source.decode(ids) if request.return_text else ""
-        return Tokenized(token_ids=tuple(ids), text=text, load_ns=load_ns)
+        return tokenized(self._token_source(), request, load_ns=load_ns)
 
     def detokenized(self, request: DetokenizeRequest, *, load_ns: int) -> Detokenized:
         """May be slow. Raises InvalidRequestError for ids that the model does not have."""
@@ -337,10 +334,6 @@ def _reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader 
     if takes_calls and not prompt.response.knows_calls:
         return None
     return ResponseReader(prompt.response, prompt.begun, schemas=_tool_schemas(request), takes_calls=takes_calls)
-
-
-def _tells_tokens(request: GenerateRequest) -> bool:
-    return request.sampling.top_logprobs is not None or request.prompt_logprobs is not None
 
 
 def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:

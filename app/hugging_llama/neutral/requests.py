@@ -134,6 +134,11 @@ class GenerateRequest:
     return_context: bool = False
     prompt_logprobs: int | None = None
 
+    @property
+    def tells_tokens(self) -> bool:
+        """Whether log-probabilities are asked for, of the answer's tokens or of the prompt's."""
+        return self.sampling.top_logprobs is not None or self.prompt_logprobs is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerateCall:

@@ -27,6 +27,7 @@ from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
     Finished,
     GenerateEvent,
+    PromptLogprobs,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -107,7 +108,7 @@ class ChatRenderer:
         """The events of the stream for one event of one choice."""
         index, found = item
         match found:
-            case Started():
+            case Started() | PromptLogprobs():
                 return b""
             case TextDelta(text, entries):
                 return self._delta(index, {"content": text}, entries)

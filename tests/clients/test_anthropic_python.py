@@ -75,3 +75,9 @@ def test_stop_sequences_and_errors(client: anthropic.Anthropic) -> None:
     assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "a")
     with pytest.raises(anthropic.NotFoundError, match="not found"):
         client.messages.create(model="nobody/nothing", max_tokens=5, messages=FRANCE)
+
+
+def test_tokens_are_counted_as_they_are_read(client: anthropic.Anthropic) -> None:
+    counted = client.messages.count_tokens(model=DEMO, messages=FRANCE, tools=[WEATHER])
+    answer = client.messages.create(model=DEMO, max_tokens=1, messages=FRANCE, tools=[WEATHER])
+    assert counted.input_tokens == answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0)

@@ -140,3 +140,17 @@ def test_many_at_once(server: LiveServer) -> None:
             return [answer.choices[0].message.content for answer in await asyncio.gather(*asked)]
 
     assert len(set(asyncio.run(ask()))) == 1
+
+
+def test_the_log_likelihood_of_a_text(client: openai.OpenAI) -> None:
+    """As evaluation harnesses ask: all of the prompt's tokens, and none generated that counts."""
+    text = "Once upon a time there was a little cat."
+    answer = client.completions.create(model=DEMO, prompt=text, max_tokens=1, echo=True, logprobs=1, temperature=0)
+    logprobs = answer.choices[0].logprobs
+    assert logprobs
+    assert logprobs.tokens
+    assert logprobs.token_logprobs
+    assert "".join(logprobs.tokens) == answer.choices[0].text
+    assert logprobs.token_logprobs[0] is None
+    assert all(value is not None and value <= 0 for value in logprobs.token_logprobs[1:])
+    assert logprobs.text_offset == [len("".join(logprobs.tokens[:i])) for i in range(len(logprobs.tokens))]

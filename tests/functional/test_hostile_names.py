@@ -62,6 +62,7 @@ CASES: dict[str, list[Case]] = {
     "/api/push": [_model("/api/push", leaves=True)],
     "/v1/chat/completions": [_model("/v1/chat/completions", messages=[{"role": "user", "content": "x"}])],
     "/v1/messages": [_model("/v1/messages", max_tokens=9, messages=[{"role": "user", "content": "x"}])],
+    "/v1/messages/count_tokens": [_model("/v1/messages/count_tokens", messages=[{"role": "user", "content": "x"}])],
     "/v1/completions": [_model("/v1/completions", prompt="x")],
     "/v1/embeddings": [_model("/v1/embeddings", input="x")],
     "/v1/models/<path:name>": [Case("GET", "/v1/models/")],

@@ -2,6 +2,6 @@
 
 from flask import Blueprint
 
-from hugging_llama.dialects.anthropic import create
+from hugging_llama.dialects.anthropic import count_tokens, create
 
-BLUEPRINTS: tuple[Blueprint, ...] = (create.blueprint,)
+BLUEPRINTS: tuple[Blueprint, ...] = (create.blueprint, count_tokens.blueprint)

@@ -1,5 +1,6 @@
 """POST /v1/completions: the prompt goes to the model as it is, without a chat template."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ from hugging_llama.dialects.openai.fields import Anything, Typed
 from hugging_llama.dialects.openai.render import DONE, SSE, Json, event, finish_reason, head, usage_json
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
 from hugging_llama.errors import InvalidRequestError
-from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, TokenLogprob, Usage
+from hugging_llama.neutral.events import Finished, GenerateEvent, PromptLogprobs, TextDelta, TokenLogprob, Usage
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import GenerateCall, InsertPrompt, Prompt, TextPrompt
 from hugging_llama.operations import generation
@@ -60,6 +61,8 @@ class CompletionRenderer:
         index, found = item
         if isinstance(found, TextDelta):
             return self._choice(index, found.text, None, found.logprobs)
+        if isinstance(found, PromptLogprobs):
+            return self._choice(index, "", None, _prompt_entries(found))
         if not isinstance(found, Finished):
             return b""
         self._usages.append(found.usage)
@@ -78,6 +81,8 @@ class CompletionRenderer:
             if isinstance(found, TextDelta):
                 texts[index].append(found.text)
                 entries[index] += found.logprobs
+            elif isinstance(found, PromptLogprobs):
+                entries[index] += _prompt_entries(found)
             elif isinstance(found, Finished):
                 reasons[index] = finish_reason(found)
                 self._usages.append(found.usage)
@@ -85,7 +90,7 @@ class CompletionRenderer:
             {
                 "text": "".join(texts[index]),
                 "index": index,
-                "logprobs": _logprobs_json(entries[index], len(self.echoes[index])) if entries[index] else None,
+                "logprobs": _logprobs_json(entries[index], 0) if entries[index] else None,
                 "finish_reason": reasons[index],
             }
             for index in range(len(texts))
@@ -95,7 +100,7 @@ class CompletionRenderer:
     def _choice(self, index: int, text: str, reason: str | None, entries: tuple[TokenLogprob, ...] = ()) -> bytes:
         offset = self._offsets.get(index)
         if offset is None:
-            text, offset = self.echoes[index] + text, len(self.echoes[index])
+            text, offset = self.echoes[index] + text, 0
         self._offsets[index] = offset + sum(len(_text(entry)) for entry in entries)
         logprobs = _logprobs_json(entries, offset) if entries else None
         choice = {"text": text, "index": index, "logprobs": logprobs, "finish_reason": reason}
@@ -103,6 +108,12 @@ class CompletionRenderer:
 
     def _usage(self) -> Json:
         return usage_json(self._usages)
+
+
+def _prompt_entries(found: PromptLogprobs) -> tuple[TokenLogprob, ...]:
+    """The prompt's tokens; the first one follows nothing, and has no number for a probability."""
+    first = () if found.first is None else (TokenLogprob(found.first, math.nan),)
+    return (*first, *found.entries)
 
 
 def _text(entry: TokenLogprob) -> str:
@@ -113,8 +124,9 @@ def _logprobs_json(entries: Iterable[TokenLogprob], offset: int) -> Json:
     found: Json = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
     for entry in entries:
         found["tokens"].append(_text(entry))
-        found["token_logprobs"].append(entry.logprob)
-        found["top_logprobs"].append({_text(other): other.logprob for other in entry.top})
+        is_first = math.isnan(entry.logprob)
+        found["token_logprobs"].append(None if is_first else entry.logprob)
+        found["top_logprobs"].append(None if is_first else {_text(other): other.logprob for other in entry.top})
         found["text_offset"].append(offset)
         offset += len(_text(entry))
     return found
@@ -136,15 +148,18 @@ def parse_completion(body: dict[str, Any], prompt: str) -> GenerateCall:
     """One prompt of the checked body as a neutral call. Raises RequestError."""
     if body["best_of"] != 1:
         raise InvalidRequestError("'best_of' is not supported: ask for 'n' and choose yourself", param="best_of")
-    if body["echo"] and body["logprobs"] is not None:
-        raise InvalidRequestError("'echo' together with 'logprobs' is not supported by this version yet", param="echo")
     if body["max_tokens"] is None:
         body["max_tokens"] = _DEFAULT_MAX_TOKENS
     options = sampling_options(body) | ({} if body["logprobs"] is None else {"top_logprobs": body["logprobs"]})
     whole: Prompt = TextPrompt(text=prompt)
     if body["suffix"]:
         whole = InsertPrompt(prefix=prompt, suffix=body["suffix"])
-    return GenerateCall(prompt=whole, options=options, format=parse_response_format(None, body["structured_outputs"]))
+    return GenerateCall(
+        prompt=whole,
+        options=options,
+        format=parse_response_format(None, body["structured_outputs"]),
+        prompt_logprobs=body["logprobs"] if body["echo"] else None,
+    )
 
 
 @blueprint.post("/v1/completions")

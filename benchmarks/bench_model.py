@@ -16,6 +16,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 REPO = "bench/qwen2-0.5b-random"
+ENDING_REPO = "bench/qwen2-0.5b-random-ending"
+"""The same weights with an end token: a format is enforced only where a model can end."""
 VOCAB_SIZE = 151936
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
@@ -89,6 +91,27 @@ def make_model(hub_cache: Path) -> Path:
     word_tokenizer().save_pretrained(snapshot)
     # the saved default would be the class's own end token
     (snapshot / "generation_config.json").write_text(json.dumps({"do_sample": False}))
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(commit)
+    return snapshot
+
+
+def make_ending_model(hub_cache: Path) -> Path:
+    """`make_model`'s weights under ENDING_REPO. Returns the snapshot's folder; made once."""
+    root = hub_cache / f"models--{ENDING_REPO.replace('/', '--')}"
+    source = make_model(hub_cache)
+    commit = hashlib.sha1(f"{ENDING_REPO} {_FORMAT}".encode()).hexdigest()
+    snapshot, ref = root / "snapshots" / commit, root / "refs" / "main"
+    if ref.exists() and ref.read_text() == commit:
+        return snapshot
+    snapshot.mkdir(parents=True, exist_ok=True)
+    tokenizer = word_tokenizer()
+    tokenizer.eos_token = CONTROL_TOKENS[1]
+    tokenizer.save_pretrained(snapshot)
+    end = {"eos_token_id": tokenizer.eos_token_id}
+    for name in ("config.json", "generation_config.json"):
+        (snapshot / name).write_text(json.dumps(json.loads((source / name).read_text()) | end))
+    (snapshot / "model.safetensors").hardlink_to(source / "model.safetensors")
     ref.parent.mkdir(parents=True, exist_ok=True)
     ref.write_text(commit)
     return snapshot

@@ -47,9 +47,18 @@ class Server:
 
 @contextlib.contextmanager
 def ours(
-    cache: Path, weights: str, threads: int, *, options: Mapping[str, Any] | None = None, **settings: str
+    cache: Path,
+    weights: str,
+    threads: int,
+    *,
+    repo: str = REPO,
+    options: Mapping[str, Any] | None = None,
+    **settings: str,
 ) -> Iterator[Server]:
-    """Hugging Llama with `weights` bf16, int8 or int4. Raises RuntimeError if the server runs something else."""
+    """Hugging Llama with `weights` bf16, int8 or int4 of `repo`.
+
+    Raises RuntimeError if the server runs something else.
+    """
     settings = {
         "dtype": "bfloat16", "num_threads": str(threads), "keep_alive_s": "-1",
         # one that stands by is idle for good, but gets ready just when the first waves run
@@ -58,8 +67,8 @@ def ours(
     if weights != "bf16":
         settings["quantize"] = weights
     with tempfile.TemporaryDirectory() as folder, live_server(Path(folder), cache, None, **settings) as live:
-        server = Server(int(live.url.rsplit(":", 1)[1]), ollama_wire(REPO, **(options or {})))
-        requests.post(f"{live.url}/api/generate", json={"model": REPO}, timeout=START_TIMEOUT_S).raise_for_status()
+        server = Server(int(live.url.rsplit(":", 1)[1]), ollama_wire(repo, **(options or {})))
+        requests.post(f"{live.url}/api/generate", json={"model": repo}, timeout=START_TIMEOUT_S).raise_for_status()
         (row,) = requests.get(f"{live.url}/api/ps", timeout=30).json()["models"]
         level = row["details"]["quantization_level"]
         if weights not in level.lower():

@@ -49,7 +49,7 @@ def json_grammar(schema: Any) -> str:
     try:
         return LLMatcher.grammar_from_json_schema(schema, overrides=_JSON)  # type: ignore[arg-type]  # its stub lacks one option
     except ValueError as error:
-        raise GrammarError(f"the JSON Schema can't be used: {error}") from error
+        raise GrammarError(f"the JSON Schema can't be used: {str(error)[:200]}") from error
 
 
 def _schema(text: str) -> dict[str, Any]:

@@ -27,7 +27,10 @@ def compiled(vocabulary: Any, grammar: str, limits: LLParserLimits) -> tuple[Any
     matcher = LLMatcher(vocabulary, grammar, log_level=0, limits=limits)
     if matcher.is_error():
         return matcher, matcher.get_error()
-    # some limits are met at the first mask only
+    # some limits are met at the first masks only
     probe = matcher.deep_copy()
     probe.compute_bitmask()
+    probe.consume_tokens(probe.compute_ff_tokens())
+    if not probe.is_stopped():
+        probe.compute_bitmask()
     return matcher, probe.get_error() if probe.is_error() else ""

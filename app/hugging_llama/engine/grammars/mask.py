@@ -11,6 +11,7 @@ from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.errors import GenerationError
 
+_WRONG_TOKEN = "doesn't satisfy the grammar"
 _NAMED_TOKEN = re.compile(r"<\[(\d{1,9})\]>")
 """A token that a grammar names by its id."""
 
@@ -81,7 +82,7 @@ class GrammarMask:
             return False
         llguidance.numpy.fill_next_token_bitmask(self._matcher, self._bits, 0)
         if self._matcher.is_error():
-            raise GenerationError("the grammar became too complex for this answer")
+            raise self._error()
         # the model may have fewer logits than the tokenizer has tokens
         bits[:] = self._bits[0, : len(bits)]
         if self._end_ids and self._matcher.is_accepting() and allows(bits, self._eos_token_id):
@@ -106,4 +107,10 @@ class GrammarMask:
         if self._matcher is None or self._matcher.is_stopped():
             return
         if not self._matcher.consume_token(token_id):
-            raise GenerationError("the answer left its grammar")
+            raise self._error()
+
+    def _error(self) -> GenerationError:
+        assert self._matcher is not None
+        if _WRONG_TOKEN in self._matcher.get_error():
+            return GenerationError("the answer left its grammar")
+        return GenerationError("the output format became too complex for this answer")

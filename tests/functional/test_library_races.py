@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -54,7 +55,9 @@ def _check_what_is_left(folder: Path, hub: str) -> None:
     assert client.delete("/api/delete", json={"model": "last"}).status_code == 200
     listed = [model["name"] for model in client.get("/api/tags").get_json()["models"]]
     assert len(listed) == len(set(listed))
-    assert {name.lower().removesuffix(":latest") for name in listed} <= {name.lower() for name in (*NAMES, DEMO)}
+    # a create whose base had lost its commit has pulled that one again, under its own name
+    named = {re.sub(r":[0-9a-f]{40}$", "", name.lower()).removesuffix(":latest") for name in listed}
+    assert named <= {name.lower() for name in (*NAMES, DEMO)}
     for name in listed:
         assert client.post("/api/show", json={"model": name}).status_code == 200
     models = folder / "home" / "models"

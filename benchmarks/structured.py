@@ -21,7 +21,8 @@ from benchmarks.peers import GGUF_KIND, Server, ours
 from benchmarks.report import Ratio, Report, Row, medians
 from benchmarks.rounds import alternate, rows_of
 
-FREE, BOUND, KNOWN, NEW = "without a schema", "with a schema", "schema seen before", "schema never seen"
+FREE, BOUND, STRINGS = "without a schema", "a schema of objects", "a schema of strings, hardly a token forced"
+KNOWN, NEW = "schema seen before", "schema never seen"
 RUN, DECODE = "tokens/s", "tokens/s while decoding"
 FIRST, GAP = "first token, ms", "longest gap of running streams, ms"
 PROMPT_TOKENS, NEW_TOKENS, QUICK_NEW_TOKENS, STREAMS = 64, 64, 16, 16
@@ -50,6 +51,7 @@ ORDER = {
     "additionalProperties": False,
 }
 ORDERS = {"type": "array", "items": ORDER, "minItems": 100}
+TEXTS = {"type": "array", "items": {"type": "string", "minLength": 200, "maxLength": 300}, "minItems": 100}
 
 
 def long_schema(number: int) -> Mapping[str, Any]:
@@ -131,7 +133,7 @@ def main() -> None:
     with ours(arguments.cache, arguments.weights, arguments.threads, repo=ENDING_REPO) as server:
         watch = CpuWatch()
         waves = alternate(
-            {FREE: server, BOUND: with_format(server, ORDERS)},
+            {FREE: server, BOUND: with_format(server, ORDERS), STRINGS: with_format(server, TEXTS)},
             streams,
             rounds=arguments.rounds,
             max_tokens=new_tokens,
@@ -144,9 +146,10 @@ def main() -> None:
     for measure in (RUN, DECODE):
         found = medians(rows, streams, measure)
         bound = AT_LEAST if measure == RUN else None
-        ratios.append(
-            Ratio(what=f"{streams}, {measure}, with by without", value=found[BOUND] / found[FREE], at_least=bound)
-        )
+        ratios += [
+            Ratio(what=f"{streams}, {measure}, {who} by without", value=found[who] / found[FREE], at_least=bound)
+            for who in (BOUND, STRINGS)
+        ]
     for measure, most in ((FIRST, MOST_DELAY_MS), (GAP, MOST_GAP_MS)):
         found = medians(rows, coming, measure)
         ratios.append(Ratio(what=f"{coming}, {measure}, new less known", value=found[NEW] - found[KNOWN], at_most=most))

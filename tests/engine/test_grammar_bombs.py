@@ -50,7 +50,7 @@ BEARABLE: dict[str, OutputFormat] = {
     "length": schema(type="string", maxLength=10**7),
     "items": schema(type="array", minItems=10**9),
     "a choice": Choice(tuple(WORDS[:4096])),
-    "optional properties": schema(type="object", properties={w: {} for w in WORDS[:2500]}),
+    "optional properties": schema(type="object", properties={w: {} for w in WORDS[:600]}),
     "an enumeration": schema(enum=WORDS),
     "formats": schema(type="object", properties={word: {"format": "date-time"} for word in WORDS[:200]}),
 }  # fmt: skip
@@ -76,7 +76,7 @@ def test_bombs_beside_a_running_stream(clients: Clients) -> None:
     assert clients.text(running) == alone
     refused = {name for name, end in ends.items() if isinstance(end, GrammarError)}
     assert refused == set(TOO_MUCH)
-    assert all(isinstance(ends[name], Finished) for name in BEARABLE)
+    assert {name: ends[name] for name in BEARABLE if not isinstance(ends[name], Finished)} == {}
     assert all(len(str(ends[name])) < 600 for name in TOO_MUCH)
     assert clients.text(clients.send("x", format=Choice(("still there",)))) == "still there"
 

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import random
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from hugging_llama.errors import GrammarError
 from hugging_llama.neutral.formats import Choice, JsonSchema, Lark, OutputFormat, Regex
 from tests.engine.checkpoints import DEMO
 from tests.engine.masks import constrained
+from tests.engine.random_schemas import random_schema
 from tests.engine.schemas import REFUSED, SCHEMAS
 
 WIDTH = 2048
@@ -78,6 +80,32 @@ def test_thousands_of_samples_are_valid(compiler: GrammarCompiler, name: str) ->
     _walk(compiler, name, range(100, 250))
 
 
+def _walk_random(compiler: GrammarCompiler, seeds: range) -> None:
+    """Most of the schemas are enforced; the others are refused, not relaxed."""
+    num_enforced = 0
+    for seed in seeds:
+        schema = random_schema(random.Random(seed))
+        try:
+            for text in texts(compiler, JsonSchema(json.dumps(schema)), range(seed, seed + 2)):
+                try:
+                    _check(schema, text)
+                except (ValueError, jsonschema.ValidationError) as error:
+                    raise AssertionError(f"{json.dumps(schema)}: {text!r}: {error}") from error
+        except GrammarError:
+            continue
+        num_enforced += 1
+    assert num_enforced > len(seeds) / 2
+
+
+def test_random_schemas_are_enforced_or_refused(compiler: GrammarCompiler) -> None:
+    _walk_random(compiler, range(200))
+
+
+@pytest.mark.slow
+def test_thousands_of_random_schemas_are_enforced_or_refused(compiler: GrammarCompiler) -> None:
+    _walk_random(compiler, range(1000, 6000))
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_enforced_is_refused_by_name(compiler: GrammarCompiler, name: str) -> None:
     schema, word = REFUSED[name]
@@ -92,7 +120,7 @@ def test_keys_come_in_the_order_of_the_schema(compiler: GrammarCompiler) -> None
 
 def test_a_regex_a_choice_and_grammars(compiler: GrammarCompiler) -> None:
     assert all(re.fullmatch("[a-c]{3}x?", text) for text in texts(compiler, Regex("[a-c]{3}x?"), range(10)))
-    options = ('yes "indeed"', "no\n", "vielleicht: ü")
+    options = ('yes "indeed"', "no\n", "no\nway", "vielleicht: ü")
     found = set(texts(compiler, Choice(options), range(30)))
     assert found == set(options)
     lark = 'start: NUMBER OP NUMBER\nNUMBER: /[0-9]{1,3}/\nOP: "+" | "-"'

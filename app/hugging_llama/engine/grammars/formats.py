@@ -77,8 +77,9 @@ def _depth(value: Any) -> int:
 def _choice(format: Choice) -> str:
     if not 0 < len(format.options) <= _MAX_CHOICES or "" in format.options:
         raise GrammarError(f"a choice needs 1 to {_MAX_CHOICES} texts that are not empty")
-    # JSON's escapes are Lark's
-    return _bounded("start: " + " | ".join(json.dumps(option, ensure_ascii=False) for option in format.options))
+    # JSON's escapes are Lark's; one terminal, as thousands of them would be as many items in a row
+    options = " | ".join(json.dumps(option, ensure_ascii=False) for option in format.options)
+    return _bounded(f"start: CHOICE\nCHOICE: {options}")
 
 
 def _lark(text: str) -> str:

@@ -30,7 +30,8 @@ def compiled(vocabulary: Any, grammar: str, limits: LLParserLimits) -> tuple[Any
     # some limits are met at the first masks only
     probe = matcher.deep_copy()
     probe.compute_bitmask()
-    probe.consume_tokens(probe.compute_ff_tokens())
+    forced = probe.compute_ff_tokens()
+    probe.consume_tokens(forced[: probe.validate_tokens(forced)])
     if not probe.is_stopped():
         probe.compute_bitmask()
     return matcher, probe.get_error() if probe.is_error() else ""

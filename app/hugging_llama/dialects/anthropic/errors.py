@@ -1,13 +1,12 @@
 """Our errors in Anthropic's shape."""
 
-from collections.abc import Mapping
-
 from flask import Response
 
 from hugging_llama import errors
 from hugging_llama.dialects.anthropic.render import Json, encode, event, new_id
+from hugging_llama.dialects.error_answers import Statuses, add_retry, plain_sentence, status_in
 
-_STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
+_STATUS: Statuses = {
     errors.RequestError: 400,
     errors.BodyTooLargeError: 413,
     errors.ModelNotFoundError: 404,
@@ -28,20 +27,13 @@ _TYPES = {
 
 def status_of(error: errors.HuggingLlamaError) -> int:
     """The HTTP status for an error that happens before the first byte."""
-    return next((_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS), 500)
+    return status_in(_STATUS, error)
 
 
 def error_json(error: errors.HuggingLlamaError, request_id: str) -> Json:
     """The body, also of an event in a stream."""
     kind = _TYPES.get(status_of(error), "api_error")
-    return {"type": "error", "error": {"type": kind, "message": _sentence(error)}, "request_id": request_id}
-
-
-def _sentence(error: errors.HuggingLlamaError) -> str:
-    if isinstance(error, errors.UnsupportedCapabilityError):
-        words = ["chat" if word == "completion" else word for word in error.facts.get("capabilities", [])]
-        return f'"{error.facts.get("model", "")}" does not support {", ".join(words)}'
-    return error.message
+    return {"type": "error", "error": {"type": kind, "message": plain_sentence(error)}, "request_id": request_id}
 
 
 def error_response(error: errors.HuggingLlamaError) -> Response:
@@ -50,8 +42,7 @@ def error_response(error: errors.HuggingLlamaError) -> Response:
     body = encode(error_json(error, request_id))
     response = Response(body, status=status_of(error), content_type="application/json")
     response.headers["request-id"] = request_id
-    if isinstance(error, errors.EngineBusyError):
-        response.headers["Retry-After"] = str(max(1, round(error.facts.get("retry_after_s", 1))))
+    add_retry(response, error)
     return response
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from flask import Response, request
 
 from hugging_llama import errors
+from hugging_llama.dialects.error_answers import Statuses, add_retry, status_in
 from hugging_llama.dialects.ollama.render import encode
 
 NDJSON = "application/x-ndjson"
@@ -13,7 +14,7 @@ JSON_PLAIN = "application/json"
 _CHECKED_TOGETHER = frozenset({"tools", "insert"})
 _CAPABILITY_ENDPOINTS = {"/api/chat": "chat", "/api/generate": "generate"}
 
-_STATUS: Mapping[type[errors.HuggingLlamaError], int] = {
+_STATUS: Statuses = {
     errors.RequestError: 400,
     errors.BodyTooLargeError: 413,
     errors.ModelNotFoundError: 404,
@@ -30,10 +31,7 @@ def status_of(error: errors.HuggingLlamaError, path: str) -> int:
     """The HTTP status for an error that happens before the first byte."""
     if path == "/api/pull" and isinstance(error, errors.ModelNotFoundError):
         return 500  # upstream it is the registry that answered 404
-    for cls in type(error).__mro__:
-        if cls in _STATUS:
-            return _STATUS[cls]
-    return 500
+    return status_in(_STATUS, error)
 
 
 def sentence(error: errors.HuggingLlamaError, path: str) -> str:
@@ -109,6 +107,5 @@ def error_response(error: errors.HuggingLlamaError) -> Response:
     path = endpoint_path()
     body = encode({"error": sentence(error, path)})
     response = Response(body, status=status_of(error, path), content_type=JSON)
-    if isinstance(error, errors.EngineBusyError):
-        response.headers["Retry-After"] = str(max(1, round(error.facts.get("retry_after_s", 1))))
+    add_retry(response, error)
     return response

@@ -5,8 +5,9 @@ from typing import Any
 
 from hugging_llama.dialects.json_body import go_kind
 from hugging_llama.dialects.ollama.render import encode
+from hugging_llama.dialects.structured import structured_format
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
-from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Lark, OutputFormat, Regex
+from hugging_llama.neutral.formats import JsonObject, JsonSchema, OutputFormat
 from hugging_llama.neutral.requests import ToolChoice
 from hugging_llama_config.units import FOREVER_S, parse_duration
 
@@ -55,17 +56,8 @@ def parse_structured_outputs(value: Mapping[str, Any] | None) -> OutputFormat | 
         return None
     if len(value) != 1:
         raise InvalidRequestError("structured_outputs takes exactly one constraint", param="structured_outputs")
-    ((kind, given),) = value.items()
-    if kind == "regex" and isinstance(given, str):
-        return Regex(given)
-    if kind == "choice" and isinstance(given, list) and all(isinstance(option, str) for option in given):
-        return Choice(tuple(given))
-    if kind == "grammar" and isinstance(given, str):
-        return Lark(given)
-    if kind == "json" and isinstance(given, dict):
-        return JsonSchema(encode(given).decode())
-    if kind == "json_object" and given is True:
-        return JsonObject()
+    if found := structured_format(value):
+        return found
     raise InvalidRequestError(
         "structured_outputs takes regex (a string), choice (a list of strings), grammar (a string, Lark or EBNF), "
         "json (a schema) or json_object (true)",

@@ -57,11 +57,6 @@ _EFFORTS: Mapping[str, bool | str] = {
 class ChatSchema(SamplingSchema):
     """The request body."""
 
-    without_effect = frozenset(
-        {"user", "store", "metadata", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
-        | {"verbosity", "prediction"}
-    )
-
     messages = Anything(load_default=None)
     tools = Anything(load_default=None)
     tool_choice = Anything(load_default=None)

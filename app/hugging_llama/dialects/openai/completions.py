@@ -29,8 +29,6 @@ _DEFAULT_MAX_TOKENS = 16
 class CompletionSchema(SamplingSchema):
     """The request body."""
 
-    without_effect = frozenset({"user", "store", "metadata"})
-
     prompt = Anything(load_default=None)
     suffix = Typed(str, load_default="")
     echo = Typed(bool, load_default=False)

@@ -21,8 +21,6 @@ _MAX_INPUTS = 2048
 class EmbeddingsSchema(OpenAISchema):
     """The request body."""
 
-    without_effect = frozenset({"user"})
-
     model = Typed(str, required=True, error_messages={"required": "you must provide a model parameter"})
     input = Anything(load_default=None)
     encoding_format = Typed(str, load_default="float")

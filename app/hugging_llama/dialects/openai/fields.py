@@ -11,9 +11,7 @@ _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list:
 
 
 class OpenAISchema(Schema):
-    """Reads a body. Fields that nobody knows are left out; `ignored` names them and those of `without_effect`."""
-
-    without_effect: frozenset[str] = frozenset()
+    """Reads a body. Fields that are not named in it are left out; `ignored` says which."""
 
     class Meta:
         unknown = EXCLUDE
@@ -35,12 +33,7 @@ class OpenAISchema(Schema):
 
     def ignored(self, payload: Mapping[str, Any]) -> list[str]:
         """What the caller gave and nothing is done with."""
-        known = {field.data_key or name for name, field in self.fields.items()}
-        return sorted(
-            key
-            for key, value in payload.items()
-            if value is not None and (key not in known or key in self.without_effect)
-        )
+        return sorted(key for key, value in payload.items() if value is not None and key not in self.fields)
 
 
 def _first_problem(messages: Any, path: tuple[str, ...]) -> tuple[str, str]:

@@ -5,8 +5,9 @@ from typing import Any
 
 from hugging_llama.dialects.openai.fields import Anything, OpenAISchema, Typed
 from hugging_llama.dialects.openai.render import encode
+from hugging_llama.dialects.structured import structured_format
 from hugging_llama.errors import InvalidRequestError
-from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Lark, OutputFormat, Regex
+from hugging_llama.neutral.formats import JsonObject, JsonSchema, OutputFormat
 
 MAX_CHOICES = 16
 _MAX_STOPS = 64
@@ -110,18 +111,8 @@ def _response_format(value: Any) -> OutputFormat | None:
 
 
 def _structured(value: Mapping[str, Any]) -> OutputFormat:
-    if len(value) == 1:
-        ((kind, given),) = value.items()
-        if kind == "regex" and isinstance(given, str):
-            return Regex(given)
-        if kind == "choice" and isinstance(given, list) and all(isinstance(option, str) for option in given):
-            return Choice(tuple(given))
-        if kind == "grammar" and isinstance(given, str):
-            return Lark(given)
-        if kind == "json" and isinstance(given, dict):
-            return JsonSchema(encode(given).decode())
-        if kind == "json_object" and given is True:
-            return JsonObject()
+    if found := structured_format(value):
+        return found
     raise InvalidRequestError(
         "'structured_outputs' takes one of regex, choice, grammar, json and json_object", param="structured_outputs"
     )

@@ -4,23 +4,20 @@ Keys match in any case, unknown keys are ignored, `null` is absent, and a wrong 
 """
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
+from marshmallow import ValidationError, fields, pre_load
 
+from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.json_body import go_kind
-from hugging_llama.errors import InvalidRequestError
 
 _MAX_STRUCTS = 10_000
 
 
-class GoSchema(Schema):
+class GoSchema(BodySchema):
     """A Go struct. `go_name` is its name in error texts."""
 
     go_name = "Request"
-
-    class Meta:
-        unknown = EXCLUDE
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         self._keys[(field_obj.data_key or field_name).lower()] = field_obj.data_key or field_name
@@ -39,23 +36,6 @@ class GoSchema(Schema):
             if value is not None:
                 matched[self._keys.get(str(key).lower(), str(key))] = value
         return matched
-
-    def parse(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """The payload's values by field name. Raises InvalidRequestError with the first problem's text."""
-        try:
-            return cast(dict[str, Any], self.load(payload))
-        except ValidationError as error:
-            param, text = _first_problem(error.messages, ())
-            raise InvalidRequestError(text, param=param) from None
-
-
-def _first_problem(messages: Any, path: tuple[str, ...]) -> tuple[str, str]:
-    if isinstance(messages, Mapping):
-        key, value = next(iter(messages.items()))
-        return _first_problem(value, path if key == "_schema" else (*path, str(key)))
-    if isinstance(messages, list) and messages:
-        return _first_problem(messages[0], path)
-    return ".".join(path), str(messages)
 
 
 class GoField(fields.Field[Any]):

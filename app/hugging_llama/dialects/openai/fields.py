@@ -1,20 +1,17 @@
 """Request bodies: typed fields with OpenAI's sentences; null is absent; what has no effect is told, not hidden."""
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
+from marshmallow import ValidationError, fields, pre_load
 
-from hugging_llama.errors import InvalidRequestError
+from hugging_llama.dialects.body_schema import BodySchema
 
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
 
-class OpenAISchema(Schema):
+class OpenAISchema(BodySchema):
     """Reads a body. Fields that are not named in it are left out; `ignored` says which."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     @pre_load
     def drop_nulls(self, data: Any, **_: Any) -> dict[str, Any]:
@@ -23,26 +20,9 @@ class OpenAISchema(Schema):
             raise ValidationError("the request body must be an object")
         return {key: value for key, value in data.items() if value is not None}
 
-    def parse(self, payload: Mapping[str, Any]) -> dict[str, Any]:
-        """The payload's values by field name. Raises InvalidRequestError with the first problem's text."""
-        try:
-            return cast(dict[str, Any], self.load(payload))
-        except ValidationError as error:
-            param, text = _first_problem(error.messages, ())
-            raise InvalidRequestError(text, param=param or None) from None
-
     def ignored(self, payload: Mapping[str, Any]) -> list[str]:
         """What the caller gave and nothing is done with."""
         return sorted(key for key, value in payload.items() if value is not None and key not in self.fields)
-
-
-def _first_problem(messages: Any, path: tuple[str, ...]) -> tuple[str, str]:
-    if isinstance(messages, Mapping):
-        key, value = next(iter(messages.items()))
-        return _first_problem(value, path if key == "_schema" else (*path, str(key)))
-    if isinstance(messages, list) and messages:
-        return _first_problem(messages[0], path)
-    return ".".join(path), str(messages)
 
 
 class Typed(fields.Field[Any]):

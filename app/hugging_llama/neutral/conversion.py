@@ -1,7 +1,7 @@
 """What the process that converts a model's weights is asked to do."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -39,13 +39,9 @@ class ConversionRequest:
     largest_bytes: int
     gguf: GgufFacts | None = None
 
-    def to_line(self) -> bytes:
-        """One line of JSON."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
     @classmethod
     def from_line(cls, line: bytes) -> "ConversionRequest":
-        """Raises ValueError, KeyError or TypeError for what `to_line` of this version did not write."""
+        """Raises ValueError, KeyError or TypeError for what is not a request of this version in one line of JSON."""
         values: dict[str, Any] = json.loads(line)
         gguf = values.pop("gguf")
         return cls(**values, gguf=GgufFacts(**gguf) if gguf else None)

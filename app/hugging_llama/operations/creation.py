@@ -11,7 +11,7 @@ from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import disk_errors, resolve_model
 from hugging_llama.operations.transfer import pull_model
-from hugging_llama.store import folders, names, pickled, uploaded
+from hugging_llama.store import conversion_plan, folders, names, pickled, uploaded
 from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.conversion import convert_files, needs_conversion
 from hugging_llama.store.manifests import Manifest, Source
@@ -106,7 +106,7 @@ def made_of_files(ctx: AppContext, files: Mapping[str, str]) -> Steps[Made]:
 
 def adapter_of_files(ctx: AppContext, files: Mapping[str, str]) -> Source:
     """An uploaded LoRA, sha256 by path. Raises InvalidRequestError, TransferError if the disk fails."""
-    if any(path.lower().endswith(".gguf") for path in files):
+    if conversion_plan.has_gguf(files):
         raise InvalidRequestError(
             "GGUF adapters can't be used; upload adapter_config.json and adapter_model.safetensors as peft writes them",
             param="adapters",

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
 from hugging_llama.neutral.conversion import ConversionRequest
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import conversion_plan
+from hugging_llama.store import child_process, conversion_plan
 from hugging_llama.store.blobs import Blobs
 from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.child_connection import HEARTBEAT_S, ChildConnection
@@ -153,7 +153,7 @@ def _started(settings: Settings, request: ConversionRequest, folder: ConversionF
     except OSError as error:
         raise TransferError("the conversion can't be started", cause="no process") from error
     with contextlib.suppress(OSError):  # it has ended, which is seen when it is listened to
-        process.send(request.to_line())
+        process.send(child_process.render_request(request))
     return process
 
 

@@ -13,7 +13,6 @@ from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.gguf_header import BadGgufError, GgufHeader
 
 _PICKLE = re.compile(r"pytorch_model(?:-\d{1,6}-of-\d{1,6})?\.bin")
-_PICKLE_INDEX = "pytorch_model.bin.index.json"
 _GGUF_PACKAGES = ("gguf", "accelerate")
 _SHARD_BYTES = 2 * 10**9
 _ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
@@ -122,8 +121,9 @@ def _rope_factors(path: str, header: GgufHeader) -> list[float]:
 def _pickle_plan(files: Mapping[str, str], path_of: Callable[[str], str], allow_pickle: bool) -> ConversionPlan:
     if not allow_pickle:
         raise InvalidRequestError(f"no model can be made of these files: {selection.PICKLES_REFUSED}", param="files")
-    sources = {path: digest for path, digest in files.items() if _PICKLE.fullmatch(path) or path == _PICKLE_INDEX}
-    sizes = [os.stat(path_of(digest)).st_size for path, digest in sources.items() if path != _PICKLE_INDEX]
+    index = selection.PICKLED_INDEX
+    sources = {path: digest for path, digest in files.items() if _PICKLE.fullmatch(path) or path == index}
+    sizes = [os.stat(path_of(digest)).st_size for path, digest in sources.items() if path != index]
     return ConversionPlan(
         sources=sources,
         kept={path: digest for path, digest in files.items() if path not in sources},

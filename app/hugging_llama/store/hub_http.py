@@ -8,7 +8,7 @@ import ssl
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import requests
@@ -22,7 +22,7 @@ _MAX_REDIRECTS = 5
 _MAX_JSON_S = 60.0
 _READ_BYTES = 2**18
 _BLOCK_BYTES = 2**16
-_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNREACHABLE = (
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
@@ -104,11 +104,11 @@ class HubHttp:
             raise TransientError(f"{verb} {host}: {_cause(error)}", is_unreachable=is_unreachable) from error
 
     def _checked(self, response: requests.Response) -> requests.Response:
-        if response.status_code not in _TRANSIENT_STATUS:
+        if response.status_code not in TRANSIENT_STATUS:
             return response
         response.close()
         raise TransientError(
-            f"{self._access.host} answered {response.status_code}", retry_after_s=_retry_after_s(response)
+            f"{self._access.host} answered {response.status_code}", retry_after_s=retry_after_s(response.headers)
         )
 
     def _check_redirect(self, source: str, target: str) -> None:
@@ -202,10 +202,10 @@ def _origin(url: str) -> tuple[str, str, int] | None:
         return None
 
 
-def _retry_after_s(response: requests.Response) -> float | None:
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """What the server asks for, in `Retry-After` or in the Hub's own `RateLimit: "api";r=0;t=55`."""
-    limit = _RATE_LIMIT.search(response.headers.get("RateLimit", ""))
-    text = limit[1] if limit else response.headers.get("Retry-After", "")
+    limit = _RATE_LIMIT.search(headers.get("RateLimit", ""))
+    text = limit[1] if limit else headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 

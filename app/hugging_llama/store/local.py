@@ -103,8 +103,8 @@ class Store:
         """
         self.named.check(manifest)
         with self.lock():
-            for source in (manifest.source, manifest.adapter):
-                for digest in source.files.values() if source else ():
+            for source in manifest.sources:
+                for digest in source.files.values():
                     if not self.blobs.has(digest):
                         raise InvalidRequestError(f'blob "sha256:{digest}" not found', param="files")
             self.named.write(manifest)
@@ -127,8 +127,8 @@ class Store:
         return {
             source.commit
             for named in self.named.all()
-            for source in (named.manifest.source, named.manifest.adapter)
-            if source and source.commit and names.parse_name(source.base).repo.lower() == repo.lower()
+            for source in named.manifest.sources
+            if source.commit and names.parse_name(source.base).repo.lower() == repo.lower()
         }
 
     def _find_named(self, name: str) -> NamedModel | None:
@@ -156,8 +156,8 @@ class Store:
 
     def _gone(self, manifest: Manifest) -> str:
         """The name of what a model that can't be served lacks, its own where that has none."""
-        for source in (manifest.source, manifest.adapter):
-            if source and source.base and self._source(source) is None:
+        for source in manifest.sources:
+            if source.base and self._source(source) is None:
                 return self._name_again(source)
         return manifest.source.base or manifest.name
 

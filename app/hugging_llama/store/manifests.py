@@ -76,6 +76,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     messages: tuple[StoredMessage, ...] = ()
     licenses: tuple[str, ...] = ()
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What it is made of: the model, and the adapter if it has one."""
+        return (self.source, self.adapter) if self.adapter else (self.source,)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedModel:
@@ -139,7 +144,7 @@ class Manifests:
         found = [named.manifest for named in models if named]
         if len(found) < len(models):
             return None
-        return [source for manifest in found for source in (manifest.source, manifest.adapter) if source]
+        return [source for manifest in found for source in manifest.sources]
 
     def find(self, name: ModelName) -> NamedModel | None:
         """The model of this name in any case of letters."""

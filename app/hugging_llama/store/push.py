@@ -4,7 +4,6 @@ The server runs it in a child process, see `push_stream`.
 """
 
 import concurrent.futures
-import hashlib
 import io
 import os
 import time
@@ -17,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, ModelNotFoundError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import names, push_errors, push_http
+from hugging_llama.store import names, push_errors, push_http, transfer
 from hugging_llama.store.hub import Hub, RemoteFile
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.push_files import is_replaced
@@ -90,7 +89,7 @@ class _Addition:
             return False
         if len(remote.digest) != _GIT_SHA1_LENGTH:
             return remote.digest == self.sha256
-        digest = hashlib.sha1(b"blob %d\0" % self.size_bytes)
+        digest = transfer.new_hash(remote)
         with self.operation.as_file() as file:
             digest.update(file.read())
         return digest.hexdigest() == remote.digest

@@ -20,10 +20,9 @@ from hugging_llama.errors import (
     TransferError,
     WriteForbiddenError,
 )
-from hugging_llama.store.hub_http import HubAccess
+from hugging_llama.store.hub_http import TRANSIENT_STATUS, HubAccess, retry_after_s
 from hugging_llama.store.retry import TransientError
 
-_TRANSIENT_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CONFLICT_STATUS = frozenset({409, 412})
 _MAX_WORDS = 300
 
@@ -69,8 +68,9 @@ def _of_check(error: Exception, repo: str, access: HubAccess) -> TransferError:
 def _of_status(error: HfHubHTTPError, repo: str, access: HubAccess) -> HuggingLlamaError | TransientError:
     status, words = error.response.status_code, _words(error.server_message or "")
     said = f": {words}" if words else ""
-    if status in _TRANSIENT_STATUS:
-        return TransientError(f"{access.host} answered {status}{said}", retry_after_s=_retry_after_s(error))
+    if status in TRANSIENT_STATUS:
+        wait_s = retry_after_s(error.response.headers)
+        return TransientError(f"{access.host} answered {status}{said}", retry_after_s=wait_s)
     if isinstance(error, GatedRepoError):
         page = f"{access.public_endpoint}/{repo}"
         return GatedModelError(f"access to {repo} must be granted first: see {page}", repo=repo, url=page)
@@ -91,11 +91,6 @@ def _of_status(error: HfHubHTTPError, repo: str, access: HubAccess) -> HuggingLl
     if status in (402, 413):
         return TransferError(f"{access.host} takes no more bytes for {repo}{said}", repo=repo, cause="quota")
     return TransferError(f"{access.host} answered {status}{said}", repo=repo, cause=f"status {status}")
-
-
-def _retry_after_s(error: HfHubHTTPError) -> float | None:
-    text = error.response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
 def _is_network(error: BaseException) -> bool:

@@ -2,14 +2,13 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
 from hugging_llama.store import durable, folders, layout, names, places, selection
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.local import Store
-from hugging_llama.store.manifests import Manifest, Source
+from hugging_llama.store.manifests import Manifest
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.repo_removal import remove_revision
 from hugging_llama_config.settings import Settings
@@ -92,7 +91,7 @@ class _ModelRemoval:
             return 0
         used = {digest for source in kept for digest in source.files.values()}
         freed = 0
-        for source in _sources(manifest):
+        for source in manifest.sources:
             if source.files and all(source.files != other.files for other in kept):
                 folders.remove_folder(folders.folder_path(self._home, source.files))
             for digest in set(source.files.values()) - used:
@@ -131,12 +130,6 @@ def _is_material(paths: list[str], allow_pickle: bool) -> bool:
     return selection.is_adapter(paths) or (
         allow_pickle and not {selection.PICKLED, selection.PICKLED_INDEX}.isdisjoint(paths)
     )
-
-
-def _sources(manifest: Manifest) -> Iterator[Source]:
-    yield manifest.source
-    if manifest.adapter:
-        yield manifest.adapter
 
 
 def _has_name(folder: RepoFolder, commit: str) -> bool:

@@ -15,7 +15,7 @@ PICKLED = "pytorch_model.bin"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 
 # Weights in other formats, pictures, training leftovers and archives all stay behind, so the list says what comes.
-_SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".bpe", ".vocab", ".codes"})
+SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".bpe", ".vocab", ".codes"})
 # Indexes of other formats and variants, results of a training.
 _LEFTOVER = re.compile(r".*\.index(?:\.[\w-]+)?\.json|trainer_state\.json|\w+_results\.json")
 _DOCUMENT = re.compile(r"(?:licen[cs]e|notice|readme|use_policy)(?:[._-][\w.-]*)?", re.IGNORECASE)
@@ -52,7 +52,7 @@ def is_support(path: str) -> bool:
     if folder and not (_MODULE_FOLDER.fullmatch(folder) or folder == _TEMPLATE_FOLDER):
         return False
     suffix = name[name.rfind(".") :] if "." in name else ""
-    return suffix in _SUFFIXES and not is_document(path) and (path == INDEX or not _LEFTOVER.fullmatch(name))
+    return suffix in SUFFIXES and not is_document(path) and (path == INDEX or not _LEFTOVER.fullmatch(name))
 
 
 def is_adapter(paths: Collection[str]) -> bool:

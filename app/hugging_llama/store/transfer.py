@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import time
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
 from typing import Protocol
@@ -56,7 +55,7 @@ def arrived_bytes(folder: RepoFolder, file: RemoteFile) -> int:
 
 
 def fetch_blob(
-    folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy, wait: Wait = time.sleep
+    folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy, wait: Wait
 ) -> Generator[int, None, None]:
     """Bring one content into the cache; yields the bytes that are there, often.
 
@@ -134,7 +133,7 @@ class _Part:
         self._path = path
         self._file = file
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        self._hash: _Hash = _new_hash(file)
+        self._hash: _Hash = new_hash(file)
         self.arrived = 0
         size = os.fstat(self._fd).st_size
         if size > file.size_bytes:
@@ -167,7 +166,7 @@ class _Part:
 
     def restart(self) -> None:
         os.ftruncate(self._fd, 0)
-        self._hash = _new_hash(self._file)
+        self._hash = new_hash(self._file)
         self.arrived = 0
 
     def finish(self, blob: str) -> None:
@@ -175,7 +174,8 @@ class _Part:
         os.replace(self._path, blob)
 
 
-def _new_hash(file: RemoteFile) -> _Hash:
+def new_hash(file: RemoteFile) -> _Hash:
+    """Of the kind that names the file's content, ready for that."""
     if len(file.digest) == 64:
         return hashlib.sha256()
     return hashlib.sha1(b"blob %d\0" % file.size_bytes, usedforsecurity=False)  # git's name of a content

@@ -11,10 +11,7 @@ from hugging_llama.store.selection import ADAPTER_CONFIG, ADAPTER_WEIGHTS, NotSe
 from hugging_llama_config.model_limits import config_problem
 
 _MAX_FILES = 10_000
-_SUFFIXES = (
-    ".safetensors", ".gguf", ".bin",
-    ".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".bpe", ".vocab", ".codes",
-)  # fmt: skip
+_SUFFIXES = (".safetensors", ".gguf", ".bin", *selection.SUFFIXES)
 
 
 def check_names(files: Mapping[str, str], param: str) -> None:

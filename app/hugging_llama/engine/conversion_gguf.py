@@ -12,6 +12,7 @@ import transformers
 
 from hugging_llama.engine.built_size import check_built_size
 from hugging_llama.engine.conversion_rope import restore_rope_scaling
+from hugging_llama.engine.detokenizer import try_tokenizer
 from hugging_llama.engine.vetting import check_config, read_json, vet
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.conversion import ConversionRequest, GgufFacts
@@ -56,7 +57,7 @@ def convert(request: ConversionRequest, facts: GgufFacts) -> None:
     _check_all_read(model, facts)
     transformers.AutoTokenizer.from_pretrained(source, gguf_file=file, **_LOCAL).save_pretrained(request.target)
     tokenizer = _without_strangers(request.target, facts.num_tokens)
-    tokenizer.decode(tokenizer("A word or two.").input_ids)
+    try_tokenizer(tokenizer)
     if len(tokenizer) > config.get_text_config().vocab_size:
         raise InvalidRequestError("this GGUF file has more tokens than its weights have", param="files")
     _name_special_tokens(model, tokenizer, facts.end_of_turn_id)

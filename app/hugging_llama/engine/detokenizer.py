@@ -87,3 +87,8 @@ class Detokenizer:
     def _decode(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
+
+
+def try_tokenizer(tokenizer: Any) -> None:
+    """Raises whatever a tokenizer raises that was read but does not work."""
+    tokenizer.decode(tokenizer("A word or two.").input_ids)

@@ -13,6 +13,7 @@ import transformers
 
 from hugging_llama.engine.built_size import check_built_size
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
+from hugging_llama.engine.detokenizer import try_tokenizer
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.linear.packer import LinearPacker
@@ -261,11 +262,6 @@ def model_kind(files: VettedFiles) -> ModelKind:
     if not architecture and config.get("model_type") in known:
         return ModelKind.GENERATION
     raise ModelLoadError("this kind of model is not supported: it neither writes nor embeds text")
-
-
-def try_tokenizer(tokenizer: Any) -> None:
-    """Raises whatever a tokenizer raises that was read but does not work."""
-    tokenizer.decode(tokenizer("A word or two.").input_ids)
 
 
 def trained_context(config: Any) -> int:

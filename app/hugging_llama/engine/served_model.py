@@ -84,6 +84,7 @@ class ServedModel:
             )
             return
         self._compiler = _grammar_compiler(checkpoint)
+        self._token_bytes = TokenBytes(checkpoint.tokenizer)
         self._adapters = AdapterCache(checkpoint.model, budget_bytes=settings.adapter_cache_bytes)
         self._renderer = PromptRenderer(
             checkpoint.tokenizer,
@@ -160,7 +161,7 @@ class ServedModel:
             grammar=self._mask(checkpoint, request, prompt),
             bias=bias,
             prompt_logprobs=request.prompt_logprobs,
-            token_bytes=TokenBytes(checkpoint.tokenizer) if request.tells_tokens else None,
+            token_bytes=self._token_bytes if request.tells_tokens else None,
             shift=request.shift,
             num_truncated_tokens=prompt.num_truncated_tokens,
             return_context=request.return_context and not isinstance(request.prompt, TextPrompt),

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from hugging_llama.engine.native.library import format_of, kernels, rows_of
 
-_BLOCK = 64
+BLOCK = 64
+"""Output features that are packed together."""
 _INT4_GROUP = 32
 _INT4_BLOCK_BYTES = 1152
 _INT8_MAX_FEATURES = 65536
@@ -39,8 +40,8 @@ class Int8Linear:
         n, k = weight.shape
         if k > _INT8_MAX_FEATURES:
             raise ValueError(f"int8 sums over {k} features can overflow")
-        packed = torch.empty(_padded(n, _BLOCK) * _padded(k, 4), dtype=torch.uint8)
-        scales = torch.empty(_padded(n, _BLOCK), dtype=torch.float32)
+        packed = torch.empty(padded(n, BLOCK) * padded(k, 4), dtype=torch.uint8)
+        scales = torch.empty(padded(n, BLOCK), dtype=torch.float32)
         kernels().hl_pack_int8(
             weight.data_ptr(), n, k, format_of(weight), packed.data_ptr(), scales.data_ptr(), torch.get_num_threads()
         )
@@ -75,7 +76,7 @@ class Int4Linear:
         """From `weight` `[out_features, in_features]`, finite. Raises ValueError otherwise."""
         weight = _packable(weight)
         n, k = weight.shape
-        num_blocks = _padded(n, _BLOCK) // _BLOCK * (_padded(k, _INT4_GROUP) // _INT4_GROUP)
+        num_blocks = padded(n, BLOCK) // BLOCK * (padded(k, _INT4_GROUP) // _INT4_GROUP)
         packed = torch.empty(num_blocks * _INT4_BLOCK_BYTES, dtype=torch.uint8)
         kernels().hl_pack_int4(weight.data_ptr(), n, k, format_of(weight), packed.data_ptr(), torch.get_num_threads())
         return cls(k, n, packed, _bias(bias))
@@ -106,7 +107,7 @@ class BFloat16Linear:
             raise TypeError(f"expected bfloat16 weights, not {weight.dtype}")
         weight = weight.detach().contiguous()
         n, k = weight.shape
-        packed = torch.empty(_padded(n, _BLOCK) * _padded(k, 2), dtype=torch.bfloat16)
+        packed = torch.empty(padded(n, BLOCK) * padded(k, 2), dtype=torch.bfloat16)
         kernels().hl_pack_bf16(weight.data_ptr(), n, k, packed.data_ptr(), torch.get_num_threads())
         return cls(k, n, packed, _bias(bias))
 
@@ -122,7 +123,8 @@ class BFloat16Linear:
         return _result(out, failed)
 
 
-def _padded(size: int, block: int) -> int:
+def padded(size: int, block: int) -> int:
+    """The least multiple of `block` that is no less than `size`."""
     return -(-size // block) * block
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hugging_llama.engine.native.library import kernels
-from hugging_llama.engine.native.linear import BFloat16Linear
+from hugging_llama.engine.native.linear import BLOCK, BFloat16Linear, padded
 
 _RANKS = 16
 
@@ -57,8 +57,8 @@ class LowRankFactors:
 
 def packed_bytes(shapes: Sequence[tuple[int, int]], in_features: int) -> int:
     """What the factors of parts of (r, n) take."""
-    inputs = _padded(in_features, 2)
-    return sum(2 * (_padded(r, _RANKS) * inputs + _padded(n, 64) * _padded(r, 2)) for r, n in shapes)
+    inputs = padded(in_features, 2)
+    return sum(2 * (padded(r, _RANKS) * inputs + padded(n, BLOCK) * padded(r, 2)) for r, n in shapes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,6 @@ def _pack_down(weight: Tensor) -> Tensor:
         raise TypeError(f"expected bfloat16 weights, not {weight.dtype}")
     weight = weight.detach().contiguous()
     r, k = weight.shape
-    packed = torch.empty(_padded(r, _RANKS) * _padded(k, 2), dtype=torch.bfloat16)
+    packed = torch.empty(padded(r, _RANKS) * padded(k, 2), dtype=torch.bfloat16)
     kernels().hl_pack_lora(weight.data_ptr(), r, k, packed.data_ptr())
     return packed
-
-
-def _padded(size: int, block: int) -> int:
-    return -(-size // block) * block

@@ -35,7 +35,7 @@ class Typed(fields.Field[Any]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         if float in self._kinds and type(value) is int:
-            value = float(value)
+            value = _as_float(value, attr)
         if int in self._kinds and isinstance(value, float) and value.is_integer():
             value = int(value)  # some clients know floats only
         if not isinstance(value, self._kinds) or (isinstance(value, bool) and bool not in self._kinds):
@@ -57,6 +57,13 @@ class Anything(fields.Field[Any]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         return value
+
+
+def _as_float(value: int, attr: str | None) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise ValidationError(f"Invalid value for '{attr}': the number is too large.") from error
 
 
 def _kind(value: Any) -> str:

@@ -72,7 +72,8 @@ def parse_logit_bias(value: Mapping[str, Any]) -> tuple[tuple[int, float], ...]:
     found = []
     for token_id, bias in value.items():
         is_number = isinstance(bias, int | float) and not isinstance(bias, bool)
-        if not token_id.isascii() or not token_id.isdigit() or not is_number or not -100 <= bias <= 100:
+        is_id = token_id.isascii() and token_id.isdigit() and len(token_id) < 10
+        if not is_id or not is_number or not -100 <= bias <= 100:
             raise InvalidRequestError("'logit_bias' maps token ids to numbers from -100 to 100", param="logit_bias")
         found.append((int(token_id), float(bias)))
     return tuple(found)

@@ -6,7 +6,6 @@ clock that ends it. It holds nothing that would be missed.
 """
 
 import json
-import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from typing import Any
 
 import jinja2
 from transformers.utils import chat_template_utils
+
+from hugging_llama.engine.process_memory import limit_data
 
 MEMORY_BYTES = 512 * 2**20
 """For a template's own values, beside what the interpreter has by then."""
@@ -39,20 +40,10 @@ def render(job: Mapping[str, Any]) -> dict[str, str]:
         return {"refusal": "can't render these messages"}
 
 
-def limit_memory(more_bytes: int) -> None:
-    """What this process has now and `more_bytes` is all it gets, where the system can say what it has."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            has = next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
-    except (OSError, StopIteration, ValueError):
-        return
-    resource.setrlimit(resource.RLIMIT_DATA, (has + more_bytes, has + more_bytes))
-
-
 def main() -> None:
     """Until standard input ends, which it does with the engine."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of its processes
-    limit_memory(MEMORY_BYTES)
+    limit_data(MEMORY_BYTES)
     for line in sys.stdin.buffer:
         job = json.loads(line)
         signal.setitimer(signal.ITIMER_REAL, job["longest_s"])

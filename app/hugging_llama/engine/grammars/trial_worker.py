@@ -18,6 +18,7 @@ from typing import Any
 import llguidance
 
 from hugging_llama.engine.grammars.limits import LONGEST_COMPILATION_S, MOST_MEMORY_BYTES, compiled, parser_limits
+from hugging_llama.engine.process_memory import data_bytes, limit_data
 
 _LEAST_REPORTED_BYTES = 2**16
 
@@ -68,23 +69,13 @@ def _bytes_taken(vocabulary: Any, grammar: str) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # that memory was short is no news for the log
     signal.setitimer(signal.ITIMER_PROF, LONGEST_COMPILATION_S)
-    before = _data_bytes()
-    if before:
-        resource.setrlimit(resource.RLIMIT_DATA, (before + MOST_MEMORY_BYTES, before + MOST_MEMORY_BYTES))
+    before = data_bytes()
+    limit_data(MOST_MEMORY_BYTES)
     # what is wrong with it the engine says; kept until it has been weighed
     kept = compiled(vocabulary, grammar, parser_limits())
-    taken = _data_bytes() - before
+    taken = data_bytes() - before
     del kept
     return max(taken, _LEAST_REPORTED_BYTES)
-
-
-def _data_bytes() -> int:
-    """What this process holds; 0 where the system can't say."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
-    except (OSError, StopIteration, ValueError):
-        return 0
 
 
 def main() -> None:

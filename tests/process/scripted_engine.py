@@ -4,7 +4,9 @@ Started by the real supervisor as `python scripted_engine.py SOCKET`. A prompt t
 `n` tokens of `size` bytes, one each `tick_ms`, after `prefill_ms`; `error` ends it with an error.
 """
 
+import contextlib
 import os
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -50,11 +52,12 @@ class Sequence:
 
 
 class ScriptedFacade:
-    """An EngineFacade with one step thread, as a runner has."""
+    """An EngineFacade with one step thread, as a runner has. Each change of the sequences is one atomic operation of a
+    dict: for a lock the receiving thread would wait as long as a busy step thread keeps taking it again."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._changed = threading.Condition()
+        self._arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._sequences: dict[Key, Sequence] = {}
         self._cancelled = 0
         self._max_batch = 0
@@ -64,16 +67,15 @@ class ScriptedFacade:
     def generate(self, key: Key, request: GenerateRequest) -> None:
         assert isinstance(request.prompt, TextPrompt)
         query = {name: values[0] for name, values in parse_qs(request.prompt.text).items()}
-        with self._changed:
-            self._sequences[key] = Sequence(
-                left=int(query.get("n", 5)),
-                text="x" * int(query.get("size", 5)),
-                tick_s=float(query.get("tick_ms", 0)) / 1000,
-                due_at=time.monotonic() + float(query.get("prefill_ms", 0)) / 1000,
-                error=query.get("error", ""),
-            )
-            self._max_batch = max(self._max_batch, len(self._sequences))
-            self._changed.notify()
+        self._sequences[key] = Sequence(
+            left=int(query.get("n", 5)),
+            text="x" * int(query.get("size", 5)),
+            tick_s=float(query.get("tick_ms", 0)) / 1000,
+            due_at=time.monotonic() + float(query.get("prefill_ms", 0)) / 1000,
+            error=query.get("error", ""),
+        )
+        self._max_batch = max(self._max_batch, len(self._sequences))
+        self._arrived.put(None)
 
     def embed(self, key: Key, request: EmbedRequest) -> None:
         vectors = tuple((float(len(text)), 0.5) for text in request.inputs)
@@ -95,11 +97,10 @@ class ScriptedFacade:
         pass
 
     def cancel(self, key: Key) -> None:
-        with self._changed:
-            self._cancelled += self._sequences.pop(key, None) is not None
+        self._cancelled += self._sequences.pop(key, None) is not None
 
     def cancel_connection(self, connection_id: int) -> None:
-        for key in [key for key in self._sequences if key[0] == connection_id]:
+        for key in [key for key in list(self._sequences) if key[0] == connection_id]:
             self.cancel(key)
 
     def loaded(self) -> list[LoadedModel]:
@@ -119,19 +120,17 @@ class ScriptedFacade:
 
     def _run(self) -> None:
         while not self._closed:
-            with self._changed:
-                now = time.monotonic()
-                due_at = min((s.due_at for s in self._sequences.values()), default=now + 1)
-                if due_at > now:
-                    self._changed.wait(due_at - now)
-                    continue
-                answers = [a for key, s in list(self._sequences.items()) if s.due_at <= now for a in self._step(key, s)]
-            self._emit(answers)
+            due_at = min((s.due_at for s in list(self._sequences.values())), default=time.monotonic() + 1)
+            with contextlib.suppress(queue.Empty):
+                self._arrived.get(timeout=max(0.0, due_at - time.monotonic()))
+            now = time.monotonic()
+            due = [(key, sequence) for key, sequence in list(self._sequences.items()) if sequence.due_at <= now]
+            self._emit([answer for key, sequence in due for answer in self._step(key, sequence)])
 
     def _step(self, key: Key, sequence: Sequence) -> list[tuple[Key, Answer]]:
         sequence.due_at += sequence.tick_s
         if sequence.left == 0:
-            del self._sequences[key]
+            self._sequences.pop(key, None)
             if sequence.error:
                 return [(key, GenerationError(sequence.error))]
             return [(key, Finished(reason=FinishReason.STOP, usage=Usage(num_output_tokens=sequence.made)))]

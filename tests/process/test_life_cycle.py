@@ -149,7 +149,7 @@ def test_a_killed_master_leaves_nobody() -> None:
 def test_a_client_that_does_not_read_is_cut_off(gevent_server: Server) -> None:
     server = gevent_server
     before = server.status()["cancelled_total"]
-    client = server.open("/gen?n=1000000&size=1000", receive_buffer=4096)
+    client = server.open("/gen?n=1000000&size=1000&tick_ms=0.1", receive_buffer=4096)
     client.read_until(b"xxxxx")
     # the engine stops at the bounded queue; the worker's write, which would block for ever, is ended by the kernel
     wait_until(lambda: server.status()["cancelled_total"] > before)

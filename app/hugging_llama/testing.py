@@ -33,6 +33,7 @@ from hugging_llama.neutral.requests import (
     LoadRequest,
     TextPrompt,
     TokenizeRequest,
+    TokensPrompt,
 )
 
 EventT = TypeVar("EventT")
@@ -156,7 +157,9 @@ def _embed_alike(request: EmbedRequest) -> list[Embeddings]:
 def _bytes_as_ids(request: TokenizeRequest) -> list[Tokenized]:
     """A token a byte; of a chat those of its messages, one after the other."""
     prompt = request.prompt
-    if isinstance(prompt, ChatPrompt):
+    if isinstance(prompt, TokensPrompt):
+        text = bytes(prompt.token_ids).decode(errors="replace")
+    elif isinstance(prompt, ChatPrompt):
         text = "".join(message.content for message in prompt.messages)
     else:
         text = prompt.text if isinstance(prompt, TextPrompt) else prompt.prefix + prompt.suffix

@@ -29,6 +29,7 @@ OLLAMA_VARIABLES: Mapping[str, str] = {
     "OLLAMA_CONTEXT_LENGTH": "context_length",
     "OLLAMA_LOAD_TIMEOUT": "load_timeout_s",
     "OLLAMA_NOPRUNE": "noprune",
+    "OLLAMA_ORIGINS": "origins",
 }
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _CHOICES = {
@@ -53,6 +54,9 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "max_body_bytes": (1, _LARGEST),
     "max_blob_bytes": (1, _LARGEST),
 }
+_ORIGIN_SCHEMES = (
+    "http://", "https://", "chrome-extension://", "safari-extension://", "moz-extension://", "ms-browser-extension://",
+)  # fmt: skip
 _PATHS = ("home", "run_dir", "hub_cache")
 
 
@@ -224,10 +228,21 @@ def _read_host(text: str) -> str:
     return text
 
 
+def _read_origins(text: str) -> tuple[str, ...]:
+    origins = _read_list(text)
+    for origin in origins:
+        if origin.count("*") > 1:
+            raise ValueError(f"{origin!r} has more than one *")
+        if "*" not in origin and not origin.startswith(_ORIGIN_SCHEMES):
+            raise ValueError(f"{origin!r} must have a *, or begin with {', '.join(_ORIGIN_SCHEMES)}")
+    return origins
+
+
 _READERS_BY_NAME: Mapping[str, Callable[[str], Any]] = {
     "host": _read_host,
     "load_timeout_s": _read_load_timeout,
     "model_dirs": _read_paths,
+    "origins": _read_origins,
 }
 _READERS_BY_TYPE: Mapping[type, Callable[[str], Any]] = {
     bool: _read_bool,

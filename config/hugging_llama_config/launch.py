@@ -42,6 +42,7 @@ _WEB_ONLY = (
     "workers",
     "worker_connections",
     "graceful_timeout_s",
+    "origins",
     "home",
     "run_dir",
     "hub_cache",

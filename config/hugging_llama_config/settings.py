@@ -21,6 +21,7 @@ class Settings:
     workers: int = 2
     worker_connections: int = 2000
     graceful_timeout_s: float = 30.0
+    origins: tuple[str, ...] = ()
     # where things lie
     home: str = ""
     run_dir: str = ""
@@ -69,7 +70,7 @@ class Settings:
     def from_json(cls, text: str) -> "Settings":
         """Raises TypeError on a field this version does not know."""
         values: dict[str, Any] = json.loads(text)
-        for name in ("preload", "model_dirs"):
+        for name in ("preload", "model_dirs", "origins"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+import requests
 
 from tests.hub_cache import MINILM
 from tests.live_server import LiveServer
@@ -154,3 +155,25 @@ def test_the_log_likelihood_of_a_text(client: openai.OpenAI) -> None:
     assert logprobs.token_logprobs[0] is None
     assert all(value is not None and value <= 0 for value in logprobs.token_logprobs[1:])
     assert logprobs.text_offset == [len("".join(logprobs.tokens[:i])) for i in range(len(logprobs.tokens))]
+
+
+def test_prompts_and_inputs_of_token_ids(client: openai.OpenAI, server: LiveServer) -> None:
+    def ids(model: str, text: str) -> list[int]:
+        body = {"model": model, "content": text}
+        found: list[int] = requests.post(f"{server.url}/api/tokenize", json=body, timeout=60).json()["tokens"]
+        return found
+
+    text = "Once upon a time there was a little cat."
+    by_text, by_ids = (
+        client.completions.create(model=DEMO, prompt=prompt, max_tokens=8, echo=True, logprobs=1, temperature=0)
+        for prompt in (text, [ids(DEMO, text)])
+    )
+    assert by_ids.choices[0].text == by_text.choices[0].text
+    assert by_ids.choices[0].logprobs == by_text.choices[0].logprobs
+    vectors = [
+        client.embeddings.create(model=MINILM, input=value).data[0].embedding
+        for value in ("hello", ids(MINILM, "hello"))
+    ]
+    assert vectors[0] == pytest.approx(vectors[1], abs=1e-6)
+    with pytest.raises(openai.BadRequestError, match="ids that this model does not have"):
+        client.completions.create(model=DEMO, prompt=[10**6])

@@ -13,6 +13,7 @@ from hugging_llama.neutral.events import Embeddings
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import EmbedRequest
 
+Input = str | tuple[int, ...]
 REF = ModelRef(name="minilm", path="unused")
 
 
@@ -50,7 +51,7 @@ class EmbeddingClient:
         for item in items:
             self.answers.put(item)
 
-    def send(self, number: int, texts: Sequence[str], **options: Any) -> Key:
+    def send(self, number: int, texts: Sequence[Input], **options: Any) -> Key:
         key = (1, number)
         request = EmbedRequest(model=REF, inputs=tuple(texts), **options)
         self.runner.submit(self.runner.prepare(key, request))
@@ -59,7 +60,7 @@ class EmbeddingClient:
     def receive(self, count: int) -> dict[Key, Answer]:
         return dict(self.answers.get(timeout=60) for _ in range(count))
 
-    def embed(self, texts: Sequence[str], **options: Any) -> Embeddings:
+    def embed(self, texts: Sequence[Input], **options: Any) -> Embeddings:
         self.send(0, texts, **options)
         _, answer = self.answers.get(timeout=60)
         assert isinstance(answer, Embeddings), answer

@@ -260,3 +260,21 @@ def test_numbers_that_are_none_fail_their_request_alone(checkpoint: Checkpoint, 
     assert isinstance(bad, InvalidRequestError)
     assert bad.message == "embedding contains NaN or Inf values"
     assert all(isinstance(answer, Embeddings) for answer in good)
+
+
+def test_token_ids_are_embedded_as_they_are(checkpoint: Checkpoint, client: EmbeddingClient, expected: Any) -> None:
+    ids = [tuple(row) for row in checkpoint.tokenizer(TEXTS)["input_ids"]]
+    mixed = [ids[number] if number % 2 else TEXTS[number] for number in range(len(TEXTS))]
+    assert np.abs(np.array(client.embed(mixed).vectors) - expected).max() < 1e-5
+    bare = client.embed([ids[0][1:-1]]).vectors[0]
+    assert np.abs(np.array(bare) - expected[0]).max() > 1e-3
+
+
+def test_token_ids_have_the_limits_of_texts(client: EmbeddingClient) -> None:
+    long = tuple([2023] * 300)
+    assert client.embed([long], context_length=16).num_prompt_tokens == 16
+    with pytest.raises(ContextLengthError):
+        client.send(1, [long], truncate=False)
+    for ids in ((-1,), (10**6,)):
+        with pytest.raises(InvalidRequestError, match="ids that this model does not have"):
+            client.send(1, [ids])

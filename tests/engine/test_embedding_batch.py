@@ -13,7 +13,7 @@ lengths = st.lists(st.integers(1, 100), min_size=1, max_size=20)
 
 
 def make_job(number: int, text_lengths: list[int]) -> EmbeddingJob:
-    job = EmbeddingJob((1, number), None, 0)
+    job = EmbeddingJob((1, number), None, True, 0)
     job.add([TokenRow({"input_ids": array("i", [number] * length)}) for length in text_lengths])
     return job
 

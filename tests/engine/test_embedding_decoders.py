@@ -174,3 +174,15 @@ def test_a_decoder_without_a_pooling_configuration_is_refused(tmp_path: Path, op
 def test_an_encoder_without_one_is_averaged(tmp_path: Path) -> None:
     checkpoint = load(make_decoder(tmp_path, "bert", modules=None, bare=True, template=None))
     assert np.abs(ours(checkpoint, TEXTS) - alone(checkpoint, TEXTS)).max() < 1e-5
+
+
+def test_a_vector_may_keep_its_length(tmp_path: Path) -> None:
+    checkpoint = load(make_decoder(tmp_path, pooling={"pooling_mode_mean_tokens": True}))
+    client = EmbeddingClient(checkpoint)
+    library = checkpoint.model.encode(TEXTS[:3], show_progress_bar=False)
+    raw = np.array(client.embed(TEXTS[:3], normalize=False).vectors)
+    cut = np.array(client.embed(TEXTS[:3], normalize=False, dimensions=4).vectors)
+    client.runner.close()
+    assert np.abs(raw - library).max() < 1e-4
+    assert np.abs(cut - library[:, :4]).max() < 1e-4
+    assert np.linalg.norm(cut, axis=1).max() < 0.99

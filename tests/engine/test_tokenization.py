@@ -15,7 +15,7 @@ from hugging_llama.ipc.facade import Answer
 from hugging_llama.neutral.events import Detokenized, Finished, PromptLogprobs, TextDelta, Tokenized
 from hugging_llama.neutral.messages import Message, Tool
 from hugging_llama.neutral.models import ModelRef
-from hugging_llama.neutral.requests import ChatPrompt, Prompt, TextPrompt, TokenizeRequest
+from hugging_llama.neutral.requests import ChatPrompt, Prompt, TextPrompt, TokenizeRequest, TokensPrompt
 from tests.engine.checkpoints import DEMO, make_checkpoint, piece_tokenizer
 from tests.engine.clients import DEMO_REF, EMBED_REF, Clients, GatedLoad
 
@@ -184,3 +184,24 @@ def test_prompt_logprobs_are_those_of_the_model(clients: Clients) -> None:
 def test_beams_have_no_prompt_logprobs(clients: Clients) -> None:
     key = clients.send("a", prompt_logprobs=1, sampling={"num_beams": 2})
     assert isinstance(clients.answers(key)[-1], HuggingLlamaError)
+
+
+def test_a_prompt_of_ids_is_computed_as_it_is(clients: Clients, pieces: ModelRef) -> None:
+    ids = tokens(clients.tokenize(pieces, TextPrompt(text="one two"))).token_ids
+    sampling = {"max_tokens": 8, "temperature": 0.0}
+    by_text = clients.answers(clients.send("", pieces, prompt=TextPrompt(text="one two"), sampling=sampling))
+    by_ids = clients.answers(clients.send("", pieces, prompt=TokensPrompt(token_ids=ids), sampling=sampling))
+    assert joined(by_ids) == joined(by_text)
+    # nothing is put in front: these ids have no begin-of-text
+    assert num_prompt_tokens(clients, pieces, TokensPrompt(token_ids=ids[1:])) == len(ids) - 1
+
+
+@pytest.mark.parametrize("token_id", [-1, 10**9])
+def test_a_prompt_of_ids_that_the_model_lacks_is_refused(clients: Clients, pieces: ModelRef, token_id: int) -> None:
+    (answer,) = clients.answers(clients.send("", pieces, prompt=TokensPrompt(token_ids=(1, token_id))))
+    assert isinstance(answer, InvalidRequestError)
+    assert answer.message == "prompt holds ids that this model does not have"
+
+
+def joined(answers: list[Answer]) -> str:
+    return "".join(answer.text for answer in answers if isinstance(answer, TextDelta))

@@ -123,7 +123,7 @@ def port(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_a_client_that_stops_in_the_middle_leaves_nothing(port: int, settings: Settings) -> None:
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(
-            f"POST /api/blobs/{DIGEST} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(CONTENT)}\r\n\r\n".encode()
+            f"POST /api/blobs/{DIGEST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(CONTENT)}\r\n\r\n".encode()
         )
         client.sendall(CONTENT[:-1])
         wait_until(lambda: bool(blobs(settings)))

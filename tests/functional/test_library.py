@@ -11,7 +11,7 @@ from flask import Flask
 from hugging_llama import create_app, create_blueprint
 from hugging_llama.errors import EngineDiedError, TransferError
 from hugging_llama.neutral.events import Loaded
-from hugging_llama.neutral.requests import LoadRequest
+from hugging_llama.neutral.requests import EmbedRequest, LoadRequest
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 from tests.functional.conftest import LOADED, MakeClient
@@ -272,3 +272,28 @@ def test_the_models_that_the_settings_name_are_preloaded(make_client: MakeClient
     _, engine = make_client(preload=("no/such", "demo"), load=load)
     assert started.wait(10)
     assert [request.model.name for request in engine.requests] == [f"{DEMO}:latest"]
+
+
+def test_the_old_embeddings_are_one_vector_as_it_is(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    body = {"model": "sentence-transformers/all-MiniLM-L6-v2", "prompt": "a text", "keep_alive": "1m"}
+    response = client.post("/api/embeddings", json=body)
+    assert response.get_json() == {"embedding": [pytest.approx(0.6), pytest.approx(0.8)]}
+    (request,) = engine.requests
+    assert isinstance(request, EmbedRequest)
+    assert (request.inputs, request.normalize, request.keep_alive_s) == (("a text",), False, 60.0)
+
+
+def test_the_old_embeddings_of_nothing_load_the_model(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    response = client.post("/api/embeddings", json={"model": "sentence-transformers/all-MiniLM-L6-v2"})
+    assert response.get_json() == {"embedding": []}
+    assert isinstance(engine.requests[0], LoadRequest)
+
+
+def test_the_old_embeddings_have_errors_of_their_own(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    assert client.post("/api/embeddings", json={"prompt": "x"}).get_json() == {"error": "model is required"}
+    missing = client.post("/api/embeddings", json={"model": "nobody/none", "prompt": "x"})
+    assert missing.status_code == 404
+    assert missing.get_json() == {"error": 'model "nobody/none" not found, try pulling it first'}

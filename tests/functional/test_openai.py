@@ -20,7 +20,14 @@ from hugging_llama.neutral.events import (
 )
 from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
-from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt, ToolChoice
+from hugging_llama.neutral.requests import (
+    ChatPrompt,
+    EmbedRequest,
+    GenerateRequest,
+    TextPrompt,
+    TokensPrompt,
+    ToolChoice,
+)
 from hugging_llama.testing import ScriptedEngine
 from tests.functional.conftest import MakeClient
 from tests.hub_cache import MINILM
@@ -251,11 +258,20 @@ def test_a_gap_needs_a_model_that_fills_gaps(make_client: MakeClient) -> None:
             "does not support vision",
             None,
         ),
-        ("/v1/completions", {"prompt": [1, 2]}, 400, "token ids", "prompt"),
+        ("/v1/completions", {"prompt": [1, "a"]}, 400, "token ids", "prompt"),
+        ("/v1/completions", {"prompt": [[1], "a"]}, 400, "token ids", "prompt"),
+        ("/v1/completions", {"prompt": [-1]}, 400, "token ids", "prompt"),
+        ("/v1/completions", {"prompt": [True]}, 400, "token ids", "prompt"),
+        ("/v1/completions", {"prompt": [2**31]}, 400, "token ids", "prompt"),
+        ("/v1/completions", {"prompt": [[1], []]}, 400, "none of them empty", "prompt"),
+        ("/v1/completions", {"prompt": []}, 400, "none of them empty", "prompt"),
+        ("/v1/completions", {"prompt": [1], "suffix": "b"}, 400, "needs a 'prompt' of text", "suffix"),
         ("/v1/completions", {}, 400, "'prompt' must be", "prompt"),
         ("/v1/completions", {"prompt": "a", "best_of": 2}, 400, "best_of", "best_of"),
         ("/v1/embeddings", {"input": []}, 400, "invalid input", "input"),
-        ("/v1/embeddings", {"input": [[1]]}, 400, "invalid input type", "input"),
+        ("/v1/embeddings", {"input": [[1], []]}, 400, "invalid input type", "input"),
+        ("/v1/embeddings", {"input": [1, "a"]}, 400, "invalid input type", "input"),
+        ("/v1/embeddings", {"input": [1.5]}, 400, "invalid input type", "input"),
         ("/v1/embeddings", {"input": "a", "encoding_format": "hex"}, 400, "Supported values", "encoding_format"),
         ("/v1/embeddings", {"input": "a"}, 400, "does not support embedding", None),
     ],
@@ -319,3 +335,31 @@ def test_models(make_client: MakeClient) -> None:
     missing = client.get("/v1/models/no/body")
     assert missing.status_code == 404
     assert missing.get_json()["error"]["type"] == "not_found_error"
+
+
+@pytest.mark.parametrize(("prompt", "ids"), [([104, 105], [(104, 105)]), ([[104], [105, 106]], [(104,), (105, 106)])])
+def test_prompts_of_token_ids_go_in_as_they_are(
+    make_client: MakeClient, prompt: list[Any], ids: list[tuple[int, ...]]
+) -> None:
+    client, engine = make_client()
+    choices = post(client, "/v1/completions", prompt=prompt, echo=True).get_json()["choices"]
+    # the scripted engine's tokens are bytes
+    assert [choice["text"] for choice in choices] == [bytes(part).decode() + "Hello!" for part in ids]
+    asked = [request for request in engine.requests if isinstance(request, GenerateRequest)]
+    assert [request.prompt for request in asked] == [TokensPrompt(token_ids=part) for part in ids]
+
+
+def test_nothing_is_read_back_that_nobody_wants_to_see(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(client, "/v1/completions", prompt=[104, 105])
+    assert [type(request) for request in engine.requests] == [GenerateRequest]
+
+
+@pytest.mark.parametrize(("value", "inputs"), [([1, 2], ((1, 2),)), ([[1], [2, 3]], ((1,), (2, 3)))])
+def test_token_ids_are_embedded(make_client: MakeClient, value: Any, inputs: Any) -> None:
+    client, engine = make_client()
+    answer = post(client, "/v1/embeddings", model=MINILM, input=value).get_json()
+    assert len(answer["data"]) == len(inputs)
+    (request,) = engine.requests
+    assert isinstance(request, EmbedRequest)
+    assert request.inputs == inputs

@@ -133,7 +133,7 @@ def talk(server: Server, connection: http.client.HTTPConnection) -> None:
 
 
 def test_a_client_that_asks_before_it_sends(server: Server) -> None:
-    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n\r\n"
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
         for status in (b"HTTP/1.1 201 ", b"HTTP/1.1 200 "):
             sock.sendall(head.encode())
@@ -151,7 +151,7 @@ def test_a_client_that_asks_before_it_sends(server: Server) -> None:
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_client_that_leaves_in_the_middle(server: Server, kind: str, reset: bool) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
-        sock.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\n{kind}\r\n\r\n".encode())
+        sock.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{kind}\r\n\r\n".encode())
         sock.sendall(b"500000\r\n" + CONTENT[: 3 * 2**20])
         wait_until(lambda: bool(server.blobs()))
         if reset:
@@ -162,7 +162,7 @@ def test_a_client_that_leaves_in_the_middle(server: Server, kind: str, reset: bo
 
 def test_chunks_that_are_none(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
-        sock.sendall(f"POST {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n".encode())
+        sock.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n".encode())
         assert sock.recv(4096).startswith(b"HTTP/1.1 400 ")
         while sock.recv(4096):
             pass
@@ -195,7 +195,7 @@ def test_a_server_that_is_killed_has_nothing_half_made(tmp_path: Path) -> None:
         settings = {"HUGGING_LLAMA_HUB_ENDPOINT": hub.endpoint, "HUGGING_LLAMA_HUB_CACHE": cache}
         with serve(tmp_path, **settings) as server:
             sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
-            head = f"POST /api/blobs/sha256:{digest} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = f"POST /api/blobs/sha256:{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
             sock.sendall(head.encode() + body[:-1])
             wait_until(lambda: bool(server.blobs()))
             url = f"{server.url}/api/create"

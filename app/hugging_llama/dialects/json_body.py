@@ -6,17 +6,19 @@ from typing import Any, NoReturn
 import msgspec
 from flask import Request
 
+from hugging_llama.dialects.compression import decompressed
 from hugging_llama.errors import BodyTooLargeError, InvalidRequestError
 
 
 def read_body(request: Request, limit: int) -> bytes:
-    """The raw body. Flask's own limit would cut a chunked body short without a word, so it is counted here."""
+    """The body, decompressed. Flask's own limit would cut a chunked body short without a word, so it is counted here.
+    Raises BodyTooLargeError, InvalidRequestError."""
     if request.content_length is not None and request.content_length > limit:
         raise BodyTooLargeError(limit)
     body = request.stream.read(limit + 1)
     if len(body) > limit:
         raise BodyTooLargeError(limit)
-    return body
+    return decompressed(body, request.headers.get("Content-Encoding", ""), limit)
 
 
 def parse_object(body: bytes, empty: str = "missing request body") -> dict[str, Any]:

@@ -76,7 +76,7 @@ class EmbeddingRunner:
         if not request.inputs:
             raise InvalidRequestError("there is no text to embed", param="input")
         limit = min(request.context_length or self._trained_context, self._trained_context)
-        job = EmbeddingJob(key, request.dimensions, load_ns)
+        job = EmbeddingJob(key, request.dimensions, request.normalize, load_ns)
         job.add(self.tokenizer.rows(request.inputs, limit=limit, truncate=request.truncate))
         return job
 
@@ -154,15 +154,16 @@ class EmbeddingRunner:
 
     def _deliver(self, batch: list[EmbeddingText], vectors: Tensor) -> None:
         is_finite = torch.isfinite(vectors).all(dim=1).tolist()
-        rows = torch.nn.functional.normalize(vectors, p=2, dim=1).tolist()
+        rows = _normalized(vectors).tolist()
         for index, text in enumerate(batch):
             job = text.job
             if not is_finite[index]:
                 self._end(job, InvalidRequestError("embedding contains NaN or Inf values", param="input"))
                 continue
-            if job.dimensions is not None and 0 < job.dimensions < vectors.shape[1]:
-                cut = vectors[index, : job.dimensions]
-                rows[index] = torch.nn.functional.normalize(cut, p=2, dim=0).tolist()
+            is_cut = job.dimensions is not None and 0 < job.dimensions < vectors.shape[1]
+            if is_cut or not job.normalize:
+                vector = vectors[index, : job.dimensions] if is_cut else vectors[index]
+                rows[index] = (_normalized(vector) if job.normalize else vector).tolist()
             text.vector = tuple(rows[index])
             job.num_done += 1
             if job.num_done == len(job.texts):
@@ -201,6 +202,10 @@ class EmbeddingRunner:
             job.is_over = True
             self._queue.jobs.remove(job)
             return True
+
+
+def _normalized(vectors: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(vectors, p=2, dim=-1)
 
 
 def _result(job: EmbeddingJob) -> Embeddings:

@@ -31,6 +31,7 @@ class EmbeddingJob:
 
     key: Key
     dimensions: int | None
+    normalize: bool
     load_ns: int
     texts: list[EmbeddingText] = field(default_factory=list)
     waiting: list[EmbeddingText] = field(default_factory=list)

@@ -17,6 +17,9 @@ _IDS = "input_ids"
 _MASK = "attention_mask"
 _SPECIAL = "special_tokens_mask"
 
+Input = str | Sequence[int]
+"""A text, or the token ids that the model gets in its place."""
+
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
@@ -55,14 +58,19 @@ class EmbeddingTokenizer:
             _IDS: self._tokenizer.pad_token_id or 0,
             "token_type_ids": self._tokenizer.pad_token_type_id,
         }
+        (empty,) = self._tokenized([""], sys.maxsize, truncate=True)
+        self._other_columns = tuple(name for name in empty.columns if name != _IDS)
 
-    def rows(self, texts: Sequence[str], *, limit: int, truncate: bool) -> list[TokenRow]:
-        """Tokenises; what is longer than `limit` tokens loses its end, but not the special tokens there.
+    def rows(self, inputs: Sequence[Input], *, limit: int, truncate: bool) -> list[TokenRow]:
+        """Tokenises, and takes ids as they are; what is longer than `limit` tokens loses its end, but not the special
+        tokens that stand there around a text.
 
-        Raises ContextLengthError for such a text if it must not be truncated, InvalidRequestError for one that can't
-        be brought below the limit, has no tokens or is no valid Unicode.
+        Raises ContextLengthError for such an input if it must not be truncated, InvalidRequestError for one that can't
+        be brought below the limit, has no tokens, is no valid Unicode or holds ids that the model lacks.
         """
-        found = self._tokenized(texts, limit, truncate)
+        texts = [text for text in inputs if isinstance(text, str)]
+        of_texts = iter(self._tokenized(texts, limit, truncate) if texts else ())
+        found = [next(of_texts) if isinstance(i, str) else self._given(i, limit, truncate) for i in inputs]
         if not all(row.length for row in found):
             raise InvalidRequestError("the input has an empty text, of which this model makes no token", param="input")
         return found
@@ -95,13 +103,24 @@ class EmbeddingTokenizer:
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """What ids say, special tokens spelt out. Raises InvalidRequestError for those outside of the vocabulary."""
-        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < len(self._tokenizer):
-            raise InvalidRequestError("tokens holds ids that this model does not have", param="tokens")
+        self._check_ids(token_ids, "tokens")
         with self._lock:
             text: str = self._tokenizer.decode(
                 list(token_ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
             return text
+
+    def _given(self, token_ids: Sequence[int], limit: int, truncate: bool) -> TokenRow:
+        self._check_ids(token_ids, "input")
+        if not truncate:
+            _check_length(len(token_ids), limit)
+        ids = array("i", token_ids[:limit])
+        zeros = bytes(ids.itemsize * len(ids))
+        return TokenRow({_IDS: ids} | {name: array("i", zeros) for name in self._other_columns})
+
+    def _check_ids(self, token_ids: Sequence[int], param: str) -> None:
+        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < len(self._tokenizer):
+            raise InvalidRequestError(f"{param} holds ids that this model does not have", param=param)
 
     def _tokenized(self, texts: Sequence[str], limit: int, truncate: bool) -> list[TokenRow]:
         make_rows = self._chat_rows if self._is_chat else self._plain_rows

@@ -1,5 +1,5 @@
 """A prompt to token ids: by a chat template, the model's own or another, by a plain one where there is none, by the
-tokens for a gap to fill, or the text as it is.
+tokens for a gap to fill, or the text or the ids as they are.
 
 The plain template, for models without one: a single user message is its text, with the system text and an empty
 line in front if there is any; a longer chat is a paragraph per message, labelled `System:`, `User:`, `Assistant:` or
@@ -32,7 +32,7 @@ from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
-from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, InsertPrompt, TextPrompt
+from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, InsertPrompt, TextPrompt, TokensPrompt
 from hugging_llama.parsing.thinking_tags import ThinkingTags
 from hugging_llama.parsing.tool_formats import ToolFormat
 
@@ -115,8 +115,8 @@ class PromptRenderer:
         what is left in the middle.
         """
         with self._lock:
-            if isinstance(request.prompt, TextPrompt):
-                whole = self._with_bos(self._encode(request.prompt.text))
+            if isinstance(request.prompt, TextPrompt | TokensPrompt):
+                whole = self._as_it_is(request.prompt)
                 ids = self._fitted(whole, request, context_length)
                 return RenderedPrompt(token_ids=ids, num_truncated_tokens=len(whole) - len(ids))
             if isinstance(request.prompt, InsertPrompt):
@@ -162,6 +162,11 @@ class PromptRenderer:
             response=style.response,
             begun=style.response.begun(self._end(ids, _ANSWER_HEAD_TOKENS)) if style.response else "",
         )
+
+    def _as_it_is(self, prompt: TextPrompt | TokensPrompt) -> list[int]:
+        if isinstance(prompt, TokensPrompt):
+            return self._checked(prompt.token_ids, "prompt")
+        return self._with_bos(self._encode(prompt.text))
 
     def _insert(self, prompt: InsertPrompt, request: GenerateRequest, context_length: int) -> RenderedPrompt:
         """By a template that takes a suffix, else by the tokenizer's own tokens."""

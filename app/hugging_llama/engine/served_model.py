@@ -41,7 +41,6 @@ from hugging_llama.neutral.requests import (
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
-    TextPrompt,
     TokenizeRequest,
     ToolChoice,
 )
@@ -164,7 +163,7 @@ class ServedModel:
             token_bytes=self._token_bytes if request.tells_tokens else None,
             shift=request.shift,
             num_truncated_tokens=prompt.num_truncated_tokens,
-            return_context=request.return_context and not isinstance(request.prompt, TextPrompt),
+            return_context=request.return_context,
             load_ns=load_ns,
         )
         sequence.adapter = self._adapter(request.model, sequence)

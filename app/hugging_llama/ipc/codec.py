@@ -35,6 +35,7 @@ from hugging_llama.neutral.requests import (
     Prompt,
     TextPrompt,
     TokenizeRequest,
+    TokensPrompt,
 )
 
 
@@ -172,6 +173,8 @@ def _encodable_prompt(prompt: Prompt) -> wire.WirePrompt:
 def _wire_prompt(prompt: Prompt) -> wire.WirePrompt:
     if isinstance(prompt, TextPrompt):
         return wire.WireText(prompt.text)
+    if isinstance(prompt, TokensPrompt):
+        return wire.WireTokens(prompt.token_ids)
     if isinstance(prompt, InsertPrompt):
         return wire.WireInsert(prompt.prefix, prompt.suffix, prompt.template)
     return wire.WireChat(
@@ -197,6 +200,8 @@ def _wire_prompt(prompt: Prompt) -> wire.WirePrompt:
 def _neutral_prompt(prompt: wire.WirePrompt) -> Prompt:
     if isinstance(prompt, wire.WireText):
         return TextPrompt(text=prompt.text)
+    if isinstance(prompt, wire.WireTokens):
+        return TokensPrompt(token_ids=prompt.token_ids)
     if isinstance(prompt, wire.WireInsert):
         return InsertPrompt(prefix=prompt.prefix, suffix=prompt.suffix, template=prompt.template)
     return ChatPrompt(

@@ -15,7 +15,7 @@ from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import DetokenizeRequest, EmbedRequest, LoadRequest, SamplingParams, ToolChoice
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 
 class WireToolCall(Struct, array_like=True, frozen=True):
@@ -78,7 +78,13 @@ class WireInsert(Struct, array_like=True, frozen=True, tag=2):
     template: str
 
 
-WirePrompt = WireChat | WireText | WireInsert
+class WireTokens(Struct, array_like=True, frozen=True, tag=3):
+    """A TokensPrompt."""
+
+    token_ids: tuple[int, ...]
+
+
+WirePrompt = WireChat | WireText | WireInsert | WireTokens
 
 
 class WireGenerate(Struct, array_like=True, frozen=True):

@@ -103,7 +103,7 @@ GenerateEvent = Started | PromptLogprobs | TextDelta | ThinkingDelta | ToolCallD
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:
-    """One L2-normalised vector per input, in order; float32 values."""
+    """One vector per input, in order, L2-normalised unless the request says otherwise; float32 values."""
 
     vectors: tuple[tuple[float, ...], ...]
     num_prompt_tokens: int

@@ -97,6 +97,13 @@ class TextPrompt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokensPrompt:
+    """Token ids that the model gets as they are, with nothing in front."""
+
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InsertPrompt:
     """A gap to fill between two texts. `template` as in a ChatPrompt; one that knows no suffix is not used."""
 
@@ -105,7 +112,7 @@ class InsertPrompt:
     template: str = ""
 
 
-Prompt = ChatPrompt | TextPrompt | InsertPrompt
+Prompt = ChatPrompt | TextPrompt | TokensPrompt | InsertPrompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,12 +167,17 @@ class GenerateCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest:
-    """Vectors for texts. `dimensions` cuts and normalises again where it is smaller than the model's own."""
+    """Vectors for texts, or for token ids that the model gets as they are.
+
+    `dimensions` cuts where it is smaller than the model's own; `normalize` False leaves their length as the model made
+    it.
+    """
 
     model: ModelRef
-    inputs: tuple[str, ...]
+    inputs: tuple[str | tuple[int, ...], ...]
     truncate: bool = True
     dimensions: int | None = None
+    normalize: bool = True
     context_length: int | None = None
     keep_alive_s: float | None = None
 

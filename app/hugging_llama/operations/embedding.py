@@ -13,14 +13,15 @@ def embed(
     ctx: AppContext,
     model: LocalModel,
     name: str,
-    inputs: Sequence[str],
+    inputs: Sequence[str | tuple[int, ...]],
     *,
     truncate: bool = True,
     dimensions: int | None = None,
+    normalize: bool = True,
     context_length: int | None = None,
     keep_alive_s: float | None = None,
 ) -> EventStream[Embeddings]:
-    """One L2-normalised vector per input.
+    """One vector per input, L2-normalised unless `normalize` is false.
 
     Raises UnsupportedCapabilityError before anything is loaded; what the engine refuses is raised by the stream.
     """
@@ -30,6 +31,7 @@ def embed(
         inputs=tuple(inputs),
         truncate=truncate,
         dimensions=dimensions,
+        normalize=normalize,
         context_length=context_length or model.defaults.context_length,
         keep_alive_s=keep_alive_s,
     )

@@ -13,6 +13,7 @@ from hugging_llama.neutral.requests import (
     Prompt,
     SamplingParams,
     TextPrompt,
+    TokensPrompt,
 )
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.capabilities import with_template
@@ -31,7 +32,7 @@ def require_for(model: LocalModel, name: str, prompt: Prompt) -> None:
 
     A template that comes with the prompt decides like one of the model.
     """
-    if isinstance(prompt, TextPrompt):
+    if isinstance(prompt, TextPrompt | TokensPrompt):
         return
     model = replace(model, capabilities=with_template(model.capabilities, prompt.template))
     if isinstance(prompt, InsertPrompt):
@@ -73,7 +74,7 @@ def with_defaults(prompt: Prompt, defaults: RequestDefaults) -> Prompt:
     In front come a system text, the request's own if it begins with one, then the model's turns, then the request's.
     `context` holds both of an earlier turn.
     """
-    if isinstance(prompt, TextPrompt):
+    if isinstance(prompt, TextPrompt | TokensPrompt):
         return prompt
     if isinstance(prompt, InsertPrompt):
         return replace(prompt, template=prompt.template or defaults.template)

@@ -18,6 +18,7 @@ from hugging_llama.dialects.ollama import blueprints as ollama_blueprints
 from hugging_llama.dialects.ollama import errors as ollama_errors
 from hugging_llama.dialects.openai import blueprints as openai_blueprints
 from hugging_llama.dialects.openai import errors as openai_errors
+from hugging_llama.dialects.request_id import name_in_answers
 from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
@@ -25,6 +26,7 @@ from hugging_llama.web import health, metrics
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
 from hugging_llama.web.errors import ErrorPages, RenderError, register_route_errors
+from hugging_llama.web.origins import Gate, OriginPolicy
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
@@ -40,11 +42,15 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     """
     app = Flask("hugging_llama", static_folder=None)
     app.url_map.merge_slashes = False
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    settings = settings or load_settings()
     registry = CollectorRegistry()
     exporter = metrics.measure_http(app, registry)
-    _install(app, settings or load_settings(), engine, registry, exporter)
+    _install(app, settings, engine, registry, exporter)
     app.register_blueprint(_own_blueprint("hugging_llama"))
     register_route_errors(app)
+    name_in_answers(app)
+    Gate(OriginPolicy(settings.origins)).install(app)
     context: AppContext = app.extensions[EXTENSION]
     if context.settings.preload:
         _begin_preload(context)
@@ -60,6 +66,7 @@ def create_blueprint(
     """
     settings = settings or load_settings()
     blueprint = _own_blueprint(name)
+    name_in_answers(blueprint)
 
     def install(state: BlueprintSetupState) -> None:
         registry = CollectorRegistry()
@@ -93,9 +100,9 @@ def _own_blueprint(name: str) -> Blueprint:
         blueprint.register_blueprint(child)
     ErrorPages(ollama_errors.error_response).register(blueprint)
     blueprint.register_blueprint(_dialect("openai", openai_blueprints.BLUEPRINTS, openai_errors.error_response))
-    blueprint.register_blueprint(
-        _dialect("anthropic", anthropic_blueprints.BLUEPRINTS, anthropic_errors.error_response)
-    )
+    anthropic = _dialect("anthropic", anthropic_blueprints.BLUEPRINTS, anthropic_errors.error_response)
+    name_in_answers(anthropic, anthropic_errors.REQUEST_ID_HEADER)
+    blueprint.register_blueprint(anthropic)
     return blueprint
 
 

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from hugging_llama.dialects.base import OUR_FAULT, ClientGoneError
+from hugging_llama.dialects.request_id import request_id
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,14 @@ class ErrorPages:
         """A typed error before the first byte."""
         response = self.render(error)
         if response.status_code >= 500:
-            logger.warning("%s %s: %s: %s", request.method, request.path, type(error).__name__, error.message)
+            logger.warning(
+                "%s %s: %s: %s (request %s)",
+                request.method,
+                request.path,
+                type(error).__name__,
+                error.message,
+                request_id(),
+            )
         return response
 
     def unexpected_error(self, error: Exception) -> WerkzeugResponse | HTTPException:
@@ -49,7 +57,7 @@ class ErrorPages:
             return response
         if type(error).__module__ == "gunicorn.http.errors":
             return self.render(InvalidRequestError(f"malformed request body: {error}"))
-        logger.exception("%s %s failed", request.method, request.path)
+        logger.exception("%s %s failed (request %s)", request.method, request.path, request_id())
         return self.render(HuggingLlamaError(OUR_FAULT))
 
 

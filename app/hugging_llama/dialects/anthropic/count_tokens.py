@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.anthropic.create import parse_body, parse_prompt
-from hugging_llama.dialects.anthropic.render import encode, new_id
+from hugging_llama.dialects.anthropic.render import encode
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
 from hugging_llama.operations.tokenization import tokenize
 
@@ -14,9 +14,7 @@ blueprint = Blueprint("anthropic_count_tokens", __name__)
 def count_tokens() -> Response:
     """How many tokens the prompt of a message would have, by the model's own tokenizer and template."""
     # how long the answer may be counts for nothing here
-    body = parse_body({"max_tokens": 1} | json_payload(empty="EOF"))
+    body = parse_body(json_payload(empty="EOF") | {"max_tokens": 1})
     model = local_model(body["model"])
     (found,) = Watched(tokenize(app_context(), model, body["model"], parse_prompt(body, model))).drain()
-    response = Response(encode({"input_tokens": len(found.token_ids)}), content_type="application/json")
-    response.headers["request-id"] = new_id("req")
-    return response
+    return Response(encode({"input_tokens": len(found.token_ids)}), content_type="application/json")

@@ -20,6 +20,7 @@ from hugging_llama.dialects.anthropic.render import (
     usage_json,
 )
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
+from hugging_llama.dialects.request_id import request_id
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.models import Capability, LocalModel
@@ -195,8 +196,7 @@ def create_message() -> Response:
     render = MessageRenderer(model=body["model"])
     events = Watched(generation.generate(app_context(), model, body["model"], call))
     if body["stream"]:
-        response = stream_response(events, render.chunk, error_event, SSE)
+        response = stream_response(events, render.chunk, error_event(request_id()), SSE)
     else:
         response = Response(encode(render.whole(events.drain())), content_type="application/json")
-    response.headers["request-id"] = new_id("req")
     return response

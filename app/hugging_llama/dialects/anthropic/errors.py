@@ -1,10 +1,15 @@
 """Our errors in Anthropic's shape."""
 
+from collections.abc import Callable
+
 from flask import Response
 
 from hugging_llama import errors
-from hugging_llama.dialects.anthropic.render import Json, encode, event, new_id
+from hugging_llama.dialects.anthropic.render import Json, encode, event
 from hugging_llama.dialects.error_answers import Statuses, add_retry, plain_sentence, status_in
+from hugging_llama.dialects.request_id import request_id
+
+REQUEST_ID_HEADER = "Request-Id"
 
 _STATUS: Statuses = {
     errors.RequestError: 400,
@@ -38,14 +43,12 @@ def error_json(error: errors.HuggingLlamaError, request_id: str) -> Json:
 
 def error_response(error: errors.HuggingLlamaError) -> Response:
     """The answer to a request that failed before its first byte."""
-    request_id = new_id("req")
-    body = encode(error_json(error, request_id))
+    body = encode(error_json(error, request_id()))
     response = Response(body, status=status_of(error), content_type="application/json")
-    response.headers["request-id"] = request_id
     add_retry(response, error)
     return response
 
 
-def error_event(error: errors.HuggingLlamaError) -> bytes:
-    """The last event of a stream that failed."""
-    return event(error_json(error, new_id("req")))
+def error_event(request_id: str) -> Callable[[errors.HuggingLlamaError], bytes]:
+    """Renders an error that happens after the first byte: the last event of a stream."""
+    return lambda error: event(error_json(error, request_id))

@@ -3,6 +3,7 @@
 from flask import Blueprint
 
 from hugging_llama.dialects.ollama import (
+    account,
     blobs,
     chat,
     copy,
@@ -10,6 +11,7 @@ from hugging_llama.dialects.ollama import (
     delete,
     detokenize,
     embed,
+    embeddings,
     generate,
     ps,
     pull,
@@ -25,6 +27,7 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     generate.blueprint,
     chat.blueprint,
     embed.blueprint,
+    embeddings.blueprint,
     tokenize.blueprint,
     detokenize.blueprint,
     pull.blueprint,
@@ -36,4 +39,5 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     show.blueprint,
     tags.blueprint,
     ps.blueprint,
+    account.blueprint,
 )

@@ -42,7 +42,7 @@ def sentence(error: errors.HuggingLlamaError, path: str) -> str:
 
 def _model_not_found(error: errors.HuggingLlamaError, path: str) -> str:
     name = error.facts.get("name", "")
-    if path == "/api/embed" and name:
+    if path in ("/api/embed", "/api/embeddings") and name:
         return f'model "{name}" not found, try pulling it first'
     if path == "/api/copy":
         return f'model "{name}" not found'

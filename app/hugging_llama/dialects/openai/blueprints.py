@@ -2,11 +2,12 @@
 
 from flask import Blueprint
 
-from hugging_llama.dialects.openai import chat, completions, embeddings, models
+from hugging_llama.dialects.openai import audio, chat, completions, embeddings, models
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     chat.blueprint,
     completions.blueprint,
     embeddings.blueprint,
     models.blueprint,
+    audio.blueprint,
 )

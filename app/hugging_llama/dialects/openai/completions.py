@@ -10,15 +10,16 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
 from hugging_llama.dialects.openai.answers import json_response, with_ignored
 from hugging_llama.dialects.openai.errors import error_event
-from hugging_llama.dialects.openai.fields import Anything, Typed
+from hugging_llama.dialects.openai.fields import Anything, TextOrIds, Typed, texts_or_ids
 from hugging_llama.dialects.openai.render import DONE, SSE, Json, event, finish_reason, head, usage_json
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import Finished, GenerateEvent, PromptLogprobs, TextDelta, TokenLogprob, Usage
-from hugging_llama.neutral.models import Capability
-from hugging_llama.neutral.requests import GenerateCall, InsertPrompt, Prompt, TextPrompt
+from hugging_llama.neutral.models import Capability, LocalModel
+from hugging_llama.neutral.requests import GenerateCall, InsertPrompt, Prompt, TextPrompt, TokensPrompt
 from hugging_llama.operations import generation
 from hugging_llama.operations.choices import generate_choices
+from hugging_llama.operations.tokenization import detokenize
 
 blueprint = Blueprint("openai_completions", __name__)
 
@@ -130,34 +131,45 @@ def _logprobs_json(entries: Iterable[TokenLogprob], offset: int) -> Json:
     return found
 
 
-def parse_prompts(value: Any) -> list[str]:
-    """A text or a list of them. Raises InvalidRequestError."""
-    prompts = [value] if isinstance(value, str) else value
-    if isinstance(prompts, list) and prompts and not isinstance(prompts[0], str):
-        raise InvalidRequestError("prompts of token ids are not supported by this version yet", param="prompt")
-    if not isinstance(prompts, list) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise InvalidRequestError("'prompt' must be a string or a list of strings", param="prompt")
-    if not 0 < len(prompts) <= _MAX_PROMPTS or "" in prompts:
-        raise InvalidRequestError(f"'prompt' must hold 1 to {_MAX_PROMPTS} texts, none of them empty", param="prompt")
+def parse_prompts(value: Any) -> list[TextOrIds]:
+    """A text, a list of them, token ids, or a list of lists of them. Raises InvalidRequestError."""
+    prompts = texts_or_ids(value)
+    if prompts is None:
+        raise InvalidRequestError(
+            "'prompt' must be a string, a list of strings, a list of token ids, or a list of such lists", param="prompt"
+        )
+    if not 0 < len(prompts) <= _MAX_PROMPTS or not all(prompts):
+        raise InvalidRequestError(f"'prompt' must hold 1 to {_MAX_PROMPTS} prompts, none of them empty", param="prompt")
     return prompts
 
 
-def parse_completion(body: dict[str, Any], prompt: str) -> GenerateCall:
+def parse_completion(body: dict[str, Any], prompt: TextOrIds) -> GenerateCall:
     """One prompt of the checked body as a neutral call. Raises RequestError."""
     if body["best_of"] != 1:
         raise InvalidRequestError("'best_of' is not supported: ask for 'n' and choose yourself", param="best_of")
     if body["max_tokens"] is None:
         body["max_tokens"] = _DEFAULT_MAX_TOKENS
     options = sampling_options(body) | ({} if body["logprobs"] is None else {"top_logprobs": body["logprobs"]})
-    whole: Prompt = TextPrompt(text=prompt)
-    if body["suffix"]:
-        whole = InsertPrompt(prefix=prompt, suffix=body["suffix"])
     return GenerateCall(
-        prompt=whole,
+        prompt=_parse_prompt(prompt, body["suffix"]),
         options=options,
         format=parse_response_format(None, body["structured_outputs"]),
         prompt_logprobs=body["logprobs"] if body["echo"] else None,
     )
+
+
+def _parse_prompt(prompt: TextOrIds, suffix: str) -> Prompt:
+    if isinstance(prompt, tuple):
+        if suffix:
+            raise InvalidRequestError("'suffix' needs a 'prompt' of text", param="suffix")
+        return TokensPrompt(token_ids=prompt)
+    return InsertPrompt(prefix=prompt, suffix=suffix) if suffix else TextPrompt(text=prompt)
+
+
+def _text_of(prompt: TextOrIds, model: LocalModel) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    return Watched(detokenize(app_context(), model, prompt)).drain()[0].text
 
 
 @blueprint.post("/v1/completions")
@@ -169,7 +181,8 @@ def completions() -> Response:
     calls = [parse_completion(body, prompt) for prompt in prompts]
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
-    echoes = [prompt if body["echo"] else "" for prompt in prompts for _ in range(body["n"])]
+    texts = [_text_of(prompt, model) if body["echo"] else "" for prompt in prompts]
+    echoes = [text for text in texts for _ in range(body["n"])]
     render = CompletionRenderer(
         model=body["model"],
         num_choices=len(echoes),

@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
 from hugging_llama.dialects.openai.answers import json_response, with_ignored
-from hugging_llama.dialects.openai.fields import Anything, OpenAISchema, Typed
+from hugging_llama.dialects.openai.fields import Anything, OpenAISchema, TextOrIds, Typed, texts_or_ids
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations.embedding import embed
 
@@ -30,12 +30,13 @@ class EmbeddingsSchema(OpenAISchema):
 _schema = EmbeddingsSchema()
 
 
-def parse_inputs(value: Any) -> list[str]:
-    """A text or a list of texts; the empty text is one. Raises InvalidRequestError."""
-    inputs = [value] if isinstance(value, str) else value
-    if inputs is None or inputs == []:
+def parse_inputs(value: Any) -> list[TextOrIds]:
+    """A text or a list of texts; the empty text is one. Or token ids, or a list of lists of them. Raises
+    InvalidRequestError."""
+    if value is None or value == []:
         raise InvalidRequestError("invalid input", param="input")
-    if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
+    inputs = texts_or_ids(value)
+    if inputs is None or () in inputs:
         raise InvalidRequestError("invalid input type", param="input")
     if len(inputs) > _MAX_INPUTS:
         raise InvalidRequestError(f"'input' must have at most {_MAX_INPUTS} texts", param="input")

@@ -59,6 +59,28 @@ class Anything(fields.Field[Any]):
         return value
 
 
+TextOrIds = str | tuple[int, ...]
+
+
+def texts_or_ids(value: Any) -> list[TextOrIds] | None:
+    """A text, texts, token ids, or lists of them, as a list in any case; None for anything else, a mixture too."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        return None
+    if all(isinstance(item, str) for item in value):
+        return list(value)
+    if all(map(_is_id, value)):
+        return [tuple(value)]
+    if all(isinstance(item, list) and all(map(_is_id, item)) for item in value):
+        return [tuple(item) for item in value]
+    return None
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
 def _as_float(value: int, attr: str | None) -> float:
     try:
         return float(value)

@@ -1,0 +1,53 @@
+"""Compressed request bodies: gzip, and zstd as Codex sends it."""
+
+import gzip
+import io
+import zlib
+from collections.abc import Callable, Mapping
+
+import zstandard
+
+from hugging_llama.errors import BodyTooLargeError, InvalidRequestError
+
+MAX_DECOMPRESSED_BYTES = 20 * 2**20
+"""Ollama's limit: a few kilobytes may say that they are gigabytes."""
+_MAX_WINDOW_BYTES = 8 * 2**20
+"""What a zstd frame may make its reader hold at once."""
+
+
+def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """What `body` says by its Content-Encoding, of at most `limit` bytes.
+
+    Raises InvalidRequestError for what is damaged or of another encoding, BodyTooLargeError.
+    """
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    read = _READERS.get(encoding)
+    if read is None:
+        raise InvalidRequestError(
+            f"Content-Encoding {encoding[:40]!r} is not supported: send the body as it is, or with "
+            f"{' or '.join(sorted(_READERS))}"
+        )
+    limit = min(limit, MAX_DECOMPRESSED_BYTES)
+    try:
+        found = read(body, limit + 1)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+        raise InvalidRequestError(f"the request body is not valid {encoding}") from None
+    if len(found) > limit:
+        raise BodyTooLargeError(limit)
+    return found
+
+
+def _gzip(body: bytes, size: int) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+        return stream.read(size)
+
+
+def _zstd(body: bytes, size: int) -> bytes:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
+    with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as stream:
+        return stream.read(size)
+
+
+_READERS: Mapping[str, Callable[[bytes, int], bytes]] = {"gzip": _gzip, "x-gzip": _gzip, "zstd": _zstd}

@@ -1,0 +1,60 @@
+"""Accounts, cloud models and web search, as a server answers that has none of them: no request leaves it."""
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import json_payload
+from hugging_llama.dialects.ollama.answers import json_response
+from hugging_llama.dialects.ollama.render import Json
+
+blueprint = Blueprint("ollama_account", __name__)
+
+
+def _refusal(text: str, status: int) -> Response:
+    response = json_response({"error": text})
+    response.status_code = status
+    return response
+
+
+@blueprint.get("/api/status")
+def status() -> Response:
+    """Cloud models are off, by how the server is made."""
+    cloud: Json = {"disabled": True, "source": "config"}
+    return json_response({"cloud": cloud})
+
+
+@blueprint.post("/api/me")
+def me() -> Response:
+    """Nobody is signed in."""
+    return _refusal("unauthorized", 401)
+
+
+@blueprint.post("/api/signout")
+def signout() -> Response:
+    """Nobody is signed in."""
+    return _refusal("you are not currently signed in", 401)
+
+
+@blueprint.delete("/api/user/keys/<path:key>")
+def delete_key(key: str) -> Response:
+    """Nobody is signed in."""
+    return _refusal("you are not currently signed in", 401)
+
+
+@blueprint.post("/api/experimental/web_search")
+def web_search() -> Response:
+    """Asks for what only a cloud does."""
+    json_payload()
+    return _refusal("ollama cloud is disabled: web search is unavailable", 403)
+
+
+@blueprint.post("/api/experimental/web_fetch")
+def web_fetch() -> Response:
+    """Asks for what only a cloud does."""
+    json_payload()
+    return _refusal("ollama cloud is disabled: web fetch is unavailable", 403)
+
+
+@blueprint.get("/api/experimental/model-recommendations")
+def recommendations() -> Response:
+    """The cloud recommends; `hugging-llama catalog` says what fits a machine."""
+    return json_response({"recommendations": []})

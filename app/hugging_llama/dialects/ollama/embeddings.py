@@ -1,0 +1,51 @@
+"""POST /api/embeddings, which /api/embed has replaced: one text, one vector as long as the model made it."""
+
+from flask import Blueprint, Response
+
+from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
+from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.ollama.answers import json_response, request_options
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.operations import residency
+from hugging_llama.operations.embedding import embed
+
+blueprint = Blueprint("ollama_embeddings", __name__)
+
+
+class EmbeddingsSchema(fields.GoSchema):
+    """The request body."""
+
+    go_name = "EmbeddingRequest"
+
+    model = fields.GoString(load_default="")
+    prompt = fields.GoString(load_default="")
+    keep_alive = fields.GoAny(load_default=None)
+    options = fields.GoMap(load_default=dict)
+
+
+_schema = EmbeddingsSchema()
+
+
+@blueprint.post("/api/embeddings")
+def embeddings() -> Response:
+    """A vector for a text, not normalised; with none, load the model."""
+    body = _schema.parse(json_payload())
+    if not body["model"]:
+        raise InvalidRequestError("model is required", param="model")
+    keep_alive_s = values.parse_keep_alive(body["keep_alive"])
+    ctx = app_context()
+    model = local_model(body["model"])
+    context_length = request_options(body["options"]).context_length
+    if not body["prompt"]:
+        Watched(residency.load(ctx, model, keep_alive_s=keep_alive_s, context_length=context_length)).drain()
+        return json_response({"embedding": []})
+    found = embed(
+        ctx,
+        model,
+        body["model"],
+        [body["prompt"]],
+        normalize=False,
+        context_length=context_length,
+        keep_alive_s=keep_alive_s,
+    )
+    return json_response({"embedding": Watched(found).drain()[0].vectors[0]})

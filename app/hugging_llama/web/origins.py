@@ -1,0 +1,152 @@
+"""Which pages of which sites may call us, and by which names we may be called: a browser's defences, and ours.
+
+Ollama's rules (its list of origins, its check of `Host`), for applications that are ours alone: an application that
+mounts us has rules of its own.
+"""
+
+import ipaddress
+import logging
+import socket
+from dataclasses import dataclass, field
+
+import psutil  # type: ignore[import-untyped]
+from flask import Flask, Response, request
+
+logger = logging.getLogger(__name__)
+
+_LOCAL = ("localhost", "127.0.0.1", "0.0.0.0")
+_DEFAULT_ORIGINS = (
+    *(f"{scheme}://{host}{port}" for host in _LOCAL for scheme in ("http", "https") for port in ("", ":*")),
+    *(f"{scheme}://*" for scheme in ("app", "file", "tauri", "vscode-webview", "vscode-file")),
+)
+_LOCAL_ENDINGS = (".localhost", ".local", ".internal")
+_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
+_STAINLESS = (
+    "arch", "async", "custom-poll-interval", "helper-method", "lang", "os", "package-version", "poll-helper",
+    "retry-count", "runtime", "runtime-version", "timeout",
+)  # fmt: skip
+_HEADERS = (
+    "authorization", "content-type", "user-agent", "accept", "x-requested-with", "openai-beta",
+    *(f"x-stainless-{name}" for name in _STAINLESS),
+    # beyond Ollama's: what clients of the other dialects and of ours send
+    "x-api-key", "anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access",
+    "openai-organization", "openai-project", "content-encoding", "x-request-id", "x-hf-token",
+)  # fmt: skip
+_EXPOSED = "X-Request-ID, Request-Id, X-Truncated-Tokens, X-Ignored-Fields, X-Freed-Bytes, Retry-After"
+_MAX_AGE_S = 43200
+_MAX_SAID = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OriginPolicy:
+    """`extra` are the operator's origins; one `*` each may stand for anything, alone for all there are."""
+
+    extra: tuple[str, ...] = ()
+
+    @property
+    def allows_all(self) -> bool:
+        return "*" in self.extra
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages of this origin may call us."""
+        return self.allows_all or any(_matches(pattern, origin) for pattern in (*self.extra, *_DEFAULT_ORIGINS))
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Refuses requests of foreign pages, and those to a name that is not ours, and tells browsers what is allowed."""
+
+    policy: OriginPolicy
+    machine: str = field(default_factory=lambda: socket.gethostname().lower())
+    _said: set[str] = field(default_factory=set)
+
+    def install(self, app: Flask) -> None:
+        """For every path, those that do not exist included."""
+        app.before_request(self.check)
+        app.after_request(self.mark)
+
+    def check(self) -> Response | None:
+        """An answer to a request that goes no further."""
+        origin = self._foreign_origin()
+        if origin and not self.policy.allows(origin):
+            self._say(f"the origin {origin[:200]!r} is not allowed; HUGGING_LLAMA_ORIGINS can name it")
+            return Response(status=403)
+        if origin and request.method == "OPTIONS":
+            return self._preflight()
+        host = _name_of(request.headers.get("Host", ""))
+        if _is_loopback(request.environ.get("SERVER_NAME", "")) and not self._is_ours(host):
+            self._say(f"the host {host[:200]!r} is not a name of this machine; a proxy in front must rewrite it")
+            return Response(status=403)
+        return None
+
+    def mark(self, response: Response) -> Response:
+        """Lets the page that asked read the answer."""
+        origin = self._foreign_origin()
+        if origin and self.policy.allows(origin):
+            response.headers["Access-Control-Allow-Origin"] = "*" if self.policy.allows_all else origin
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+            if not self.policy.allows_all:
+                response.vary.add("Origin")
+        return response
+
+    def _preflight(self) -> Response:
+        response = Response(status=204)
+        response.headers["Access-Control-Allow-Methods"] = _METHODS
+        response.headers["Access-Control-Allow-Headers"] = ",".join(_HEADERS)
+        response.headers["Access-Control-Max-Age"] = str(_MAX_AGE_S)
+        response.vary.update(("Access-Control-Request-Method", "Access-Control-Request-Headers"))
+        return response
+
+    def _foreign_origin(self) -> str:
+        """The page's origin, "" if it is no page's request or one of our own pages'."""
+        origin = request.headers.get("Origin", "")
+        host = request.headers.get("Host", "")
+        return "" if origin in (f"http://{host}", f"https://{host}") else origin
+
+    def _is_ours(self, host: str) -> bool:
+        address = _address(host)
+        if address is not None:
+            is_near = address.is_loopback or address.is_private or address.is_unspecified
+            return is_near or str(address) in _own_addresses()
+        return host in ("", "localhost", self.machine) or host.endswith(_LOCAL_ENDINGS)
+
+    def _say(self, text: str) -> None:
+        """Once each, as the answer itself has no text; only so many, as callers choose them."""
+        if text not in self._said and len(self._said) < _MAX_SAID:
+            self._said.add(text)
+            logger.warning("refused: %s", text)
+
+
+def _matches(pattern: str, origin: str) -> bool:
+    head, star, tail = pattern.partition("*")
+    if not star:
+        return origin == pattern
+    return len(origin) >= len(head) + len(tail) and origin.startswith(head) and origin.endswith(tail)
+
+
+def _name_of(host: str) -> str:
+    """The name or address in a Host header, without its port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    name, colon, port = host.rpartition(":")
+    return (name if colon and port.isdigit() and ":" not in name else host).lower()
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _address(text: str) -> _Address | None:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def _is_loopback(name: str) -> bool:
+    """Whether a server that is bound to this can be reached from its own machine only."""
+    address = _address(name)
+    return name == "localhost" if address is None else address.is_loopback
+
+
+def _own_addresses() -> set[str]:
+    return {found.address.partition("%")[0] for card in psutil.net_if_addrs().values() for found in card}

@@ -1,11 +1,16 @@
-"""Request bodies as marshmallow schemas whose problems become errors of ours."""
+"""Request bodies as marshmallow schemas: problems become errors of ours, and what has no effect is told."""
 
 from collections.abc import Mapping
 from typing import Any, cast
 
-from marshmallow import EXCLUDE, Schema, ValidationError
+from flask import Response
+from marshmallow import EXCLUDE, Schema, ValidationError, pre_load
 
+from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.errors import InvalidRequestError
+
+IGNORED_HEADER = "X-Ignored-Fields"
+_MAX_SHOWN = 20
 
 
 class BodySchema(Schema):
@@ -21,6 +26,34 @@ class BodySchema(Schema):
         except ValidationError as error:
             param, text = _first_problem(error.messages, ())
             raise InvalidRequestError(text, param=param or None) from None
+
+    @pre_load
+    def prepare(self, data: Any, **_: Any) -> dict[str, Any]:
+        """`null` means absent."""
+        if not isinstance(data, Mapping):
+            raise ValidationError("the request body must be an object")
+        return {key: value for key, value in data.items() if value is not None}
+
+    def spelling(self, key: str) -> str:
+        """How the schema spells a key of a body."""
+        return key
+
+    def ignored(self, payload: Mapping[str, Any]) -> list[str]:
+        """What the caller gave and nothing is done with."""
+        known = {field.data_key or name: field for name, field in self.fields.items()}
+        given = (key for key, value in payload.items() if value is not None)
+        return sorted(key for key in given if isinstance(known.get(self.spelling(key), _UNKNOWN), Ignored))
+
+
+_UNKNOWN = Ignored("it is not known")
+
+
+def with_ignored(response: Response, names: list[str]) -> Response:
+    """The answer, with what of the request nothing is done with in a header."""
+    shown = [name for name in names[:_MAX_SHOWN] if name.isascii() and name.isprintable() and len(name) <= 80]
+    if shown:
+        response.headers[IGNORED_HEADER] = ", ".join(shown)
+    return response
 
 
 def _first_problem(messages: Any, path: tuple[str, ...]) -> tuple[str, str]:

@@ -1,13 +1,11 @@
 """POST /v1/messages."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from flask import Blueprint, Response
-from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from hugging_llama.dialects.anthropic import messages as parsing
+from hugging_llama.dialects.anthropic.body import MessagesSchema, check, parse_format, parse_options, parse_prompt
 from hugging_llama.dialects.anthropic.errors import error_event
 from hugging_llama.dialects.anthropic.render import (
     SSE,
@@ -20,37 +18,14 @@ from hugging_llama.dialects.anthropic.render import (
     usage_json,
 )
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
+from hugging_llama.dialects.body_schema import with_ignored
 from hugging_llama.dialects.request_id import request_id
-from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
-from hugging_llama.neutral.models import Capability, LocalModel
-from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
+from hugging_llama.neutral.models import Capability
+from hugging_llama.neutral.requests import GenerateCall
 from hugging_llama.operations import generation
 
 blueprint = Blueprint("anthropic_messages", __name__)
-
-_EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "high"}
-
-
-class MessagesSchema(Schema):
-    """The request body; what is not named here (`metadata`, `cache_control`, `service_tier`, …) has no effect."""
-
-    class Meta:
-        unknown = EXCLUDE
-
-    model = fields.String(load_default="", allow_none=True)
-    max_tokens = fields.Integer(load_default=0, allow_none=True)
-    messages = fields.Raw(load_default=None, allow_none=True)
-    system = fields.Raw(load_default=None, allow_none=True)
-    temperature = fields.Float(load_default=None, allow_none=True)
-    top_p = fields.Float(load_default=None, allow_none=True)
-    top_k = fields.Integer(load_default=None, allow_none=True)
-    stop_sequences = fields.List(fields.String(), load_default=list, allow_none=True)
-    stream = fields.Boolean(load_default=False, allow_none=True)
-    tools = fields.Raw(load_default=None, allow_none=True)
-    tool_choice = fields.Raw(load_default=None, allow_none=True)
-    thinking = fields.Dict(load_default=dict, allow_none=True)
-    output_config = fields.Dict(load_default=dict, allow_none=True)
 
 
 _schema = MessagesSchema()
@@ -137,66 +112,19 @@ def _append(blocks: list[Json], kind: str, text: str) -> None:
         blocks.append({"type": kind, kind: text} | ({"signature": ""} if kind == "thinking" else {}))
 
 
-def parse_body(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The checked body. Raises InvalidRequestError."""
-    try:
-        body: dict[str, Any] = _schema.load({key: value for key, value in payload.items() if value is not None})
-    except ValidationError as error:
-        problems = error.messages if isinstance(error.messages, dict) else {"body": error.messages}
-        key, found = next(iter(problems.items()))
-        text = found[0] if isinstance(found, list) else "has a value of a wrong type"
-        raise InvalidRequestError(f"{key}: {text}", param=key) from None
-    if not body["model"]:
-        raise InvalidRequestError("model is required", param="model")
-    if body["max_tokens"] <= 0:
-        raise InvalidRequestError("max_tokens is required and must be positive", param="max_tokens")
-    return body
-
-
-def parse_prompt(body: Mapping[str, Any], model: LocalModel) -> ChatPrompt:
-    """The conversation. A model that can't think is not asked to: callers of this API ask every model."""
-    tools = parsing.parse_tools(body["tools"])
-    can_think = Capability.THINKING in model.capabilities
-    return ChatPrompt(
-        messages=(*parsing.parse_system(body["system"]), *parsing.parse_messages(body["messages"], body["model"])),
-        tools=tools,
-        tool_choice=parsing.parse_tool_choice(body["tool_choice"], tools),
-        think=_think(body) if can_think else None,
-    )
-
-
-def _think(body: Mapping[str, Any]) -> bool | str | None:
-    kind = body["thinking"].get("type")
-    if kind == "disabled":
-        return False
-    effort = _EFFORTS.get(str(body["output_config"].get("effort")))
-    return effort or (True if kind == "enabled" else None)
-
-
-def _options(body: Mapping[str, Any]) -> dict[str, Any]:
-    """SamplingParams fields by name; those that are not given are the model's."""
-    for name, high in (("temperature", 1e3), ("top_p", 1.0)):
-        if body[name] is not None and not 0 <= body[name] <= high:
-            raise InvalidRequestError(f"{name}: must be from 0 to {high:g}", param=name)
-    given = {name: body[name] for name in ("temperature", "top_p", "top_k") if body[name] is not None}
-    budget = body["thinking"].get("budget_tokens")
-    if type(budget) is int and budget > 0:
-        given["max_thinking_tokens"] = budget
-    stop = tuple(text for text in body["stop_sequences"] if text)
-    return {**given, "max_tokens": body["max_tokens"], "stop": stop}
-
-
 @blueprint.post("/v1/messages")
 def create_message() -> Response:
     """Answer a chat, in one message or as a stream of events."""
-    body = parse_body(json_payload(empty="EOF"))
+    payload = json_payload(empty="EOF")
+    body = _schema.parse(payload)
+    check(body)
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
-    call = GenerateCall(prompt=parse_prompt(body, model), options=_options(body))
+    call = GenerateCall(prompt=parse_prompt(body, model), options=parse_options(body), format=parse_format(body))
     render = MessageRenderer(model=body["model"])
     events = Watched(generation.generate(app_context(), model, body["model"], call))
     if body["stream"]:
         response = stream_response(events, render.chunk, error_event(request_id()), SSE)
     else:
         response = Response(encode(render.whole(events.drain())), content_type="application/json")
-    return response
+    return with_ignored(response, _schema.ignored(payload))

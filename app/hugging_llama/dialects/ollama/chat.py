@@ -6,7 +6,8 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_payload
-from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.body_fields import BodyField
+from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
 from hugging_llama.dialects.ollama.render import AnswerRenderer, chat_piece
 from hugging_llama.errors import InvalidRequestError
@@ -21,36 +22,36 @@ class FunctionCallSchema(fields.GoSchema):
 
     go_name = "ToolCallFunction"
 
-    index = fields.GoInt(load_default=0)
-    name = fields.GoString(load_default="")
-    arguments = fields.GoMap(load_default=dict)
+    index = fields.GoInt(load_default=0, about="Its place among the calls of a message.")
+    name = fields.GoString(load_default="", about="The tool.")
+    arguments = fields.GoMap(load_default=dict, about="What it was called with.")
 
 
 class ToolCallSchema(fields.GoSchema):
     go_name = "ToolCall"
 
-    id = fields.GoString(load_default="")
+    id = fields.GoString(load_default="", about="By which a result finds it.")
     function = fields.GoStruct(FunctionCallSchema, required=True, missing="a tool call has no function")
 
 
 class MessageSchema(fields.GoSchema):
     go_name = "Message"
 
-    role = fields.GoString(load_default="")
-    content = fields.GoString(load_default="")
-    thinking = fields.GoString(load_default="")
-    images = fields.GoList(fields.GoString(), load_default=list)
-    tool_calls = fields.GoList(fields.GoStruct(ToolCallSchema), load_default=list)
-    tool_name = fields.GoString(load_default=None)
-    tool_call_id = fields.GoString(load_default=None)
+    role = fields.GoString(load_default="", about="`system`, `user`, `assistant`, `tool`, or what the template knows.")
+    content = fields.GoString(load_default="", about="What was said.")
+    thinking = fields.GoString(load_default="", about="What was thought before; for templates that ask for it.")
+    images = request_fields.images()
+    tool_calls = fields.GoList(fields.GoStruct(ToolCallSchema), load_default=list, about="Calls that were made.")
+    tool_name = fields.GoString(load_default=None, about="Of a result: the tool.")
+    tool_call_id = fields.GoString(load_default=None, about="Of a result: the call.")
 
 
 class FunctionSchema(fields.GoSchema):
     go_name = "ToolFunction"
 
-    name = fields.GoString(load_default="")
-    description = fields.GoString(load_default="")
-    parameters = fields.GoMap(load_default=dict)
+    name = fields.GoString(load_default="", about="By which it is called.")
+    description = fields.GoString(load_default="", about="For the model.")
+    parameters = fields.GoMap(load_default=dict, about="A JSON Schema of its arguments.")
 
 
 class ToolSchema(fields.GoSchema):
@@ -64,22 +65,28 @@ class ChatSchema(fields.GoSchema):
 
     go_name = "ChatRequest"
 
-    model = fields.GoString(load_default="")
-    messages = fields.GoList(fields.GoStruct(MessageSchema), load_default=list)
-    tools = fields.GoList(fields.GoStruct(ToolSchema), load_default=list)
-    tool_choice = fields.GoAny(load_default=None)
-    parallel_tool_calls = fields.GoBool(load_default=True)
-    stream = fields.GoBool(load_default=True)
-    format = fields.GoAny(load_default=None)
-    structured_outputs = fields.GoMap(load_default=None)
-    keep_alive = fields.GoAny(load_default=None)
-    options = fields.GoMap(load_default=dict)
-    think = fields.GoAny(load_default=None)
-    truncate = fields.GoBool(load_default=True)
-    shift = fields.GoBool(load_default=True)
-    logprobs = fields.GoBool(load_default=False)
-    top_logprobs = fields.GoInt(load_default=0)
-    debug_render_only = fields.GoBool(data_key="_debug_render_only", load_default=False)
+    model = request_fields.model()
+    messages = fields.GoList(
+        fields.GoStruct(MessageSchema), load_default=list, about="The conversation; with none the model is loaded."
+    )
+    tools = fields.GoList(fields.GoStruct(ToolSchema), load_default=list, about="What the model may call.")
+    tool_choice = BodyField(
+        load_default=None,
+        schema={"anyOf": [{"enum": ["", "auto", "none", "required"]}, {"type": "object"}]},
+        about="Ours: `auto`, `none`, `required`, or a tool by name, as OpenAI has it; enforced.",
+    )
+    parallel_tool_calls = fields.GoBool(load_default=True, about="Ours: `false` for one enforced call at most.")
+    stream = request_fields.stream()
+    format = request_fields.format()
+    structured_outputs = request_fields.structured_outputs()
+    keep_alive = request_fields.keep_alive()
+    options = request_fields.options()
+    think = request_fields.think()
+    truncate = request_fields.truncate()
+    shift = request_fields.shift()
+    logprobs = request_fields.logprobs()
+    top_logprobs = request_fields.top_logprobs()
+    debug_render_only = request_fields.debug_render_only()
 
 
 _schema = ChatSchema()

@@ -14,8 +14,8 @@ class CopySchema(fields.GoSchema):
 
     go_name = "CopyRequest"
 
-    source = fields.GoString(load_default="")
-    destination = fields.GoString(load_default="")
+    source = fields.GoString(load_default="", must=True, about="A model that is here.")
+    destination = fields.GoString(load_default="", must=True, about="Its other name.")
 
 
 _schema = CopySchema()

@@ -7,8 +7,9 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, stream_response
+from hugging_llama.dialects.body_fields import BodyField, Refused
 from hugging_llama.dialects.json_body import go_kind
-from hugging_llama.dialects.ollama import fields
+from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.dialects.ollama.answers import json_response, request_options
 from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON, endpoint_path, error_line
 from hugging_llama.dialects.ollama.go_template import to_jinja
@@ -36,17 +37,12 @@ QUANTIZATIONS: Mapping[str, Quantization] = {
 }
 """Our names of quantizations, and Ollama's for what comes closest, in lower case; `none` keeps the weights exact."""
 
-_REFUSED: Mapping[str, str] = {
-    "renderer": "the chat template among the model's files, or `template`, is what renders a chat",
-    "parser": "thinking and tool calls are told from the chat template",
-    "info": "what is known of a model comes from its files",
-    "draft_files": "guesses come from the prompt, see the option draft_num_predict",
-    "draft_quantize": "guesses come from the prompt, see the option draft_num_predict",
-    "remote_host": "models run on this server only",
+_OLD_FORM: Mapping[str, str] = {
     "modelfile": "send its lines as fields: from, files, adapters, template, system, parameters, messages, license",
     "path": "upload the files to /api/blobs and name them in `files`",
 }
-"""Fields that are not honoured, and what to do instead."""
+"""What early versions of the API had; alone it is a model that is made of nothing, as in Ollama."""
+_DRAFTS = "guesses come from the prompt, see the option draft_num_predict"
 _VERSION = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})")
 _ROLES = ("system", "user", "assistant")
 
@@ -56,10 +52,10 @@ class MessageSchema(fields.GoSchema):
 
     go_name = "Message"
 
-    role = fields.GoString(load_default="")
-    content = fields.GoString(load_default="")
-    images = fields.GoAny(load_default=None)
-    tool_calls = fields.GoAny(load_default=None)
+    role = fields.GoString(load_default="", about="`system`, `user` or `assistant`.")
+    content = fields.GoString(load_default="", about="What was said.")
+    images = Refused("a message of a model is a text")
+    tool_calls = Refused("a message of a model is a text")
 
 
 class CreateSchema(fields.GoSchema):
@@ -70,20 +66,38 @@ class CreateSchema(fields.GoSchema):
 
     go_name = "CreateRequest"
 
-    model = fields.GoString(load_default="")
-    name = fields.GoString(load_default="")
-    base = fields.GoString(data_key="from", load_default="")
-    files = fields.GoMap(load_default=None)
-    adapters = fields.GoAny(load_default=None)
-    quantize = fields.GoString(load_default="")
-    quantization = fields.GoString(load_default="")
-    parameters = fields.GoMap(load_default=dict)
-    template = fields.GoString(load_default="")
-    system = fields.GoString(load_default="")
-    license = fields.GoAny(load_default=None)
-    messages = fields.GoList(fields.GoStruct(MessageSchema), load_default=list)
-    requires = fields.GoString(load_default="")
-    stream = fields.GoBool(load_default=True)
+    model = request_fields.model()
+    name = request_fields.old_name()
+    base = fields.GoString(data_key="from", load_default="", about="The model to make it from; pulled if need be.")
+    files = fields.GoMap(load_default=None, about="Instead, uploaded files: the digests of blobs by path.")
+    adapters = BodyField(
+        load_default=None,
+        schema={"type": ["object", "string"]},
+        about="A LoRA adapter: digests of blobs by path, or its repository.",
+    )
+    quantize = fields.GoString(load_default="", about=f"{', '.join(f'`{name}`' for name in QUANTIZATIONS)}.")
+    quantization = fields.GoString(load_default="", about="Older spelling of `quantize`.")
+    parameters = request_fields.options("Options that every request of the model begins with.")
+    template = fields.GoString(load_default="", about="In place of the base's: Jinja, or a Go template.")
+    system = fields.GoString(load_default="", about="A system text.")
+    license = BodyField(
+        load_default=None,
+        schema={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        about="A text or several.",
+    )
+    messages = fields.GoList(
+        fields.GoStruct(MessageSchema), load_default=list, about="Turns that come before those of every chat."
+    )
+    requires = fields.GoString(load_default="", about="The least version of Ollama that the model needs.")
+    stream = request_fields.stream()
+    renderer = Refused("the chat template among the model's files, or `template`, is what renders a chat")
+    parser = Refused("thinking and tool calls are told from the chat template")
+    info = Refused("what is known of a model comes from its files")
+    draft_files = Refused(_DRAFTS)
+    draft_quantize = Refused(_DRAFTS)
+    remote_host = Refused("models run on this server only")
+    modelfile = BodyField(load_default=None, about=f"Not supported: {_OLD_FORM['modelfile']}.")
+    path = BodyField(load_default=None, about=f"Not supported: {_OLD_FORM['path']}.")
 
 
 _schema = CreateSchema()
@@ -108,9 +122,9 @@ def parse_create(payload: Mapping[str, Any]) -> tuple[NewModel, bool]:
     if not name:
         raise InvalidRequestError("invalid model name", param="model")
     _check_base(body)
-    for key, value in payload.items():
-        if value and (advice := _REFUSED.get(key.lower())):
-            raise InvalidRequestError(f"{key.lower()} is not supported: {advice}", param=key.lower())
+    for key, advice in _OLD_FORM.items():
+        if body[key]:
+            raise InvalidRequestError(f"{key} is not supported: {advice}", param=key)
     _check_requires(body["requires"])
     options = request_options(body["parameters"])
     if options.unknown:
@@ -166,8 +180,6 @@ def _parse_message(body: Mapping[str, Any]) -> Message:
     role = body["role"].lower()
     if role not in _ROLES:
         raise InvalidRequestError('message role must be one of "system", "user", or "assistant"', param="messages")
-    if body["images"] or body["tool_calls"]:
-        raise InvalidRequestError("a message of a model is a text: no images, no tool calls", param="messages")
     return Message(role=role, content=body["content"])
 
 

@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import app_context, json_payload
-from hugging_llama.dialects.ollama import fields
+from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations.removal import delete_model
 
@@ -17,8 +17,8 @@ class DeleteSchema(fields.GoSchema):
 
     go_name = "DeleteRequest"
 
-    model = fields.GoString(load_default="")
-    name = fields.GoString(load_default="")
+    model = request_fields.model()
+    name = request_fields.old_name()
 
 
 _schema = DeleteSchema()

@@ -5,7 +5,8 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
-from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.body_fields import BodyField
+from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, stopwatch
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations import tokenization
@@ -21,9 +22,14 @@ class DetokenizeSchema(fields.GoSchema):
 
     go_name = "DetokenizeRequest"
 
-    model = fields.GoString(load_default="")
-    tokens = fields.GoAny(load_default=None)
-    keep_alive = fields.GoAny(load_default=None)
+    model = request_fields.model()
+    tokens = BodyField(
+        load_default=None,
+        must=True,
+        schema={"type": "array", "items": {"type": "integer"}},
+        about="Token ids.",
+    )
+    keep_alive = request_fields.keep_alive()
 
 
 _schema = DetokenizeSchema()

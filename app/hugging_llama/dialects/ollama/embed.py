@@ -5,7 +5,8 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
-from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.body_fields import BodyField
+from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, request_options, stopwatch
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations import residency
@@ -19,12 +20,16 @@ class EmbedSchema(fields.GoSchema):
 
     go_name = "EmbedRequest"
 
-    model = fields.GoString(load_default="")
-    input = fields.GoAny(load_default=None)
-    truncate = fields.GoBool(load_default=True)
-    dimensions = fields.GoInt(load_default=0)
-    keep_alive = fields.GoAny(load_default=None)
-    options = fields.GoMap(load_default=dict)
+    model = request_fields.model()
+    input = BodyField(
+        load_default=None,
+        schema={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+        about="A text or several; with none the model is loaded.",
+    )
+    truncate = request_fields.truncate("Whether a text that is too long loses its end, or is refused.")
+    dimensions = fields.GoInt(load_default=0, about="So many of the vector's numbers, normalised again.")
+    keep_alive = request_fields.keep_alive()
+    options = request_fields.options("`num_ctx`, the length at which texts are cut.")
 
 
 _schema = EmbedSchema()

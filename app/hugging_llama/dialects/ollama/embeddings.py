@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
-from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, request_options
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations import residency
@@ -17,10 +17,10 @@ class EmbeddingsSchema(fields.GoSchema):
 
     go_name = "EmbeddingRequest"
 
-    model = fields.GoString(load_default="")
-    prompt = fields.GoString(load_default="")
-    keep_alive = fields.GoAny(load_default=None)
-    options = fields.GoMap(load_default=dict)
+    model = request_fields.model()
+    prompt = fields.GoString(load_default="", about="A text; with none the model is loaded.")
+    keep_alive = request_fields.keep_alive()
+    options = request_fields.options("`num_ctx`, the length at which the text is cut.")
 
 
 _schema = EmbeddingsSchema()

@@ -3,11 +3,12 @@
 Keys match in any case, unknown keys are ignored, `null` is absent, and a wrong type is refused in Go's words.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from marshmallow import ValidationError, fields, pre_load
+from marshmallow import Schema, ValidationError, fields, pre_load
 
+from hugging_llama.dialects.body_fields import BodyField, JsonSchema
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.json_body import go_kind
 
@@ -26,22 +27,25 @@ class GoSchema(BodySchema):
         self._keys: dict[str, str] = {}
         super().__init__(**kwargs)
 
+    def spelling(self, key: str) -> str:
+        """Keys match in any case."""
+        return self._keys.get(key.lower(), key)
+
     @pre_load
-    def match_keys(self, data: Any, **_: Any) -> dict[str, Any]:
+    def prepare(self, data: Any, **_: Any) -> dict[str, Any]:
         """Spell every known key as its field is spelt and drop nulls; the last duplicate wins."""
         if not isinstance(data, Mapping):
             raise ValidationError(f"json: cannot unmarshal {go_kind(data)} into Go value of type api.{self.go_name}")
         matched: dict[str, Any] = {}
         for key, value in data.items():
             if value is not None:
-                matched[self._keys.get(str(key).lower(), str(key))] = value
+                matched[self.spelling(str(key))] = value
         return matched
 
 
-class GoField(fields.Field[Any]):
+class GoField(BodyField):
     """A field that takes exactly the JSON types `kinds` and names Go's type in its error."""
 
-    kinds: tuple[type, ...] = ()
     go_type = ""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
@@ -66,6 +70,9 @@ class GoInt(GoField):
 
     kinds, go_type = (int, float), "int"
 
+    def json_schema(self, nested: Callable[[Schema], JsonSchema]) -> JsonSchema:
+        return {**super().json_schema(nested), "type": "integer"}
+
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
         number = super()._deserialize(value, attr, data, **kwargs)
         if isinstance(number, float) and not number.is_integer():
@@ -83,12 +90,15 @@ class GoMap(GoField):
 class GoStruct(GoField):
     """A nested struct."""
 
-    def __init__(self, schema: type[GoSchema], missing: str = "", **kwargs: Any) -> None:
+    def __init__(self, struct: type[GoSchema], missing: str = "", **kwargs: Any) -> None:
         super().__init__(error_messages={"required": missing}, **kwargs)
-        self._schema = schema()
+        self._struct = struct()
+
+    def json_schema(self, nested: Callable[[Schema], JsonSchema]) -> JsonSchema:
+        return nested(self._struct)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        return self._schema.load(value)
+        return self._struct.load(value)
 
 
 class GoList(GoField):
@@ -102,6 +112,9 @@ class GoList(GoField):
         self._item = item
         self.go_type = f"[]{item.go_type or 'struct'}"
 
+    def json_schema(self, nested: Callable[[Schema], JsonSchema]) -> JsonSchema:
+        return {**super().json_schema(nested), "items": self._item.json_schema(nested)}
+
     def _bind_to_schema(self, field_name: str, parent: Any) -> None:
         super()._bind_to_schema(field_name, parent)
         self._item._bind_to_schema(field_name, self)
@@ -111,10 +124,3 @@ class GoList(GoField):
         if isinstance(self._item, GoStruct) and len(items) > _MAX_STRUCTS:
             raise ValidationError(f"{attr} has {len(items)} items, at most {_MAX_STRUCTS} are taken")
         return [self._item._deserialize(item, attr, data) for item in items]
-
-
-class GoAny(fields.Field[Any]):
-    """Any JSON value, as it came."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        return value

@@ -5,7 +5,8 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_payload
-from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.body_fields import Ignored
+from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
 from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.dialects.ollama.render import AnswerRenderer, generate_piece
@@ -21,25 +22,28 @@ class GenerateSchema(fields.GoSchema):
 
     go_name = "GenerateRequest"
 
-    model = fields.GoString(load_default="")
-    prompt = fields.GoString(load_default="")
-    suffix = fields.GoString(load_default="")
-    system = fields.GoString(load_default="")
-    template = fields.GoString(load_default="")
-    context = fields.GoList(fields.GoInt(), load_default=list)
-    stream = fields.GoBool(load_default=True)
-    raw = fields.GoBool(load_default=False)
-    format = fields.GoAny(load_default=None)
-    structured_outputs = fields.GoMap(load_default=None)
-    keep_alive = fields.GoAny(load_default=None)
-    images = fields.GoList(fields.GoString(), load_default=list)
-    options = fields.GoMap(load_default=dict)
-    think = fields.GoAny(load_default=None)
-    truncate = fields.GoBool(load_default=True)
-    shift = fields.GoBool(load_default=True)
-    logprobs = fields.GoBool(load_default=False)
-    top_logprobs = fields.GoInt(load_default=0)
-    debug_render_only = fields.GoBool(data_key="_debug_render_only", load_default=False)
+    model = request_fields.model()
+    prompt = fields.GoString(load_default="", about="What to answer; with none the model is loaded.")
+    suffix = fields.GoString(load_default="", about="What stands behind the gap that is to be filled.")
+    system = fields.GoString(load_default="", about="In place of the model's own system text.")
+    template = fields.GoString(load_default="", about="In place of the model's own: Jinja, or a Go template.")
+    context = fields.GoList(fields.GoInt(), load_default=list, about="Token ids of an earlier answer's `context`.")
+    stream = request_fields.stream()
+    raw = fields.GoBool(load_default=False, about="The prompt goes to the model as it is, without a template.")
+    format = request_fields.format()
+    structured_outputs = request_fields.structured_outputs()
+    keep_alive = request_fields.keep_alive()
+    images = request_fields.images()
+    options = request_fields.options()
+    think = request_fields.think()
+    truncate = request_fields.truncate()
+    shift = request_fields.shift()
+    logprobs = request_fields.logprobs()
+    top_logprobs = request_fields.top_logprobs()
+    debug_render_only = request_fields.debug_render_only()
+    width = Ignored("pictures are not generated")
+    height = Ignored("pictures are not generated")
+    steps = Ignored("pictures are not generated")
 
 
 _schema = GenerateSchema()

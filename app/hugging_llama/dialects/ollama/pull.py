@@ -3,7 +3,8 @@
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, stream_response
-from hugging_llama.dialects.ollama import fields
+from hugging_llama.dialects.body_fields import Ignored
+from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON, endpoint_path, error_line
 from hugging_llama.dialects.ollama.render import Json, json_line
@@ -19,12 +20,16 @@ class PullSchema(fields.GoSchema):
 
     go_name = "PullRequest"
 
-    model = fields.GoString(load_default="")
-    name = fields.GoString(load_default="")
-    revision = fields.GoString(load_default=None)
-    trust_remote_code = fields.GoBool(load_default=False)
-    insecure = fields.GoBool(load_default=False)
-    stream = fields.GoBool(load_default=True)
+    model = request_fields.model()
+    name = request_fields.old_name()
+    revision = fields.GoString(load_default=None, about="Ours: a branch, tag or commit.")
+    trust_remote_code = fields.GoBool(
+        load_default=False, about="Ours: fetch the repository's own code, too, where the operator allows it."
+    )
+    insecure = request_fields.insecure()
+    stream = request_fields.stream()
+    username = Ignored("the Hub knows tokens only")
+    password = Ignored("the Hub knows tokens only")
 
 
 _schema = PullSchema()

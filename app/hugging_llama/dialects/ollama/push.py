@@ -3,7 +3,8 @@
 from flask import Blueprint, Response, request
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, stream_response
-from hugging_llama.dialects.ollama import fields
+from hugging_llama.dialects.body_fields import Ignored
+from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON, endpoint_path, error_line
 from hugging_llama.dialects.ollama.modelfile import Modelfile, parameters_of
@@ -25,11 +26,13 @@ class PushSchema(fields.GoSchema):
 
     go_name = "PushRequest"
 
-    model = fields.GoString(load_default="")
-    name = fields.GoString(load_default="")
-    insecure = fields.GoBool(load_default=False)
-    stream = fields.GoBool(load_default=True)
-    private = fields.GoBool(load_default=None)
+    model = request_fields.model()
+    name = request_fields.old_name()
+    insecure = request_fields.insecure()
+    stream = request_fields.stream()
+    private = fields.GoBool(load_default=None, about="Ours: whether a repository that is new is private.")
+    username = Ignored("the Hub knows tokens only")
+    password = Ignored("the Hub knows tokens only")
 
 
 _schema = PushSchema()

@@ -6,7 +6,8 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from hugging_llama.dialects.base import app_context, json_payload
-from hugging_llama.dialects.ollama import fields
+from hugging_llama.dialects.body_fields import Ignored
+from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.dialects.ollama.answers import json_response, request_options
 from hugging_llama.dialects.ollama.clock import timestamp
 from hugging_llama.dialects.ollama.details import details_json
@@ -26,17 +27,17 @@ _UPLOADED = "uploaded files"
 
 
 class ShowSchema(fields.GoSchema):
-    """The request body. `template` is read and, as in Ollama, without effect; `remote` is ours."""
+    """The request body."""
 
     go_name = "ShowRequest"
 
-    model = fields.GoString(load_default="")
-    name = fields.GoString(load_default="")
-    verbose = fields.GoBool(load_default=False)
-    system = fields.GoString(load_default="")
-    template = fields.GoString(load_default="")
-    options = fields.GoMap(load_default=dict)
-    remote = fields.GoBool(load_default=False)
+    model = request_fields.model()
+    name = request_fields.old_name()
+    verbose = fields.GoBool(load_default=False, about="With the tensors and the tokenizer's lists.")
+    system = fields.GoString(load_default="", about="Shown in place of the model's own.")
+    template = Ignored("Ollama does nothing with it either")
+    options = request_fields.options("Shown over the model's own; `num_ctx` chooses the context of `memory`.")
+    remote = fields.GoBool(load_default=False, about="Ours: the `memory` of a model that lies on the Hub.")
 
 
 _schema = ShowSchema()

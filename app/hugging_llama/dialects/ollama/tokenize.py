@@ -5,7 +5,7 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
-from hugging_llama.dialects.ollama import fields, values
+from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, stopwatch
 from hugging_llama.dialects.ollama.chat import MessageSchema, ToolSchema, parse_message
 from hugging_llama.dialects.ollama.go_template import to_jinja
@@ -25,15 +25,15 @@ class TokenizeSchema(fields.GoSchema):
 
     go_name = "TokenizeRequest"
 
-    model = fields.GoString(load_default="")
-    content = fields.GoString(load_default=None)
-    prompt = fields.GoString(load_default=None)
-    add_special_tokens = fields.GoBool(load_default=True)
-    messages = fields.GoList(fields.GoStruct(MessageSchema), load_default=list)
-    tools = fields.GoList(fields.GoStruct(ToolSchema), load_default=list)
-    think = fields.GoAny(load_default=None)
-    template = fields.GoString(load_default="")
-    keep_alive = fields.GoAny(load_default=None)
+    model = request_fields.model()
+    content = fields.GoString(load_default=None, about="A text, as `raw` would give it to the model.")
+    prompt = fields.GoString(load_default=None, about="Another name of `content`.")
+    add_special_tokens = fields.GoBool(load_default=True, about="`false`: without what stands around a text.")
+    messages = fields.GoList(fields.GoStruct(MessageSchema), load_default=list, about="In place of a text, a chat.")
+    tools = fields.GoList(fields.GoStruct(ToolSchema), load_default=list, about="Of the chat.")
+    think = request_fields.think()
+    template = fields.GoString(load_default="", about="In place of the model's own: Jinja, or a Go template.")
+    keep_alive = request_fields.keep_alive()
 
 
 _schema = TokenizeSchema()

@@ -7,10 +7,12 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
+from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
+from hugging_llama.dialects.body_schema import with_ignored
 from hugging_llama.dialects.openai import messages as parsing
-from hugging_llama.dialects.openai.answers import json_response, with_ignored
+from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.errors import error_event
-from hugging_llama.dialects.openai.fields import Anything, Typed
+from hugging_llama.dialects.openai.fields import Typed
 from hugging_llama.dialects.openai.render import (
     DONE,
     SSE,
@@ -57,30 +59,48 @@ _EFFORTS: Mapping[str, bool | str] = {
 class ChatSchema(SamplingSchema):
     """The request body."""
 
-    messages = Anything(load_default=None)
-    tools = Anything(load_default=None)
-    tool_choice = Anything(load_default=None)
-    parallel_tool_calls = Typed(bool, load_default=True)
-    response_format = Anything(load_default=None)
-    max_completion_tokens = Typed(int, low=0, load_default=None)
-    logprobs = Typed(bool, load_default=False)
-    top_logprobs = Typed(int, low=0, high=20, load_default=0)
-    reasoning_effort = Typed(str, load_default="")
-    reasoning = Typed(dict, load_default=dict)
-    modalities = Typed(list, load_default=list)
-    audio = Typed(dict, load_default=None)
-    functions = Typed(list, load_default=list)
-    function_call = Anything(load_default=None)
-    web_search_options = Typed(dict, load_default=None)
+    messages = BodyField(
+        load_default=None,
+        must=True,
+        schema={"type": "array", "minItems": 1, "items": {"type": "object"}},
+        about="The conversation.",
+    )
+    tools = BodyField(
+        load_default=None, schema={"type": "array", "items": {"type": "object"}}, about="What the model may call."
+    )
+    tool_choice = BodyField(
+        load_default=None,
+        schema={"anyOf": [{"enum": ["auto", "none", "required"]}, {"type": "object"}]},
+        about="Whether tools are called, or which one; enforced.",
+    )
+    parallel_tool_calls = Typed(bool, load_default=True, about="`false` for one enforced call at most.")
+    response_format = BodyField(
+        load_default=None,
+        schema={"type": "object", "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}}},
+        about="JSON, or JSON by a schema; enforced whether `strict` or not.",
+    )
+    max_completion_tokens = Typed(int, low=0, load_default=None, about="Newer spelling of `max_tokens`, and wins.")
+    logprobs = Typed(bool, load_default=False, about="Log-probabilities of the tokens.")
+    top_logprobs = Typed(int, low=0, high=20, load_default=0, about="How many alternatives come with each token.")
+    reasoning_effort = Typed(str, load_default="", schema={"enum": ["", *_EFFORTS]}, about="How much to think first.")
+    reasoning = Typed(dict, load_default=dict, about="`effort`, which wins over `reasoning_effort`.")
+    modalities = Refused("this server writes text only", unless=(["text"],))
+    audio = Refused("this server writes text only")
+    functions = Refused("use 'tools'")
+    function_call = Refused("use 'tool_choice'", unless=("none",))
+    web_search_options = Refused("this server does not search the web")
+    moderation = Refused("this server has no moderation")
+    prediction = Ignored("guesses come from the prompt, and change no text")
+    verbosity = Ignored("no model here has such a switch")
+    store = Ignored("chat completions are not kept; those of /v1/responses are")
+    metadata = Ignored("chat completions are not kept")
+    service_tier = Ignored("there is one tier")
+    prompt_cache_key = Ignored("prompts are found by their beginnings")
+    prompt_cache_retention = Ignored("beginnings stay as long as there is memory")
+    safety_identifier = Ignored("there are no users here, keys apart")
 
 
 _schema = ChatSchema()
-_REFUSED: Mapping[str, str] = {
-    "audio": "this server writes text only",
-    "functions": "'functions' is the old form of 'tools'",
-    "function_call": "'function_call' is the old form of 'tool_choice'",
-    "web_search_options": "this server does not search the web",
-}
 
 
 @dataclass(slots=True)
@@ -196,11 +216,6 @@ def parse_think(body: Mapping[str, Any]) -> bool | str | None:
 
 def parse_chat(body: dict[str, Any]) -> GenerateCall:
     """The checked body as a neutral call. Raises RequestError."""
-    for key, text in _REFUSED.items():
-        if body[key]:
-            raise InvalidRequestError(text, param=key)
-    if any(kind != "text" for kind in body["modalities"]):
-        raise InvalidRequestError("this server writes text only", param="modalities")
     tools, choice = parsing.parse_tool_choice(
         body["tool_choice"], parsing.parse_tools(body["tools"]), parallel=body["parallel_tool_calls"]
     )

@@ -8,9 +8,11 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
-from hugging_llama.dialects.openai.answers import json_response, with_ignored
+from hugging_llama.dialects.body_fields import BodyField, Refused
+from hugging_llama.dialects.body_schema import with_ignored
+from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.errors import error_event
-from hugging_llama.dialects.openai.fields import Anything, TextOrIds, Typed, texts_or_ids
+from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, texts_or_ids
 from hugging_llama.dialects.openai.render import DONE, SSE, Json, event, finish_reason, head, usage_json
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
 from hugging_llama.errors import InvalidRequestError
@@ -30,11 +32,11 @@ _DEFAULT_MAX_TOKENS = 16
 class CompletionSchema(SamplingSchema):
     """The request body."""
 
-    prompt = Anything(load_default=None)
-    suffix = Typed(str, load_default="")
-    echo = Typed(bool, load_default=False)
-    logprobs = Typed(int, low=0, high=20, load_default=None)
-    best_of = Typed(int, load_default=1)
+    prompt = BodyField(load_default=None, must=True, schema=TEXTS_OR_IDS, about="Texts, or token ids, to go on with.")
+    suffix = Typed(str, load_default="", about="What stands behind the gap that is to be filled.")
+    echo = Typed(bool, load_default=False, about="The prompt, and its log-probabilities, before the answer.")
+    logprobs = Typed(int, low=0, high=20, load_default=None, about="So many alternatives with each token.")
+    best_of = Refused("ask for 'n' and choose yourself", unless=(1,))
 
 
 _schema = CompletionSchema()
@@ -145,8 +147,6 @@ def parse_prompts(value: Any) -> list[TextOrIds]:
 
 def parse_completion(body: dict[str, Any], prompt: TextOrIds) -> GenerateCall:
     """One prompt of the checked body as a neutral call. Raises RequestError."""
-    if body["best_of"] != 1:
-        raise InvalidRequestError("'best_of' is not supported: ask for 'n' and choose yourself", param="best_of")
     if body["max_tokens"] is None:
         body["max_tokens"] = _DEFAULT_MAX_TOKENS
     options = sampling_options(body) | ({} if body["logprobs"] is None else {"top_logprobs": body["logprobs"]})

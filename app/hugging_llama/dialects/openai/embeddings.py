@@ -8,8 +8,10 @@ from typing import Any
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
-from hugging_llama.dialects.openai.answers import json_response, with_ignored
-from hugging_llama.dialects.openai.fields import Anything, OpenAISchema, TextOrIds, Typed, texts_or_ids
+from hugging_llama.dialects.body_fields import BodyField, Ignored
+from hugging_llama.dialects.body_schema import BodySchema, with_ignored
+from hugging_llama.dialects.openai.answers import json_response
+from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, texts_or_ids
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations.embedding import embed
 
@@ -18,13 +20,21 @@ blueprint = Blueprint("openai_embeddings", __name__)
 _MAX_INPUTS = 2048
 
 
-class EmbeddingsSchema(OpenAISchema):
+class EmbeddingsSchema(BodySchema):
     """The request body."""
 
-    model = Typed(str, required=True, error_messages={"required": "you must provide a model parameter"})
-    input = Anything(load_default=None)
-    encoding_format = Typed(str, load_default="float")
-    dimensions = Typed(int, low=1, load_default=None)
+    model = Typed(
+        str,
+        required=True,
+        error_messages={"required": "you must provide a model parameter"},
+        about="A model that embeds.",
+    )
+    input = BodyField(load_default=None, must=True, schema=TEXTS_OR_IDS, about="Texts, or token ids.")
+    encoding_format = Typed(
+        str, load_default="float", schema={"enum": ["float", "base64"]}, about="Numbers, or float32 in base64."
+    )
+    dimensions = Typed(int, low=1, load_default=None, about="So many of the vector's numbers, normalised again.")
+    user = Ignored("there are no users here, keys apart")
 
 
 _schema = EmbeddingsSchema()

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hugging_llama.dialects.openai.fields import Anything, OpenAISchema, Typed
+from hugging_llama.dialects.body_fields import BodyField, Ignored
+from hugging_llama.dialects.body_schema import BodySchema
+from hugging_llama.dialects.openai.fields import TEXT_OR_TEXTS, Typed
 from hugging_llama.dialects.openai.render import encode
 from hugging_llama.dialects.structured import structured_format
 from hugging_llama.errors import InvalidRequestError
@@ -13,27 +15,35 @@ MAX_CHOICES = 16
 _MAX_STOPS = 64
 
 
-class SamplingSchema(OpenAISchema):
-    """The last six are vLLM's, which clients send as `extra_body`."""
+class SamplingSchema(BodySchema):
+    """From `top_k` on they are not OpenAI's but vLLM's or ours, which clients send as `extra_body`."""
 
-    model = Typed(str, required=True, error_messages={"required": "you must provide a model parameter"})
-    temperature = Typed(float, low=0.0, high=1e3, load_default=1.0)
-    top_p = Typed(float, low=0.0, high=1.0, load_default=1.0)
-    max_tokens = Typed(int, low=0, load_default=None)
-    n = Typed(int, low=1, high=MAX_CHOICES, load_default=1)
-    stop = Anything(load_default=None)
-    seed = Typed(int, load_default=None)
-    presence_penalty = Typed(float, low=-1e3, high=1e3, load_default=0.0)
-    frequency_penalty = Typed(float, low=-1e3, high=1e3, load_default=0.0)
-    logit_bias = Typed(dict, load_default=dict)
-    stream = Typed(bool, load_default=False)
-    stream_options = Typed(dict, load_default=dict)
-    top_k = Typed(int, load_default=None)
-    min_p = Typed(float, low=0.0, high=1.0, load_default=None)
-    repetition_penalty = Typed(float, low=1e-3, high=1e3, load_default=None)
-    min_tokens = Typed(int, low=0, load_default=None)
-    structured_outputs = Typed(dict, load_default=dict)
-    thinking_budget = Typed(int, low=0, load_default=None)
+    model = Typed(
+        str,
+        required=True,
+        error_messages={"required": "you must provide a model parameter"},
+        about="The model: its name on the Hub, or one of your own.",
+    )
+    temperature = Typed(float, low=0.0, high=1e3, load_default=1.0, about="0 takes the likeliest token.")
+    top_p = Typed(float, low=0.0, high=1.0, load_default=1.0, about="Only the likeliest tokens, of so much together.")
+    max_tokens = Typed(int, low=0, load_default=None, about="The most tokens of an answer.")
+    n = Typed(int, low=1, high=MAX_CHOICES, load_default=1, about="How many answers.")
+    stop = BodyField(load_default=None, schema=TEXT_OR_TEXTS, about="Texts that end the answer.")
+    seed = Typed(int, load_default=None, about="The same seed gives the same answer.")
+    presence_penalty = Typed(float, low=-1e3, high=1e3, load_default=0.0, about="Against tokens that came before.")
+    frequency_penalty = Typed(float, low=-1e3, high=1e3, load_default=0.0, about="The same, by how often they came.")
+    logit_bias = Typed(dict, load_default=dict, about="Numbers from -100 to 100 by token id.")
+    stream = Typed(bool, load_default=False, about="Events as the answer is written.")
+    stream_options = Typed(dict, load_default=dict, about="`include_usage`: a last chunk with the token counts.")
+    user = Ignored("there are no users here, keys apart")
+    top_k = Typed(int, load_default=None, about="Only so many of the likeliest tokens.")
+    min_p = Typed(float, low=0.0, high=1.0, load_default=None, about="Only tokens this likely beside the likeliest.")
+    repetition_penalty = Typed(float, low=1e-3, high=1e3, load_default=None, about="Above 1 against repetition.")
+    min_tokens = Typed(int, low=0, load_default=None, about="The fewest tokens of an answer.")
+    structured_outputs = Typed(
+        dict, load_default=dict, about="One of `regex`, `choice`, `grammar`, `json`, `json_object`; enforced."
+    )
+    thinking_budget = Typed(int, low=0, load_default=None, about="The most tokens of reasoning.")
 
 
 def sampling_options(body: Mapping[str, Any]) -> dict[str, Any]:

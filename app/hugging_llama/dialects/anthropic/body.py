@@ -1,0 +1,122 @@
+"""Bodies of /v1/messages and its count, checked, and what they ask for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hugging_llama.dialects.anthropic import messages as parsing
+from hugging_llama.dialects.anthropic.render import encode
+from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused, Typed
+from hugging_llama.dialects.body_schema import BodySchema
+from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.formats import JsonSchema, OutputFormat
+from hugging_llama.neutral.models import Capability, LocalModel
+from hugging_llama.neutral.requests import ChatPrompt
+
+_EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "high"}
+_NO_USERS = "there are no users here, keys apart"
+
+
+class CountSchema(BodySchema):
+    """The request body of /v1/messages/count_tokens."""
+
+    model = Typed(str, load_default="", must=True, about="The model: its name on the Hub, or one of your own.")
+    messages = BodyField(
+        load_default=None,
+        must=True,
+        schema={"type": "array", "minItems": 1, "items": {"type": "object"}},
+        about="The conversation.",
+    )
+    system = BodyField(load_default=None, schema={"type": ["string", "array"]}, about="A text, or blocks of text.")
+    tools = BodyField(
+        load_default=None, schema={"type": "array", "items": {"type": "object"}}, about="What the model may call."
+    )
+    tool_choice = BodyField(
+        load_default=None, schema={"type": "object"}, about="`auto`, `any`, `none`, or a `tool` by name; enforced."
+    )
+    thinking = Typed(
+        dict, load_default=dict, about="`enabled`, with `budget_tokens`, or `disabled`, where the model can think."
+    )
+    output_config = Typed(
+        dict, load_default=dict, about="`effort`: how much to think; `format`: a JSON Schema, enforced."
+    )
+    cache_control = Ignored("beginnings of prompts are found without it")
+    context_management = Ignored("what to leave out of a long chat is the caller's choice")
+    mcp_servers = Refused("this server runs no tools of its own")
+    speed = Ignored("there is one speed")
+    betas = Ignored("what is served here needs no leave")
+    user_profile_id = Ignored(_NO_USERS)
+    workspace_id = Ignored(_NO_USERS)
+
+
+class MessagesSchema(CountSchema):
+    """The request body of /v1/messages."""
+
+    max_tokens = Typed(int, load_default=0, must=True, schema={"minimum": 1}, about="The most tokens of the answer.")
+    temperature = Typed(float, low=0.0, high=1e3, load_default=None, about="0 takes the likeliest token.")
+    top_p = Typed(float, low=0.0, high=1.0, load_default=None, about="Only the likeliest tokens, of so much together.")
+    top_k = Typed(int, low=-1, load_default=None, about="Only so many of the likeliest tokens.")
+    stop_sequences = BodyField(
+        load_default=list, schema={"type": "array", "items": {"type": "string"}}, about="Texts that end the answer."
+    )
+    stream = Typed(bool, load_default=False, about="Events as the answer is written.")
+    metadata = Ignored("there are no users here, keys apart")
+    service_tier = Ignored("there is one tier")
+    container = Refused("this server runs no code")
+    inference_geo = Ignored("the model runs here")
+
+
+def check(body: Mapping[str, Any]) -> None:
+    """Raises InvalidRequestError for what is missing."""
+    if not body["model"]:
+        raise InvalidRequestError("model is required", param="model")
+    if body.get("max_tokens", 1) <= 0:
+        raise InvalidRequestError("max_tokens is required and must be positive", param="max_tokens")
+
+
+def parse_prompt(body: Mapping[str, Any], model: LocalModel) -> ChatPrompt:
+    """The conversation. A model that can't think is not asked to: callers of this API ask every model."""
+    tools = parsing.parse_tools(body["tools"])
+    think = _think(body)
+    return ChatPrompt(
+        messages=(*parsing.parse_system(body["system"]), *parsing.parse_messages(body["messages"], body["model"])),
+        tools=tools,
+        tool_choice=parsing.parse_tool_choice(body["tool_choice"], tools),
+        think=think if Capability.THINKING in model.capabilities else None,
+    )
+
+
+def _think(body: Mapping[str, Any]) -> bool | str | None:
+    kind = body["thinking"].get("type")
+    if kind not in (None, "enabled", "disabled", "adaptive"):
+        raise InvalidRequestError("thinking.type: must be enabled, disabled or adaptive", param="thinking")
+    effort = body["output_config"].get("effort")
+    if effort is not None and effort not in _EFFORTS:
+        raise InvalidRequestError(f"output_config.effort: must be one of {', '.join(_EFFORTS)}", param="output_config")
+    if kind == "disabled":
+        return False
+    return _EFFORTS[effort] if effort else True if kind == "enabled" else None
+
+
+def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
+    """SamplingParams fields by name; those that are not given are the model's. Raises InvalidRequestError."""
+    given = {name: body[name] for name in ("temperature", "top_p", "top_k") if body[name] is not None}
+    budget = body["thinking"].get("budget_tokens")
+    if type(budget) is int and budget > 0:
+        given["max_thinking_tokens"] = budget
+    stop = body["stop_sequences"]
+    if not isinstance(stop, list) or not all(isinstance(text, str) for text in stop):
+        raise InvalidRequestError("stop_sequences: must be a list of strings", param="stop_sequences")
+    return {**given, "max_tokens": body["max_tokens"], "stop": tuple(filter(None, stop))}
+
+
+def parse_format(body: Mapping[str, Any]) -> OutputFormat | None:
+    """`output_config.format`: a JSON Schema. Raises InvalidRequestError."""
+    format = body["output_config"].get("format")
+    if format is None:
+        return None
+    schema = format.get("schema") if isinstance(format, dict) and format.get("type") == "json_schema" else None
+    if not isinstance(schema, dict):
+        raise InvalidRequestError(
+            "output_config.format: must be {'type': 'json_schema', 'schema': {…}}", param="output_config"
+        )
+    return JsonSchema(encode(schema).decode())

@@ -1,0 +1,92 @@
+"""Fields that several requests have, each made anew for its schema."""
+
+from hugging_llama.dialects.body_fields import BodyField, JsonSchema
+from hugging_llama.dialects.ollama import fields
+
+_STRING: JsonSchema = {"type": "string"}
+_THINK_LEVELS = ["low", "medium", "high", "max"]
+
+
+def model(about: str = "The model: its name on the Hub, or one of your own.") -> fields.GoString:
+    return fields.GoString(load_default="", must=True, about=about)
+
+
+def old_name() -> fields.GoString:
+    return fields.GoString(load_default="", about="Older spelling of `model`.")
+
+
+def stream() -> fields.GoBool:
+    return fields.GoBool(load_default=True, about="One JSON object a line as they come; `false`: one in all.")
+
+
+def insecure() -> fields.GoBool:
+    return fields.GoBool(load_default=False, about="Refused if true: the Hub's address is the operator's setting.")
+
+
+def keep_alive() -> BodyField:
+    return BodyField(
+        load_default=None,
+        schema={"anyOf": [{"type": "number"}, _STRING]},
+        about="How long the model stays in memory afterwards: seconds, or a duration such as `5m`; negative: for ever.",
+    )
+
+
+def options(about: str = "How to generate; see the README.") -> fields.GoMap:
+    return fields.GoMap(load_default=dict, about=about)
+
+
+def think() -> BodyField:
+    return BodyField(
+        load_default=None,
+        schema={"anyOf": [{"type": "boolean"}, {"enum": _THINK_LEVELS}]},
+        about="Whether, or how much, to think first; on by default where the model can.",
+    )
+
+
+def format() -> BodyField:
+    return BodyField(
+        load_default=None,
+        schema={"anyOf": [{"enum": ["", "json"]}, {"type": "object"}]},
+        about="`json`, or a JSON Schema that the answer must be valid by.",
+    )
+
+
+def structured_outputs() -> fields.GoMap:
+    return fields.GoMap(
+        load_default=None,
+        about="Ours: one of `regex`, `choice`, `grammar`, `json` and `json_object`, which the answer must obey.",
+    )
+
+
+def truncate(
+    about: str = "`false`: refuse a prompt that is too long, instead of dropping messages.",
+) -> fields.GoBool:
+    return fields.GoBool(load_default=True, about=about)
+
+
+def shift() -> fields.GoBool:
+    return fields.GoBool(load_default=True, about="Whether the oldest tokens go when the context is full.")
+
+
+def logprobs() -> fields.GoBool:
+    return fields.GoBool(load_default=False, about="Log-probabilities of the tokens.")
+
+
+def top_logprobs() -> fields.GoInt:
+    return fields.GoInt(
+        load_default=0, schema={"minimum": 0, "maximum": 20}, about="How many alternatives come with each token."
+    )
+
+
+def debug_render_only() -> fields.GoBool:
+    return fields.GoBool(
+        data_key="_debug_render_only",
+        load_default=False,
+        about="Answer with the rendered prompt alone.",
+    )
+
+
+def images() -> fields.GoList:
+    return fields.GoList(
+        fields.GoString(), load_default=list, about="Pictures in base64; refused, as no model here can see."
+    )

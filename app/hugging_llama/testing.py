@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from hugging_llama.errors import EngineDiedError, HuggingLlamaError
+from hugging_llama.errors import EngineDiedError, HuggingLlamaError, InvalidRequestError
 from hugging_llama.neutral.events import (
     Detokenized,
     Embeddings,
@@ -158,15 +158,17 @@ def _bytes_as_ids(request: TokenizeRequest) -> list[Tokenized]:
     """A token a byte; of a chat those of its messages, one after the other."""
     prompt = request.prompt
     if isinstance(prompt, TokensPrompt):
-        text = bytes(prompt.token_ids).decode(errors="replace")
-    elif isinstance(prompt, ChatPrompt):
+        return [Tokenized(token_ids=prompt.token_ids)]
+    if isinstance(prompt, ChatPrompt):
         text = "".join(message.content for message in prompt.messages)
     else:
         text = prompt.text if isinstance(prompt, TextPrompt) else prompt.prefix + prompt.suffix
     return [Tokenized(token_ids=tuple(text.encode()), text=text if request.return_text else "")]
 
 
-def _ids_as_bytes(request: DetokenizeRequest) -> list[Detokenized]:
+def _ids_as_bytes(request: DetokenizeRequest) -> list[Step[Detokenized]]:
+    if not all(0 <= token_id < 256 for token_id in request.token_ids):
+        return [InvalidRequestError("tokens holds ids that this model does not have", param="tokens")]
     return [Detokenized(text=bytes(request.token_ids).decode(errors="replace"))]
 
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Protocol, TypeVar, cast
 
-from flask import Response, current_app, request
+from flask import Response, after_this_request, current_app, request
 
+from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.json_body import parse_object, read_body
 from hugging_llama.errors import HuggingLlamaError, ModelNotFoundError, ProtocolError
 from hugging_llama.neutral.events import EventStream, Started
@@ -21,6 +22,8 @@ EventT = TypeVar("EventT")
 EXTENSION = "hugging_llama"
 WATCH_EXTENSION = "hugging_llama_watch"
 STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+IGNORED_HEADER = "X-Ignored-Fields"
+_MAX_IGNORED_SHOWN = 20
 OUR_FAULT = "internal server error; the server's log has the details"
 
 
@@ -55,6 +58,30 @@ def json_payload(empty: str = "missing request body", limit: int | None = None) 
     server's own is too much. Raises InvalidRequestError or BodyTooLargeError."""
     most = app_context().settings.max_body_bytes
     return parse_object(read_body(request, most if limit is None else min(limit, most)), empty)
+
+
+def json_body(schema: BodySchema, empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
+    """The request's body as `schema` reads it; the answer's header tells what of it nothing is done with.
+
+    Raises InvalidRequestError or BodyTooLargeError.
+    """
+    payload = json_payload(empty, limit)
+    tell_ignored(schema.ignored(payload))
+    return schema.parse(payload)
+
+
+def tell_ignored(names: Iterable[str]) -> None:
+    """Name what of the request nothing is done with in the answer's header: so many, as callers choose the names."""
+    shown = [name for name in names if name.isascii() and name.isprintable() and len(name) <= 80]
+    if not shown:
+        return
+
+    @after_this_request
+    def _tell(response: Response) -> Response:
+        told = response.headers.get(IGNORED_HEADER)
+        names = [*(told.split(", ") if told else ()), *shown]
+        response.headers[IGNORED_HEADER] = ", ".join(names[:_MAX_IGNORED_SHOWN])
+        return response
 
 
 class Watched(Iterable[EventT]):

@@ -3,14 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from flask import Response
 from marshmallow import EXCLUDE, Schema, ValidationError, pre_load
 
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.errors import InvalidRequestError
-
-IGNORED_HEADER = "X-Ignored-Fields"
-_MAX_SHOWN = 20
 
 
 class BodySchema(Schema):
@@ -46,14 +42,6 @@ class BodySchema(Schema):
 
 
 _UNKNOWN = Ignored("it is not known")
-
-
-def with_ignored(response: Response, names: list[str]) -> Response:
-    """The answer, with what of the request nothing is done with in a header."""
-    shown = [name for name in names[:_MAX_SHOWN] if name.isascii() and name.isprintable() and len(name) <= 80]
-    if shown:
-        response.headers[IGNORED_HEADER] = ", ".join(shown)
-    return response
 
 
 def _first_problem(messages: Any, path: tuple[str, ...]) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from hugging_llama.dialects.request_id import name_in_answers
 from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
-from hugging_llama.web import health, metrics
+from hugging_llama.web import docs, health, metrics
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
 from hugging_llama.web.errors import ErrorPages, RenderError, register_route_errors
@@ -96,7 +96,7 @@ def _dialect(name: str, children: Iterable[Blueprint], render_error: RenderError
 
 def _own_blueprint(name: str) -> Blueprint:
     blueprint = Blueprint(name, __name__)
-    for child in (*ollama_blueprints.BLUEPRINTS, health.blueprint, metrics.blueprint):
+    for child in (*ollama_blueprints.BLUEPRINTS, health.blueprint, metrics.blueprint, docs.blueprint):
         blueprint.register_blueprint(child)
     ErrorPages(ollama_errors.error_response).register(blueprint)
     blueprint.register_blueprint(_dialect("openai", openai_blueprints.BLUEPRINTS, openai_errors.error_response))

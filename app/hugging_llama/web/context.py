@@ -1,7 +1,7 @@
 """What the endpoints around the dialects need: the exporter of metrics and the engine's device."""
 
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from flask import current_app
 
@@ -16,10 +16,12 @@ class Exporter(Protocol):
 
 @dataclass(slots=True)
 class WebContext:
-    """`device` is the engine's as far as this worker knows; corrected whenever the engine tells."""
+    """`device` is the engine's as far as this worker knows; corrected whenever the engine tells. `openapi` is made when
+    somebody asks for it."""
 
     exporter: Exporter
     device: str
+    openapi: dict[str, Any] | None = None
 
 
 def web_context() -> WebContext:

@@ -14,6 +14,7 @@ from prometheus_flask_exporter import PrometheusMetrics
 
 from hugging_llama.client.base import EngineClient
 from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.documented import Answer, documented
 from hugging_llama.errors import EngineError, HuggingLlamaError
 from hugging_llama.neutral.events import EngineStatus, EventStream, Finished, GenerateEvent
 from hugging_llama.web.context import Exporter, web_context
@@ -151,6 +152,7 @@ def unattached_exporter(registry: CollectorRegistry) -> Exporter:
 
 
 @blueprint.get("/metrics")
+@documented(Answer(content_type="text/plain", about="Figures for Prometheus."))
 def metrics() -> Response:
     """Everything in Prometheus' text format; in several workers the figures of all are added up."""
     engine_registry = CollectorRegistry()

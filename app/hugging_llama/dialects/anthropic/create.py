@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from flask import Blueprint, Response
 
+from hugging_llama.dialects.anthropic import answer_schemas as schemas
 from hugging_llama.dialects.anthropic.body import MessagesSchema, check, parse_format, parse_options, parse_prompt
 from hugging_llama.dialects.anthropic.errors import error_event
 from hugging_llama.dialects.anthropic.render import (
@@ -17,8 +18,8 @@ from hugging_llama.dialects.anthropic.render import (
     tool_use,
     usage_json,
 )
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
-from hugging_llama.dialects.body_schema import with_ignored
+from hugging_llama.dialects.base import Watched, app_context, json_body, local_model, stream_response
+from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.models import Capability
@@ -113,10 +114,10 @@ def _append(blocks: list[Json], kind: str, text: str) -> None:
 
 
 @blueprint.post("/v1/messages")
+@documented(json_answer(schemas.AnthropicMessage), events_of(*schemas.EVENTS), request=_schema)
 def create_message() -> Response:
     """Answer a chat, in one message or as a stream of events."""
-    payload = json_payload(empty="EOF")
-    body = _schema.parse(payload)
+    body = json_body(_schema, empty="EOF")
     check(body)
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
@@ -127,4 +128,4 @@ def create_message() -> Response:
         response = stream_response(events, render.chunk, error_event(request_id()), SSE)
     else:
         response = Response(encode(render.whole(events.drain())), content_type="application/json")
-    return with_ignored(response, _schema.ignored(payload))
+    return response

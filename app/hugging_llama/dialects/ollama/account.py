@@ -3,6 +3,8 @@
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_payload
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.render import Json
 
@@ -16,6 +18,7 @@ def _refusal(text: str, status: int) -> Response:
 
 
 @blueprint.get("/api/status")
+@documented(json_answer(schemas.Status))
 def status() -> Response:
     """Cloud models are off, by how the server is made."""
     cloud: Json = {"disabled": True, "source": "config"}
@@ -23,24 +26,28 @@ def status() -> Response:
 
 
 @blueprint.post("/api/me")
+@documented()
 def me() -> Response:
     """Nobody is signed in."""
     return _refusal("unauthorized", 401)
 
 
 @blueprint.post("/api/signout")
+@documented()
 def signout() -> Response:
     """Nobody is signed in."""
     return _refusal("you are not currently signed in", 401)
 
 
 @blueprint.delete("/api/user/keys/<path:key>")
+@documented()
 def delete_key(key: str) -> Response:
     """Nobody is signed in."""
     return _refusal("you are not currently signed in", 401)
 
 
 @blueprint.post("/api/experimental/web_search")
+@documented(body_type="application/json")
 def web_search() -> Response:
     """Asks for what only a cloud does."""
     json_payload()
@@ -48,6 +55,7 @@ def web_search() -> Response:
 
 
 @blueprint.post("/api/experimental/web_fetch")
+@documented(body_type="application/json")
 def web_fetch() -> Response:
     """Asks for what only a cloud does."""
     json_payload()
@@ -55,6 +63,7 @@ def web_fetch() -> Response:
 
 
 @blueprint.get("/api/experimental/model-recommendations")
+@documented(json_answer(schemas.Recommendations))
 def recommendations() -> Response:
     """The cloud recommends; `hugging-llama catalog` says what fits a machine."""
     return json_response({"recommendations": []})

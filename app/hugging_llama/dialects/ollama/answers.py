@@ -6,7 +6,14 @@ from typing import Any
 
 from flask import Response, current_app
 
-from hugging_llama.dialects.base import Watched, app_context, local_model, stream_response, truncation_headers
+from hugging_llama.dialects.base import (
+    Watched,
+    app_context,
+    local_model,
+    stream_response,
+    tell_ignored,
+    truncation_headers,
+)
 from hugging_llama.dialects.ollama import values
 from hugging_llama.dialects.ollama.clock import Stopwatch
 from hugging_llama.dialects.ollama.errors import JSON, NDJSON, endpoint_path, error_line
@@ -34,8 +41,10 @@ def stopwatch() -> Stopwatch:
 
 
 def request_options(options: Mapping[str, Any]) -> ParsedOptions:
-    """The request's options. What has no effect is said once in the log of this worker, name by name."""
+    """The request's options. What has no effect is said in the answer's header, and once in the log of this worker,
+    name by name."""
     parsed = parse_options(options)
+    tell_ignored(f"options.{name}" for name in (*parsed.without_effect, *parsed.unknown))
     _say_once(parsed.without_effect, "option %r has no effect here; see the README")
     _say_once(parsed.unknown, "option %r is not known here and is ignored")
     return parsed

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response, after_this_request, request
 
 from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.errors import JSON
 from hugging_llama.dialects.upload import Upload
@@ -15,6 +16,7 @@ _PUT_AWAY_BYTES = 64 * 2**20
 
 
 @blueprint.route("/api/blobs/<digest>", methods=["HEAD"])
+@documented(empty_answer(about="It is here."))
 def find(digest: str) -> Response:
     """Whether the content is here."""
     if has_blob(app_context(), digest):
@@ -25,6 +27,9 @@ def find(digest: str) -> Response:
 
 
 @blueprint.post("/api/blobs/<digest>")
+@documented(
+    empty_answer(201, "It is kept."), empty_answer(200, "It was here already."), body_type="application/octet-stream"
+)
 def receive(digest: str) -> Response:
     """Keep the body if its sha256 is the one in the path: 201, or 200 if it was here already."""
     upload = Upload(request)

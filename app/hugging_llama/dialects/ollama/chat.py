@@ -5,8 +5,10 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import json_payload
+from hugging_llama.dialects.base import json_body
 from hugging_llama.dialects.body_fields import BodyField
+from hugging_llama.dialects.documented import documented, json_answer, lines_of
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
 from hugging_llama.dialects.ollama.render import AnswerRenderer, chat_piece
@@ -129,10 +131,11 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
 
 
 @blueprint.post("/api/chat")
+@documented(json_answer(schemas.Chat), lines_of(schemas.Chat, schemas.OllamaError), request=_schema)
 def chat() -> Response:
     """Answer a chat; with no messages, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()
-    body = _schema.parse(json_payload())
+    body = json_body(_schema)
     values.check_top_logprobs(body["top_logprobs"])
     if not body["model"]:
         raise InvalidRequestError("model is required", param="model")

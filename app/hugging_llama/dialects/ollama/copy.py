@@ -2,7 +2,8 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.base import app_context, json_body
+from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.operations.removal import copy_model
 
@@ -22,8 +23,9 @@ _schema = CopySchema()
 
 
 @blueprint.post("/api/copy")
+@documented(empty_answer(), request=_schema)
 def copy() -> Response:
     """Give a model another name; the answer is its status alone."""
-    body = _schema.parse(json_payload())
+    body = json_body(_schema)
     copy_model(app_context(), body["source"], body["destination"])
     return Response()

@@ -6,9 +6,11 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, stream_response
+from hugging_llama.dialects.base import Watched, app_context, json_body, stream_response
 from hugging_llama.dialects.body_fields import BodyField, Refused
+from hugging_llama.dialects.documented import documented, json_answer, lines_of
 from hugging_llama.dialects.json_body import go_kind
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.dialects.ollama.answers import json_response, request_options
 from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON, endpoint_path, error_line
@@ -47,7 +49,7 @@ _VERSION = re.compile(r"v?([0-9]{1,6})\.([0-9]{1,6})\.([0-9]{1,6})")
 _ROLES = ("system", "user", "assistant")
 
 
-class MessageSchema(fields.GoSchema):
+class TurnSchema(fields.GoSchema):
     """A turn that comes before those of every chat: a text, nothing else."""
 
     go_name = "Message"
@@ -86,7 +88,7 @@ class CreateSchema(fields.GoSchema):
         about="A text or several.",
     )
     messages = fields.GoList(
-        fields.GoStruct(MessageSchema), load_default=list, about="Turns that come before those of every chat."
+        fields.GoStruct(TurnSchema), load_default=list, about="Turns that come before those of every chat."
     )
     requires = fields.GoString(load_default="", about="The least version of Ollama that the model needs.")
     stream = request_fields.stream()
@@ -115,9 +117,8 @@ def parse_quantization(text: str) -> Quantization | None:
     )
 
 
-def parse_create(payload: Mapping[str, Any]) -> tuple[NewModel, bool]:
-    """The model to make, and whether to stream the progress. Raises InvalidRequestError."""
-    body = _schema.parse(payload)
+def parse_create(body: Mapping[str, Any]) -> NewModel:
+    """The model to make. Raises InvalidRequestError."""
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("invalid model name", param="model")
@@ -130,7 +131,7 @@ def parse_create(payload: Mapping[str, Any]) -> tuple[NewModel, bool]:
     if options.unknown:
         raise InvalidRequestError(f"unknown parameter '{options.unknown[0][:80]}'", param="parameters")
     adapters = body["adapters"]
-    new = NewModel(
+    return NewModel(
         name=name,
         base=body["base"],
         files=_parse_files(body["files"], "files"),
@@ -144,7 +145,6 @@ def parse_create(payload: Mapping[str, Any]) -> tuple[NewModel, bool]:
         messages=tuple(map(_parse_message, body["messages"])),
         licenses=_parse_licenses(body["license"]),
     )
-    return new, body["stream"]
 
 
 def _check_base(body: Mapping[str, Any]) -> None:
@@ -197,11 +197,12 @@ def _check_requires(text: str) -> None:
 
 
 @blueprint.post("/api/create")
+@documented(json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema)
 def create() -> Response:
     """Make a named model of another one or of uploaded files; streams the progress unless `stream` is false."""
-    new, is_streamed = parse_create(json_payload())
-    events = Watched(create_model(app_context(), new))
-    if is_streamed:
+    body = json_body(_schema)
+    events = Watched(create_model(app_context(), parse_create(body)))
+    if body["stream"]:
         return stream_response(
             events, lambda event: json_line(render_progress(event)), error_line(endpoint_path()), NDJSON
         )

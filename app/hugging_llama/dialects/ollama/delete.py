@@ -2,7 +2,8 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.base import app_context, json_body
+from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations.removal import delete_model
@@ -25,9 +26,10 @@ _schema = DeleteSchema()
 
 
 @blueprint.delete("/api/delete")
+@documented(empty_answer(), request=_schema)
 def delete() -> Response:
     """Delete a model from disk and memory; the answer has no body, a header says how many bytes went."""
-    body = _schema.parse(json_payload())
+    body = json_body(_schema)
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("model is required", param="model")

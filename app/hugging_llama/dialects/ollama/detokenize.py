@@ -4,8 +4,10 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
+from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, stopwatch
 from hugging_llama.errors import InvalidRequestError
@@ -46,10 +48,11 @@ def parse_tokens(value: Any) -> list[int]:
 
 
 @blueprint.post("/api/detokenize")
+@documented(json_answer(schemas.Detokenize), request=_schema)
 def detokenize() -> Response:
     """What the ids say, special tokens spelt out."""
     watch = stopwatch()
-    body = _schema.parse(json_payload(limit=MAX_BODY_BYTES))
+    body = json_body(_schema, limit=MAX_BODY_BYTES)
     tokens = parse_tokens(body["tokens"])
     keep_alive_s = values.parse_keep_alive(body["keep_alive"])
     model = local_model(body["model"])

@@ -4,8 +4,10 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
+from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, request_options, stopwatch
 from hugging_llama.errors import InvalidRequestError
@@ -46,10 +48,11 @@ def parse_inputs(value: Any) -> list[str]:
 
 
 @blueprint.post("/api/embed")
+@documented(json_answer(schemas.Embed), request=_schema)
 def embed() -> Response:
     """Vectors for texts; with none, load the model."""
     watch = stopwatch()
-    body = _schema.parse(json_payload())
+    body = json_body(_schema)
     inputs = parse_inputs(body["input"])
     keep_alive_s = values.parse_keep_alive(body["keep_alive"])
     ctx = app_context()

@@ -2,7 +2,9 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
+from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, request_options
 from hugging_llama.errors import InvalidRequestError
@@ -27,9 +29,10 @@ _schema = EmbeddingsSchema()
 
 
 @blueprint.post("/api/embeddings")
+@documented(json_answer(schemas.Embedding), request=_schema)
 def embeddings() -> Response:
     """A vector for a text, not normalised; with none, load the model."""
-    body = _schema.parse(json_payload())
+    body = json_body(_schema)
     if not body["model"]:
         raise InvalidRequestError("model is required", param="model")
     keep_alive_s = values.parse_keep_alive(body["keep_alive"])

@@ -4,8 +4,10 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import json_payload
+from hugging_llama.dialects.base import json_body
 from hugging_llama.dialects.body_fields import Ignored
+from hugging_llama.dialects.documented import documented, json_answer, lines_of
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
 from hugging_llama.dialects.ollama.go_template import to_jinja
@@ -84,10 +86,11 @@ def parse_generate(body: dict[str, Any]) -> GenerateCall:
 
 
 @blueprint.post("/api/generate")
+@documented(json_answer(schemas.Generate), lines_of(schemas.Generate, schemas.OllamaError), request=_schema)
 def generate() -> Response:
     """Complete a prompt; with none, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()
-    body = _schema.parse(json_payload())
+    body = json_body(_schema)
     values.check_top_logprobs(body["top_logprobs"])
     render = AnswerRenderer(model=body["model"], piece=generate_piece, watch=watch)
     return answer(body, render, parse_generate, is_empty=not body["prompt"])

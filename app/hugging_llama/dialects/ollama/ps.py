@@ -3,6 +3,8 @@
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.clock import timestamp
 from hugging_llama.dialects.ollama.details import details_json
@@ -37,6 +39,7 @@ def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
 
 
 @blueprint.get("/api/ps")
+@documented(json_answer(schemas.Ps))
 def ps() -> Response:
     """The models in memory, the one that stays longest first."""
     ctx = app_context()

@@ -2,8 +2,10 @@
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, stream_response
+from hugging_llama.dialects.base import Watched, app_context, json_body, stream_response
 from hugging_llama.dialects.body_fields import Ignored
+from hugging_llama.dialects.documented import documented, json_answer, lines_of
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.errors import JSON_PLAIN, NDJSON, endpoint_path, error_line
@@ -88,9 +90,10 @@ def request_token() -> str:
 
 
 @blueprint.post("/api/push")
+@documented(json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema)
 def push() -> Response:
     """Push a named model to the Hub; streams progress unless `stream` is false."""
-    body = _schema.parse(json_payload())
+    body = json_body(_schema)
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("model is required", param="model")

@@ -5,8 +5,10 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import app_context, json_payload
+from hugging_llama.dialects.base import app_context, json_body
 from hugging_llama.dialects.body_fields import Ignored
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.dialects.ollama.answers import json_response, request_options
 from hugging_llama.dialects.ollama.clock import timestamp
@@ -102,9 +104,10 @@ def _modelfile(model: LocalModel, description: ModelDescription, own: Json, para
 
 
 @blueprint.post("/api/show")
+@documented(json_answer(schemas.Show), request=_schema)
 def show() -> Response:
     """What is known of a model on disk, and what it takes in memory; with `remote` the latter alone, from the Hub."""
-    body = _schema.parse(json_payload())
+    body = json_body(_schema)
     context_length = request_options(body["options"]).context_length
     ctx = app_context()
     name = body["model"] or body["name"]

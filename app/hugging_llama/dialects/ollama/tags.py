@@ -3,6 +3,8 @@
 from flask import Blueprint, Response, request
 
 from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.clock import timestamp
 from hugging_llama.dialects.ollama.details import details_json
@@ -27,12 +29,14 @@ def render_local_model(model: LocalModel) -> Json:
 
 
 @blueprint.get("/api/tags")
+@documented(json_answer(schemas.Tags))
 def tags() -> Response:
     """The models on disk, newest first."""
     return json_response({"models": [render_local_model(model) for model in list_models(app_context())]})
 
 
 @blueprint.get("/api/models")
+@documented(json_answer(schemas.Tags))
 def models() -> Response:
     """The name that early versions of the API had for /api/tags."""
     response = tags()

@@ -4,7 +4,9 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
+from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, stopwatch
 from hugging_llama.dialects.ollama.chat import MessageSchema, ToolSchema, parse_message
@@ -64,10 +66,11 @@ def parse_prompt(body: dict[str, Any]) -> Prompt:
 
 
 @blueprint.post("/api/tokenize")
+@documented(json_answer(schemas.Tokenize), request=_schema)
 def tokenize() -> Response:
     """The ids that the model would get, and how many they are."""
     watch = stopwatch()
-    body = _schema.parse(json_payload(limit=MAX_BODY_BYTES))
+    body = json_body(_schema, limit=MAX_BODY_BYTES)
     keep_alive_s = values.parse_keep_alive(body["keep_alive"])
     model = local_model(body["model"])
     tokens = tokenization.tokenize(

@@ -4,6 +4,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
 from hugging_llama.dialects.base import local_model
+from hugging_llama.dialects.documented import documented
 from hugging_llama.errors import BodyTooLargeError, InvalidRequestError, UnsupportedCapabilityError
 
 blueprint = Blueprint("openai_audio", __name__)
@@ -12,6 +13,7 @@ _MAX_BYTES = 25 * 2**20
 
 
 @blueprint.post("/v1/audio/transcriptions")
+@documented(body_type="multipart/form-data")
 def transcriptions() -> Response:
     """The text of a recording. Every model is one that can't do this."""
     request.max_content_length = _MAX_BYTES

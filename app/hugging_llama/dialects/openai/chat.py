@@ -6,9 +6,10 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
+from hugging_llama.dialects.base import Watched, app_context, json_body, local_model, stream_response
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
-from hugging_llama.dialects.body_schema import with_ignored
+from hugging_llama.dialects.documented import documented, events_of, json_answer
+from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai import messages as parsing
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.errors import error_event
@@ -235,10 +236,12 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
 
 
 @blueprint.post("/v1/chat/completions")
+@documented(
+    json_answer(schemas.ChatCompletion), events_of(schemas.ChatCompletionChunk, schemas.OpenAIError), request=_schema
+)
 def chat_completions() -> Response:
     """Answer a chat, in one object or as a stream of server-sent events."""
-    payload = json_payload(empty="EOF")
-    body = _schema.parse(payload)
+    body = json_body(_schema, empty="EOF")
     call = parse_chat(body)
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
@@ -253,4 +256,4 @@ def chat_completions() -> Response:
         response = stream_response(events, render.chunk, error_event, SSE)
     else:
         response = json_response(render.whole(events.drain()))
-    return with_ignored(response, _schema.ignored(payload))
+    return response

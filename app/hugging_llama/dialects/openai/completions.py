@@ -7,9 +7,10 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
+from hugging_llama.dialects.base import Watched, app_context, json_body, local_model, stream_response
 from hugging_llama.dialects.body_fields import BodyField, Refused
-from hugging_llama.dialects.body_schema import with_ignored
+from hugging_llama.dialects.documented import documented, events_of, json_answer
+from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.errors import error_event
 from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, texts_or_ids
@@ -173,10 +174,12 @@ def _text_of(prompt: TextOrIds, model: LocalModel) -> str:
 
 
 @blueprint.post("/v1/completions")
+@documented(
+    json_answer(schemas.TextCompletion), events_of(schemas.TextCompletion, schemas.OpenAIError), request=_schema
+)
 def completions() -> Response:
     """Go on with a text, in one object or as a stream of server-sent events."""
-    payload = json_payload(empty="EOF")
-    body = _schema.parse(payload)
+    body = json_body(_schema, empty="EOF")
     prompts = parse_prompts(body["prompt"])
     calls = [parse_completion(body, prompt) for prompt in prompts]
     model = local_model(body["model"])
@@ -194,4 +197,4 @@ def completions() -> Response:
         response = stream_response(events, render.chunk, error_event, SSE)
     else:
         response = json_response(render.whole(events.drain()))
-    return with_ignored(response, _schema.ignored(payload))
+    return response

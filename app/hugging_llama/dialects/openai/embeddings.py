@@ -7,9 +7,11 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model
+from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField, Ignored
-from hugging_llama.dialects.body_schema import BodySchema, with_ignored
+from hugging_llama.dialects.body_schema import BodySchema
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, texts_or_ids
 from hugging_llama.errors import InvalidRequestError
@@ -64,10 +66,10 @@ def _encoded(vector: Sequence[float], *, as_base64: bool) -> Any:
 
 
 @blueprint.post("/v1/embeddings")
+@documented(json_answer(schemas.EmbeddingList), request=_schema)
 def embeddings() -> Response:
     """Vectors for texts."""
-    payload = json_payload(empty="EOF")
-    body = _schema.parse(payload)
+    body = json_body(_schema, empty="EOF")
     encoding = body["encoding_format"].lower()
     if encoding not in ("float", "base64"):
         raise InvalidRequestError(
@@ -84,4 +86,4 @@ def embeddings() -> Response:
     ]
     usage = {"prompt_tokens": answer.num_prompt_tokens, "total_tokens": answer.num_prompt_tokens}
     response = json_response({"object": "list", "data": data, "model": body["model"], "usage": usage})
-    return with_ignored(response, _schema.ignored(payload))
+    return response

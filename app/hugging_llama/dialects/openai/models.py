@@ -3,6 +3,8 @@
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import app_context, local_model
+from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.render import Json
 from hugging_llama.neutral.models import LocalModel
@@ -22,6 +24,7 @@ def _model_json(model: LocalModel, name: str) -> Json:
 
 
 @blueprint.get("/v1/models")
+@documented(json_answer(schemas.ModelList))
 def models() -> Response:
     """The models on disk, newest first."""
     return json_response(
@@ -30,6 +33,7 @@ def models() -> Response:
 
 
 @blueprint.get("/v1/models/<path:name>")
+@documented(json_answer(schemas.Model))
 def model(name: str) -> Response:
     """One of them; names of the Hub hold a slash."""
     return json_response(_model_json(local_model(name), name))

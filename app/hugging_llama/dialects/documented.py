@@ -1,0 +1,84 @@
+"""What a view takes and gives, said beside it, for the OpenAPI document."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask import Response
+from marshmallow import RAISE, Schema
+
+ViewT = TypeVar("ViewT", bound=Callable[..., Response])
+
+_KEY = "hugging_llama_operation"
+NDJSON = "application/x-ndjson"
+SSE = "text/event-stream"
+
+
+class AnswerSchema(Schema):
+    """The whole of an object in an answer: nothing that is not named comes."""
+
+    class Meta:
+        unknown = RAISE
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One kind of answer. Its body is JSON by one of `schemas`; without them it is of the content type alone, and
+    empty if that is "". Of a stream (NDJSON, SSE) each line or event is by one of them."""
+
+    schemas: tuple[type[Schema], ...] = ()
+    content_type: str = "application/json"
+    status: int = 200
+    about: str = "The answer."
+
+
+def json_answer(schema: type[Schema], status: int = 200, about: str = "The answer.") -> Answer:
+    """One JSON object."""
+    return Answer((schema,), status=status, about=about)
+
+
+def empty_answer(status: int = 200, about: str = "Done; the body is empty.") -> Answer:
+    """A status alone."""
+    return Answer((), "", status, about)
+
+
+def lines_of(*schemas: type[Schema]) -> Answer:
+    """A stream of JSON objects, one a line."""
+    return Answer(schemas, NDJSON)
+
+
+def events_of(*schemas: type[Schema]) -> Answer:
+    """A stream of server-sent events, whose data are JSON objects."""
+    return Answer(schemas, SSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """`request` reads the JSON body; `body_type` is that of a body which is no JSON; `query` holds JSON Schemas of the
+    parameters behind the path."""
+
+    answers: tuple[Answer, ...]
+    request: Schema | None = None
+    body_type: str = ""
+    query: Mapping[str, Mapping[str, Any]] | None = None
+
+
+def documented(
+    *answers: Answer,
+    request: Schema | None = None,
+    body_type: str = "",
+    query: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Callable[[ViewT], ViewT]:
+    """Say of a view what it takes and gives; its docstring says what it does."""
+
+    def mark(view: ViewT) -> ViewT:
+        setattr(view, _KEY, Operation(answers, request, body_type, query))
+        return view
+
+    return mark
+
+
+def operation_of(view: Callable[..., Any]) -> Operation | None:
+    """What was said of a view."""
+    found = getattr(view, _KEY, None)
+    return found if isinstance(found, Operation) else None

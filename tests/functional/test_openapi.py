@@ -121,7 +121,7 @@ def _with_model(case: Any) -> Any:
     if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
         embeds = case.path.endswith(("embed", "embeddings"))
         case.body["model"] = MINILM if embeds else DEMO
-        if case.body.get("keep_alive") == 0:
+        if case.body.get("keep_alive") == 0 and case.body["keep_alive"] is not False:
             del case.body["keep_alive"]
     return case
 

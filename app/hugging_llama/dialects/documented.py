@@ -24,12 +24,14 @@ class AnswerSchema(Schema):
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One kind of answer. Its body is JSON by one of `schemas`; without them it is of the content type alone, and
-    empty if that is "". Of a stream (NDJSON, SSE) each line or event is by one of them."""
+    empty if that is "". Of a stream (NDJSON, SSE) each line or event is by one of them; `end` is what stands in the last
+    event where that is no JSON."""
 
     schemas: tuple[type[Schema], ...] = ()
     content_type: str = "application/json"
     status: int = 200
     about: str = "The answer."
+    end: str = ""
 
 
 def json_answer(schema: type[Schema], status: int = 200, about: str = "The answer.") -> Answer:
@@ -47,9 +49,9 @@ def lines_of(*schemas: type[Schema]) -> Answer:
     return Answer(schemas, NDJSON)
 
 
-def events_of(*schemas: type[Schema]) -> Answer:
+def events_of(*schemas: type[Schema], end: str = "") -> Answer:
     """A stream of server-sent events, whose data are JSON objects."""
-    return Answer(schemas, SSE)
+    return Answer(schemas, SSE, end=end)
 
 
 @dataclass(frozen=True, slots=True)

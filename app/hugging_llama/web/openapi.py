@@ -152,6 +152,8 @@ def _content(answer: Answer, ref: Ref) -> Json:
     if answer.content_type != SSE:
         return {"itemSchema": one}
     data: Json = {"type": "string", "contentMediaType": "application/json", "contentSchema": one}
+    if answer.end:
+        data = {"anyOf": [{"const": answer.end}, data]}
     return {"itemSchema": {"type": "object", "required": ["data"], "properties": {"data": data}}}
 
 

@@ -59,10 +59,16 @@ class MessagesSchema(CountSchema):
         load_default=list, schema={"type": "array", "items": {"type": "string"}}, about="Texts that end the answer."
     )
     stream = Typed(bool, load_default=False, about="Events as the answer is written.")
-    metadata = Ignored("there are no users here, keys apart")
+    metadata = Ignored(_NO_USERS)
     service_tier = Ignored("there is one tier")
-    container = Refused("this server runs no code")
     inference_geo = Ignored("the model runs here")
+    diagnostics = Ignored("the log of the server has them")
+    billing_policy = Ignored("nothing is billed")
+    container = Refused("this server runs no code")
+    compaction = Refused("a chat that is too long loses its oldest messages")
+    thread = Refused("conversations are not kept: send all messages")
+    fallbacks = Refused("one model answers: ask the other one yourself")
+    fallback_credit_token = Refused("nothing is billed")
 
 
 def check(body: Mapping[str, Any]) -> None:

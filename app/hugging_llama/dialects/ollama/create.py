@@ -68,7 +68,7 @@ class CreateSchema(fields.GoSchema):
 
     go_name = "CreateRequest"
 
-    model = request_fields.model()
+    model = request_fields.model(must=False)
     name = request_fields.old_name()
     base = fields.GoString(data_key="from", load_default="", about="The model to make it from; pulled if need be.")
     files = fields.GoMap(load_default=None, about="Instead, uploaded files: the digests of blobs by path.")

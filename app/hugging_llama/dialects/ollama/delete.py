@@ -18,7 +18,7 @@ class DeleteSchema(fields.GoSchema):
 
     go_name = "DeleteRequest"
 
-    model = request_fields.model()
+    model = request_fields.model(must=False)
     name = request_fields.old_name()
 
 

@@ -22,7 +22,7 @@ class PullSchema(fields.GoSchema):
 
     go_name = "PullRequest"
 
-    model = request_fields.model()
+    model = request_fields.model(must=False)
     name = request_fields.old_name()
     revision = fields.GoString(load_default=None, about="Ours: a branch, tag or commit.")
     trust_remote_code = fields.GoBool(

@@ -28,7 +28,7 @@ class PushSchema(fields.GoSchema):
 
     go_name = "PushRequest"
 
-    model = request_fields.model()
+    model = request_fields.model(must=False)
     name = request_fields.old_name()
     insecure = request_fields.insecure()
     stream = request_fields.stream()

@@ -7,8 +7,9 @@ _STRING: JsonSchema = {"type": "string"}
 _THINK_LEVELS = ["low", "medium", "high", "max"]
 
 
-def model(about: str = "The model: its name on the Hub, or one of your own.") -> fields.GoString:
-    return fields.GoString(load_default="", must=True, about=about)
+def model(*, must: bool = True) -> fields.GoString:
+    """`must` False where `name` may stand in its place."""
+    return fields.GoString(load_default="", must=must, about="The model: its name on the Hub, or one of your own.")
 
 
 def old_name() -> fields.GoString:

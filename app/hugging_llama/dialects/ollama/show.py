@@ -33,7 +33,7 @@ class ShowSchema(fields.GoSchema):
 
     go_name = "ShowRequest"
 
-    model = request_fields.model()
+    model = request_fields.model(must=False)
     name = request_fields.old_name()
     verbose = fields.GoBool(load_default=False, about="With the tensors and the tokenizer's lists.")
     system = fields.GoString(load_default="", about="Shown in place of the model's own.")

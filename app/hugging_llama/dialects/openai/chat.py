@@ -97,6 +97,7 @@ class ChatSchema(SamplingSchema):
     metadata = Ignored("chat completions are not kept")
     service_tier = Ignored("there is one tier")
     prompt_cache_key = Ignored("prompts are found by their beginnings")
+    prompt_cache_options = Ignored("prompts are found by their beginnings")
     prompt_cache_retention = Ignored("beginnings stay as long as there is memory")
     safety_identifier = Ignored("there are no users here, keys apart")
 
@@ -237,7 +238,9 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
 
 @blueprint.post("/v1/chat/completions")
 @documented(
-    json_answer(schemas.ChatCompletion), events_of(schemas.ChatCompletionChunk, schemas.OpenAIError), request=_schema
+    json_answer(schemas.ChatCompletion),
+    events_of(schemas.ChatCompletionChunk, schemas.OpenAIError, end="[DONE]"),
+    request=_schema,
 )
 def chat_completions() -> Response:
     """Answer a chat, in one object or as a stream of server-sent events."""

@@ -175,7 +175,9 @@ def _text_of(prompt: TextOrIds, model: LocalModel) -> str:
 
 @blueprint.post("/v1/completions")
 @documented(
-    json_answer(schemas.TextCompletion), events_of(schemas.TextCompletion, schemas.OpenAIError), request=_schema
+    json_answer(schemas.TextCompletion),
+    events_of(schemas.TextCompletion, schemas.OpenAIError, end="[DONE]"),
+    request=_schema,
 )
 def completions() -> Response:
     """Go on with a text, in one object or as a stream of server-sent events."""

@@ -41,7 +41,7 @@ function resolved(schema) {
 function typeOf(schema) {
   if (!schema) return "";
   if (schema.$ref) return schema.$ref.split("/").pop();
-  if (schema.anyOf) return schema.anyOf.map(typeOf).filter((name) => name !== "null").join(" or ");
+  if (schema.anyOf) return schema.anyOf.map(typeOf).filter(Boolean).join(" or ");
   if (schema.enum) return schema.enum.filter((value) => value !== null).map((value) => JSON.stringify(value)).join(", ");
   const types = [].concat(schema.type || "any value").filter((name) => name !== "null");
   return types.map((name) => (name === "array" && schema.items ? `list of ${typeOf(schema.items)}` : name)).join(" or ");
@@ -87,7 +87,8 @@ function schemaNodes(schema, seen = new Set()) {
 function contentSchema(content) {
   const item = content.itemSchema;
   const data = item && item.properties && item.properties.data;
-  return content.schema || (data && data.contentSchema) || item || null;
+  const json = data && (data.anyOf || [data]).find((part) => part.contentSchema);
+  return content.schema || (json && json.contentSchema) || item || null;
 }
 
 function responseNodes(operation) {

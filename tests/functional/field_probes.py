@@ -251,7 +251,8 @@ ENDPOINTS = (
         "Ollama", "/api/chat", chat.ChatSchema, {"model": DEMO, "messages": HI, **STREAM},
         {
             "model": MINILM, "messages": [{"role": "user", "content": "Ho"}], "tools": [TOOL],
-            "tool_choice": "required", "parallel_tool_calls": False, "stream": False, "format": "json", "structured_outputs": {"regex": "a"},
+            "tool_choice": "required", "parallel_tool_calls": False,
+            "stream": False, "format": "json", "structured_outputs": {"regex": "a"},
             "keep_alive": "1m", "options": {"seed": 1}, "think": False, "truncate": False, "shift": False,
             "logprobs": True, "top_logprobs": 2, "_debug_render_only": True,
         },

@@ -24,8 +24,8 @@ class AnswerSchema(Schema):
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One kind of answer. Its body is JSON by one of `schemas`; without them it is of the content type alone, and
-    empty if that is "". Of a stream (NDJSON, SSE) each line or event is by one of them; `end` is what stands in the last
-    event where that is no JSON."""
+    empty if that is "". Of a stream (NDJSON, SSE) each line or event is by one of them; `end` stands in the last event
+    where that is no JSON."""
 
     schemas: tuple[type[Schema], ...] = ()
     content_type: str = "application/json"

@@ -26,7 +26,7 @@ from tests.functional.conftest import MakeClient
 from tests.hub_cache import MINILM
 
 HI = [{"role": "user", "content": "Hi"}]
-USAGE = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_output_tokens=3)
+USAGE = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_output_tokens=3, num_thinking_tokens=1)
 END = Finished(reason=FinishReason.STOP, usage=USAGE)
 CALL = ToolCall(id="call_1", name="f", arguments={"z": 1, "a": "ü"})
 WEATHER = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
@@ -71,6 +71,7 @@ def test_a_whole_answer(make_client: MakeClient) -> None:
         "completion_tokens": 3,
         "total_tokens": 8,
         "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 1},
     }
 
 

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from hugging_llama.client.base import EngineClient
 from hugging_llama.operations.observer import Observer
 from hugging_llama.store.local import Store
+from hugging_llama.store.responses import ResponseStore
 from hugging_llama_config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """The settings, the models on disk, the way to the engine, and who watches the generations."""
+    """The settings, the models on disk, the way to the engine, who watches the generations, the answers that are kept."""
 
     settings: Settings
     store: Store
     engine: EngineClient
     observer: Observer
+    responses: ResponseStore = ResponseStore()

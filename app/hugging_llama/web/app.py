@@ -21,6 +21,7 @@ from hugging_llama.dialects.openai import errors as openai_errors
 from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
+from hugging_llama.store.responses import ResponseStore
 from hugging_llama.web import health, metrics
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
@@ -118,6 +119,7 @@ def _install(
         store=Store(settings),
         engine=engine or RemoteEngine(settings),
         observer=metrics.GenerationMetrics(registry),
+        responses=ResponseStore.of(settings),
     )
     if settings.preload and isinstance(context.engine, RemoteEngine):
         # once for each engine: a worker that is replaced must not bring back what has been unloaded since

@@ -1,6 +1,6 @@
 """What every operation needs, handed in by the web side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hugging_llama.client.base import EngineClient
 from hugging_llama.operations.observer import Observer
@@ -11,10 +11,10 @@ from hugging_llama_config.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """The settings, the models on disk, the way to the engine, who watches the generations, the answers that are kept."""
+    """The settings, the models on disk, the way to the engine, who watches the generations, the kept answers."""
 
     settings: Settings
     store: Store
     engine: EngineClient
     observer: Observer
-    responses: ResponseStore = ResponseStore()
+    responses: ResponseStore = field(default_factory=ResponseStore)

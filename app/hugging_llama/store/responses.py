@@ -4,6 +4,7 @@ Each knows the one it goes on from, so a long conversation is stored once. One t
 on from it can't be found any more, but what was said stays until the last of those leaves.
 """
 
+import logging
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -17,6 +18,8 @@ from hugging_llama.neutral.stored import StoredItem, StoredResponse
 from hugging_llama.store.response_file import in_file, is_there
 from hugging_llama_config.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 _MAX_RESPONSES = 100_000
 _OLDEST = "SELECT number FROM responses WHERE id IS NOT NULL AND number != ? ORDER BY created_s, number LIMIT 1"
 _encode = msgspec.msgpack.Encoder().encode
@@ -25,7 +28,7 @@ _decode = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
 @dataclass(frozen=True, slots=True)
 class ResponseStore:
-    """The answers of one home; without one, or with no room, nothing is kept. Safe for threads, greenlets, processes."""
+    """The answers of one home; without one nothing is kept. Safe for threads, greenlets and processes."""
 
     home: str = ""
     max_bytes: int = 0
@@ -63,9 +66,13 @@ class ResponseStore:
         return self._has_any and in_file(self.home, partial(self._delete, id=id))
 
     def tidy(self) -> None:
-        """Forget what is too old. Raises StorageError."""
-        if self._has_any:
+        """Forget what is too old: what a server does once when it starts, in a thread of its own."""
+        if not self._has_any:
+            return
+        try:
             in_file(self.home, self._forget_old)
+        except StorageError as error:
+            logger.warning("old responses stay: %s", error.message)
 
     @property
     def _has_any(self) -> bool:

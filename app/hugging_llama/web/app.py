@@ -67,7 +67,9 @@ def create_blueprint(
         app = cast(Flask, state.app)
         _install(app, settings, engine, registry, metrics.unattached_exporter(registry))
         # a server of our own does this once, see gunicorn's hooks; here nobody tells us when one starts
-        threading.Thread(target=app.extensions[EXTENSION].store.tidy, daemon=True).start()
+        context: AppContext = app.extensions[EXTENSION]
+        for tidy in (context.store.tidy, context.responses.tidy):
+            threading.Thread(target=tidy, daemon=True).start()
 
     blueprint.record_once(install)
     return blueprint

@@ -3,10 +3,12 @@
 from flask import Blueprint
 
 from hugging_llama.dialects.openai import chat, completions, embeddings, models
+from hugging_llama.dialects.openai.responses import views as responses
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     chat.blueprint,
     completions.blueprint,
     embeddings.blueprint,
     models.blueprint,
+    responses.blueprint,
 )

@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
 from hugging_llama.dialects.openai import messages as parsing
 from hugging_llama.dialects.openai.answers import json_response, with_ignored
+from hugging_llama.dialects.openai.effort import parse_effort
 from hugging_llama.dialects.openai.errors import error_event
 from hugging_llama.dialects.openai.fields import Anything, Typed
 from hugging_llama.dialects.openai.render import (
@@ -41,17 +42,6 @@ from hugging_llama.operations import generation
 from hugging_llama.operations.choices import generate_choices
 
 blueprint = Blueprint("openai_chat", __name__)
-
-_EFFORTS: Mapping[str, bool | str] = {
-    "none": False,
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "max": "max",
-    "xhigh": "max",
-    "ultra": "max",
-}
 
 
 class ChatSchema(SamplingSchema):
@@ -181,19 +171,6 @@ class _Choice:
         return {"index": self.index, "message": message, "logprobs": logprobs, "finish_reason": self.reason}
 
 
-def parse_think(body: Mapping[str, Any]) -> bool | str | None:
-    """None for the model's own choice; `reasoning.effort` wins over `reasoning_effort`."""
-    value = body["reasoning"].get("effort") or body["reasoning_effort"]
-    if not value:
-        return None
-    if value not in _EFFORTS:
-        words = ", ".join(f'"{word}"' for word in ("minimal", "low", "medium", "high", "xhigh", "ultra", "max"))
-        raise InvalidRequestError(
-            f'invalid reasoning value: "{value}" (must be {words}, or "none")', param="reasoning_effort"
-        )
-    return _EFFORTS[value]
-
-
 def parse_chat(body: dict[str, Any]) -> GenerateCall:
     """The checked body as a neutral call. Raises RequestError."""
     for key, text in _REFUSED.items():
@@ -208,7 +185,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
         messages=parsing.parse_messages(body["messages"], body["model"]),
         tools=tools,
         tool_choice=choice,
-        think=parse_think(body),
+        think=parse_effort(body["reasoning"].get("effort") or body["reasoning_effort"], "reasoning_effort"),
     )
     if body["max_completion_tokens"] is not None:
         body["max_tokens"] = body["max_completion_tokens"]

@@ -10,10 +10,12 @@ _STATUS: Statuses = {
     errors.RequestError: 400,
     errors.BodyTooLargeError: 413,
     errors.ModelNotFoundError: 404,
+    errors.ResponseNotFoundError: 404,
     errors.AccessError: 403,
     errors.KeyRejectedError: 401,
     errors.EngineBusyError: 503,
     errors.EngineShutdownError: 503,
+    errors.StorageError: 503,
 }
 _TYPES = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
 

@@ -15,8 +15,8 @@ class StoredItem:
 class StoredResponse:
     """An answer. `body` is JSON with all but the items.
 
-    `previous_id` is the answer it goes on from. `input` holds what came new when it is saved, and the whole conversation
-    before `output` when it is read.
+    `previous_id` is the answer it goes on from. `input` holds what came new when it is saved, and the whole
+    conversation before `output` when it is read.
     """
 
     id: str

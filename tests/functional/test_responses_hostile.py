@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hugging_llama.dialects.openai.responses.schema import ResponsesSchema
+from hugging_llama.dialects.openai.sampling import SamplingSchema
 from tests.functional.conftest import MakeClient
 
 WORDS = st.sampled_from(
@@ -47,8 +48,11 @@ TOOLS = st.lists(
     ),
     max_size=2,
 )
-FIELDS = sorted(ResponsesSchema().fields)
-BODIES = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4)
+# those that chats have too are for their tests
+FIELDS = sorted(set(ResponsesSchema().fields) - set(SamplingSchema().fields))
+BODIES = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=2) | st.dictionaries(
+    st.sampled_from(sorted(ResponsesSchema().fields)), VALUES, max_size=1
+)
 
 
 def _check(response: Any) -> None:

@@ -49,6 +49,8 @@ def test_a_response_is_found_again(make_client: MakeClient) -> None:
     found = client.get(f"/v1/responses/{answer['id']}")
     assert found.get_json() == answer
     WireResponse.model_validate(found.get_json(), strict=True)
+    asked = client.get(f"/v1/responses/{answer['id']}?include=reasoning.encrypted_content")
+    assert asked.headers["X-Ignored-Fields"] == "include"
     streamed = post(client, stream=True)
     id = streamed.text.split('"id":"')[1].split('"')[0]
     assert client.get(f"/v1/responses/{id}").get_json()["output"][1]["content"][0]["text"] == "said 1"

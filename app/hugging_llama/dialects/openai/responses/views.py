@@ -54,14 +54,16 @@ def get_response(id: str) -> Response:
     """A kept response."""
     if request.args.get("stream", "").lower() in ("true", "1"):
         raise InvalidRequestError("only the end of a response is kept: it can't be streamed again", param="stream")
-    return json_response(state.found_response(responses.find_response(app_context(), id)))
+    found = json_response(state.found_response(responses.find_response(app_context(), id)))
+    return with_ignored(found, sorted(request.args.keys() - {"stream"}))
 
 
 @blueprint.get("/v1/responses/<id>/input_items")
 def list_input_items(id: str) -> Response:
     """What a kept response was an answer to, from the beginning of its conversation."""
     found = responses.find_response(app_context(), id)
-    return json_response(state.listed(found.input, request.args.to_dict()))
+    page = json_response(state.listed(found.input, request.args.to_dict()))
+    return with_ignored(page, sorted(request.args.keys() - {"limit", "order", "after"}))
 
 
 @blueprint.delete("/v1/responses/<id>")

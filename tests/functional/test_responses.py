@@ -333,6 +333,8 @@ def test_calls_are_named_as_the_tools_were(make_client: MakeClient) -> None:
         ToolCall(id="c2", name="patch", arguments={"input": "*** Begin"}),
         ToolCall(id="c3", name="patch", arguments={"other": 1}),
         ToolCall(id="c4", name="f", arguments={"half": "\ud83d"}),
+        ToolCall(id="c5", name="patch", arguments={"input": "a\ud83d"}),
+        ToolCall(id="c6", name="g\ud83d", arguments={}),
     ]
     client, engine = make_client(generate=[*map(ToolCallDelta, calls), END])
     space = {"type": "namespace", "name": "ns", "description": "d", "tools": [{"type": "function", "name": "f"}]}
@@ -345,12 +347,15 @@ def test_calls_are_named_as_the_tools_were(make_client: MakeClient) -> None:
         ("custom_tool_call", "patch", None),
         ("custom_tool_call", "patch", None),
         ("function_call", "f", None),
+        ("custom_tool_call", "patch", None),
+        ("function_call", "g?", None),
     ]
     assert output[0]["arguments"] == '{"a":1}'
     assert [output[1]["input"], output[2]["input"]] == ["*** Begin", '{"other":1}']
     assert json.loads(output[3]["arguments"]) == calls[3].arguments
     told = [event["type"] for event in found if "custom_tool_call_input" in event["type"]]
-    assert told == ["response.custom_tool_call_input.delta", "response.custom_tool_call_input.done"] * 2
+    assert told == ["response.custom_tool_call_input.delta", "response.custom_tool_call_input.done"] * 3
+    assert output[4]["input"] == "a?"
     # and what the client sends back is the same conversation again
     outputs = [{"type": item["type"] + "_output", "call_id": item["call_id"], "output": "ok"} for item in output[:3]]
     post(client, tools=tools, input=[{"role": "user", "content": "?"}, *output[:3], *outputs])

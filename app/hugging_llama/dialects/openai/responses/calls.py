@@ -14,7 +14,7 @@ def call_events(call: ToolCall, name: CallName, output_index: int) -> tuple[Json
     """The item, and its events without their numbers."""
     id = new_item_id(name.kind)
     namespace = {"namespace": name.namespace} if name.namespace else {}
-    head = {"id": id, "type": name.kind, "call_id": call.id, "name": name.name, **namespace}
+    head = {"id": id, "type": name.kind, "call_id": call.id, "name": _whole(name.name), **namespace}
     key, event, text = "arguments", "function_call_arguments", _json_text(call.arguments)
     if name.kind == "custom_tool_call":
         key, event, text = CUSTOM_INPUT, "custom_tool_call_input", _custom_input(call.arguments, text)
@@ -32,11 +32,16 @@ def call_events(call: ToolCall, name: CallName, output_index: int) -> tuple[Json
 def _custom_input(arguments: Mapping[str, Any], text: str) -> str:
     """The text that was asked for; all that the model wrote where that is something else."""
     value = arguments.get(CUSTOM_INPUT)
-    return value if isinstance(value, str) and len(arguments) == 1 else text
+    return _whole(value) if isinstance(value, str) and len(arguments) == 1 else text
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, which a model may write as escapes and no event can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _json_text(arguments: Mapping[str, Any]) -> str:
     try:
         return encode(arguments).decode()
-    except UnicodeEncodeError:  # halves of characters, which a model may write as escapes
+    except UnicodeEncodeError:  # halves of characters: they are escapes again
         return json.dumps(arguments, separators=(",", ":"))

@@ -50,6 +50,7 @@ class _Silent:
     """Shows nothing."""
 
     stop = None
+    num_thinking_tokens = 0
 
     def push(self, token_id: int) -> list[GenerateEvent]:
         return []

@@ -3,11 +3,13 @@
 HuggingLlamaError
 ├── RequestError                  the caller must change the request
 │   ├── InvalidRequestError           param
+│   │   └── PreviousResponseError         param, id
 │   ├── BodyTooLargeError             limit
 │   ├── UnsupportedCapabilityError    model, capabilities, canonical
 │   ├── ContextLengthError            num_prompt_tokens, limit
 │   └── GrammarError                  path
 ├── ModelNotFoundError            name, canonical
+├── ResponseNotFoundError         id
 ├── AccessError                   somebody must grant something first
 │   ├── KeyRejectedError              realm
 │   ├── GatedModelError               repo, url
@@ -17,6 +19,7 @@ HuggingLlamaError
 │   ├── EngineBusyError               queue_depth, retry_after_s
 │   └── InsufficientMemoryError       need_bytes, free_bytes
 ├── TransferError                 repo, cause
+├── StorageError                  cause
 └── EngineError                   our side failed
     ├── ModelLoadError                model
     ├── GenerationError               model
@@ -54,6 +57,15 @@ class InvalidRequestError(RequestError):
     """A field is missing, malformed or out of range. Facts: `param`, the field's name, if one is to blame."""
 
     code = "invalid_request"
+
+
+class PreviousResponseError(InvalidRequestError):
+    """The response to go on from is not here. Facts: `param`, `id`."""
+
+    code = "previous_response_not_found"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"Previous response with id '{id}' not found.", param="previous_response_id", id=id)
 
 
 class BodyTooLargeError(RequestError):
@@ -102,6 +114,15 @@ class ModelNotFoundError(HuggingLlamaError):
 
     def __init__(self, name: str, canonical: str) -> None:
         super().__init__(f"model '{name}' not found", name=name, canonical=canonical)
+
+
+class ResponseNotFoundError(HuggingLlamaError):
+    """No response is kept under this id. Facts: `id`."""
+
+    code = "response_not_found"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"Response with id '{id}' not found.", id=id)
 
 
 class AccessError(HuggingLlamaError):
@@ -159,6 +180,15 @@ class TransferError(HuggingLlamaError):
     """The Hub, the network or the disk failed during a transfer. Facts: `repo`, `cause`."""
 
     code = "transfer"
+
+
+class StorageError(HuggingLlamaError):
+    """What is kept of answers can't be read or written. Facts: `cause`."""
+
+    code = "storage"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"the stored responses can't be used now: {cause}", cause=cause)
 
 
 class EngineError(HuggingLlamaError):

@@ -53,6 +53,8 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "idle_event_timeout_s": (0.001, math.inf),
     "max_body_bytes": (1, _LARGEST),
     "max_blob_bytes": (1, _LARGEST),
+    "stored_responses_bytes": (2**20, _LARGEST),
+    "stored_responses_s": (1, math.inf),
 }
 _ORIGIN_SCHEMES = (
     "http://", "https://", "chrome-extension://", "safari-extension://", "moz-extension://", "ms-browser-extension://",

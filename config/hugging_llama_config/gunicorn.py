@@ -156,9 +156,9 @@ def post_worker_init(worker: Any) -> None:
         return
     configure_own_logging(engine.settings.log_level, "web")
     engine.life_line = worker.hugging_llama_life_line
-    store = getattr(worker.wsgi.extensions["hugging_llama"], "store", None)
-    if store is not None and worker.age == 1:  # the first one of this server, and never again
-        threading.Thread(target=store.tidy, daemon=True).start()
+    for kept in ("store", "responses") if worker.age == 1 else ():  # the first one of this server, and never again
+        if (store := getattr(worker.wsgi.extensions["hugging_llama"], kept, None)) is not None:
+            threading.Thread(target=store.tidy, daemon=True).start()
     # TERM runs no hook in a worker, so the flag that it clears is watched: by a greenlet, as gevent has patched by now
     threading.Thread(target=_drain_when_stopped, args=(worker, engine), daemon=True).start()
 

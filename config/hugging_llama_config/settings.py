@@ -56,6 +56,10 @@ class Settings:
     max_body_bytes: int = 64 * 2**20
     max_blob_bytes: int = 2**40
     duration_unit: str = "ns"
+    # answers that are kept
+    store_responses: bool = True
+    stored_responses_bytes: int = 256 * 2**20
+    stored_responses_s: float = 30 * 86400.0
     # safety
     trust_remote_code: bool = False
     allow_pickle: bool = False

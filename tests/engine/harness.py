@@ -30,6 +30,7 @@ class Echo:
         self.stop_ids = stop_ids
         self.pushed: list[int] = []
         self.num_flushed = 0
+        self.num_thinking_tokens = 0
         self.stop: str | None = None
 
     def push(self, token_id: int) -> list[GenerateEvent]:

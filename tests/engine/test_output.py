@@ -136,6 +136,31 @@ def test_a_call_within_the_thinking_is_no_call() -> None:
     assert found == [ThinkingDelta(CALL), TextDelta("ok")]
 
 
+@pytest.mark.parametrize(
+    ("text", "options", "count"),
+    [
+        ("<think>hm</think>ok", {"thinking": THINK}, 11),
+        ("hm</think>ok", {"thinking": THINK, "inside_thinking": True}, 10),
+        ("hm</think>ok", {"thinking": THINK, "inside_thinking": True, "show_thinking": False}, 10),
+        ("hm", {"thinking": THINK, "inside_thinking": True}, 2),
+        ("hm</think>ok", {"thinking": THINK}, 0),
+        ("<think>hm</think>ok", {}, 0),
+        ("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>ok",
+         {"has_channels": True}, 10),
+    ],
+)  # fmt: skip
+def test_the_tokens_of_reasoning_are_counted(text: str, options: dict[str, Any], count: int) -> None:
+    """One a byte: those inside, the one that opened it and those that closed it."""
+    tokenizer = tokenizer_named("byte")
+    machine = AnswerProcessor(tokenizer, **options)
+    ids = ids_of(tokenizer, text)
+    assert len(ids) == len(text)
+    for token_id in ids:
+        machine.push(token_id)
+    machine.finish()
+    assert machine.num_thinking_tokens == count
+
+
 def test_thinking_that_nobody_wants_is_dropped() -> None:
     assert answer("hm</think>ok", thinking=THINK, inside_thinking=True, show_thinking=False) == [TextDelta("ok")]
 

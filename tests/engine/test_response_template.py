@@ -197,6 +197,7 @@ def test_an_answer_is_read_by_it() -> None:
     assert "".join(event.text for event in events if isinstance(event, ThinkingDelta)) == "hm"
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Look:"
     assert isinstance(events[-1], ToolCallDelta)
+    assert machine.num_thinking_tokens == len(tokenizer.encode("hm\n</think>"))
 
 
 def test_the_engine_reads_a_models_answers_by_it(tmp_path: Path) -> None:

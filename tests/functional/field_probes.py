@@ -8,7 +8,7 @@ silence.
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from hugging_llama.dialects.ollama import (
 from hugging_llama.dialects.openai import chat as openai_chat
 from hugging_llama.dialects.openai import completions as openai_completions
 from hugging_llama.dialects.openai import embeddings as openai_embeddings
+from hugging_llama.dialects.openai.responses.schema import ResponsesSchema
 from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, TextDelta, TokenLogprob, Usage
 from hugging_llama.neutral.requests import GenerateRequest
 from hugging_llama.testing import ScriptedEngine
@@ -48,6 +49,7 @@ DEMO = "hugging-llama/demo"
 DEMO_FILES = Path(hugging_llama.__file__).parent / "demo_model"
 HI = [{"role": "user", "content": "Hi"}]
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+FLAT_TOOL = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
 ANTHROPIC_TOOL = {"name": "f", "input_schema": {"type": "object", "properties": {}}}
 ON_THE_HUB = "acme/tiny"
 PUSHED = "acme/pushed"
@@ -55,7 +57,9 @@ FILLER = "filler"
 
 STREAM = {"stream": False}
 SILENT = "dropped in silence"
-DECIDING = frozenset({"model", "name", "source", "destination", "trust_remote_code", "requires"})
+DECIDING = frozenset(
+    {"model", "name", "source", "destination", "trust_remote_code", "requires", "previous_response_id"}
+)
 """Fields that are honoured by an error, too: that there is no such model, or that the operator does not allow it."""
 REFUSALS: Mapping[str, str] = {"images": "does not support vision"}
 
@@ -152,8 +156,10 @@ def fate(world: World, endpoint: Endpoint, name: str, known: BodyField) -> Fate:
     says = REFUSALS.get(name, rf"\b{re.escape(name)}\b")
     if given.error and not plain.error and re.search(says, given.error + given.param):
         return Fate(name, "refused", known.why if isinstance(known, Refused) else given.error)
-    if given != plain and not given.error:
+    if replace(given, ignored=plain.ignored) != plain and not given.error:
         return Fate(name, "honoured")
+    if any(said.startswith(f"{name}.") for said in given.ignored):
+        return Fate(name, "ignored", "nothing that it may hold has an effect")
     return Fate(name, SILENT, given.error)
 
 
@@ -188,7 +194,7 @@ def seen(world: World, endpoint: Endpoint, body: Mapping[str, Any]) -> Seen:
 
 
 _CHANGING = re.compile(
-    r'"(?:id|request_id|created|created_at|modified_at|total_duration|load_duration|eval_duration|prompt_eval_duration)"'
+    r'"(?:id|request_id|created_at|completed_at|created|created_at|modified_at|total_duration|load_duration|eval_duration|prompt_eval_duration)"'
     r":(?:\"[^\"]*\"|[0-9.e+-]+)"
 )
 
@@ -344,6 +350,24 @@ ENDPOINTS = (
         "OpenAI", "/v1/completions", openai_completions.CompletionSchema, {"model": DEMO, "prompt": "Hi"},
         {**OPENAI_SAMPLING, "prompt": "Ho", "suffix": "b", "echo": True, "logprobs": 2, "best_of": 2},
         with_={"stream_options": {"stream": True}, "suffix": {"model": FILLER}},
+    ),
+    Endpoint(
+        "OpenAI", "/v1/responses", ResponsesSchema, {"model": DEMO, "input": "Hi"},
+        {
+            **OPENAI_SAMPLING, "input": "Ho", "instructions": "s", "max_output_tokens": 5, "max_tool_calls": 1,
+            "top_logprobs": 2, "include": ["message.output_text.logprobs"], "reasoning": {"effort": "none"},
+            "text": {"format": {"type": "json_object"}}, "tools": [FLAT_TOOL], "tool_choice": "required",
+            "parallel_tool_calls": False, "truncation": "auto", "store": False, "previous_response_id": "resp_none",
+            "metadata": {"a": "b"}, "safety_identifier": "x", "prompt_cache_key": "x", "prompt_cache_options": {"a": 1},
+            "prompt_cache_retention": "24h", "service_tier": "flex", "background": True, "conversation": "x",
+            "prompt": {"id": "x"}, "context_management": [{"a": 1}], "moderation": {"a": 1},
+            "stream_options": {"include_obfuscation": True}, "background_options": {"a": 1},
+            "access_programs": {"a": 1}, "image": {"a": 1},
+        },
+        with_={
+            "tool_choice": {"tools": [FLAT_TOOL]}, "parallel_tool_calls": {"tools": [FLAT_TOOL]},
+            "stream_options": {"stream": True},
+        },
     ),
     Endpoint(
         "OpenAI", "/v1/embeddings", openai_embeddings.EmbeddingsSchema, {"model": MINILM, "input": "Hi"},

@@ -9,6 +9,7 @@ from anthropic.types import MessageCountTokensParams
 from anthropic.types.beta import message_create_params
 from openai.types import EmbeddingCreateParams, completion_create_params
 from openai.types.chat import completion_create_params as chat_create_params
+from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 from tools.fields import DOCUMENT, document
 
 from tests.functional.field_probes import ENDPOINTS, SILENT, fates, option_fates, world
@@ -26,6 +27,7 @@ CLIENTS: dict[str, Any] = {
     "/api/delete": ollama._types.DeleteRequest,
     "/v1/chat/completions": chat_create_params.CompletionCreateParamsStreaming,
     "/v1/completions": completion_create_params.CompletionCreateParamsStreaming,
+    "/v1/responses": ResponseCreateParamsStreaming,
     "/v1/embeddings": EmbeddingCreateParams,
     "/v1/messages": message_create_params.MessageCreateParamsStreaming,
     "/v1/messages/count_tokens": MessageCountTokensParams,

@@ -27,12 +27,14 @@ DEMO = "hugging-llama/demo"
 
 @dataclass(frozen=True)
 class Case:
-    """A request with a text of somebody's in it. `leaves`: for a name that is fine it would ask the Hub."""
+    """A request with a text of somebody's in it, in its body or between `path` and `after`. `leaves`: for a name that
+    is fine it would ask the Hub."""
 
     method: str
     path: str
     body: Callable[[str], dict[str, Any]] | None = None
     leaves: bool = False
+    after: str = ""
 
 
 def _model(path: str, key: str = "model", method: str = "POST", *, leaves: bool = False, **more: Any) -> Case:
@@ -65,16 +67,32 @@ CASES: dict[str, list[Case]] = {
     "/v1/messages": [_model("/v1/messages", max_tokens=9, messages=[{"role": "user", "content": "x"}])],
     "/v1/messages/count_tokens": [_model("/v1/messages/count_tokens", messages=[{"role": "user", "content": "x"}])],
     "/v1/completions": [_model("/v1/completions", prompt="x")],
+    "/v1/responses": [
+        _model("/v1/responses", input="x", store=False),
+        _model("/v1/responses", "previous_response_id", model=DEMO, input="x", store=False),
+        Case(
+            "POST",
+            "/v1/responses",
+            lambda text: {"model": DEMO, "input": [{"type": "item_reference", "id": text}], "store": False},
+        ),
+    ],
+    "/v1/responses/<id>": [Case("GET", "/v1/responses/"), Case("DELETE", "/v1/responses/")],
+    "/v1/responses/<id>/input_items": [
+        Case("GET", "/v1/responses/", after="/input_items"),
+        Case("GET", "/v1/responses/x/input_items?after="),
+    ],
+    "/v1/responses/<id>/cancel": [Case("POST", "/v1/responses/", after="/cancel")],
     "/v1/embeddings": [_model("/v1/embeddings", input="x")],
     "/v1/models/<path:name>": [Case("GET", "/v1/models/")],
     "/api/user/keys/<path:key>": [Case("DELETE", "/api/user/keys/")],
+    "/docs/<name>": [Case("GET", "/docs/")],
     "/v1/audio/transcriptions": [_model("/v1/audio/transcriptions")],
     "/api/blobs/<digest>": [Case("POST", "/api/blobs/"), Case("HEAD", "/api/blobs/")],
 }
 NAMELESS = {
     "/", "/api/version", "/api/tags", "/api/models", "/api/ps", "/health", "/ready", "/metrics", "/v1/models",
     "/api/status", "/api/me", "/api/signout", "/api/experimental/web_search", "/api/experimental/web_fetch",
-    "/api/experimental/model-recommendations",
+    "/api/experimental/model-recommendations", "/openapi.json", "/docs",
 }  # fmt: skip
 
 HOSTILE = [
@@ -130,7 +148,7 @@ class World:
         if case.leaves and (_is_fine(text) or _is_fine(f"a/b:{text}")):
             return
         if case.body is None:
-            path = case.path + urllib.parse.quote(text, safe="", errors="surrogatepass")
+            path = case.path + urllib.parse.quote(text, safe="", errors="surrogatepass") + case.after
             response = self.client.open(path, method=case.method, data=b"")
             # what does not match the route has the page of the router
             assert response.status_code in (200, 301, 307, 308, 400, 401, 403, 404, 405), (case, text)
@@ -190,6 +208,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     app = create_app(load_settings(environ=environ), engine=ScriptedEngine())
     client = app.test_client()
     client.post("/api/copy", json={"source": DEMO, "destination": "first"})  # the home is set up by the first write
+    client.post("/v1/responses", json={"model": DEMO, "input": "x"})
     yield World(client, folder, handler.records)
     logging.getLogger().removeHandler(handler)
 

@@ -33,7 +33,7 @@ from tests.functional.conftest import MakeClient
 from tests.hub_cache import MINILM
 
 HI = [{"role": "user", "content": "Hi"}]
-USAGE = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_output_tokens=3)
+USAGE = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_output_tokens=3, num_thinking_tokens=1)
 END = Finished(reason=FinishReason.STOP, usage=USAGE)
 CALL = ToolCall(id="call_1", name="f", arguments={"z": 1, "a": "ü"})
 WEATHER = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
@@ -78,6 +78,7 @@ def test_a_whole_answer(make_client: MakeClient) -> None:
         "completion_tokens": 3,
         "total_tokens": 8,
         "prompt_tokens_details": {"cached_tokens": 2},
+        "completion_tokens_details": {"reasoning_tokens": 1},
     }
 
 
@@ -245,6 +246,13 @@ def test_a_gap_needs_a_model_that_fills_gaps(make_client: MakeClient) -> None:
             400,
             "invalid reasoning value",
             "reasoning_effort",
+        ),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "assistant", "tool_calls": 5}]},
+            400,
+            "invalid tool call format",
+            "messages",
         ),
         ("/v1/chat/completions", {"functions": [{}]}, 400, "tools", "functions"),
         ("/v1/chat/completions", {"stop": [5]}, 400, "'stop' must be", "stop"),

@@ -205,6 +205,16 @@ def test_a_negative_keep_alive_is_for_ever() -> None:
     assert load_settings(environ={"OLLAMA_KEEP_ALIVE": "90"}).keep_alive_s == 90
 
 
+def test_the_bounds_of_what_is_kept_of_answers() -> None:
+    environ = {"HUGGING_LLAMA_STORED_RESPONSES_BYTES": "1GiB", "HUGGING_LLAMA_STORED_RESPONSES_S": "168h"}
+    settings = load_settings(environ=environ | {"HUGGING_LLAMA_STORE_RESPONSES": "false"})
+    assert (settings.stored_responses_bytes, settings.stored_responses_s) == (2**30, 7 * 86400)
+    assert not settings.store_responses
+    for name, text in (("STORED_RESPONSES_BYTES", "1000"), ("STORED_RESPONSES_S", "0"), ("STORE_RESPONSES", "some")):
+        with pytest.raises(ConfigError, match=name):
+            load_settings(environ={f"HUGGING_LLAMA_{name}": text})
+
+
 def test_settings_survive_the_way_to_the_engine() -> None:
     settings = load_settings({"preload": ("demo",), "keep_alive_s": math.inf}, {"HOME": "/home/x"})
     assert Settings.from_json(settings.to_json()) == settings

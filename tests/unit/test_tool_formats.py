@@ -270,6 +270,10 @@ HARMONY = [
     ),
     (f" to=functions.weather<|channel|>commentary json<|message|>{OSLO_JSON}", [OSLO]),
     ("<|channel|>commentary to=functions.weather<|message|>rubbish<|call|>", ["rubbish"]),
+    (
+        '<|channel|>commentary to=functions.weather<|message|>{"city": "\\ud83d"}<|call|>',  # half a character
+        ['{"city": "\\ud83d"}'],
+    ),
     ("<|message|>No channel.", ["No channel."]),
     ("A <|message|> in text.", ["A <|message|> in text."]),
 ]

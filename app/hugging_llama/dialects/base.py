@@ -79,7 +79,7 @@ def tell_ignored(names: Iterable[str]) -> None:
     @after_this_request
     def _tell(response: Response) -> Response:
         told = response.headers.get(IGNORED_HEADER)
-        names = [*(told.split(", ") if told else ()), *shown]
+        names = sorted([*(told.split(", ") if told else ()), *shown])
         response.headers[IGNORED_HEADER] = ", ".join(names[:_MAX_IGNORED_SHOWN])
         return response
 

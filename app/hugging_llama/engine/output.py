@@ -23,6 +23,9 @@ class AnswerProcessor:
     searched for reasoning; `show_thinking` False drops it. `tool_syntax` None: it is not searched for calls;
     `tool_schemas` are the tools' parameters by name. `has_channels` as in ChatFormat. `reader` reads the whole answer
     in place of all that.
+
+    `num_thinking_tokens` counts the tokens of reasoning, shown or not: those that came inside of it, the one that ended
+    it, and the one that opened it.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class AnswerProcessor:
         self._stop_strings = StopStrings(stops)
         self._show_thinking = show_thinking
         self._finished = False
+        self._has_thought = False
+        self.num_thinking_tokens = 0
         self._messages = reader or (HarmonyParser(new_id=new_id) if has_channels else None)
         self._thinking = (
             ThinkingParser(
@@ -72,8 +77,11 @@ class AnswerProcessor:
         """What this token makes certain, in order."""
         if self._finished or self.stop is not None:
             return []
+        self._has_thought = self._is_thinking
         text = self._detokenizer.push(token_id)
-        return self._parsed(text) if text else []
+        events = self._parsed(text) if text else []
+        self.num_thinking_tokens += self._has_thought or self._is_thinking
+        return events
 
     def finish(self) -> list[GenerateEvent]:
         """What was held back; called once, after the last token. A second call gives nothing."""
@@ -94,6 +102,11 @@ class AnswerProcessor:
             events.append(TextDelta(held_back))
         return events
 
+    @property
+    def _is_thinking(self) -> bool:
+        parser = self._messages or self._thinking
+        return parser is not None and parser.is_inside
+
     def _parsed(self, text: str) -> list[GenerateEvent]:
         if self._messages:
             return self._messaged(self._messages.push(text))
@@ -109,6 +122,7 @@ class AnswerProcessor:
         return events
 
     def _thought(self, text: str) -> list[GenerateEvent]:
+        self._has_thought = self._has_thought or bool(text)
         return [ThinkingDelta(text)] if text and self._show_thinking else []
 
     def _answered(self, text: str) -> list[GenerateEvent]:

@@ -84,6 +84,8 @@ class ResponseReader:
         self._space = ""  # at the end of a text: dropped if the region ends there
         self._at_start = True
         self._is_broken = False
+        self.is_inside = False
+        """Whether a region of reasoning is open."""
         self._parser = _transformers("response_parser").ResponseParser(template.regions, prefix=begun)
         self._parts(self._parser.initial_events)
         self._space, self._at_start = "", True  # what the prompt holds is not said again
@@ -103,7 +105,7 @@ class ResponseReader:
             return self._parts(more())
         except Exception as error:  # of a template that its loader took: the rest of the answer is text
             _log.warning("the tokenizer's response_template failed on an answer: %s", error)
-            self._is_broken = True
+            self._is_broken, self.is_inside = True, False
             return joined([self._body + self._space + text])
 
     def _parts(self, events: Iterable[Mapping[str, Any]]) -> list[Part]:
@@ -112,11 +114,13 @@ class ResponseReader:
             kind, name = event["type"], event["field"]
             if kind == "region_open":
                 self._body, self._space, self._at_start = "", "", True
+                self.is_inside = name in _THOUGHTS
             elif kind == "region_chunk" and name == _CALLS:
                 self._body += event["text"]
             elif kind == "region_chunk":
                 found.append(self._said(name, event["text"]))
             elif kind == "region_close":
+                self.is_inside = False
                 found += self._closed(name, event["value"])
         return joined(found)
 

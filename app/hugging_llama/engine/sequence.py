@@ -48,6 +48,11 @@ class OutputProcessor(Protocol):
         ...
 
     @property
+    def num_thinking_tokens(self) -> int:
+        """How many of the tokens pushed so far were reasoning."""
+        ...
+
+    @property
     def stop(self) -> str | None:
         """The stop string that was found, None while there is none; what lies behind it is never shown."""
         ...
@@ -301,6 +306,7 @@ class Sequence:
             num_prompt_tokens=self.num_prompt_tokens,
             num_cached_tokens=self.num_cached_tokens,
             num_output_tokens=len(self.output_token_ids),
+            num_thinking_tokens=self.output.num_thinking_tokens,
             num_truncated_tokens=self.num_truncated_tokens,
             load_ns=self.load_ns,
             queue_ns=max(queued_until - self.submitted_ns, 0) if self.submitted_ns else 0,

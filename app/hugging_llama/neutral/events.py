@@ -70,8 +70,10 @@ class ToolCallDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Token counts and engine times. `num_cached_tokens` of the prompt were not computed again; `num_truncated_tokens`
-    were dropped, from a prompt that was too long or from a context that shifted.
+    """Token counts and engine times.
+
+    `num_cached_tokens` of the prompt were not computed again; `num_thinking_tokens` of the output were reasoning;
+    `num_truncated_tokens` were dropped, from a prompt that was too long or from a context that shifted.
 
     `load_ns`: from the request's arrival at the engine until the model was ready; `prompt_ns`: from there until the
     first token (queueing included in neither: `queue_ns` holds it); `decode_ns`: from the first token to the last.
@@ -80,6 +82,7 @@ class Usage:
     num_prompt_tokens: int = 0
     num_cached_tokens: int = 0
     num_output_tokens: int = 0
+    num_thinking_tokens: int = 0
     num_truncated_tokens: int = 0
     load_ns: int = 0
     queue_ns: int = 0

@@ -1,18 +1,20 @@
 """What every operation needs, handed in by the web side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hugging_llama.client.base import EngineClient
 from hugging_llama.operations.observer import Observer
 from hugging_llama.store.local import Store
+from hugging_llama.store.responses import ResponseStore
 from hugging_llama_config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """The settings, the models on disk, the way to the engine, and who watches the generations."""
+    """The settings, the models on disk, the way to the engine, who watches the generations, the kept answers."""
 
     settings: Settings
     store: Store
     engine: EngineClient
     observer: Observer
+    responses: ResponseStore = field(default_factory=ResponseStore)

@@ -166,6 +166,7 @@ def json_object(text: str) -> dict[str, Any]:
     value = _loads(text) if text.strip() else {}
     if not isinstance(value, dict):
         raise ValueError("arguments are no object")
+    _check_sendable(value)
     return value
 
 
@@ -198,9 +199,13 @@ def _name_and_arguments(value: Any) -> RawCall:
 def _checked(name: Any, arguments: Any) -> RawCall:
     if not isinstance(name, str) or not name or not isinstance(arguments, dict):
         raise ValueError("no call")
-    # A lone surrogate is legal in JSON's escapes, yet can't be sent on: encoding raises UnicodeEncodeError.
-    json.dumps([name, arguments], ensure_ascii=False, allow_nan=False).encode()
+    _check_sendable([name, arguments])
     return name, arguments
+
+
+def _check_sendable(value: Any) -> None:
+    """Raises ValueError for what has no encoding: a lone surrogate is legal in JSON's escapes."""
+    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _loads(text: str) -> Any:

@@ -49,6 +49,16 @@ class HarmonyParser:
         return joined(self._message(held, is_whole=True))
 
     @property
+    def is_inside(self) -> bool:
+        """Whether a message of reasoning has begun and not ended."""
+        return not self._in_header and not self._recipient and self._is_analysis
+
+    @property
+    def _is_analysis(self) -> bool:
+        match = _CHANNEL_NAME.search(self._header)
+        return match is not None and match[1] == "analysis"
+
+    @property
     def _recipient(self) -> str:
         match = _RECIPIENT.search(self._header)
         return match[1] if match else ""
@@ -83,8 +93,7 @@ class HarmonyParser:
     def _message(self, text: str, *, is_whole: bool) -> list[Part]:
         if recipient := self._recipient:
             return [self._call(recipient, text)] if is_whole else []
-        match = _CHANNEL_NAME.search(self._header)
-        return [Thought(text) if match and match[1] == "analysis" else text]
+        return [Thought(text) if self._is_analysis else text]
 
     def _call(self, name: str, text: str) -> ToolCall | str:
         try:

@@ -43,6 +43,11 @@ class ThinkingParser:
         self._tag_possible = True
 
     @property
+    def is_inside(self) -> bool:
+        """Whether the reasoning has begun and not ended."""
+        return self._state in (_State.THINKING_START, _State.THINKING)
+
+    @property
     def answering(self) -> bool:
         """Whether the answer has begun: the closing tag has come, or there was no opening tag."""
         return self._state in (_State.ANSWER_START, _State.ANSWER)

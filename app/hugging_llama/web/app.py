@@ -22,6 +22,7 @@ from hugging_llama.dialects.request_id import name_in_answers
 from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
+from hugging_llama.store.responses import ResponseStore
 from hugging_llama.web import docs, health, metrics
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
@@ -73,7 +74,9 @@ def create_blueprint(
         app = cast(Flask, state.app)
         _install(app, settings, engine, registry, metrics.unattached_exporter(registry))
         # a server of our own does this once, see gunicorn's hooks; here nobody tells us when one starts
-        threading.Thread(target=app.extensions[EXTENSION].store.tidy, daemon=True).start()
+        context: AppContext = app.extensions[EXTENSION]
+        for tidy in (context.store.tidy, context.responses.tidy):
+            threading.Thread(target=tidy, daemon=True).start()
 
     blueprint.record_once(install)
     return blueprint
@@ -125,6 +128,7 @@ def _install(
         store=Store(settings),
         engine=engine or RemoteEngine(settings),
         observer=metrics.GenerationMetrics(registry),
+        responses=ResponseStore.of(settings),
     )
     if settings.preload and isinstance(context.engine, RemoteEngine):
         # once for each engine: a worker that is replaced must not bring back what has been unloaded since

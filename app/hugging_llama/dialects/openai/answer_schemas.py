@@ -22,11 +22,16 @@ class PromptTokensDetails(AnswerSchema):
     cached_tokens = fields.Integer(required=True)
 
 
+class CompletionTokensDetails(AnswerSchema):
+    reasoning_tokens = fields.Integer(required=True)
+
+
 class CompletionUsage(AnswerSchema):
     prompt_tokens = fields.Integer(required=True)
     completion_tokens = fields.Integer(required=True)
     total_tokens = fields.Integer(required=True)
     prompt_tokens_details = fields.Nested(PromptTokensDetails, required=True)
+    completion_tokens_details = fields.Nested(CompletionTokensDetails, required=True)
 
 
 class _Completion(AnswerSchema):

@@ -3,6 +3,7 @@
 from flask import Blueprint
 
 from hugging_llama.dialects.openai import audio, chat, completions, embeddings, models
+from hugging_llama.dialects.openai.responses import views as responses
 
 BLUEPRINTS: tuple[Blueprint, ...] = (
     chat.blueprint,
@@ -10,4 +11,5 @@ BLUEPRINTS: tuple[Blueprint, ...] = (
     embeddings.blueprint,
     models.blueprint,
     audio.blueprint,
+    responses.blueprint,
 )

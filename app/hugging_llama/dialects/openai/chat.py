@@ -1,6 +1,6 @@
 """POST /v1/chat/completions."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai import messages as parsing
 from hugging_llama.dialects.openai.answers import json_response
+from hugging_llama.dialects.openai.effort import EFFORTS, parse_effort
 from hugging_llama.dialects.openai.errors import error_event
 from hugging_llama.dialects.openai.fields import Typed
 from hugging_llama.dialects.openai.render import (
@@ -45,17 +46,6 @@ from hugging_llama.operations.choices import generate_choices
 
 blueprint = Blueprint("openai_chat", __name__)
 
-_EFFORTS: Mapping[str, bool | str] = {
-    "none": False,
-    "minimal": "low",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "max": "max",
-    "xhigh": "max",
-    "ultra": "max",
-}
-
 
 class ChatSchema(SamplingSchema):
     """The request body."""
@@ -83,7 +73,7 @@ class ChatSchema(SamplingSchema):
     max_completion_tokens = Typed(int, low=0, load_default=None, about="Newer spelling of `max_tokens`, and wins.")
     logprobs = Typed(bool, load_default=False, about="Log-probabilities of the tokens.")
     top_logprobs = Typed(int, low=0, high=20, load_default=0, about="How many alternatives come with each token.")
-    reasoning_effort = Typed(str, load_default="", schema={"enum": ["", *_EFFORTS]}, about="How much to think first.")
+    reasoning_effort = Typed(str, load_default="", schema={"enum": ["", *EFFORTS]}, about="How much to think first.")
     reasoning = Typed(dict, load_default=dict, about="`effort`, which wins over `reasoning_effort`.")
     modalities = Refused("this server writes text only", unless=(["text"],))
     audio = Refused("this server writes text only")
@@ -203,19 +193,6 @@ class _Choice:
         return {"index": self.index, "message": message, "logprobs": logprobs, "finish_reason": self.reason}
 
 
-def parse_think(body: Mapping[str, Any]) -> bool | str | None:
-    """None for the model's own choice; `reasoning.effort` wins over `reasoning_effort`."""
-    value = body["reasoning"].get("effort") or body["reasoning_effort"]
-    if not value:
-        return None
-    if value not in _EFFORTS:
-        words = ", ".join(f'"{word}"' for word in ("minimal", "low", "medium", "high", "xhigh", "ultra", "max"))
-        raise InvalidRequestError(
-            f'invalid reasoning value: "{value}" (must be {words}, or "none")', param="reasoning_effort"
-        )
-    return _EFFORTS[value]
-
-
 def parse_chat(body: dict[str, Any]) -> GenerateCall:
     """The checked body as a neutral call. Raises RequestError."""
     tools, choice = parsing.parse_tool_choice(
@@ -225,7 +202,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
         messages=parsing.parse_messages(body["messages"], body["model"]),
         tools=tools,
         tool_choice=choice,
-        think=parse_think(body),
+        think=parse_effort(body["reasoning"].get("effort") or body["reasoning_effort"], "reasoning_effort"),
     )
     if body["max_completion_tokens"] is not None:
         body["max_tokens"] = body["max_completion_tokens"]

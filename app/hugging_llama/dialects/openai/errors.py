@@ -10,11 +10,15 @@ _STATUS: Statuses = {
     errors.RequestError: 400,
     errors.BodyTooLargeError: 413,
     errors.ModelNotFoundError: 404,
+    errors.ResponseNotFoundError: 404,
     errors.AccessError: 403,
     errors.KeyRejectedError: 401,
     errors.EngineBusyError: 503,
     errors.EngineShutdownError: 503,
+    errors.StorageError: 503,
 }
+# the word by which clients know that they must send less
+_CODES = {errors.ContextLengthError.code: "context_length_exceeded"}
 _TYPES = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
 
 
@@ -27,7 +31,8 @@ def error_json(error: errors.HuggingLlamaError) -> Json:
     """The body, also of an event in a stream."""
     kind = _TYPES.get(status_of(error), "api_error")
     param = error.facts.get("param")
-    return {"error": {"message": plain_sentence(error), "type": kind, "param": param, "code": error.code}}
+    code = _CODES.get(error.code, error.code)
+    return {"error": {"message": plain_sentence(error), "type": kind, "param": param, "code": code}}
 
 
 def error_response(error: errors.HuggingLlamaError) -> Response:

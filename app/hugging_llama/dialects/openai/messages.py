@@ -24,7 +24,10 @@ def parse_messages(value: Any, model: str) -> tuple[Message, ...]:
 def _message(item: Any, model: str, before: Sequence[Message]) -> Message:
     if not isinstance(item, dict) or not isinstance(item.get("role"), str):
         raise InvalidRequestError("invalid message format", param="messages")
-    calls = tuple(_call(call, index) for index, call in enumerate(item.get("tool_calls") or ()))
+    given = item.get("tool_calls") or []
+    if not isinstance(given, list):
+        raise InvalidRequestError("invalid tool call format", param="messages")
+    calls = tuple(_call(call, index) for index, call in enumerate(given))
     content = item.get("content")
     if content is None and not calls and item["role"] != "assistant":
         raise InvalidRequestError("invalid message content type: <nil>", param="messages")

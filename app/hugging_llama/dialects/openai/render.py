@@ -49,6 +49,7 @@ def usage_json(usages: Sequence[Usage]) -> Json:
         "completion_tokens": num_output,
         "total_tokens": num_prompt + num_output,
         "prompt_tokens_details": {"cached_tokens": min((usage.num_cached_tokens for usage in usages), default=0)},
+        "completion_tokens_details": {"reasoning_tokens": sum(usage.num_thinking_tokens for usage in usages)},
     }
 
 

@@ -81,3 +81,11 @@ def test_tokens_are_counted_as_they_are_read(client: anthropic.Anthropic) -> Non
     counted = client.messages.count_tokens(model=DEMO, messages=FRANCE, tools=[WEATHER])
     answer = client.messages.create(model=DEMO, max_tokens=1, messages=FRANCE, tools=[WEATHER])
     assert counted.input_tokens == answer.usage.input_tokens + (answer.usage.cache_read_input_tokens or 0)
+
+
+def test_a_stream_begins_with_the_prompts_tokens(client: anthropic.Anthropic) -> None:
+    counted = client.messages.count_tokens(model=DEMO, messages=FRANCE).input_tokens
+    with client.messages.stream(model=DEMO, messages=FRANCE, max_tokens=4) as stream:
+        start = next(event for event in stream if event.type == "message_start")
+        usage = start.message.usage
+        assert usage.input_tokens + (usage.cache_read_input_tokens or 0) == counted

@@ -102,7 +102,7 @@ def test_without_tokens_the_prompt_is_told_all_the_same() -> None:
     run(loop, inbox, sequence, scored(2, PROMPT[:1], NO_TOKEN))
     check(told(inbox, sequence), make_model("llama"), PROMPT)
     events = inbox.events(sequence.key)
-    assert events[0] == Started(5)
+    assert events[0] == Started(num_prompt_tokens=len(PROMPT), num_cached_tokens=0, num_truncated_tokens=5)
     assert events[-1].reason is FinishReason.LENGTH
     assert events[-1].usage.num_prompt_tokens == len(PROMPT)
     assert events[-1].usage.prompt_ns > 0

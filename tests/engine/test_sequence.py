@@ -14,7 +14,10 @@ def test_a_shifting_context_ends_after_ten_of_them() -> None:
 
 def test_a_cut_prompt_is_told_first_and_counted_at_the_end() -> None:
     sequence = make_sequence(1, [1, 2], num_truncated_tokens=30)
-    assert sequence.append_token(5, 1) == [Started(30), TextDelta("5 ")]
+    assert sequence.append_token(5, 1) == [
+        Started(num_prompt_tokens=2, num_cached_tokens=0, num_truncated_tokens=30),
+        TextDelta("5 "),
+    ]
     assert sequence.append_token(6, 2) == [TextDelta("6 ")]
     sequence.num_truncated_tokens += 12  # the context has shifted
     end = sequence.finished_event(FinishReason.STOP)
@@ -24,5 +27,5 @@ def test_a_cut_prompt_is_told_first_and_counted_at_the_end() -> None:
 
 def test_a_cut_prompt_is_told_even_if_there_is_no_answer() -> None:
     sequence = make_sequence(1, [1], num_truncated_tokens=3, eos_token_ids=frozenset([9]))
-    assert sequence.append_token(9, 1) == [Started(3)]
+    assert sequence.append_token(9, 1) == [Started(num_prompt_tokens=1, num_cached_tokens=0, num_truncated_tokens=3)]
     assert make_sequence(1, [1], eos_token_ids=frozenset([9])).append_token(9, 1) == []

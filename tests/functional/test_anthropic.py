@@ -7,7 +7,16 @@ import pytest
 from flask.testing import FlaskClient
 
 from hugging_llama.errors import EngineBusyError, GenerationError
-from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from hugging_llama.neutral.events import (
+    Finished,
+    FinishReason,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    Usage,
+)
+from hugging_llama.neutral.formats import JsonSchema
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, ToolChoice
 from hugging_llama.testing import ScriptedEngine
@@ -215,3 +224,45 @@ def test_failures_before_and_in_a_stream(make_client: MakeClient) -> None:
     client, _ = make_client(generate=[TextDelta("a"), GenerationError("it broke")])
     last = events(post(client, stream=True))[-1]
     assert (last["type"], last["error"]) == ("error", {"type": "api_error", "message": "it broke"})
+
+
+def test_a_stream_begins_with_what_was_read(make_client: MakeClient) -> None:
+    started = Started(num_prompt_tokens=7, num_cached_tokens=4, num_truncated_tokens=0)
+    client, engine = make_client(generate=[started, TextDelta("Hi"), END])
+    response = post(client, stream=True)
+    assert events(response)[0]["message"]["usage"] == {
+        "input_tokens": 3, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 4, "output_tokens": 0,
+    }  # fmt: skip
+    assert "X-Truncated-Tokens" not in response.headers
+    assert request(engine).tells_start
+
+
+def test_a_json_schema_is_enforced(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    schema = {"a_type": "object"}
+    post(client, output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert request(engine).format == JsonSchema('{"a_type":"object"}')
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"output_config": {"format": {"type": "xml"}}}, "output_config.format: must be"),
+        ({"output_config": {"effort": "huge"}}, "output_config.effort: must be one of low, medium, high, max, xhigh"),
+        ({"thinking": {"type": "sometimes"}}, "thinking.type: must be enabled, disabled or adaptive"),
+        ({"stop_sequences": "x"}, "stop_sequences: must be a list of strings"),
+        ({"temperature": "hot"}, "temperature: expected number, got string"),
+        ({"container": "c"}, "container is not supported: this server runs no code"),
+        ({"mcp_servers": [{}]}, "mcp_servers is not supported"),
+    ],
+)
+def test_what_it_can_not_do_is_refused(make_client: MakeClient, body: dict[str, Any], message: str) -> None:
+    response = post(make_client()[0], **body)
+    error = response.get_json()["error"]
+    assert (response.status_code, error["type"]) == (400, "invalid_request_error")
+    assert message in error["message"]
+
+
+def test_what_has_no_effect_is_told(make_client: MakeClient) -> None:
+    response = post(make_client()[0], metadata={"user_id": "x"}, service_tier="auto", unheard_of=1)
+    assert response.headers["X-Ignored-Fields"] == "metadata, service_tier, unheard_of"

@@ -78,7 +78,11 @@ def test_logprobs_ride_on_the_chunk_of_their_token(make_client: MakeClient, path
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_cut_prompt_is_told_in_a_header_and_at_the_end(make_client: MakeClient, stream: bool) -> None:
     usage = Usage(num_prompt_tokens=5, num_truncated_tokens=42)
-    events = [Started(30), TextDelta("Hi"), Finished(reason=FinishReason.STOP, usage=usage)]
+    events = [
+        Started(num_prompt_tokens=9, num_cached_tokens=0, num_truncated_tokens=30),
+        TextDelta("Hi"),
+        Finished(reason=FinishReason.STOP, usage=usage),
+    ]
     client, _ = make_client(generate=events)
     response = post(client, "/api/chat", CHAT | {"stream": stream})
     assert response.headers["X-Truncated-Tokens"] == "30"

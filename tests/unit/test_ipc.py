@@ -143,7 +143,7 @@ alternatives = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats), 
 logprobs = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats, alternatives), max_size=2).map(tuple)
 usages = st.builds(Usage, **{f.name: counts for f in fields(Usage)})
 events: st.SearchStrategy[Answer] = st.one_of(
-    st.builds(Started, counts),
+    st.builds(Started, num_prompt_tokens=counts, num_cached_tokens=counts, num_truncated_tokens=counts),
     st.builds(PromptLogprobs, logprobs, st.none() | st.binary(max_size=4)),
     st.builds(TextDelta, texts, logprobs),
     st.builds(ThinkingDelta, texts, logprobs),

@@ -129,7 +129,8 @@ class Watched(Iterable[EventT]):
 
 def truncation_headers(first: object) -> dict[str, str]:
     """How many tokens of the prompt did not fit, if any, from a generation's first event."""
-    return {"X-Truncated-Tokens": str(first.num_truncated_tokens)} if isinstance(first, Started) else {}
+    num_tokens = first.num_truncated_tokens if isinstance(first, Started) else 0
+    return {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
 
 
 def stream_response(

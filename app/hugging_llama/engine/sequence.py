@@ -134,6 +134,7 @@ class Sequence:
         "shift",
         "status",
         "submitted_ns",
+        "tells_start",
         "token_bytes",
         "token_ids",
     )
@@ -154,6 +155,7 @@ class Sequence:
         shift: bool = False,
         num_truncated_tokens: int = 0,
         return_context: bool = False,
+        tells_start: bool = False,
         load_ns: int = 0,
     ) -> None:
         self.key = key
@@ -172,6 +174,7 @@ class Sequence:
         self.eos_token_ids = eos_token_ids
         self.grammar = grammar
         self.return_context = return_context
+        self.tells_start = tells_start
         self.sampling_state = SamplingState(sampling, prompt_token_ids, bias)
         self.prompt_logprobs = prompt_logprobs
         self.num_told_tokens = 0
@@ -258,11 +261,19 @@ class Sequence:
         return [*self._started(), told]
 
     def _started(self) -> list[GenerateEvent]:
-        """Before everything else, once, where the prompt was cut."""
+        """Before everything else, once, where the prompt was cut or somebody asks."""
         if self.has_started:
             return []
         self.has_started = True
-        return [Started(self.num_truncated_tokens)] if self.num_truncated_tokens else []
+        if not (self.tells_start or self.num_truncated_tokens):
+            return []
+        return [
+            Started(
+                num_prompt_tokens=self.num_prompt_tokens,
+                num_cached_tokens=self.num_cached_tokens,
+                num_truncated_tokens=self.num_truncated_tokens,
+            )
+        ]
 
     def _is_full(self) -> bool:
         if self.max_tokens is not None and len(self.output_token_ids) >= self.max_tokens:

@@ -164,6 +164,7 @@ class ServedModel:
             shift=request.shift,
             num_truncated_tokens=prompt.num_truncated_tokens,
             return_context=request.return_context,
+            tells_start=request.tells_start,
             load_ns=load_ns,
         )
         sequence.adapter = self._adapter(request.model, sequence)

@@ -119,6 +119,7 @@ def wire_generate(request: GenerateRequest) -> wire.WireGenerate:
         truncate=request.truncate,
         shift=request.shift,
         return_context=request.return_context,
+        tells_start=request.tells_start,
         prompt_logprobs=request.prompt_logprobs,
     )
 
@@ -135,6 +136,7 @@ def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
         truncate=request.truncate,
         shift=request.shift,
         return_context=request.return_context,
+        tells_start=request.tells_start,
         prompt_logprobs=request.prompt_logprobs,
     )
 
@@ -275,7 +277,7 @@ def _embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
 
 
 _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
-    Started: lambda rid, r: wire.StartedItem(rid, r.num_truncated_tokens),
+    Started: lambda rid, r: wire.StartedItem(rid, r.num_prompt_tokens, r.num_cached_tokens, r.num_truncated_tokens),
     PromptLogprobs: lambda rid, r: wire.PromptLogprobsItem(rid, _wire_logprobs(r.entries), r.first),
     TextDelta: lambda rid, r: wire.TextItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text, _wire_logprobs(r.logprobs)),
@@ -314,7 +316,11 @@ def _from_item(item: wire.Item) -> Reply:
 
 
 _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
-    wire.StartedItem: lambda item: Started(item.num_truncated_tokens),
+    wire.StartedItem: lambda item: Started(
+        num_prompt_tokens=item.num_prompt_tokens,
+        num_cached_tokens=item.num_cached_tokens,
+        num_truncated_tokens=item.num_truncated_tokens,
+    ),
     wire.PromptLogprobsItem: lambda item: PromptLogprobs(_logprobs(item.entries), item.first),
     wire.TextItem: lambda item: TextDelta(item.text, _logprobs(item.logprobs)),
     wire.ThinkingItem: lambda item: ThinkingDelta(item.text, _logprobs(item.logprobs)),

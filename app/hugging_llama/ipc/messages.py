@@ -99,6 +99,7 @@ class WireGenerate(Struct, array_like=True, frozen=True):
     truncate: bool
     shift: bool
     return_context: bool
+    tells_start: bool
     prompt_logprobs: int | None
 
 
@@ -278,6 +279,8 @@ class StartedItem(Struct, array_like=True, frozen=True, tag=10):
     """A Started."""
 
     request_id: int
+    num_prompt_tokens: int
+    num_cached_tokens: int
     num_truncated_tokens: int
 
 

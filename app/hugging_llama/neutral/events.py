@@ -18,10 +18,12 @@ class FinishReason(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The first event of a generation whose prompt was cut; nothing else has one."""
+    """The first event of a generation whose prompt was cut, or whose request asks for it; counts as in Usage."""
 
+    num_prompt_tokens: int
+    num_cached_tokens: int
     num_truncated_tokens: int
 
 

@@ -123,8 +123,9 @@ class GenerateRequest:
     long, otherwise that is a ContextLengthError; `shift` lets the oldest tokens go when the answer fills the context,
     otherwise it ends there; `return_context` asks for the token ids in `Finished`.
 
-    `prompt_logprobs` asks for PromptLogprobs: how many alternatives come with each token of the prompt, None for none
-    at all. With `max_tokens` 0 the prompt is then computed all the same, and nothing else.
+    `tells_start` asks for Started in any case. `prompt_logprobs` asks for PromptLogprobs: how many alternatives come
+    with each token of the prompt, None for none at all. With `max_tokens` 0 the prompt is then computed all the same,
+    and nothing else.
 
     Several answers to one prompt are as many requests, each with a seed of its own: all that come while the first one's
     prompt is being computed wait for it and copy its keys and values.
@@ -139,6 +140,7 @@ class GenerateRequest:
     truncate: bool = True
     shift: bool = True
     return_context: bool = False
+    tells_start: bool = False
     prompt_logprobs: int | None = None
 
     @property
@@ -162,6 +164,7 @@ class GenerateCall:
     truncate: bool = True
     shift: bool = True
     return_context: bool = False
+    tells_start: bool = False
     prompt_logprobs: int | None = None
 
 

@@ -63,6 +63,7 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
         truncate=call.truncate,
         shift=call.shift,
         return_context=call.return_context,
+        tells_start=call.tells_start,
         prompt_logprobs=call.prompt_logprobs,
     )
     return ctx.observer.observe(ctx.engine.generate(request))

@@ -14,6 +14,7 @@ from hugging_llama.dialects.anthropic.render import (
     encode,
     event,
     new_id,
+    start_usage_json,
     stop_reason,
     tool_use,
     usage_json,
@@ -21,7 +22,7 @@ from hugging_llama.dialects.anthropic.render import (
 from hugging_llama.dialects.base import Watched, app_context, json_body, local_model, stream_response
 from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.request_id import request_id
-from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
+from hugging_llama.neutral.events import Finished, GenerateEvent, Started, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import GenerateCall
 from hugging_llama.operations import generation
@@ -44,7 +45,7 @@ class MessageRenderer:
 
     def chunk(self, found: GenerateEvent) -> bytes:
         """The events of the stream for one event of the engine."""
-        start = self._start() if self._index < 0 and not self._kind else b""
+        start = b"" if self._kind else self._start(found)
         match found:
             case TextDelta(text):
                 return start + (self._piece("text", {"type": "text_delta", "text": text}) if text else b"")
@@ -81,9 +82,9 @@ class MessageRenderer:
     def _head(self) -> Json:
         return {"id": self._id, "type": "message", "role": "assistant", "model": self.model, "content": []}
 
-    def _start(self) -> bytes:
+    def _start(self, found: GenerateEvent) -> bytes:
         self._kind = "none"
-        usage = {"input_tokens": 0, "output_tokens": 0}
+        usage = start_usage_json(found if isinstance(found, Started) else None)
         message = self._head() | {"stop_reason": None, "stop_sequence": None, "usage": usage}
         return event({"type": "message_start", "message": message})
 
@@ -121,7 +122,12 @@ def create_message() -> Response:
     check(body)
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
-    call = GenerateCall(prompt=parse_prompt(body, model), options=parse_options(body), format=parse_format(body))
+    call = GenerateCall(
+        prompt=parse_prompt(body, model),
+        options=parse_options(body),
+        format=parse_format(body),
+        tells_start=body["stream"],
+    )
     render = MessageRenderer(model=body["model"])
     events = Watched(generation.generate(app_context(), model, body["model"], call))
     if body["stream"]:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from hugging_llama.errors import EngineShutdownError
-from hugging_llama.neutral.events import Finished, FinishReason, Usage
+from hugging_llama.neutral.events import Finished, FinishReason, Started, Usage
 from hugging_llama.neutral.messages import ToolCall
 
 Json = dict[str, Any]
@@ -27,11 +27,20 @@ def new_id(prefix: str) -> str:
 
 def usage_json(usage: Usage) -> Json:
     """What was read, what of it lay in the cache, and what was written."""
+    return _usage(usage.num_prompt_tokens, usage.num_cached_tokens, usage.num_output_tokens)
+
+
+def start_usage_json(started: Started | None) -> Json:
+    """What was read before a word is written."""
+    return _usage(started.num_prompt_tokens, started.num_cached_tokens, 0) if started else _usage(0, 0, 0)
+
+
+def _usage(num_prompt: int, num_cached: int, num_output: int) -> Json:
     return {
-        "input_tokens": usage.num_prompt_tokens - usage.num_cached_tokens,
+        "input_tokens": num_prompt - num_cached,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": usage.num_cached_tokens,
-        "output_tokens": usage.num_output_tokens,
+        "cache_read_input_tokens": num_cached,
+        "output_tokens": num_output,
     }
 
 

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from hugging_llama.errors import EngineBusyError, GenerationError
 from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from hugging_llama.neutral.formats import JsonSchema
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, ToolChoice
 from hugging_llama.testing import ScriptedEngine
@@ -17,6 +18,7 @@ from tests.hub_cache import MINILM
 HI = [{"role": "user", "content": "Hi"}]
 USAGE = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_output_tokens=3)
 END = Finished(reason=FinishReason.STOP, usage=USAGE)
+SIGNED_HM = "uC4heOz00MWFncLhadf+2Gc/n27rnzWRvtXyU7d0JAg="
 CALL = ToolCall(id="toolu_1", name="f", arguments={"z": 1, "a": "ü"})
 
 
@@ -51,7 +53,7 @@ def test_a_whole_message(make_client: MakeClient) -> None:
         "type": "message", "role": "assistant", "model": "demo",
     }  # fmt: skip
     assert answer["content"] == [
-        {"type": "thinking", "thinking": "hm", "signature": ""},
+        {"type": "thinking", "thinking": "hm", "signature": SIGNED_HM},
         {"type": "text", "text": "Hello"},
         {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"z": 1, "a": "ü"}},
     ]
@@ -82,7 +84,7 @@ def test_a_stream(make_client: MakeClient) -> None:
     found = events(post(client, stream=True))
     assert [item["type"] for item in found] == [
         "message_start",
-        "content_block_start", "content_block_delta", "content_block_delta", "content_block_stop",
+        "content_block_start", "content_block_delta", "content_block_delta", "content_block_delta", "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",
@@ -96,12 +98,43 @@ def test_a_stream(make_client: MakeClient) -> None:
     ]
     assert [item["index"] for item in found if item["type"] == "content_block_stop"] == [0, 1, 2, 3]
     deltas = [item["delta"] for item in found if item["type"] == "content_block_delta"]
-    assert deltas[2:4] == [
+    assert deltas[2:5] == [
+        {"type": "signature_delta", "signature": SIGNED_HM},
         {"type": "text_delta", "text": "Hello"},
         {"type": "input_json_delta", "partial_json": '{"z":1,"a":"ü"}'},
     ]
     assert found[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
     assert found[-2]["usage"]["output_tokens"] == 3
+
+
+def test_thoughts_that_are_not_shown_leave_signed_blocks(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[ThinkingDelta("h"), ThinkingDelta("m"), TextDelta("Hello"), END])
+    thinking = {"type": "adaptive", "display": "omitted"}
+    assert post(client, thinking=thinking).get_json()["content"] == [
+        {"type": "thinking", "thinking": "", "signature": SIGNED_HM},
+        {"type": "text", "text": "Hello"},
+    ]
+    found = events(post(client, thinking=thinking, stream=True))
+    assert [item["delta"]["type"] for item in found if item["type"] == "content_block_delta"] == [
+        "signature_delta", "text_delta",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["output_config", "output_format"])
+def test_a_format_is_enforced(make_client: MakeClient, field: str) -> None:
+    client, engine = make_client()
+    format = {"type": "json_schema", "schema": {"type": "object", "properties": {"b": {}, "a": {}}}}
+    assert post(client, **{field: {"format": format} if field == "output_config" else format}).status_code == 200
+    found = request(engine).format
+    assert isinstance(found, JsonSchema)
+    assert json.loads(found.text) == format["schema"]
+
+
+def test_what_has_no_effect_is_told(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    response = post(client, metadata={"user_id": "me"}, context_management={"edits": []}, service_tier=None)
+    assert response.headers["X-Ignored-Fields"] == "context_management, metadata"
+    assert "X-Ignored-Fields" not in post(client).headers
 
 
 def test_a_stream_without_a_word(make_client: MakeClient) -> None:
@@ -194,6 +227,13 @@ def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) ->
         ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, 400, "invalid_request_error", "web_search"),
         ({"tool_choice": {"type": "any"}}, 400, "invalid_request_error", "tools"),
         ({"tool_choice": {"type": "tool", "name": "g"}}, 400, "invalid_request_error", "tool_choice"),
+        ({"output_config": {"format": {"type": "xml"}}}, 400, "invalid_request_error", "json_schema"),
+        ({"output_config": {"format": [1]}}, 400, "invalid_request_error", "json_schema"),
+        (
+            {"output_format": {"type": "x"}, "output_config": {"format": {"type": "x"}}},
+            400, "invalid_request_error", "exclude each other",
+        ),
+        ({"mcp_servers": [{"type": "url"}]}, 400, "invalid_request_error", "MCP"),
         ({"model": "nobody"}, 404, "not_found_error", "not found"),
         ({"model": MINILM}, 400, "invalid_request_error", "does not support chat"),
     ],

@@ -15,13 +15,16 @@ from hugging_llama.dialects.anthropic.render import (
     encode,
     event,
     new_id,
+    signature,
     stop_reason,
     tool_use,
     usage_json,
 )
 from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
+from hugging_llama.dialects.ignored_fields import with_ignored
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
+from hugging_llama.neutral.formats import JsonSchema, OutputFormat
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
 from hugging_llama.operations import generation
@@ -50,6 +53,8 @@ class MessagesSchema(Schema):
     tool_choice = fields.Raw(load_default=None, allow_none=True)
     thinking = fields.Dict(load_default=dict, allow_none=True)
     output_config = fields.Dict(load_default=dict, allow_none=True)
+    output_format = fields.Dict(load_default=None, allow_none=True)
+    mcp_servers = fields.List(fields.Raw(), load_default=list, allow_none=True)
 
 
 _schema = MessagesSchema()
@@ -57,22 +62,25 @@ _schema = MessagesSchema()
 
 @dataclass(slots=True)
 class MessageRenderer:
-    """Renders the events of one answer. `model` is the name as the caller sent it."""
+    """Renders the events of one answer. `model` is the name as the caller sent it; of thoughts that are not shown
+    there are blocks without text."""
 
     model: str
+    shows_thinking: bool = True
     _id: str = field(default_factory=lambda: new_id("msg"))
     _kind: str = ""
     _index: int = -1
     _has_calls: bool = False
+    _thoughts: list[str] = field(default_factory=list)
 
     def chunk(self, found: GenerateEvent) -> bytes:
         """The events of the stream for one event of the engine."""
         start = self._start() if self._index < 0 and not self._kind else b""
         match found:
             case TextDelta(text):
-                return start + (self._piece("text", {"type": "text_delta", "text": text}) if text else b"")
+                return start + (self._said(text) if text else b"")
             case ThinkingDelta(text):
-                return start + (self._piece("thinking", {"type": "thinking_delta", "thinking": text}) if text else b"")
+                return start + (self._thought(text) if text else b"")
             case ToolCallDelta(call):
                 self._has_calls = True
                 block = self._open("tool_use", tool_use(call) | {"input": {}})
@@ -99,6 +107,10 @@ class MessageRenderer:
                 case Finished():
                     has_calls = any(block["type"] == "tool_use" for block in blocks)
                     answer = stop_reason(item, has_calls=has_calls) | {"usage": usage_json(item.usage)}
+        for block in blocks:
+            if block["type"] == "thinking":
+                block["signature"] = signature(block["thinking"])
+                block["thinking"] = block["thinking"] if self.shows_thinking else ""
         return self._head() | {"content": blocks} | answer
 
     def _head(self) -> Json:
@@ -110,9 +122,16 @@ class MessageRenderer:
         message = self._head() | {"stop_reason": None, "stop_sequence": None, "usage": usage}
         return event({"type": "message_start", "message": message})
 
-    def _piece(self, kind: str, delta: Json) -> bytes:
-        empty: Json = {"type": kind, kind: ""} | ({"signature": ""} if kind == "thinking" else {})
-        return (self._open(kind, empty) if self._kind != kind else b"") + self._delta(delta)
+    def _said(self, text: str) -> bytes:
+        return self._opened("text", {}) + self._delta({"type": "text_delta", "text": text})
+
+    def _thought(self, text: str) -> bytes:
+        opened = self._opened("thinking", {"signature": ""})
+        self._thoughts.append(text)
+        return opened + (self._delta({"type": "thinking_delta", "thinking": text}) if self.shows_thinking else b"")
+
+    def _opened(self, kind: str, more: Json) -> bytes:
+        return self._open(kind, {"type": kind, kind: "", **more}) if self._kind != kind else b""
 
     def _open(self, kind: str, block: Json) -> bytes:
         closed = self._close()
@@ -125,15 +144,19 @@ class MessageRenderer:
     def _close(self) -> bytes:
         if self._kind == "none":
             return b""
+        signed = b""
+        if self._kind == "thinking":
+            signed = self._delta({"type": "signature_delta", "signature": signature("".join(self._thoughts))})
+            self._thoughts.clear()
         self._kind = "none"
-        return event({"type": "content_block_stop", "index": self._index})
+        return signed + event({"type": "content_block_stop", "index": self._index})
 
 
 def _append(blocks: list[Json], kind: str, text: str) -> None:
     if blocks and blocks[-1]["type"] == kind:
         blocks[-1][kind] += text
     elif text:
-        blocks.append({"type": kind, kind: text} | ({"signature": ""} if kind == "thinking" else {}))
+        blocks.append({"type": kind, kind: text})
 
 
 def parse_body(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,7 +172,16 @@ def parse_body(payload: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidRequestError("model is required", param="model")
     if body["max_tokens"] <= 0:
         raise InvalidRequestError("max_tokens is required and must be positive", param="max_tokens")
+    if body["mcp_servers"]:
+        raise InvalidRequestError(
+            "this server talks to no MCP servers: send their tools as 'tools'", param="mcp_servers"
+        )
     return body
+
+
+def ignored_fields(payload: Mapping[str, Any]) -> list[str]:
+    """What the caller gave and nothing is done with."""
+    return sorted(key for key, value in payload.items() if value is not None and key not in _schema.fields)
 
 
 def parse_prompt(body: Mapping[str, Any], model: LocalModel) -> ChatPrompt:
@@ -172,6 +204,21 @@ def _think(body: Mapping[str, Any]) -> bool | str | None:
     return effort or (True if kind == "enabled" else None)
 
 
+def parse_format(body: Mapping[str, Any]) -> OutputFormat | None:
+    """`output_config.format`, or `output_format`, as it was called before. Raises InvalidRequestError."""
+    old, new = body["output_format"], body["output_config"].get("format")
+    if old and new:
+        raise InvalidRequestError("output_format and output_config.format exclude each other", param="output_format")
+    if not (found := new or old):
+        return None
+    schema = found.get("schema") if isinstance(found, dict) and found.get("type") == "json_schema" else None
+    if not isinstance(schema, dict):
+        raise InvalidRequestError(
+            'output_config.format must be {"type": "json_schema", "schema": {…}}', param="output_config"
+        )
+    return JsonSchema(encode(schema).decode())
+
+
 def _options(body: Mapping[str, Any]) -> dict[str, Any]:
     """SamplingParams fields by name; those that are not given are the model's."""
     for name, high in (("temperature", 1e3), ("top_p", 1.0)):
@@ -188,15 +235,17 @@ def _options(body: Mapping[str, Any]) -> dict[str, Any]:
 @blueprint.post("/v1/messages")
 def create_message() -> Response:
     """Answer a chat, in one message or as a stream of events."""
-    body = parse_body(json_payload(empty="EOF"))
+    payload = json_payload(empty="EOF")
+    body = parse_body(payload)
+    format = parse_format(body)
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
-    call = GenerateCall(prompt=parse_prompt(body, model), options=_options(body))
-    render = MessageRenderer(model=body["model"])
+    call = GenerateCall(prompt=parse_prompt(body, model), options=_options(body), format=format)
+    render = MessageRenderer(model=body["model"], shows_thinking=body["thinking"].get("display") != "omitted")
     events = Watched(generation.generate(app_context(), model, body["model"], call))
     if body["stream"]:
         response = stream_response(events, render.chunk, error_event, SSE)
     else:
         response = Response(encode(render.whole(events.drain())), content_type="application/json")
     response.headers["request-id"] = new_id("req")
-    return response
+    return with_ignored(response, ignored_fields(payload))

@@ -84,7 +84,7 @@ def test_a_stream(make_client: MakeClient) -> None:
     found = events(post(client, stream=True))
     assert [item["type"] for item in found] == [
         "message_start",
-        "content_block_start", "content_block_delta", "content_block_delta", "content_block_delta", "content_block_stop",
+        "content_block_start", *["content_block_delta"] * 3, "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",

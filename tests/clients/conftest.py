@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 from tests.live_server import LiveServer, live_server
@@ -17,3 +18,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     add_to_hub_cache(cache, MINILM, minilm_files())
     with live_server(folder, cache, hub_endpoint="http://127.0.0.1:9") as running:
         yield running
+
+
+@pytest.fixture
+def endless(server: LiveServer) -> Iterator[str]:
+    """A model whose answers do not end before a caller has had the time to leave."""
+    made = {"model": "endless", "from": "demo", "parameters": {"min_new_tokens": 100000, "num_predict": 100000}}
+    assert requests.post(f"{server.url}/api/create", json={**made, "stream": False}, timeout=60).ok
+    yield "endless"
+    assert requests.delete(f"{server.url}/api/delete", json={"model": "endless"}, timeout=60).ok

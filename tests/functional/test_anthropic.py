@@ -200,6 +200,21 @@ def test_what_the_engine_is_asked(make_client: MakeClient) -> None:
     assert (sampling.max_thinking_tokens, sampling.top_p) == (1024, 0.9)
 
 
+def test_documents_and_search_results_of_text_are_text(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    plain = {"type": "document", "title": "Notes", "context": "Of today.", "source": {"type": "text", "data": "a"}}
+    parts = {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "b"}]}}
+    found = {"type": "search_result", "title": "T", "source": "S", "content": [{"type": "text", "text": "c"}]}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [found, {"type": "text", "text": "d"}]}
+    content = [plain, parts, found, result, {"type": "text", "text": "e"}]
+    assert post(client, messages=[{"role": "user", "content": content}]).status_code == 200
+    prompt = request(engine).prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert [message.content for message in prompt.messages] == [
+        "T\nS\nc\nd", "Notes\nOf today.\na\nb\nT\nS\nc\ne",
+    ]  # fmt: skip
+
+
 def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) -> None:
     client, engine = plain_client()
     assert post(client, model="acme/plain", thinking={"type": "enabled", "budget_tokens": 1024}).status_code == 200
@@ -218,6 +233,14 @@ def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) ->
         ({"messages": [{"role": "user", "content": 5}]}, 400, "invalid_request_error", "content"),
         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, 400, "invalid_request_error", "block type"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 400, "invalid_request_error", "vision"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "base64"}}]}]},
+            400, "invalid_request_error", "does not support document",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "search_result", "content": 5}]}]},
+            400, "invalid_request_error", "search_result must",
+        ),
         (
             {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]},
             400, "invalid_request_error", "tool_use block missing required 'id' field",

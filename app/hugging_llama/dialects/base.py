@@ -100,9 +100,12 @@ class Watched(Iterable[EventT]):
         self._events.close()
 
 
-def truncation_headers(first: object) -> dict[str, str]:
-    """How many tokens of the prompt did not fit, if any, from a generation's first event."""
-    return {"X-Truncated-Tokens": str(first.num_truncated_tokens)} if isinstance(first, Started) else {}
+def truncation_headers(*found: object) -> dict[str, str]:
+    """How many tokens of the prompt did not fit, if any, from a generation's first event; of several prompts, and
+    events with the number of their choice, the most."""
+    events = (item[1] if isinstance(item, tuple) else item for item in found)
+    counts = [event.num_truncated_tokens for event in events if isinstance(event, Started)]
+    return {"X-Truncated-Tokens": str(max(counts))} if counts else {}
 
 
 def stream_response(

@@ -20,7 +20,14 @@ from hugging_llama.dialects.anthropic.render import (
     tool_use,
     usage_json,
 )
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
+from hugging_llama.dialects.base import (
+    Watched,
+    app_context,
+    json_payload,
+    local_model,
+    stream_response,
+    truncation_headers,
+)
 from hugging_llama.dialects.ignored_fields import with_ignored
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import Finished, GenerateEvent, TextDelta, ThinkingDelta, ToolCallDelta
@@ -246,6 +253,8 @@ def create_message() -> Response:
     if body["stream"]:
         response = stream_response(events, render.chunk, error_event, SSE)
     else:
-        response = Response(encode(render.whole(events.drain())), content_type="application/json")
+        found = events.drain()
+        response = Response(encode(render.whole(found)), content_type="application/json")
+        response.headers.update(truncation_headers(*found))
     response.headers["request-id"] = new_id("req")
     return with_ignored(response, ignored_fields(payload))

@@ -6,7 +6,14 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_payload, local_model, stream_response
+from hugging_llama.dialects.base import (
+    Watched,
+    app_context,
+    json_payload,
+    local_model,
+    stream_response,
+    truncation_headers,
+)
 from hugging_llama.dialects.openai import messages as parsing
 from hugging_llama.dialects.openai.answers import json_response, with_ignored
 from hugging_llama.dialects.openai.errors import error_event
@@ -237,5 +244,7 @@ def chat_completions() -> Response:
     if body["stream"]:
         response = stream_response(events, render.chunk, error_event, SSE)
     else:
-        response = json_response(render.whole(events.drain()))
+        found = events.drain()
+        response = json_response(render.whole(found))
+        response.headers.update(truncation_headers(*found))
     return with_ignored(response, _schema.ignored(payload))

@@ -3,7 +3,8 @@
 Each file of `recorded/` says which client and version it follows. `schemas` are what that client needs of an answer:
 the whole (`answer`), every part of a stream (`each`), its first and last one, and parts of which there must be one
 (`some`); what several clients need alike stands in `recorded_schemas.json`. `common` is what all bodies of a path (or
-of a kind, `like`) hold unless they say otherwise. Facts and shapes are expected, no fixed texts.
+of a kind, `like`) hold unless they say otherwise. Facts and shapes are expected, no fixed texts; the model `steady`
+always takes its best token, since many clients leave the sampling to the server.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import requests
 
 START_TIMEOUT_S = 120.0
@@ -26,6 +28,34 @@ class LiveServer:
     process: subprocess.Popen[bytes]
     environ: Mapping[str, str]
     log: Path
+
+    def figure(self, name: str) -> float:
+        """What the engine says of itself under this name in /metrics; -1 if it says nothing."""
+        text = requests.get(f"{self.url}/metrics", timeout=10).text
+        found = re.search(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else -1.0
+
+    def engine(self) -> psutil.Process:
+        """The process of the engine that serves, by its socket; another one may stand by."""
+        run_dir = self.environ["HUGGING_LLAMA_RUN_DIR"]
+        found = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "hugging_llama.engine" in (process.info["cmdline"] or [])[1:3]
+            and any(run_dir in connection.laddr for connection in process.net_connections("unix"))
+        ]
+        assert len(found) == 1
+        return found[0]
+
+    @contextmanager
+    def one_cancelled(self) -> Iterator[None]:
+        """A caller leaves a stream inside the block: the engine cancels its sequence, and runs none afterwards."""
+        before = self.figure("cancelled_total")
+        yield
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (self.figure("cancelled_total"), self.figure("running")) != (before + 1, 0):
+            assert time.monotonic() < deadline, "the sequence was not cancelled"
+            time.sleep(0.02)
 
 
 def free_port() -> int:

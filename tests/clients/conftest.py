@@ -1,12 +1,16 @@
 """One server for all tests with real clients."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
+from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
 from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 from tests.live_server import LiveServer, live_server
+from tests.process.servers import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +21,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     add_to_hub_cache(cache, MINILM, minilm_files())
     with live_server(folder, cache, hub_endpoint="http://127.0.0.1:9") as running:
         yield running
+
+
+@pytest.fixture
+def endless(server: LiveServer) -> Iterator[str]:
+    """A model whose answers do not end before a caller has had the time to leave."""
+    made = {"model": "endless", "from": "demo", "parameters": {"min_new_tokens": 100000, "num_predict": 100000}}
+    assert requests.post(f"{server.url}/api/create", json={**made, "stream": False}, timeout=60).ok
+    yield "endless"
+    assert requests.delete(f"{server.url}/api/delete", json={"model": "endless"}, timeout=60).ok
+
+
+@pytest.fixture
+def coder(server: LiveServer, tmp_path: Path) -> Iterator[str]:
+    """A model with a tokenizer for code; gone from memory and disk when the test is over."""
+    markers = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
+    files = make_checkpoint(tmp_path / "coder", byte_tokenizer(markers=markers))
+    snapshot = add_to_hub_cache(Path(server.environ["HF_HUB_CACHE"]), "acme/coder", files)
+    yield "acme/coder"
+    assert requests.post(f"{server.url}/api/generate", json={"model": "acme/coder", "keep_alive": 0}, timeout=60).ok
+    wait_until(lambda: "acme/coder:latest" not in requests.get(f"{server.url}/api/ps", timeout=60).text)
+    shutil.rmtree(snapshot.parent.parent)

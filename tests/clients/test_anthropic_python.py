@@ -1,9 +1,12 @@
 """Anthropic's official Python client against a real server."""
 
+import asyncio
 from collections.abc import Iterator
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import anthropic
+import pydantic
 import pytest
 
 from tests.live_server import LiveServer
@@ -16,6 +19,11 @@ WEATHER: Any = {
     "description": "Get the weather for a city",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+
+
+class Answer(pydantic.BaseModel):
+    word: Literal["Paris", "Rome"]
+    sure: bool
 
 
 @pytest.fixture
@@ -63,6 +71,76 @@ def test_a_tool_is_called_and_its_result_read(client: anthropic.Anthropic) -> No
     assert final.content[-1].type == "text"
 
 
+def test_a_call_comes_in_a_stream_and_thoughts_are_signed(client: anthropic.Anthropic) -> None:
+    asked: Any = [{"role": "user", "content": "What is the weather in Oslo?"}]
+    with client.messages.stream(
+        model=DEMO, max_tokens=200, messages=asked, tools=[WEATHER], extra_body=GREEDY, thinking={"type": "adaptive"}
+    ) as stream:
+        kinds = {event.type for event in stream}
+        final = stream.get_final_message()
+    assert {"thinking", "signature", "input_json", "content_block_stop", "message_stop"} <= kinds
+    thought, *_, call = final.content
+    assert thought.type == "thinking"
+    assert thought.signature
+    assert call.type == "tool_use"
+    assert call.input == {"city": "Oslo"}
+
+
+def test_a_parsed_answer_streaming_and_not(client: anthropic.Anthropic) -> None:
+    """By the client's own helpers, which send the schema as `output_config.format`."""
+    asked: Any = {"model": DEMO, "max_tokens": 200, "messages": FRANCE, "extra_body": GREEDY, "output_format": Answer}
+    whole = client.messages.parse(**asked).parsed_output
+    assert isinstance(whole, Answer)
+    with client.messages.stream(**asked) as stream:
+        final = stream.get_final_message()
+    assert final.parsed_output == whole
+    # as it was called before: beside the tools, a field of its own
+    plain: Any = client.messages.create(
+        model=DEMO, max_tokens=200, messages=FRANCE,
+        extra_body={**GREEDY, "output_format": {"type": "json_schema", "schema": Answer.model_json_schema()}},
+    )  # fmt: skip
+    assert Answer.model_validate_json(plain.content[-1].text) == whole
+
+
+def test_the_models_are_listed(client: anthropic.Anthropic) -> None:
+    found = {model.id: model for model in client.models.list(limit=1)}
+    demo = found[f"{DEMO}:latest"]
+    assert (demo.type, demo.display_name, demo.lifecycle) == ("model", f"{DEMO}:latest", "active")
+    assert isinstance(demo.created_at, datetime)
+    assert client.models.retrieve(DEMO).id == DEMO
+    with pytest.raises(anthropic.NotFoundError):
+        client.models.retrieve("nobody/nothing")
+
+
+def test_who_leaves_a_stream_frees_its_sequence(server: LiveServer, client: anthropic.Anthropic, endless: str) -> None:
+    with server.one_cancelled():
+        stream = client.messages.create(model=endless, max_tokens=100000, messages=FRANCE, stream=True)
+        assert next(stream).type == "message_start"
+        stream.close()
+
+
+def test_the_asynchronous_client(server: LiveServer, endless: str) -> None:
+    async def talk() -> None:
+        async with anthropic.AsyncAnthropic(base_url=server.url, api_key="none", max_retries=0) as client:
+            asked: Any = {"model": DEMO, "max_tokens": 200, "messages": FRANCE, "extra_body": GREEDY}
+            whole = await client.messages.create(**asked)
+            async with client.messages.stream(**asked) as stream:
+                said = "".join([text async for text in stream.text_stream])
+                assert (await stream.get_final_message()).usage.output_tokens == whole.usage.output_tokens
+            assert "Paris" in said
+            assert [getattr(block, "text", "") for block in whole.content][-1] == said
+            counted = await client.messages.count_tokens(model=DEMO, messages=FRANCE)
+            assert counted.input_tokens == whole.usage.input_tokens + (whole.usage.cache_read_input_tokens or 0)
+            with pytest.raises(anthropic.NotFoundError):
+                await client.messages.create(**asked | {"model": "nobody/nothing"})
+            long = await client.messages.create(model=endless, max_tokens=100000, messages=FRANCE, stream=True)
+            assert (await anext(long)).type == "message_start"
+            await long.close()
+
+    with server.one_cancelled():
+        asyncio.run(talk())
+
+
 def test_stop_sequences_and_errors(client: anthropic.Anthropic) -> None:
     answer = client.messages.create(
         model=DEMO,
@@ -75,6 +153,8 @@ def test_stop_sequences_and_errors(client: anthropic.Anthropic) -> None:
     assert (answer.stop_reason, answer.stop_sequence) == ("stop_sequence", "a")
     with pytest.raises(anthropic.NotFoundError, match="not found"):
         client.messages.create(model="nobody/nothing", max_tokens=5, messages=FRANCE)
+    with pytest.raises(anthropic.BadRequestError, match="temperature"):
+        client.messages.create(model=DEMO, max_tokens=5, messages=FRANCE, extra_body={"temperature": "hot"})
 
 
 def test_tokens_are_counted_as_they_are_read(client: anthropic.Anthropic) -> None:

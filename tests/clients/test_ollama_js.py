@@ -1,37 +1,38 @@
 """Ollama's official JavaScript client against a real server."""
 
-import json
-import shutil
-import subprocess
-from pathlib import Path
-
-import pytest
-
-from tests.hub_cache import MINILM
+from tests.clients.javascript import DEMO, needs, talk
 from tests.live_server import LiveServer
 
-FOLDER = Path(__file__).parent / "js"
+OSLO = [["get_weather", {"city": "Oslo"}]]
 
 
-@pytest.mark.skipif(
-    shutil.which("node") is None or not (FOLDER / "node_modules" / "ollama").exists(),
-    reason="needs Node.js; `make test` installs the client where npm is there",
-)
-def test_the_javascript_client(server: LiveServer) -> None:
-    done = subprocess.run(
-        ["node", str(FOLDER / "talk.js"), server.url, "hugging-llama/demo", MINILM],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+@needs("ollama")
+def test_the_javascript_client(server: LiveServer, endless: str) -> None:
+    found = talk("ollama.js", server, endless)
     assert found["generate"]
     assert found["generateStream"] == found["generate"]
     assert "Paris" in found["chat"]
     assert found["chatStream"] == found["chat"]
+    thoughts, text = found["thinking"]
+    assert thoughts
+    assert "Paris" in text
+    assert found["called"] == found["streamedCalls"] == OSLO
+    assert found["required"] == ["get_weather"]
+    assert "5" in found["toolLoop"]
+    assert found["structured"]["word"] in ("Paris", "Rome")
+    assert isinstance(found["structured"]["sure"], bool)
+    assert found["counted"] > 5
     assert found["embed"] == [384, 384]
-    assert "hugging-llama/demo:latest" in found["list"]
-    assert "hugging-llama/demo:latest" in found["ps"]
+    assert f"{DEMO}:latest" in found["list"]
+    assert found["ps"]
+    assert found["capabilities"] == ["completion", "tools", "thinking"]
     assert found["version"]
-    assert found["missing"] == {"message": "model 'no/such-model' not found", "status": 404}
+    assert found["missing"] == {
+        "name": "ResponseError", "message": "model 'no/such-model' not found", "status": 404,
+    }  # fmt: skip
+    assert found["bad"] == {
+        "name": "ResponseError", "message": 'option "temperature" must be of type float32', "status": 400,
+    }  # fmt: skip
     assert found["pull"]
     assert found["pullStream"]
+    assert found["left"] == [True, "AbortError"]

@@ -77,6 +77,28 @@ def test_json_mode(client: ollama.Client) -> None:
         assert isinstance(json.loads(answer.response or ""), dict)
 
 
+def test_a_schema_is_kept_streaming_and_not(client: ollama.Client) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"word": {"type": "string", "enum": ["Paris", "Rome"]}, "sure": {"type": "boolean"}},
+        "required": ["word", "sure"],
+    }
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    whole = client.chat(DEMO, messages, format=schema, options={"temperature": 0}).message.content or ""
+    parts = client.chat(DEMO, messages, format=schema, options={"temperature": 0}, stream=True)
+    assert "".join(part.message.content or "" for part in parts) == whole
+    found = json.loads(whole)
+    assert found["word"] in ("Paris", "Rome")
+    assert isinstance(found["sure"], bool)
+
+
+def test_who_leaves_a_stream_frees_its_sequence(server: LiveServer, client: ollama.Client, endless: str) -> None:
+    with server.one_cancelled():
+        stream = client.generate(endless, "Hello!", stream=True)
+        assert next(stream).done is False
+        stream.close()  # type: ignore[attr-defined]
+
+
 def test_logprobs(client: ollama.Client) -> None:
     messages = [{"role": "user", "content": "What is the capital of France?"}]
     options = {"temperature": 0, "num_predict": 6}
@@ -173,10 +195,30 @@ def test_errors_carry_status_and_text(client: ollama.Client) -> None:
         client.chat(MINILM, [{"role": "user", "content": "x"}])
 
 
-def test_the_asynchronous_client_streams(server: LiveServer) -> None:
-    async def talk() -> str:
+def test_a_value_of_a_wrong_type_is_refused(client: ollama.Client) -> None:
+    with pytest.raises(ollama.ResponseError, match='option "temperature" must be of type float32') as caught:
+        client.generate(DEMO, "x", options={"temperature": "hot"})
+    assert caught.value.status_code == 400
+    with pytest.raises(ollama.ResponseError, match='option "temperature" must be of type float32'):
+        list(client.generate(DEMO, "x", options={"temperature": "hot"}, stream=True))
+
+
+def test_the_asynchronous_client(server: LiveServer, endless: str) -> None:
+    async def talk() -> None:
         async with ollama.AsyncClient(host=server.url) as client:
             parts = await client.chat(DEMO, [{"role": "user", "content": "Hello!"}], stream=True, think=False)
-            return "".join([part.message.content or "" async for part in parts])
+            assert "".join([part.message.content or "" async for part in parts])
+            asked = [{"role": "user", "content": "What is the weather in Paris?"}]
+            answer = await client.chat(DEMO, asked, tools=[WEATHER], think=False, options={"temperature": 0})
+            assert answer.message.tool_calls
+            assert answer.message.tool_calls[0].function.arguments == {"city": "Paris"}
+            assert len((await client.embed(MINILM, "one")).embeddings[0]) == 384
+            assert (await client.show(DEMO)).capabilities == ["completion", "tools", "thinking"]
+            with pytest.raises(ollama.ResponseError, match="model 'no/such-model' not found"):
+                await client.generate("no/such-model", "x")
+            long = await client.generate(endless, "Hello!", stream=True)
+            assert (await anext(long)).done is False
+            await long.aclose()
 
-    assert asyncio.run(talk())
+    with server.one_cancelled():
+        asyncio.run(talk())

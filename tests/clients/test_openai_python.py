@@ -3,9 +3,10 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import openai
+import pydantic
 import pytest
 import requests
 
@@ -22,6 +23,11 @@ WEATHER: Any = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
+
+
+class Answer(pydantic.BaseModel):
+    word: Literal["Paris", "Rome"]
+    sure: bool
 
 
 @pytest.fixture
@@ -96,6 +102,18 @@ def test_structured_output(client: openai.OpenAI) -> None:
     assert isinstance(found["sure"], bool)
 
 
+def test_a_parsed_answer_streaming_and_not(client: openai.OpenAI) -> None:
+    """By the client's own helpers, which send the schema as a strict format."""
+    asked: Any = {"model": DEMO, "messages": FRANCE, "temperature": 0, "response_format": Answer}
+    whole = client.chat.completions.parse(**asked).choices[0].message.parsed
+    assert isinstance(whole, Answer)
+    with client.chat.completions.stream(**asked) as stream:
+        kinds = {event.type for event in stream}
+        final = stream.get_final_completion()
+    assert {"chunk", "content.delta", "content.done"} <= kinds
+    assert final.choices[0].message.parsed == whole
+
+
 def test_choices_log_probabilities_and_text(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
         model=DEMO, messages=FRANCE, n=2, logprobs=True, top_logprobs=2, max_completion_tokens=5, seed=1
@@ -129,6 +147,43 @@ def test_errors(client: openai.OpenAI) -> None:
             messages=FRANCE,
             response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}},
         )
+
+    with pytest.raises(openai.BadRequestError, match="Invalid type for 'temperature'"):
+        client.chat.completions.create(model=DEMO, messages=FRANCE, temperature="hot", stream=True)  # type: ignore[call-overload]
+
+
+def test_who_leaves_a_stream_frees_its_sequence(server: LiveServer, client: openai.OpenAI, endless: str) -> None:
+    with server.one_cancelled():
+        stream = client.chat.completions.create(model=endless, messages=FRANCE, stream=True)
+        assert next(stream).choices[0].delta.role == "assistant"
+        stream.close()
+
+
+def test_what_has_no_effect_is_told(client: openai.OpenAI) -> None:
+    raw = client.chat.completions.with_raw_response.create(
+        model=DEMO, messages=FRANCE, max_completion_tokens=1, store=True, metadata={"a": "b"}, user="me"
+    )
+    assert raw.headers["X-Ignored-Fields"] == "metadata, store, user"
+    assert raw.parse().choices
+
+
+def test_the_asynchronous_client(server: LiveServer, endless: str) -> None:
+    async def talk() -> None:
+        async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as client:
+            asked: Any = {"model": DEMO, "messages": FRANCE, "temperature": 0, "reasoning_effort": "none"}
+            parts = await client.chat.completions.create(**asked, stream=True)
+            said = [choice.delta.content or "" async for part in parts for choice in part.choices]
+            assert "Paris" in "".join(said)
+            assert len((await client.embeddings.create(model=MINILM, input="hello")).data[0].embedding) == 384
+            assert f"{DEMO}:latest" in [model.id async for model in client.models.list()]
+            with pytest.raises(openai.NotFoundError):
+                await client.chat.completions.create(**asked | {"model": "nobody/nothing"})
+            long = await client.chat.completions.create(model=endless, messages=FRANCE, stream=True)
+            assert (await anext(long)).choices
+            await long.close()
+
+    with server.one_cancelled():
+        asyncio.run(talk())
 
 
 def test_many_at_once(server: LiveServer) -> None:

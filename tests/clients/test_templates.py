@@ -1,6 +1,5 @@
 """Templates and gaps on a real server: a request's own, a named model's, and the tokens of a model for code."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,7 @@ from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.store.local import Store
 from hugging_llama.store.manifests import Manifest, Source
 from hugging_llama_config.settings import Settings
-from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
-from tests.hub_cache import add_to_hub_cache
 from tests.live_server import LiveServer
-from tests.process.servers import wait_until
 
 DEMO = "hugging-llama/demo"
 BARE = "User says: {{ .Prompt }}\nAnswer:"
@@ -58,18 +54,6 @@ def test_a_named_model_speaks_by_its_own_template(client: ollama.Client, server:
         assert _said(client, "bare", "Hi", template="{{ .Prompt }}!") == _said(client, DEMO, "Hi!", raw=True)
     finally:
         client.delete("bare")
-
-
-@pytest.fixture
-def coder(client: ollama.Client, server: LiveServer, tmp_path: Path) -> Iterator[str]:
-    """A model with a tokenizer for code; gone from memory and disk when the test is over."""
-    markers = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")
-    files = make_checkpoint(tmp_path / "coder", byte_tokenizer(markers=markers))
-    snapshot = add_to_hub_cache(Path(server.environ["HF_HUB_CACHE"]), "acme/coder", files)
-    yield "acme/coder"
-    client.generate("acme/coder", keep_alive=0)
-    wait_until(lambda: "acme/coder:latest" not in [model.model for model in client.ps().models])
-    shutil.rmtree(snapshot.parent.parent)
 
 
 def test_a_model_for_code_fills_a_gap(client: ollama.Client, coder: str) -> None:

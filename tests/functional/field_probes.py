@@ -248,6 +248,7 @@ OPENAI_SAMPLING = {
 ANTHROPIC = {
     "model": MINILM, "messages": [{"role": "user", "content": "Ho"}], "system": "s", "tools": [ANTHROPIC_TOOL],
     "tool_choice": {"type": "none"}, "thinking": {"type": "disabled"}, "output_config": {"effort": "low"},
+    "output_format": {"type": "json_schema", "schema": {"type": "object"}},
     "cache_control": {"type": "ephemeral"}, "context_management": {"edits": []}, "mcp_servers": [{"url": "x"}],
     "speed": "fast", "betas": ["x"], "user_profile_id": "x", "workspace_id": "x",
 }  # fmt: skip

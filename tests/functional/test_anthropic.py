@@ -26,6 +26,7 @@ from tests.hub_cache import MINILM
 HI = [{"role": "user", "content": "Hi"}]
 USAGE = Usage(num_prompt_tokens=5, num_cached_tokens=2, num_output_tokens=3)
 END = Finished(reason=FinishReason.STOP, usage=USAGE)
+SIGNED_HM = "uC4heOz00MWFncLhadf+2Gc/n27rnzWRvtXyU7d0JAg="
 CALL = ToolCall(id="toolu_1", name="f", arguments={"z": 1, "a": "ü"})
 
 
@@ -60,7 +61,7 @@ def test_a_whole_message(make_client: MakeClient) -> None:
         "type": "message", "role": "assistant", "model": "demo",
     }  # fmt: skip
     assert answer["content"] == [
-        {"type": "thinking", "thinking": "hm", "signature": ""},
+        {"type": "thinking", "thinking": "hm", "signature": SIGNED_HM},
         {"type": "text", "text": "Hello"},
         {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"z": 1, "a": "ü"}},
     ]
@@ -91,7 +92,7 @@ def test_a_stream(make_client: MakeClient) -> None:
     found = events(post(client, stream=True))
     assert [item["type"] for item in found] == [
         "message_start",
-        "content_block_start", "content_block_delta", "content_block_delta", "content_block_stop",
+        "content_block_start", *["content_block_delta"] * 3, "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",
         "content_block_start", "content_block_delta", "content_block_stop",
@@ -105,12 +106,43 @@ def test_a_stream(make_client: MakeClient) -> None:
     ]
     assert [item["index"] for item in found if item["type"] == "content_block_stop"] == [0, 1, 2, 3]
     deltas = [item["delta"] for item in found if item["type"] == "content_block_delta"]
-    assert deltas[2:4] == [
+    assert deltas[2:5] == [
+        {"type": "signature_delta", "signature": SIGNED_HM},
         {"type": "text_delta", "text": "Hello"},
         {"type": "input_json_delta", "partial_json": '{"z":1,"a":"ü"}'},
     ]
     assert found[-2]["delta"] == {"stop_reason": "tool_use", "stop_sequence": None}
     assert found[-2]["usage"]["output_tokens"] == 3
+
+
+def test_thoughts_that_are_not_shown_leave_signed_blocks(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[ThinkingDelta("h"), ThinkingDelta("m"), TextDelta("Hello"), END])
+    thinking = {"type": "adaptive", "display": "omitted"}
+    assert post(client, thinking=thinking).get_json()["content"] == [
+        {"type": "thinking", "thinking": "", "signature": SIGNED_HM},
+        {"type": "text", "text": "Hello"},
+    ]
+    found = events(post(client, thinking=thinking, stream=True))
+    assert [item["delta"]["type"] for item in found if item["type"] == "content_block_delta"] == [
+        "signature_delta", "text_delta",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["output_config", "output_format"])
+def test_a_format_is_enforced(make_client: MakeClient, field: str) -> None:
+    client, engine = make_client()
+    format = {"type": "json_schema", "schema": {"type": "object", "properties": {"b": {}, "a": {}}}}
+    assert post(client, **{field: {"format": format} if field == "output_config" else format}).status_code == 200
+    found = request(engine).format
+    assert isinstance(found, JsonSchema)
+    assert json.loads(found.text) == format["schema"]
+
+
+def test_what_has_no_effect_is_told(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    response = post(client, metadata={"user_id": "me"}, context_management={"edits": []}, service_tier=None)
+    assert response.headers["X-Ignored-Fields"] == "context_management, metadata"
+    assert "X-Ignored-Fields" not in post(client).headers
 
 
 def test_a_stream_without_a_word(make_client: MakeClient) -> None:
@@ -176,6 +208,21 @@ def test_what_the_engine_is_asked(make_client: MakeClient) -> None:
     assert (sampling.max_thinking_tokens, sampling.top_p) == (1024, 0.9)
 
 
+def test_documents_and_search_results_of_text_are_text(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    plain = {"type": "document", "title": "Notes", "context": "Of today.", "source": {"type": "text", "data": "a"}}
+    parts = {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "b"}]}}
+    found = {"type": "search_result", "title": "T", "source": "S", "content": [{"type": "text", "text": "c"}]}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [found, {"type": "text", "text": "d"}]}
+    content = [plain, parts, found, result, {"type": "text", "text": "e"}]
+    assert post(client, messages=[{"role": "user", "content": content}]).status_code == 200
+    prompt = request(engine).prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert [message.content for message in prompt.messages] == [
+        "T\nS\nc\nd", "Notes\nOf today.\na\nb\nT\nS\nc\ne",
+    ]  # fmt: skip
+
+
 def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) -> None:
     client, engine = plain_client()
     assert post(client, model="acme/plain", thinking={"type": "enabled", "budget_tokens": 1024}).status_code == 200
@@ -195,6 +242,14 @@ def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) ->
         ({"messages": [{"role": "user", "content": [{"type": "x"}]}]}, 400, "invalid_request_error", "block type"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, 400, "invalid_request_error", "vision"),
         (
+            {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "base64"}}]}]},
+            400, "invalid_request_error", "does not support document",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "search_result", "content": 5}]}]},
+            400, "invalid_request_error", "search_result must",
+        ),
+        (
             {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "f"}]}]},
             400, "invalid_request_error", "tool_use block missing required 'id' field",
         ),
@@ -203,6 +258,13 @@ def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) ->
         ({"tools": [{"type": "web_search_20250305", "name": "w"}]}, 400, "invalid_request_error", "web_search"),
         ({"tool_choice": {"type": "any"}}, 400, "invalid_request_error", "tools"),
         ({"tool_choice": {"type": "tool", "name": "g"}}, 400, "invalid_request_error", "tool_choice"),
+        ({"output_config": {"format": {"type": "xml"}}}, 400, "invalid_request_error", "json_schema"),
+        ({"output_config": {"format": [1]}}, 400, "invalid_request_error", "json_schema"),
+        (
+            {"output_format": {"type": "x"}, "output_config": {"format": {"type": "x"}}},
+            400, "invalid_request_error", "exclude each other",
+        ),
+        ({"mcp_servers": [{"type": "url"}]}, 400, "invalid_request_error", "MCP"),
         ({"model": "nobody"}, 404, "not_found_error", "not found"),
         ({"model": MINILM}, 400, "invalid_request_error", "does not support chat"),
     ],
@@ -247,7 +309,7 @@ def test_a_json_schema_is_enforced(make_client: MakeClient) -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"output_config": {"format": {"type": "xml"}}}, "output_config.format: must be"),
+        ({"output_config": {"format": {"type": "xml"}}}, "output_config.format must be"),
         ({"output_config": {"effort": "huge"}}, "output_config.effort: must be one of low, medium, high, max, xhigh"),
         ({"thinking": {"type": "sometimes"}}, "thinking.type: must be enabled, disabled or adaptive"),
         ({"stop_sequences": "x"}, "stop_sequences: must be a list of strings"),
@@ -261,8 +323,3 @@ def test_what_it_can_not_do_is_refused(make_client: MakeClient, body: dict[str, 
     error = response.get_json()["error"]
     assert (response.status_code, error["type"]) == (400, "invalid_request_error")
     assert message in error["message"]
-
-
-def test_what_has_no_effect_is_told(make_client: MakeClient) -> None:
-    response = post(make_client()[0], metadata={"user_id": "x"}, service_tier="auto", unheard_of=1)
-    assert response.headers["X-Ignored-Fields"] == "metadata, service_tier, unheard_of"

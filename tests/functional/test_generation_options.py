@@ -92,6 +92,30 @@ def test_a_cut_prompt_is_told_in_a_header_and_at_the_end(make_client: MakeClient
 
 
 @pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", {"messages": CHAT["messages"]}),
+        ("/v1/chat/completions", {"messages": CHAT["messages"], "n": 2}),
+        ("/v1/completions", {"prompt": "x"}),
+        ("/v1/messages", {"messages": CHAT["messages"], "max_tokens": 9}),
+    ],
+)
+def test_a_cut_prompt_is_told_in_every_dialect(
+    make_client: MakeClient, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    client, _ = make_client(
+        generate=[
+            Started(num_prompt_tokens=9, num_cached_tokens=0, num_truncated_tokens=30),
+            TextDelta("Hi"),
+            Finished(reason=FinishReason.STOP),
+        ]
+    )
+    response = post(client, path, {"model": "demo", "stream": stream, **body})
+    assert response.headers["X-Truncated-Tokens"] == "30"
+
+
+@pytest.mark.parametrize("stream", [True, False])
 def test_a_whole_prompt_is_not_talked_about(make_client: MakeClient, stream: bool) -> None:
     client, _ = make_client()
     response = post(client, "/api/chat", CHAT | {"stream": stream})

@@ -3,6 +3,7 @@
 import base64
 import json
 import struct
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -371,3 +372,14 @@ def test_token_ids_are_embedded(make_client: MakeClient, value: Any, inputs: Any
     (request,) = engine.requests
     assert isinstance(request, EmbedRequest)
     assert request.inputs == inputs
+
+
+def test_models_for_clients_of_anthropic(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    assert client.get("/v1/models").get_json().keys() == {"object", "data"}
+    listed = client.get("/v1/models?limit=1000", headers={"anthropic-version": "2023-06-01"}).get_json()
+    assert (listed["has_more"], listed["first_id"]) == (False, listed["data"][0]["id"])
+    assert listed["last_id"] == listed["data"][-1]["id"]
+    demo = next(item for item in listed["data"] if item["id"] == "hugging-llama/demo:latest")
+    assert (demo["type"], demo["display_name"]) == ("model", "hugging-llama/demo:latest")
+    assert datetime.fromisoformat(demo["created_at"]).timestamp() == demo["created"]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -41,25 +40,6 @@ def generate(live: LiveServer, *, stream: bool = True, num_predict: int = 400) -
     return requests.post(f"{live.url}/api/generate", json=body, stream=stream, timeout=60)
 
 
-def figure(live: LiveServer, name: str) -> float:
-    text = requests.get(f"{live.url}/metrics", timeout=10).text
-    found = re.search(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else -1.0
-
-
-def engine_of(live: LiveServer) -> psutil.Process:
-    """The process of the engine that serves, by its socket; another one may stand by."""
-    run_dir = live.environ["HUGGING_LLAMA_RUN_DIR"]
-    found = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "hugging_llama.engine" in (process.info["cmdline"] or [])[1:3]
-        and any(run_dir in connection.laddr for connection in process.net_connections("unix"))
-    ]
-    assert len(found) == 1
-    return found[0]
-
-
 def curl(live: LiveServer, *, stream: bool) -> subprocess.Popen[bytes]:
     options = {"num_predict": 400, **ENDLESS}
     body = json.dumps({"model": DEMO, "prompt": "Hi", "stream": stream, "options": options})
@@ -69,23 +49,23 @@ def curl(live: LiveServer, *, stream: bool) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_frees_its_sequence(live: LiveServer, stream: bool) -> None:
-    before = figure(live, "cancelled_total")
+    before = live.figure("cancelled_total")
     clients = [curl(live, stream=stream) for _ in range(3)]
-    wait_until(lambda: figure(live, "running") + figure(live, "waiting") >= 2)
+    wait_until(lambda: live.figure("running") + live.figure("waiting") >= 2)
     for client in clients:
         client.kill()
         client.wait()
-    wait_until(lambda: figure(live, "running") + figure(live, "waiting") == 0, 2.0)
+    wait_until(lambda: live.figure("running") + live.figure("waiting") == 0, 2.0)
     # one may have been served in the meantime
-    assert figure(live, "cancelled_total") >= before + 1
+    assert live.figure("cancelled_total") >= before + 1
 
 
 def test_hup_keeps_the_engine_and_its_models(live: LiveServer) -> None:
-    engine = engine_of(live).pid
+    engine = live.engine().pid
     workers = psutil.Process(live.process.pid).children()
     live.process.send_signal(signal.SIGHUP)
     wait_until(lambda: not any(worker.is_running() for worker in workers), 20)
-    assert engine_of(live).pid == engine
+    assert live.engine().pid == engine
     (model,) = requests.get(f"{live.url}/api/ps", timeout=10).json()["models"]
     assert model["name"].startswith(DEMO)
 
@@ -93,7 +73,7 @@ def test_hup_keeps_the_engine_and_its_models(live: LiveServer) -> None:
 def test_web_workers_load_no_torch_and_the_engine_no_flask(live: LiveServer) -> None:
     for worker in psutil.Process(live.process.pid).children():
         assert not any("/torch/" in mapped.path for mapped in worker.memory_maps())
-    engine = engine_of(live)
+    engine = live.engine()
     assert any("/torch/" in mapped.path for mapped in engine.memory_maps())
     environ = engine.environ()
     assert environ["OMP_WAIT_POLICY"] == "PASSIVE"
@@ -102,7 +82,7 @@ def test_web_workers_load_no_torch_and_the_engine_no_flask(live: LiveServer) -> 
 
 
 def test_a_killed_engine_fails_its_streams_and_comes_back(live: LiveServer) -> None:
-    engine = engine_of(live)
+    engine = live.engine()
     answers = [generate(live, num_predict=1800)]
     os.kill(engine.pid, signal.SIGKILL)
     last = json.loads(answers[0].content.splitlines()[-1])
@@ -110,7 +90,7 @@ def test_a_killed_engine_fails_its_streams_and_comes_back(live: LiveServer) -> N
     assert requests.get(f"{live.url}/health", timeout=5).ok
     # the request itself waits for the new engine, which imports torch and loads the model
     assert json.loads(generate(live, num_predict=2).content.splitlines()[-1])["done"]
-    assert engine_of(live).pid != engine.pid
+    assert live.engine().pid != engine.pid
 
 
 def test_term_ends_what_runs_and_what_waits_with_a_last_object(live: LiveServer, tmp_path: Path) -> None:
@@ -121,8 +101,8 @@ def test_term_ends_what_runs_and_what_waits_with_a_last_object(live: LiveServer,
     for path in files:
         command = ["curl", "-sN", "-o", str(path), f"{live.url}/api/generate", "-d", body]
         clients.append(subprocess.Popen(command))
-    wait_until(lambda: figure(live, "running") + figure(live, "waiting") == len(files))
-    engine = engine_of(live)
+    wait_until(lambda: live.figure("running") + live.figure("waiting") == len(files))
+    engine = live.engine()
     live.process.send_signal(signal.SIGTERM)
     live.process.wait(20)
     assert [client.wait(5) for client in clients] == [0] * len(files)

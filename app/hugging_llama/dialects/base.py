@@ -127,9 +127,11 @@ class Watched(Iterable[EventT]):
         self._events.close()
 
 
-def truncation_headers(first: object) -> dict[str, str]:
-    """How many tokens of the prompt did not fit, if any, from a generation's first event."""
-    num_tokens = first.num_truncated_tokens if isinstance(first, Started) else 0
+def truncation_headers(*found: object) -> dict[str, str]:
+    """How many tokens of the prompt did not fit, if any, from a generation's first event; of several prompts, and
+    events with the number of their choice, the most."""
+    events = (item[1] if isinstance(item, tuple) else item for item in found)
+    num_tokens = max((event.num_truncated_tokens for event in events if isinstance(event, Started)), default=0)
     return {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
 
 

@@ -41,7 +41,8 @@ class CountSchema(BodySchema):
     )
     cache_control = Ignored("beginnings of prompts are found without it")
     context_management = Ignored("what to leave out of a long chat is the caller's choice")
-    mcp_servers = Refused("this server runs no tools of its own")
+    output_format: BodyField = Ignored("a format is not part of the prompt")
+    mcp_servers = Refused("this server talks to no MCP servers: send their tools as 'tools'")
     speed = Ignored("there is one speed")
     betas = Ignored("what is served here needs no leave")
     user_profile_id = Ignored(_NO_USERS)
@@ -58,6 +59,7 @@ class MessagesSchema(CountSchema):
     stop_sequences = BodyField(
         load_default=list, schema={"type": "array", "items": {"type": "string"}}, about="Texts that end the answer."
     )
+    output_format = Typed(dict, load_default=None, about="Older spelling of `output_config.format`.")
     stream = Typed(bool, load_default=False, about="Events as the answer is written.")
     metadata = Ignored(_NO_USERS)
     service_tier = Ignored("there is one tier")
@@ -116,13 +118,15 @@ def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_format(body: Mapping[str, Any]) -> OutputFormat | None:
-    """`output_config.format`: a JSON Schema. Raises InvalidRequestError."""
-    format = body["output_config"].get("format")
-    if format is None:
+    """`output_config.format`, or `output_format`, as it was called before. Raises InvalidRequestError."""
+    old, new = body["output_format"], body["output_config"].get("format")
+    if old and new:
+        raise InvalidRequestError("output_format and output_config.format exclude each other", param="output_format")
+    if not (found := new or old):
         return None
-    schema = format.get("schema") if isinstance(format, dict) and format.get("type") == "json_schema" else None
+    schema = found.get("schema") if isinstance(found, dict) and found.get("type") == "json_schema" else None
     if not isinstance(schema, dict):
         raise InvalidRequestError(
-            "output_config.format: must be {'type': 'json_schema', 'schema': {…}}", param="output_config"
+            'output_config.format must be {"type": "json_schema", "schema": {…}}', param="output_config"
         )
     return JsonSchema(encode(schema).decode())

@@ -14,12 +14,20 @@ from hugging_llama.dialects.anthropic.render import (
     encode,
     event,
     new_id,
+    signature,
     start_usage_json,
     stop_reason,
     tool_use,
     usage_json,
 )
-from hugging_llama.dialects.base import Watched, app_context, json_body, local_model, stream_response
+from hugging_llama.dialects.base import (
+    Watched,
+    app_context,
+    json_body,
+    local_model,
+    stream_response,
+    truncation_headers,
+)
 from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.neutral.events import Finished, GenerateEvent, Started, TextDelta, ThinkingDelta, ToolCallDelta
@@ -35,22 +43,25 @@ _schema = MessagesSchema()
 
 @dataclass(slots=True)
 class MessageRenderer:
-    """Renders the events of one answer. `model` is the name as the caller sent it."""
+    """Renders the events of one answer. `model` is the name as the caller sent it; of thoughts that are not shown
+    there are blocks without text."""
 
     model: str
+    shows_thinking: bool = True
     _id: str = field(default_factory=lambda: new_id("msg"))
     _kind: str = ""
     _index: int = -1
     _has_calls: bool = False
+    _thoughts: list[str] = field(default_factory=list)
 
     def chunk(self, found: GenerateEvent) -> bytes:
         """The events of the stream for one event of the engine."""
         start = b"" if self._kind else self._start(found)
         match found:
             case TextDelta(text):
-                return start + (self._piece("text", {"type": "text_delta", "text": text}) if text else b"")
+                return start + (self._said(text) if text else b"")
             case ThinkingDelta(text):
-                return start + (self._piece("thinking", {"type": "thinking_delta", "thinking": text}) if text else b"")
+                return start + (self._thought(text) if text else b"")
             case ToolCallDelta(call):
                 self._has_calls = True
                 block = self._open("tool_use", tool_use(call) | {"input": {}})
@@ -77,6 +88,10 @@ class MessageRenderer:
                 case Finished():
                     has_calls = any(block["type"] == "tool_use" for block in blocks)
                     answer = stop_reason(item, has_calls=has_calls) | {"usage": usage_json(item.usage)}
+        for block in blocks:
+            if block["type"] == "thinking":
+                block["signature"] = signature(block["thinking"])
+                block["thinking"] = block["thinking"] if self.shows_thinking else ""
         return self._head() | {"content": blocks} | answer
 
     def _head(self) -> Json:
@@ -88,9 +103,16 @@ class MessageRenderer:
         message = self._head() | {"stop_reason": None, "stop_sequence": None, "usage": usage}
         return event({"type": "message_start", "message": message})
 
-    def _piece(self, kind: str, delta: Json) -> bytes:
-        empty: Json = {"type": kind, kind: ""} | ({"signature": ""} if kind == "thinking" else {})
-        return (self._open(kind, empty) if self._kind != kind else b"") + self._delta(delta)
+    def _said(self, text: str) -> bytes:
+        return self._opened("text", {}) + self._delta({"type": "text_delta", "text": text})
+
+    def _thought(self, text: str) -> bytes:
+        opened = self._opened("thinking", {"signature": ""})
+        self._thoughts.append(text)
+        return opened + (self._delta({"type": "thinking_delta", "thinking": text}) if self.shows_thinking else b"")
+
+    def _opened(self, kind: str, more: Json) -> bytes:
+        return self._open(kind, {"type": kind, kind: "", **more}) if self._kind != kind else b""
 
     def _open(self, kind: str, block: Json) -> bytes:
         closed = self._close()
@@ -103,15 +125,19 @@ class MessageRenderer:
     def _close(self) -> bytes:
         if self._kind == "none":
             return b""
+        signed = b""
+        if self._kind == "thinking":
+            signed = self._delta({"type": "signature_delta", "signature": signature("".join(self._thoughts))})
+            self._thoughts.clear()
         self._kind = "none"
-        return event({"type": "content_block_stop", "index": self._index})
+        return signed + event({"type": "content_block_stop", "index": self._index})
 
 
 def _append(blocks: list[Json], kind: str, text: str) -> None:
     if blocks and blocks[-1]["type"] == kind:
         blocks[-1][kind] += text
     elif text:
-        blocks.append({"type": kind, kind: text} | ({"signature": ""} if kind == "thinking" else {}))
+        blocks.append({"type": kind, kind: text})
 
 
 @blueprint.post("/v1/messages")
@@ -128,10 +154,12 @@ def create_message() -> Response:
         format=parse_format(body),
         tells_start=body["stream"],
     )
-    render = MessageRenderer(model=body["model"])
+    render = MessageRenderer(model=body["model"], shows_thinking=body["thinking"].get("display") != "omitted")
     events = Watched(generation.generate(app_context(), model, body["model"], call))
     if body["stream"]:
         response = stream_response(events, render.chunk, error_event(request_id()), SSE)
     else:
-        response = Response(encode(render.whole(events.drain())), content_type="application/json")
+        found = events.drain()
+        response = Response(encode(render.whole(found)), content_type="application/json")
+        response.headers.update(truncation_headers(*found))
     return response

@@ -11,6 +11,9 @@ from hugging_llama.neutral.requests import ToolChoice
 _SKIPPED = frozenset({"redacted_thinking", "server_tool_use", "web_search_tool_result"})
 """Blocks of other servers' earlier answers, which no template has a place for."""
 
+_WRITTEN = frozenset({"document", "search_result"})
+"""Blocks that hold text, or refer to it."""
+
 
 def parse_system(value: Any) -> tuple[Message, ...]:
     """A text, or text blocks."""
@@ -20,7 +23,7 @@ def parse_system(value: Any) -> tuple[Message, ...]:
 
 
 def parse_messages(value: Any, model: str) -> tuple[Message, ...]:
-    """Also raises UnsupportedCapabilityError for pictures and documents."""
+    """Also raises UnsupportedCapabilityError for pictures and documents that are files."""
     if not isinstance(value, list) or not value:
         raise InvalidRequestError("messages is required", param="messages")
     messages: list[Message] = []
@@ -75,12 +78,31 @@ class _Turn:
             self.thoughts.append(block["thinking"])
         elif kind == "tool_use":
             self.calls.append(_tool_use(block, len(self.calls)))
-        elif kind in ("image", "document"):
-            raise UnsupportedCapabilityError(model, ["vision" if kind == "image" else "document"])
+        elif kind == "image":
+            raise UnsupportedCapabilityError(model, ["vision"])
+        elif kind in _WRITTEN:
+            self.texts.append(_written(block, model))
         elif kind in _SKIPPED:
             self.num_skipped += 1
         else:
             raise InvalidRequestError(f"messages: unknown block type {str(kind)[:40]!r}", param="messages")
+
+
+def _written(block: Mapping[str, Any], model: str) -> str:
+    """The text of a document or of a search result, below what it is called. Files are no text."""
+    if block["type"] == "search_result":
+        return _lines(block, ("title", "source"), _texts(block.get("content"), "search_result", model))
+    given = block.get("source")
+    source = given if isinstance(given, dict) else {}
+    if source.get("type") == "text" and isinstance(source.get("data"), str):
+        return _lines(block, ("title", "context"), source["data"])
+    if source.get("type") == "content":
+        return _lines(block, ("title", "context"), _texts(source.get("content"), "document", model))
+    raise UnsupportedCapabilityError(model, ["document"])
+
+
+def _lines(block: Mapping[str, Any], names: tuple[str, ...], text: str) -> str:
+    return "\n".join([*(block[name] for name in names if isinstance(block.get(name), str)), text])
 
 
 def _tool_result(block: Mapping[str, Any], model: str, names: Mapping[str, str]) -> Message:
@@ -110,6 +132,9 @@ def _texts(value: Any, where: str, model: str) -> str:
     for block in value if isinstance(value, list) else [None]:
         if isinstance(block, dict) and block.get("type") == "image":
             raise UnsupportedCapabilityError(model, ["vision"])
+        if isinstance(block, dict) and block.get("type") in _WRITTEN and where == "tool_result":
+            texts.append(_written(block, model))
+            continue
         if not isinstance(block, dict) or block.get("type") != "text" or not isinstance(block.get("text"), str):
             raise InvalidRequestError(f"{where} must be a string or a list of text blocks", param=where)
         texts.append(block["text"])

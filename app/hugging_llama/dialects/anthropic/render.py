@@ -1,5 +1,7 @@
 """Ids, usage, and the events of a stream."""
 
+import base64
+import hashlib
 import secrets
 from typing import Any
 
@@ -23,6 +25,11 @@ def event(value: Json) -> bytes:
 def new_id(prefix: str) -> str:
     """Never the same twice."""
     return f"{prefix}_{secrets.token_hex(12)}"
+
+
+def signature(thoughts: str) -> str:
+    """A checksum of a block of thoughts. Clients keep only signed ones for the next turn; nothing here checks it."""
+    return base64.b64encode(hashlib.sha256(thoughts.encode()).digest()).decode()
 
 
 def usage_json(usage: Usage) -> Json:

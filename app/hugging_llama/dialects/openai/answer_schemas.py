@@ -156,8 +156,15 @@ class Model(AnswerSchema):
     object = fields.String(required=True)
     created = fields.Integer(required=True)
     owned_by = fields.String(required=True)
+    type = fields.String(metadata={"description": "This and what follows for Anthropic's clients."})
+    display_name = fields.String()
+    created_at = fields.String()
+    lifecycle = fields.String()
 
 
 class ModelList(AnswerSchema):
     object = fields.String(required=True)
     data = fields.List(fields.Nested(Model), required=True)
+    has_more = fields.Boolean(metadata={"description": "This and what follows for Anthropic's clients."})
+    first_id = fields.String(allow_none=True)
+    last_id = fields.String(allow_none=True)

@@ -7,7 +7,14 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_body, local_model, stream_response
+from hugging_llama.dialects.base import (
+    Watched,
+    app_context,
+    json_body,
+    local_model,
+    stream_response,
+    truncation_headers,
+)
 from hugging_llama.dialects.body_fields import BodyField, Refused
 from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
@@ -198,5 +205,7 @@ def completions() -> Response:
     if body["stream"]:
         response = stream_response(events, render.chunk, error_event, SSE)
     else:
-        response = json_response(render.whole(events.drain()))
+        found = events.drain()
+        response = json_response(render.whole(found))
+        response.headers.update(truncation_headers(*found))
     return response

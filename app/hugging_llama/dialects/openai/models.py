@@ -1,6 +1,8 @@
-"""GET /v1/models and /v1/models/{model}."""
+"""GET /v1/models, of OpenAI's clients and of Anthropic's."""
 
-from flask import Blueprint, Response
+from datetime import UTC, datetime
+
+from flask import Blueprint, Response, request
 
 from hugging_llama.dialects.base import app_context, local_model
 from hugging_llama.dialects.documented import documented, json_answer
@@ -12,24 +14,34 @@ from hugging_llama.operations.models import list_models
 
 blueprint = Blueprint("openai_models", __name__)
 
+_ANTHROPIC = "anthropic-version"
+"""A header that all of Anthropic's clients send; both APIs have this one path, with other keys."""
+
 
 def _model_json(model: LocalModel, name: str) -> Json:
     owner, slash, _ = model.ref.name.rpartition("/")
-    return {
+    found: Json = {
         "id": name,
         "object": "model",
         "created": int(model.modified_at_s),
         "owned_by": owner if slash else "library",
     }
+    if _ANTHROPIC in request.headers:
+        created_at = datetime.fromtimestamp(found["created"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        found |= {"type": "model", "display_name": name, "created_at": created_at, "lifecycle": "active"}
+    return found
 
 
 @blueprint.get("/v1/models")
 @documented(json_answer(schemas.ModelList))
 def models() -> Response:
-    """The models on disk, newest first."""
-    return json_response(
-        {"object": "list", "data": [_model_json(model, model.ref.name) for model in list_models(app_context())]}
-    )
+    """The models on disk, newest first; all of them, whatever the length of a page."""
+    data = [_model_json(model, model.ref.name) for model in list_models(app_context())]
+    found: Json = {"object": "list", "data": data}
+    if _ANTHROPIC in request.headers:
+        ids = [model["id"] for model in data]
+        found |= {"has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+    return json_response(found)
 
 
 @blueprint.get("/v1/models/<path:name>")

@@ -2,7 +2,15 @@
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import Watched, app_context, json_body, local_model, stream_response, tell_ignored
+from hugging_llama.dialects.base import (
+    Watched,
+    app_context,
+    json_body,
+    local_model,
+    stream_response,
+    tell_ignored,
+    truncation_headers,
+)
 from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.render import SSE
@@ -50,7 +58,10 @@ def create_response() -> Response:
     events = Watched(generation.generate(ctx, model, body["model"], call))
     if body["stream"]:
         return stream_response(events, render.chunk, render.failure, SSE)
-    return json_response(render.whole(events.drain()))
+    found = events.drain()
+    response = json_response(render.whole(found))
+    response.headers.update(truncation_headers(*found))
+    return response
 
 
 @blueprint.get("/v1/responses/<id>")

@@ -1,0 +1,48 @@
+// Talks to a server with Anthropic's official JavaScript client and prints what it got as JSON.
+import Anthropic from '@anthropic-ai/sdk'
+import { CITY, FRANCE, OSLO, WEATHER, WORD, failure, leave } from './shared.js'
+
+const [host, model, , endless] = process.argv.slice(2)
+const client = new Anthropic({ baseURL: host, apiKey: 'none', maxRetries: 0 })
+const tools = [{ ...WEATHER, input_schema: CITY }]
+const say = (body) => client.messages.create({ model, max_tokens: 200, messages: FRANCE, temperature: 0, ...body })
+const off = { thinking: { type: 'disabled' } }
+
+const called = async (tool_choice) => {
+  const answer = await say({ messages: OSLO, tools, tool_choice })
+  return [answer.stop_reason, answer.content.filter((block) => block.type === 'tool_use').map((call) => [call.name, call.input])]
+}
+
+const toolLoop = async () => {
+  const { content } = await say({ messages: OSLO, tools })
+  const result = { type: 'tool_result', tool_use_id: content.at(-1).id, content: '5 degrees, rain' }
+  const messages = [...OSLO, { role: 'assistant', content }, { role: 'user', content: [result] }]
+  return (await say({ messages, tools })).content.at(-1)
+}
+
+const whole = await say(off)
+const streamed = await client.messages.stream({ model, max_tokens: 200, messages: FRANCE, temperature: 0, ...off }).finalMessage()
+const thought = await client.messages.stream({ model, max_tokens: 200, messages: FRANCE, temperature: 0 }).finalMessage()
+const streamedCall = await client.messages.stream({ model, max_tokens: 200, messages: OSLO, temperature: 0, tools }).finalMessage()
+
+const found = {
+  text: whole.content.map((block) => block.text),
+  usage: whole.usage,
+  streamed: streamed.content.map((block) => block.text),
+  streamUsage: streamed.usage,
+  thinking: (await say({})).content.map((block) => block.type),
+  thinkingStream: thought.content.map((block) => [block.type, Boolean(block.signature)]),
+  auto: await called({ type: 'auto' }),
+  any: await called({ type: 'any' }),
+  named: await called({ type: 'tool', name: 'get_weather' }),
+  streamedCall: [streamedCall.stop_reason, streamedCall.content.at(-1).input],
+  toolLoop: await toolLoop(),
+  structured: JSON.parse((await say({ output_config: { format: { type: 'json_schema', schema: WORD } } })).content.at(-1).text),
+  counted: (await client.messages.countTokens({ model, messages: FRANCE, tools })).input_tokens,
+  read: (await say({ tools, max_tokens: 1 })).usage,
+  models: (await client.models.list()).data.map((m) => [m.type, m.id]),
+  missing: await failure(say({ model: 'no/such-model' })),
+  bad: await failure(say({ temperature: 'hot' })),
+  left: await leave(client.messages.create({ model: endless, max_tokens: 100000, messages: FRANCE, stream: true }), (stream) => stream.controller.abort()),
+}
+console.log(JSON.stringify(found))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from hugging_llama.engine.embedding import EmbeddingRunner
 from hugging_llama.engine.loader import Checkpoint
+from hugging_llama.engine.pooling_heads import pooling_head
+from hugging_llama.engine.pooling_runner import PoolingRunner
 from hugging_llama.ipc.facade import Answer, Key
 from hugging_llama.neutral.events import Embeddings
 from hugging_llama.neutral.models import ModelRef
@@ -37,8 +38,8 @@ class EmbeddingClient:
     def __init__(self, checkpoint: Checkpoint, lock: Any = None, *, max_batched_tokens: int = 0) -> None:
         self.answers: queue.Queue[tuple[Key, Answer]] = queue.Queue()
         self.finished: list[Key] = []
-        self.runner = EmbeddingRunner(
-            checkpoint,
+        self.runner = PoolingRunner(
+            pooling_head(checkpoint),
             max_batched_tokens=max_batched_tokens,
             lock=lock or nullcontext(),
             emit=self.take,

@@ -11,11 +11,19 @@ from typing import Literal
 
 from msgspec import Struct
 
+from hugging_llama.neutral.classification import Activation, ProblemType
 from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import DetokenizeRequest, EmbedRequest, LoadRequest, SamplingParams, ToolChoice
+from hugging_llama.neutral.requests import (
+    ClassifyRequest,
+    DetokenizeRequest,
+    EmbedRequest,
+    LoadRequest,
+    SamplingParams,
+    ToolChoice,
+)
 
-PROTOCOL_VERSION = 6
+PROTOCOL_VERSION = 7
 
 
 class WireToolCall(Struct, array_like=True, frozen=True):
@@ -174,7 +182,14 @@ class Detokenize(Struct, array_like=True, frozen=True, tag=10):
     request: DetokenizeRequest
 
 
-Command = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | AskStatus | Tokenize | Detokenize
+class Classify(Struct, array_like=True, frozen=True, tag=11):
+    """Score texts or pairs."""
+
+    request_id: int
+    request: ClassifyRequest
+
+
+Command = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | AskStatus | Tokenize | Detokenize | Classify
 
 
 class WireLogprob(Struct, array_like=True, frozen=True):
@@ -300,6 +315,18 @@ class DetokenizedItem(Struct, array_like=True, frozen=True, tag=13):
     load_ns: int
 
 
+class ClassifiedItem(Struct, array_like=True, frozen=True, tag=14):
+    """A Classified; the scores of each input are their float32 values in this machine's byte order."""
+
+    request_id: int
+    scores: tuple[bytes, ...]
+    labels: tuple[str, ...]
+    num_prompt_tokens: int
+    activation: Activation | None
+    problem_type: ProblemType | None
+    load_ns: int
+
+
 Item = (
     TextItem
     | ThinkingItem
@@ -315,4 +342,5 @@ Item = (
     | PromptLogprobsItem
     | TokenizedItem
     | DetokenizedItem
+    | ClassifiedItem
 )

@@ -1,15 +1,20 @@
 """What is special to classification: logits of texts and pairs, whatever lies beside them in a batch."""
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from hugging_llama.engine.classifier import Classifier
+from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.embedding_batch import PoolingJob, PoolingRequest
 from hugging_llama.engine.embedding_tokens import PoolingTokenizer, TokenRow
 from hugging_llama.engine.loader import Checkpoint
+from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.neutral.events import Classified
+
+_log = logging.getLogger(__name__)
 
 _PROBES = (("a", "b"), ("a word", "or two, or more of them"))
 _TOLERANCE = 1e-3
@@ -71,9 +76,14 @@ class ClassificationHead:
 
     def _bears_padding(self) -> bool:
         rows = [row for probe in _PROBES for row in self.tokenizer.rows([probe], limit=self.longest, truncate=True)]
-        with torch.inference_mode():
-            alone = torch.cat([self._scores([row]) for row in rows])
-            together = self._scores(rows)
+        try:
+            with compute_guard(self.device), torch.inference_mode():
+                alone = torch.cat([self._scores([row]) for row in rows])
+                together = self._scores(rows)
+        except Exception as error:
+            exit_if_device_lost(error)
+            _log.warning("a model that classifies gets inputs of one length at a time", exc_info=error)
+            return False
         return torch.allclose(together, alone, rtol=_TOLERANCE, atol=_TOLERANCE)
 
 

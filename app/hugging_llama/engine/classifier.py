@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from hugging_llama.engine.built_size import check_built_size
+from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.engine.pretrained import (
     longest_input,
     missing_weights,
@@ -34,7 +35,7 @@ _AUTO_CLASSES = {
     "feature-extraction": transformers.AutoModel,
     "fill-mask": transformers.AutoModelForMaskedLM,
 }
-_UNKNOWN_KIND = "this kind of cross-encoder is not supported"
+_UNKNOWN_KIND = "this kind of classification model is not supported"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class Classifier:
         return logits
 
     def try_out(self) -> Tensor:
-        """The scores of a short text, or of a pair for a model that takes nothing else."""
+        """The scores of a short text, of a cross-encoder those of a pair. Whoever calls holds the compute lock."""
         with torch.inference_mode():
             if self.library is None:
                 features = self.tokenizer("a word or two", return_tensors="pt")
@@ -75,8 +76,21 @@ class Classifier:
 
 
 def load_classifier(files: VettedFiles, device: torch.device) -> Classifier:
-    """In float32. Raises ModelLoadError, and what the libraries raise."""
-    return _cross_encoder(files, device) if files.is_sentence_transformer else _plain(files, device)
+    """In float32, and tried out. Raises ModelLoadError, and what the libraries raise."""
+    found = _cross_encoder(files, device) if files.is_sentence_transformer else _plain(files, device)
+    with compute_guard(device):
+        scores = found.try_out()
+    if scores.shape != (1, len(found.labels)):
+        raise ModelLoadError(_UNKNOWN_KIND)
+    return found
+
+
+def is_causal_reranker(files: VettedFiles) -> bool:
+    """Whether these files of a classification model hold a language model, whose scores are logits of tokens.
+
+    Raises ModelLoadError.
+    """
+    return files.is_sentence_transformer and _task(files) == _WRITER
 
 
 def _plain(files: VettedFiles, device: torch.device) -> Classifier:
@@ -117,7 +131,7 @@ def _cross_encoder(files: VettedFiles, device: torch.device) -> Classifier:
     model: Any = library.transformers_model
     if task == _HEAD:
         _check_head(model, files)
-    found = Classifier(
+    return Classifier(
         module=library,
         model=model,
         tokenizer=library.tokenizer,
@@ -128,9 +142,6 @@ def _cross_encoder(files: VettedFiles, device: torch.device) -> Classifier:
         longest=longest_input(model, min(_library_limit(library), trained_context(config))),
         pads_left=task == _WRITER,
     )
-    if found.try_out().shape != (1, library.num_labels):
-        raise ModelLoadError(_UNKNOWN_KIND)
-    return found
 
 
 def _task(files: VettedFiles) -> str:

@@ -18,6 +18,8 @@ _IDS = "input_ids"
 _MASK = "attention_mask"
 _SPECIAL = "special_tokens_mask"
 _UNCUTTABLE = "input exceeds maximum context length and cannot be truncated further"
+_TRUNCATION_ERROR = "Truncation error"
+"""How a message of tokenizers begins, whose class is Exception."""
 _CUT = {"truncation": "longest_first"}
 
 Input = str | tuple[str, str]
@@ -139,6 +141,10 @@ class PoolingTokenizer:
             raise InvalidRequestError("the input is not valid Unicode text", param="input") from error
         except jinja2.TemplateError as error:
             raise InvalidRequestError("the model's template can't render this input", param="input") from error
+        except Exception as error:
+            if _TRUNCATION_ERROR in str(error):
+                raise InvalidRequestError(_UNCUTTABLE, param="input") from error
+            raise
 
     def _plain_rows(self, inputs: Sequence[Input], limit: int, truncate: bool) -> list[TokenRow]:
         """A tokenizer takes texts or pairs in one call, not both."""
@@ -221,8 +227,8 @@ def _has_settings(library: Any) -> bool:
 
 def _constants(library: Any, prompt: str | None) -> dict[str, Any]:
     """What the library adds to every batch beside tensors: the modality, how much of a row is the prompt, and so on."""
-    is_cross_encoder = hasattr(library, "predict")
-    features = _preprocess(library, ("", "") if is_cross_encoder else "", prompt)
+    is_cross_encoder = library.model_type == "CrossEncoder"
+    features = _preprocess(library, ("a", "b") if is_cross_encoder else "", prompt)
     return {name: value for name, value in features.items() if not isinstance(value, Tensor)}
 
 

@@ -13,7 +13,7 @@ import transformers
 
 from hugging_llama.engine.built_size import check_built_size
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
-from hugging_llama.engine.classifier import load_classifier
+from hugging_llama.engine.classifier import is_causal_reranker, load_classifier
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.linear.packer import LinearPacker
@@ -216,7 +216,8 @@ class Loader:
     def measure(self, directory: str, quantization: str = "") -> tuple[ModelSize, Runtime]:
         """What decides how much a load takes, from the files' headers alone. Raises ModelLoadError."""
         files = vet(directory)
-        is_writer = model_kind(files) is ModelKind.GENERATION
+        kind = model_kind(files)
+        is_writer = kind is ModelKind.GENERATION
         dtype = self._generation_dtype(files) if is_writer else torch.float32
         runtime = Runtime(
             device=self.device.type,
@@ -227,7 +228,8 @@ class Loader:
             batched_tokens=self._settings.max_num_batched_tokens,
             kv_cache_bytes=self._settings.kv_cache_bytes,
         )
-        return stored_size(files, is_embedding=not is_writer), runtime
+        has_head = is_writer or (kind is ModelKind.CLASSIFICATION and is_causal_reranker(files))
+        return stored_size(files, is_embedding=not is_writer, has_head=has_head), runtime
 
 
 def choose_device(name: str) -> torch.device:

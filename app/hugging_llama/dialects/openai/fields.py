@@ -6,6 +6,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, pre_load
 
 from hugging_llama.dialects.body_schema import BodySchema
+from hugging_llama.errors import InvalidRequestError
 
 _KINDS = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
 
@@ -57,6 +58,16 @@ class Anything(fields.Field[Any]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         return value
+
+
+def parse_truncation(value: int) -> int | None:
+    """vLLM's `truncate_prompt_tokens`: the longest input, -1 for all that the model takes. Raises
+    InvalidRequestError."""
+    if value == 0:
+        raise InvalidRequestError(
+            "Invalid value for 'truncate_prompt_tokens': no token would be left.", param="truncate_prompt_tokens"
+        )
+    return value if value > 0 else None
 
 
 def _as_float(value: int, attr: str | None) -> float:

@@ -1,4 +1,4 @@
-"""A caller of one embedding runner, and a lock that holds its batches back."""
+"""A caller of one model that embeds or classifies, and a lock that holds its batches back."""
 
 import queue
 import threading
@@ -10,9 +10,9 @@ from hugging_llama.engine.loader import Checkpoint
 from hugging_llama.engine.pooling_heads import pooling_head
 from hugging_llama.engine.pooling_runner import PoolingRunner
 from hugging_llama.ipc.facade import Answer, Key
-from hugging_llama.neutral.events import Embeddings
+from hugging_llama.neutral.events import Classified, Embeddings
 from hugging_llama.neutral.models import ModelRef
-from hugging_llama.neutral.requests import EmbedRequest
+from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest
 
 REF = ModelRef(name="minilm", path="unused")
 
@@ -56,6 +56,18 @@ class EmbeddingClient:
         request = EmbedRequest(model=REF, inputs=tuple(texts), **options)
         self.runner.submit(self.runner.prepare(key, request))
         return key
+
+    def send_inputs(self, number: int, inputs: Sequence[str | tuple[str, str]], **options: Any) -> Key:
+        key = (1, number)
+        request = ClassifyRequest(model=REF, inputs=tuple(inputs), **options)
+        self.runner.submit(self.runner.prepare(key, request))
+        return key
+
+    def classify(self, inputs: Sequence[str | tuple[str, str]], **options: Any) -> Classified:
+        self.send_inputs(0, inputs, **options)
+        _, answer = self.answers.get(timeout=60)
+        assert isinstance(answer, Classified), answer
+        return answer
 
     def receive(self, count: int) -> dict[Key, Answer]:
         return dict(self.answers.get(timeout=60) for _ in range(count))

@@ -143,7 +143,7 @@ def test_settings_of_its_own_for_the_tokenizer(tmp_path: Path) -> None:
 
 
 def test_the_default_prompt_stands_before_the_query(tmp_path: Path) -> None:
-    options = {"prompts": {"search": "find: "}, "default_prompt_name": "search"}
+    options: dict[str, Any] = {"prompts": {"search": "find: "}, "default_prompt_name": "search"}
     folder = make_cross_encoder(tmp_path, **options)
     checkpoint = load(folder)
     expected = predicted(folder, PAIRS[:2], CONTEXT)
@@ -172,7 +172,10 @@ def test_truncation(tmp_path: Path) -> None:
 
 def test_what_is_no_text(tmp_path: Path) -> None:
     client = EmbeddingClient(load(make_classifier(tmp_path, "llama")))
-    for inputs, text in (([("a", "\ud800")], "Unicode"), ([("", "")], "empty text"), ([], "no text to classify")):
+    cases: list[tuple[Any, str]] = [
+        ([("a", "\ud800")], "Unicode"), ([("", "")], "empty text"), ([], "no text to classify"),
+    ]  # fmt: skip
+    for inputs, text in cases:
         with pytest.raises(InvalidRequestError, match=text):
             client.send_inputs(1, inputs)
     client.runner.close()

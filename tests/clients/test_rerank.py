@@ -23,7 +23,7 @@ DOCUMENTS = ["Berlin is known for its museums.", "", "Berlin had 3.5 million inh
 
 
 @pytest.fixture(scope="module")
-def library(classifier_server: LiveServer) -> CrossEncoder:
+def library(classifier_server: LiveServer) -> Any:
     return CrossEncoder(str(Path(classifier_server.environ["HOME"]) / "reranker"), device="cpu")
 
 
@@ -42,12 +42,12 @@ def rerank(server: LiveServer, path: str, query: str, documents: list[str]) -> l
     return [found[place] for place in range(len(documents))]
 
 
-def predict(library: CrossEncoder, query: str, documents: list[str]) -> Any:
+def predict(library: Any, query: str, documents: list[str]) -> Any:
     return library.predict([(query, document) for document in documents], show_progress_bar=False)
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/api/rerank"])
-def test_scores(classifier_server: LiveServer, library: CrossEncoder, path: str) -> None:
+def test_scores(classifier_server: LiveServer, library: Any, path: str) -> None:
     found = rerank(classifier_server, path, QUERY, DOCUMENTS)
     assert found == pytest.approx(predict(library, QUERY, DOCUMENTS).tolist(), abs=1e-5)
 
@@ -58,7 +58,7 @@ def test_labels(classifier_server: LiveServer) -> None:
     assert all(sum(row["probs"]) == pytest.approx(1) for row in answer["data"])
 
 
-def test_many_callers_get_their_own_scores(classifier_server: LiveServer, library: CrossEncoder) -> None:
+def test_many_callers_get_their_own_scores(classifier_server: LiveServer, library: Any) -> None:
     groups = [(f"query {n}", [f"document {n} {'x ' * (m * n % 40)}" for m in range(1 + n % 9)]) for n in range(64)]
     with ThreadPoolExecutor(16) as pool:
         found = list(pool.map(lambda group: rerank(classifier_server, "/v1/rerank", *group), groups))

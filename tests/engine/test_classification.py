@@ -156,7 +156,7 @@ def test_the_default_prompt_stands_before_the_query(tmp_path: Path) -> None:
 def test_truncation(tmp_path: Path) -> None:
     checkpoint = load(make_classifier(tmp_path))
     client = EmbeddingClient(checkpoint)
-    long = [("z" * 300, "y" * 300)]
+    long: Any = [("z" * 300, "y" * 300)]
     assert client.classify(long).num_prompt_tokens == CONTEXT
     assert client.classify(long, context_length=20).num_prompt_tokens == 20
     assert client.classify(long, context_length=10**9).num_prompt_tokens == CONTEXT

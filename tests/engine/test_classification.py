@@ -239,7 +239,8 @@ def _one_bad_among_good(
     monkeypatch.setattr(model, "forward", poisoned)
     client.send_inputs(9, ["taken alone"])
     assert gate.reached.wait(60)
-    keys = [client.send_inputs(n, texts) for n, texts in enumerate([["hello"] * 5, [("a", "%")], ["world"] * 4])]
+    requests: list[Any] = [["hello"] * 5, [("a", "%")], ["world"] * 4]
+    keys = [client.send_inputs(number, inputs) for number, inputs in enumerate(requests)]
     gate.opened.set()
     answers = client.receive(4)
     client.runner.close()

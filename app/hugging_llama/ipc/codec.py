@@ -1,8 +1,7 @@
 """Neutral types to bytes and back. Nothing that arrives can raise anything but ProtocolError."""
 
 import json
-from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,6 +11,7 @@ from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, Protoco
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.facade import Answer
 from hugging_llama.ipc.wire_formats import neutral_format, wire_format
+from hugging_llama.ipc.wire_numbers import classified_item, embeddings_item, neutral_classified, neutral_embeddings
 from hugging_llama.neutral.events import (
     Classified,
     Detokenized,
@@ -265,26 +265,6 @@ def _wire_logprobs(entries: tuple[TokenLogprob, ...]) -> tuple[wire.WireLogprob,
     )
 
 
-def _wire_vectors(vectors: Iterable[Sequence[float]]) -> tuple[bytes, ...]:
-    return tuple(array("f", vector).tobytes() for vector in vectors)
-
-
-def _embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
-    return wire.EmbeddingsItem(request_id, _wire_vectors(reply.vectors), reply.num_prompt_tokens, reply.load_ns)
-
-
-def _classified_item(request_id: int, reply: Classified) -> wire.Item:
-    return wire.ClassifiedItem(
-        request_id,
-        _wire_vectors(reply.scores),
-        reply.labels,
-        reply.num_prompt_tokens,
-        reply.activation,
-        reply.problem_type,
-        reply.load_ns,
-    )
-
-
 _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
     Started: lambda rid, r: wire.StartedItem(rid, r.num_truncated_tokens),
     PromptLogprobs: lambda rid, r: wire.PromptLogprobsItem(rid, _wire_logprobs(r.entries), r.first),
@@ -292,8 +272,8 @@ _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
     ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ToolCallDelta: lambda rid, r: wire.ToolCallItem(rid, _wire_call(r.call)),
     Finished: lambda rid, r: wire.FinishedItem(rid, r.reason, r.usage, r.context, r.stop),
-    Embeddings: _embeddings_item,
-    Classified: _classified_item,
+    Embeddings: embeddings_item,
+    Classified: classified_item,
     Tokenized: lambda rid, r: wire.TokenizedItem(rid, r.token_ids, r.text, r.load_ns),
     Detokenized: lambda rid, r: wire.DetokenizedItem(rid, r.text, r.load_ns),
     Loaded: lambda rid, r: wire.LoadedItem(rid, r.model, r.load_ns),
@@ -310,28 +290,6 @@ def _logprobs(entries: tuple[wire.WireLogprob, ...]) -> tuple[TokenLogprob, ...]
     )
 
 
-def _vector(data: bytes) -> tuple[float, ...]:
-    values = array("f")
-    values.frombytes(data)
-    return tuple(values)
-
-
-def _embeddings(item: wire.EmbeddingsItem) -> Embeddings:
-    vectors = tuple(map(_vector, item.vectors))
-    return Embeddings(vectors=vectors, num_prompt_tokens=item.num_prompt_tokens, load_ns=item.load_ns)
-
-
-def _classified(item: wire.ClassifiedItem) -> Classified:
-    return Classified(
-        scores=tuple(map(_vector, item.scores)),
-        labels=item.labels,
-        num_prompt_tokens=item.num_prompt_tokens,
-        activation=item.activation,
-        problem_type=item.problem_type,
-        load_ns=item.load_ns,
-    )
-
-
 def _from_item(item: wire.Item) -> Reply:
     return _FROM_ITEM[type(item)](item)
 
@@ -345,8 +303,8 @@ _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
     wire.FinishedItem: lambda item: Finished(
         reason=item.reason, usage=item.usage, context=item.context, stop=item.stop
     ),
-    wire.EmbeddingsItem: _embeddings,
-    wire.ClassifiedItem: _classified,
+    wire.EmbeddingsItem: neutral_embeddings,
+    wire.ClassifiedItem: neutral_classified,
     wire.TokenizedItem: lambda item: Tokenized(token_ids=item.token_ids, text=item.text, load_ns=item.load_ns),
     wire.DetokenizedItem: lambda item: Detokenized(text=item.text, load_ns=item.load_ns),
     wire.LoadedItem: lambda item: Loaded(model=item.model, load_ns=item.load_ns),

@@ -155,6 +155,15 @@ def test_other_kinds_of_the_library(loader: Loader, saved: Path, kind: Any) -> N
     assert "neither writes nor embeds nor classifies" in refused(loader, saved)
 
 
+def test_an_architecture_that_only_its_own_code_knows(
+    loader: Loader, pristine: dict[str, Path], tmp_path: Path
+) -> None:
+    """Its weights would fit the known class of its type, whose attention is another one."""
+    folder = Path(shutil.copytree(pristine["plain"], tmp_path / "copy"))
+    edit_json(folder / "config.json", architectures=["BertBidirectionalForSequenceClassification"])
+    assert "needs code of its own" in refused(loader, folder)
+
+
 def _edit_modules(folder: Path, **values: Any) -> None:
     file = folder / "modules.json"
     modules = json.loads(file.read_text())

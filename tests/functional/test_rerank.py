@@ -245,6 +245,16 @@ def test_bodies_that_are_none(make: MakeClient, path: str) -> None:
         assert client.post(path, data=data).status_code == 400
 
 
+@pytest.mark.parametrize("path", RERANKS)
+def test_a_long_query_counts_once_a_document(make: MakeClient, path: str) -> None:
+    """A small body would become gigabytes on the way to the engine."""
+    client, engine = make()
+    response = rerank(client, path, query="é" * 100_000, documents=[""] * 1000)
+    assert response.status_code == 400
+    assert "1000 documents, each with this query, are 200000000 bytes" in response.text
+    assert not engine.requests
+
+
 def test_an_answer_of_several_labels_is_no_ranking(make: MakeClient) -> None:
     """Files that say one thing to the store and another to the engine."""
     client, _ = make(classify=[Classified(scores=((1.0, 2.0),), labels=("a", "b"), num_prompt_tokens=1)])

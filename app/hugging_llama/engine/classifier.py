@@ -94,6 +94,7 @@ def is_causal_reranker(files: VettedFiles) -> bool:
 
 
 def _plain(files: VettedFiles, device: torch.device) -> Classifier:
+    _check_architecture(files)
     config = pretrained_config(files)
     auto_class = transformers.AutoModelForSequenceClassification
     model = pretrained_model(auto_class, files, config, torch.float32, device)
@@ -111,6 +112,13 @@ def _plain(files: VettedFiles, device: torch.device) -> Classifier:
         problem_type=problem_type_named(config.problem_type),
         longest=longest_input(model, limit),
     )
+
+
+def _check_architecture(files: VettedFiles) -> None:
+    """Code of a model's own often bears the type of a known one, whose class would read its weights without a word."""
+    known = transformers.models.auto.modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values()
+    if files.config["architectures"][0] not in known:
+        raise ModelLoadError("this model needs code of its own, which is not run")
 
 
 def _cross_encoder(files: VettedFiles, device: torch.device) -> Classifier:

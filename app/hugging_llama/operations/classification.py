@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hugging_llama.errors import UnsupportedCapabilityError
+from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.classification import probabilities, relevance
 from hugging_llama.neutral.events import Classified, EventStream
 from hugging_llama.neutral.models import Capability, LocalModel
@@ -47,9 +47,11 @@ def rerank(
 ) -> EventStream[Classified]:
     """One logit for each document, in order; `ranking` makes an order of them.
 
-    Raises UnsupportedCapabilityError before anything is loaded; what the engine refuses is raised by the stream.
+    Raises UnsupportedCapabilityError before anything is loaded, and InvalidRequestError where the query, which is read
+    once with every document, makes more of a body than a body may be; what the engine refuses is raised by the stream.
     """
     require(model, name, Capability.RERANK)
+    _check_size(query, documents, ctx.settings.max_body_bytes)
     request = ClassifyRequest(
         model=model.ref,
         inputs=tuple((query, document) for document in documents),
@@ -58,6 +60,16 @@ def rerank(
         keep_alive_s=keep_alive_s,
     )
     return ctx.engine.classify(request)
+
+
+def _check_size(query: str, documents: Sequence[str], limit: int) -> None:
+    num_bytes = len(query.encode()) * len(documents) + sum(len(document.encode()) for document in documents)
+    if num_bytes > limit:
+        raise InvalidRequestError(
+            f"{len(documents)} documents, each with this query, are {num_bytes} bytes, and at most {limit} are taken; "
+            "send fewer at once, or a shorter query",
+            param="documents",
+        )
 
 
 def ranking(answer: Classified, name: str, top_n: int) -> list[tuple[int, float]]:

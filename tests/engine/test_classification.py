@@ -38,6 +38,7 @@ PAIRS = [
     ("short", "y" * 300),
     ("z" * 300, "short"),
     ("z" * 300, "y" * 300),
+    ("a query", "cod"),
 ]
 TEXTS = ["a", "a longer text that decides the width of the batch", "Grüße, 日本", "y" * 300]
 

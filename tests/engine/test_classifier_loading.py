@@ -149,6 +149,29 @@ def test_other_tasks(loader: Loader, saved: Path, task: Any) -> None:
     assert "is not supported" in refused(loader, saved)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"modality_config": {"text": {"method": "generate", "method_output_name": "logits"}}},
+        {"modality_config": {"text": "forward"}},
+        {"modality_config": None},
+        {"tokenizer_name_or_path": "/somewhere/else"},
+        {"model_kwargs": {"device_map": "disk"}},
+        {"model_args": {"quantization_config": {"quant_method": "any"}}},
+    ],
+)
+def test_settings_that_lead_elsewhere(loader: Loader, saved: Path, settings: dict[str, Any]) -> None:
+    edit_json(saved / "sentence_bert_config.json", **settings)
+    assert "is not supported" in refused(loader, saved)
+
+
+def test_settings_under_an_older_name_are_not_read(loader: Loader, saved: Path) -> None:
+    """The library takes them where the first file is empty."""
+    shutil.move(saved / "sentence_bert_config.json", saved / "sentence_roberta_config.json")
+    (saved / "sentence_bert_config.json").write_text("{}")
+    assert "is not supported" in refused(loader, saved)
+
+
 @pytest.mark.parametrize("kind", ["SparseEncoder", "MultiVectorEncoder", "nonsense", 5])
 def test_other_kinds_of_the_library(loader: Loader, saved: Path, kind: Any) -> None:
     edit_json(saved / "config_sentence_transformers.json", model_type=kind)

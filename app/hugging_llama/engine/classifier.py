@@ -35,6 +35,12 @@ _AUTO_CLASSES = {
     "feature-extraction": transformers.AutoModel,
     "fill-mask": transformers.AutoModelForMaskedLM,
 }
+_KNOWN_SETTINGS = frozenset(
+    {
+        "transformer_task", "modality_config", "module_output_name", "max_seq_length", "do_lower_case",
+        "processing_kwargs", "unpad_inputs",
+    }
+)  # fmt: skip
 _UNKNOWN_KIND = "this kind of classification model is not supported"
 
 
@@ -153,16 +159,23 @@ def _cross_encoder(files: VettedFiles, device: torch.device) -> Classifier:
 
 
 def _task(files: VettedFiles) -> str:
-    """What transformers' part is loaded for. Raises ModelLoadError for what is not known here, as it decides which
-    classes are built."""
+    """What transformers' part is loaded for. Raises ModelLoadError for what is not known here, as the file decides
+    which classes are built, from where, and which method is called."""
     check_modules(files)
     file = files.path / _TRANSFORMER_CONFIG
-    if files.module_folders[0] or not file.is_file():
+    settings = read_json(file) if file.is_file() and not files.module_folders[0] else {}
+    task = settings.get("transformer_task")
+    modalities = settings.get("modality_config")
+    is_known = (
+        isinstance(task, str)
+        and task in _AUTO_CLASSES
+        and not any(value for key, value in settings.items() if key not in _KNOWN_SETTINGS)
+        and isinstance(modalities, dict)
+        and all(isinstance(part, dict) and part.get("method") == "forward" for part in modalities.values())
+    )
+    if not is_known:
         raise ModelLoadError(_UNKNOWN_KIND)
-    task = read_json(file).get("transformer_task", "feature-extraction")
-    if not isinstance(task, str) or task not in _AUTO_CLASSES:
-        raise ModelLoadError(_UNKNOWN_KIND)
-    return task
+    return str(task)
 
 
 def _check_head(model: Any, files: VettedFiles) -> None:

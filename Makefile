@@ -23,10 +23,11 @@ $(VENV)/.serve: pyproject.toml constraints.txt $(NATIVE) | $(VENV)/bin/python
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) tests/clients/js/package.json | $(VENV)/bin/python
+$(VENV)/.dev: pyproject.toml constraints.txt $(NATIVE) tests/clients/js/package.json tests/clients/instructor.txt | $(VENV)/bin/python
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps -r tests/clients/instructor.txt
 	@if command -v npm >/dev/null; then cd tests/clients/js && npm install --silent --no-audit --no-fund --no-package-lock; \
-	else echo "npm is not installed: the tests with the JavaScript client will be skipped"; fi
+	else echo "npm is not installed: the tests with the JavaScript clients will be skipped"; fi
 	@touch $@
 
 serve: $(VENV)/.serve

@@ -7,15 +7,12 @@ in turn. The server's time is from the first request's first byte to the last an
 """
 
 import argparse
-import asyncio
-import json
 import random
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import torch
@@ -26,8 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 from tests.live_server import live_server
 
+from benchmarks.whole_answers import post_all, read_all
+
 WORDS = "the quick brown fox jumps over a lazy dog while other animals are sleeping under old trees near the river"
 MEDIAN_WORDS = 25
+PATH = "/api/embed"
 
 
 def make_texts(count: int) -> list[str]:
@@ -37,28 +37,14 @@ def make_texts(count: int) -> list[str]:
     return [" ".join(rng.choices(WORDS.split(), k=length)) for length in lengths]
 
 
-async def request(host: str, port: int, texts: list[str]) -> bytes:
-    """One client: the raw answer to one request."""
-    body = json.dumps({"model": MINILM, "input": texts}).encode()
-    reader, writer = await asyncio.open_connection(host, port)
-    head = f"POST /api/embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode() + body)
-    answer = await reader.read()
-    writer.close()
-    return answer
-
-
-async def all_clients(url: str, groups: list[list[str]]) -> list[bytes]:
-    """All clients at once, one request each."""
-    address = urlsplit(url)
-    host, port = str(address.hostname), int(address.port or 0)
-    return await asyncio.gather(*(request(host, port, texts) for texts in groups))
+def request_bodies(groups: list[list[str]]) -> list[dict[str, object]]:
+    """One request a client."""
+    return [{"model": MINILM, "input": texts} for texts in groups]
 
 
 def vectors(answers: list[bytes]) -> np.ndarray:
     """The vectors of all answers in the order of the texts. Raises if a client got none."""
-    bodies = [json.loads(answer[answer.index(b"\r\n\r\n") + 4 :]) for answer in answers]
-    return np.array([vector for body in bodies for vector in body["embeddings"]], dtype=np.float32)
+    return np.array([vector for body in read_all(answers) for vector in body["embeddings"]], dtype=np.float32)
 
 
 def main() -> None:
@@ -84,7 +70,8 @@ def main() -> None:
         with live_server(
             Path(folder), cache, num_threads=str(arguments.threads), standby_engine="false", preload=MINILM
         ) as server:
-            vectors(asyncio.run(all_clients(server.url, groups)))  # warm up
+            bodies = request_bodies(groups)
+            vectors(post_all(server.url, PATH, bodies))  # warm up
             model.encode(texts[: len(texts) // 2], show_progress_bar=False)
             for _ in range(arguments.rounds):
                 started = time.perf_counter()
@@ -93,7 +80,7 @@ def main() -> None:
                 )
                 plain.append(time.perf_counter() - started)
                 started = time.perf_counter()
-                answers = asyncio.run(all_clients(server.url, groups))
+                answers = post_all(server.url, PATH, bodies)
                 served.append(time.perf_counter() - started)
                 print(f"encode {plain[-1]:.2f} s, server {served[-1]:.2f} s", flush=True)
     worst = float(np.abs(vectors(answers) - expected).max())

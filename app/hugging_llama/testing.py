@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from hugging_llama.errors import EngineDiedError, HuggingLlamaError, InvalidRequestError
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -27,6 +28,7 @@ from hugging_llama.neutral.events import (
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
     ChatPrompt,
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -93,6 +95,7 @@ class ScriptedEngine:
         *,
         generate: Script[GenerateEvent, GenerateRequest] = HELLO,
         embed: Script[Embeddings, EmbedRequest] | None = None,
+        classify: Script[Classified, ClassifyRequest] | None = None,
         tokenize: Script[Tokenized, TokenizeRequest] | None = None,
         detokenize: Script[Detokenized, DetokenizeRequest] | None = None,
         load: Script[Loaded, LoadRequest] | None = None,
@@ -101,13 +104,16 @@ class ScriptedEngine:
     ) -> None:
         self._generate = generate
         self._embed = embed or _embed_alike
+        self._classify = classify or _score_lengths
         self._tokenize = tokenize or _bytes_as_ids
         self._detokenize = detokenize or _ids_as_bytes
         self._load = load or _load_at_once
         self._loaded = loaded
         self._status = status or EngineStatus(pid=0, device="cpu")
         self._closed = False
-        self.requests: list[GenerateRequest | EmbedRequest | TokenizeRequest | DetokenizeRequest | LoadRequest] = []
+        self.requests: list[
+            GenerateRequest | EmbedRequest | ClassifyRequest | TokenizeRequest | DetokenizeRequest | LoadRequest
+        ] = []
         self.streams: list[ScriptedStream[Any]] = []
         self.unloaded: list[ModelRef] = []
 
@@ -116,6 +122,9 @@ class ScriptedEngine:
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
         return self._play(self._embed, request)
+
+    def classify(self, request: ClassifyRequest) -> EventStream[Classified]:
+        return self._play(self._classify, request)
 
     def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:
         return self._play(self._tokenize, request)
@@ -152,6 +161,13 @@ class ScriptedEngine:
 def _embed_alike(request: EmbedRequest) -> list[Embeddings]:
     """The same unit vector for every text."""
     return [Embeddings(vectors=((0.6, 0.8),) * len(request.inputs), num_prompt_tokens=len(request.inputs))]
+
+
+def _score_lengths(request: ClassifyRequest) -> list[Classified]:
+    """One label; the logit is the length of the text, or of the second one of a pair."""
+    texts = [text if isinstance(text, str) else text[1] for text in request.inputs]
+    scores = tuple((float(len(text)),) for text in texts)
+    return [Classified(scores=scores, labels=("LABEL_0",), num_prompt_tokens=len(texts))]
 
 
 def _bytes_as_ids(request: TokenizeRequest) -> list[Tokenized]:

@@ -30,7 +30,8 @@ class ModelSize:
 
     `linear` are the matrices of linear layers, `head` the output head, tied or not, `other` what else is loaded in
     the model's dtype, embeddings above all; `fixed_bytes` keep the type in which they are stored. `state` is what a
-    sequence keeps however long it is. `context_length` is what the model was made for, in tokens.
+    sequence keeps however long it is. `context_length` is what the model was made for, in tokens. `is_embedding`: it
+    embeds or classifies whole texts, in float32.
     """
 
     linear: int
@@ -47,7 +48,7 @@ class ModelSize:
     context_length: int = 0
 
     def usual_context(self, server_default: int) -> int:
-        """Tokens of context where a request names none: an embedding model always has all of its own."""
+        """Tokens of context where a request names none: one that embeds or classifies always has all of its own."""
         return self.context_length if self.is_embedding else server_default
 
 

@@ -36,21 +36,29 @@ class StoredTensor:
 
 
 def model_size(
-    config: Mapping[str, Any], tensors: Iterable[StoredTensor], *, is_embedding: bool, context_length: int | None = None
+    config: Mapping[str, Any],
+    tensors: Iterable[StoredTensor],
+    *,
+    is_embedding: bool,
+    has_head: bool | None = None,
+    context_length: int | None = None,
 ) -> ModelSize:
-    """`context_length` where something else than config.json limits it, as it does for sentence-transformers."""
+    """`is_embedding`: it embeds or classifies, and keeps nothing of what it has read. `has_head`: it computes logits of
+    tokens, by default what does not embed; cross-encoders made of a language model do, too. `context_length` where
+    something else than config.json limits it, as it does for sentence-transformers."""
+    has_head = not is_embedding if has_head is None else has_head
     text = _text_part(config)
     weights = _Weights()
     for tensor in tensors:
         weights.add(tensor)
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim")
     vocab = _number(text, "vocab_size")
-    is_tied = not is_embedding and (not weights.head or config.get("tie_word_embeddings") is True)
+    is_tied = has_head and (not weights.head or config.get("tie_word_embeddings") is True)
     limit = context_length or _number(text, *CONTEXT_KEYS)
     return ModelSize(
         linear=weights.linear,
-        head=0 if is_embedding else vocab * hidden if is_tied else weights.head,
-        other=weights.other + (weights.head if is_embedding else 0),
+        head=(vocab * hidden if is_tied else weights.head) if has_head else 0,
+        other=weights.other + (0 if has_head else weights.head),
         fixed_bytes=weights.fixed_bytes,
         is_head_tied=is_tied,
         is_embedding=is_embedding,

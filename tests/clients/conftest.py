@@ -1,4 +1,4 @@
-"""One server for all tests with real clients."""
+"""Servers for all tests with real clients."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,9 +8,12 @@ import pytest
 import requests
 
 from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
+from tests.engine.classifier_files import make_classifier
 from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 from tests.live_server import LiveServer, live_server
 from tests.process.servers import wait_until
+
+RERANKER, MOOD = "acme/reranker", "acme/mood"
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +45,14 @@ def coder(server: LiveServer, tmp_path: Path) -> Iterator[str]:
     assert requests.post(f"{server.url}/api/generate", json={"model": "acme/coder", "keep_alive": 0}, timeout=60).ok
     wait_until(lambda: "acme/coder:latest" not in requests.get(f"{server.url}/api/ps", timeout=60).text)
     shutil.rmtree(snapshot.parent.parent)
+
+
+@pytest.fixture(scope="session")
+def classifier_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """A real server with a tiny random reranker and a classifier of three labels; its `hub` lies beside its log."""
+    folder: Path = tmp_path_factory.mktemp("classifiers")
+    add_to_hub_cache(folder / "hub", RERANKER, make_classifier(folder / "reranker"))
+    labels = {0: "sad", 1: "so so", 2: "happy"}
+    add_to_hub_cache(folder / "hub", MOOD, make_classifier(folder / "mood", id2label=labels))
+    with live_server(folder, folder / "hub", hub_endpoint="http://127.0.0.1:9") as running:
+        yield running

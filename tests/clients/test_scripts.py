@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.conftest import MOOD, RERANKER
 from tests.live_server import LiveServer
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
+CLASSIFIERS = {"rerank.sh": {"RERANK_MODEL": RERANKER}, "classify.sh": {"CLASSIFY_MODEL": MOOD}}
 NEEDS_A_HUB = {"pull.sh", "push.sh"}
 
 
@@ -21,7 +23,7 @@ def run(server: LiveServer, name: str, **more: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("*.sh")))
+@pytest.mark.parametrize("name", sorted(path.name for path in SCRIPTS.glob("*.sh") if path.name not in CLASSIFIERS))
 def test_every_script_gets_an_answer(server: LiveServer, name: str) -> None:
     if name == "delete.sh":
         run(server, "create.sh")
@@ -41,8 +43,17 @@ def test_every_script_gets_an_answer(server: LiveServer, name: str) -> None:
         assert all("error" not in line for line in lines)
 
 
+@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+def test_scripts_for_other_models(classifier_server: LiveServer, name: str) -> None:
+    answers = [json.loads(line) for line in run(classifier_server, name, **CLASSIFIERS[name]).splitlines()]
+    assert [answer["model"] for answer in answers] == [*CLASSIFIERS[name].values()] * len(answers)
+    assert all(len(answer.get("results") or answer["data"]) == 2 for answer in answers)
+
+
 def test_every_endpoint_has_a_script(server: LiveServer) -> None:
     texts = "".join(path.read_text() for path in SCRIPTS.glob("*.sh"))
     endpoints = "generate chat embed tokenize detokenize pull push create blobs copy delete tags models ps show version"
     for endpoint in endpoints.split():
         assert f"$URL/api/{endpoint}" in texts
+    for path in ("v1/rerank", "v2/rerank", "api/rerank", "v1/classify"):
+        assert path in texts

@@ -13,11 +13,12 @@ from hugging_llama.errors import (
     HuggingLlamaError,
 )
 from hugging_llama.ipc.facade import Answer, Key
-from hugging_llama.neutral.events import Detokenized, Embeddings, Finished, Loaded, TextDelta, Tokenized
+from hugging_llama.neutral.events import Classified, Detokenized, Embeddings, Finished, Loaded, TextDelta, Tokenized
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import (
     ChatPrompt,
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -96,6 +97,11 @@ class Clients:
         self.engine.embed(key, EmbedRequest(model=ref, inputs=texts, **options))
         return self.answers(key)[-1]
 
+    def classify(self, ref: ModelRef, *inputs: str | tuple[str, str], **options: Any) -> Answer:
+        key = self.key()
+        self.engine.classify(key, ClassifyRequest(model=ref, inputs=inputs, **options))
+        return self.answers(key)[-1]
+
     def tokenize(self, ref: ModelRef, prompt: Prompt, **options: Any) -> Answer:
         key = self.key()
         self.engine.tokenize(key, TokenizeRequest(model=ref, prompt=prompt, **options))
@@ -112,7 +118,7 @@ class Clients:
 
 
 def is_end(answer: Answer) -> bool:
-    return isinstance(answer, Finished | Embeddings | Tokenized | Detokenized | Loaded | HuggingLlamaError)
+    return isinstance(answer, Finished | Embeddings | Classified | Tokenized | Detokenized | Loaded | HuggingLlamaError)
 
 
 class GatedLoad:

@@ -1,4 +1,4 @@
-"""A caller of one embedding runner, and a lock that holds its batches back."""
+"""A caller of one model that embeds or classifies, and a lock that holds its batches back."""
 
 import queue
 import threading
@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from hugging_llama.engine.embedding import EmbeddingRunner
 from hugging_llama.engine.loader import Checkpoint
+from hugging_llama.engine.pooling_heads import pooling_head
+from hugging_llama.engine.pooling_runner import PoolingRunner
 from hugging_llama.ipc.facade import Answer, Key
-from hugging_llama.neutral.events import Embeddings
+from hugging_llama.neutral.events import Classified, Embeddings
 from hugging_llama.neutral.models import ModelRef
-from hugging_llama.neutral.requests import EmbedRequest
+from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest
 
 Input = str | tuple[int, ...]
 REF = ModelRef(name="minilm", path="unused")
@@ -38,8 +39,8 @@ class EmbeddingClient:
     def __init__(self, checkpoint: Checkpoint, lock: Any = None, *, max_batched_tokens: int = 0) -> None:
         self.answers: queue.Queue[tuple[Key, Answer]] = queue.Queue()
         self.finished: list[Key] = []
-        self.runner = EmbeddingRunner(
-            checkpoint,
+        self.runner = PoolingRunner(
+            pooling_head(checkpoint),
             max_batched_tokens=max_batched_tokens,
             lock=lock or nullcontext(),
             emit=self.take,
@@ -56,6 +57,18 @@ class EmbeddingClient:
         request = EmbedRequest(model=REF, inputs=tuple(texts), **options)
         self.runner.submit(self.runner.prepare(key, request))
         return key
+
+    def send_inputs(self, number: int, inputs: Sequence[str | tuple[str, str]], **options: Any) -> Key:
+        key = (1, number)
+        request = ClassifyRequest(model=REF, inputs=tuple(inputs), **options)
+        self.runner.submit(self.runner.prepare(key, request))
+        return key
+
+    def classify(self, inputs: Sequence[str | tuple[str, str]], **options: Any) -> Classified:
+        self.send_inputs(0, inputs, **options)
+        _, answer = self.answers.get(timeout=60)
+        assert isinstance(answer, Classified), answer
+        return answer
 
     def receive(self, count: int) -> dict[Key, Answer]:
         return dict(self.answers.get(timeout=60) for _ in range(count))

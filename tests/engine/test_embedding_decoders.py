@@ -11,8 +11,8 @@ import torch
 from tokenizers import processors
 from transformers import AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config, PreTrainedConfig, Qwen3Config
 
-from hugging_llama.engine.embedding_tokens import EmbeddingTokenizer
 from hugging_llama.engine.loader import Checkpoint, Loader, ModelKind
+from hugging_llama.engine.pooling_tokens import PoolingTokenizer
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import TEMPLATE, byte_tokenizer
@@ -88,7 +88,7 @@ def alone(checkpoint: Checkpoint, texts: list[str]) -> Any:
 
 def ours(checkpoint: Checkpoint, texts: list[str]) -> Any:
     """The runner's vectors; those of all texts padded into one batch must be the same."""
-    tokenizer = EmbeddingTokenizer(checkpoint.model)
+    tokenizer = PoolingTokenizer(checkpoint.tokenizer, checkpoint.model)
     rows = tokenizer.rows(texts, limit=128, truncate=True)
     with torch.inference_mode():
         padded = checkpoint.model(tokenizer.features(rows, torch.device("cpu")))["sentence_embedding"]

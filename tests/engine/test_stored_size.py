@@ -74,7 +74,7 @@ def test_engine_and_store_say_the_same(loader: Loader) -> None:
 def _demo_size(**config: Any) -> Any:
     files = vet(str(DEMO))
     files.config.update(config)
-    return stored_size(files, is_embedding=False)
+    return stored_size(files, is_embedding=False, has_head=True)
 
 
 def test_dtype_quantisation_and_packing_change_the_weights() -> None:

@@ -22,7 +22,7 @@ LOADED = LoadedModel(
     runner_reason="the batch computes what the model computes alone",
 )  # fmt: skip
 
-_SCRIPTS = ("generate", "embed", "tokenize", "detokenize", "load", "loaded")
+_SCRIPTS = ("generate", "embed", "classify", "tokenize", "detokenize", "load", "loaded")
 
 MakeClient = Callable[..., tuple[FlaskClient, ScriptedEngine]]
 

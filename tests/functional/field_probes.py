@@ -31,17 +31,21 @@ from hugging_llama.dialects.ollama import (
     options,
     pull,
     push,
+    rerank,
     show,
     tokenize,
 )
 from hugging_llama.dialects.openai import chat as openai_chat
+from hugging_llama.dialects.openai import classify as openai_classify
 from hugging_llama.dialects.openai import completions as openai_completions
 from hugging_llama.dialects.openai import embeddings as openai_embeddings
+from hugging_llama.dialects.openai import rerank as openai_rerank
 from hugging_llama.dialects.openai.responses.schema import ResponsesSchema
 from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, TextDelta, TokenLogprob, Usage
 from hugging_llama.neutral.requests import GenerateRequest
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.env import load_settings
+from tests.engine.classifier_files import make_classifier
 from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 from tests.hub_server import GOOD_TOKEN, Repo, StandInHub
 
@@ -54,6 +58,7 @@ ANTHROPIC_TOOL = {"name": "f", "input_schema": {"type": "object", "properties": 
 ON_THE_HUB = "acme/tiny"
 PUSHED = "acme/pushed"
 FILLER = "filler"
+RERANKER = "acme/reranker"
 
 STREAM = {"stream": False}
 SILENT = "dropped in silence"
@@ -118,6 +123,7 @@ def world(folder: Path) -> Iterator[World]:
     """An application with the demo model and MiniLM, beside a Hub that has one repository."""
     cache = folder / "hub"
     add_to_hub_cache(cache, MINILM, minilm_files())
+    add_to_hub_cache(cache, RERANKER, make_classifier(folder / "reranker"))
     with StandInHub() as hub:
         files = {
             path.name: path.read_bytes() for path in DEMO_FILES.iterdir() if path.suffix in (".json", ".safetensors")
@@ -277,6 +283,13 @@ ENDPOINTS = (
         {"model": DEMO, "prompt": "Ho", "keep_alive": "1m", "options": {"num_ctx": 5}},
     ),
     Endpoint(
+        "Ollama", "/api/rerank", rerank.RerankSchema, {"model": RERANKER, "query": "q", "documents": ["a", "b"]},
+        {
+            "model": DEMO, "query": "r", "documents": ["a"], "top_n": 1, "truncate": False, "keep_alive": "1m",
+            "options": {"num_ctx": 5},
+        },
+    ),
+    Endpoint(
         "Ollama", "/api/tokenize", tokenize.TokenizeSchema, {"model": DEMO, "content": "Hi"},
         {
             "model": MINILM, "content": "Ho", "prompt": "Ho", "add_special_tokens": False, "keep_alive": "1m",
@@ -373,6 +386,18 @@ ENDPOINTS = (
     Endpoint(
         "OpenAI", "/v1/embeddings", openai_embeddings.EmbeddingsSchema, {"model": MINILM, "input": "Hi"},
         {"model": DEMO, "input": "Ho", "encoding_format": "base64", "dimensions": 1, "user": "me"},
+    ),
+    Endpoint(
+        "OpenAI", "/v1/rerank", openai_rerank.RerankSchema, {"model": RERANKER, "query": "q", "documents": ["a", "b"]},
+        {
+            "model": DEMO, "query": "r", "documents": ["a"], "top_n": 1, "return_documents": True, "truncate": False,
+            "truncate_prompt_tokens": 5, "max_tokens_per_doc": 5, "max_chunks_per_doc": 1, "rank_fields": ["text"],
+            "priority": 1, "user": "me",
+        },
+    ),
+    Endpoint(
+        "OpenAI", "/v1/classify", openai_classify.ClassifySchema, {"model": RERANKER, "input": "a"},
+        {"model": DEMO, "input": "b", "truncate_prompt_tokens": 5, "priority": 1, "user": "me"},
     ),
     Endpoint(
         "Anthropic", "/v1/messages", anthropic.MessagesSchema, {"model": DEMO, "messages": HI, "max_tokens": 9},

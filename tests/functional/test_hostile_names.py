@@ -83,6 +83,10 @@ CASES: dict[str, list[Case]] = {
     ],
     "/v1/responses/<id>/cancel": [Case("POST", "/v1/responses/", after="/cancel")],
     "/v1/embeddings": [_model("/v1/embeddings", input="x")],
+    "/v1/rerank": [_model("/v1/rerank", query="x", documents=["x"])],
+    "/v2/rerank": [_model("/v2/rerank", query="x", documents=["x"])],
+    "/api/rerank": [_model("/api/rerank", query="x", documents=["x"]), _model("/api/rerank")],
+    "/v1/classify": [_model("/v1/classify", input="x")],
     "/v1/models/<path:name>": [Case("GET", "/v1/models/")],
     "/api/user/keys/<path:key>": [Case("DELETE", "/api/user/keys/")],
     "/docs/<name>": [Case("GET", "/docs/")],
@@ -157,7 +161,7 @@ class World:
             assert 400 <= response.status_code < 500 or (_is_fine(text) and response.status_code == 200), (case, text)
             if response.status_code != 200:
                 error = response.get_json()["error"]
-                error = error["message"] if case.path.startswith("/v1/") else error
+                error = error["message"] if case.path.startswith(("/v1/", "/v2/")) else error
                 assert isinstance(error, str), case
                 assert error, case
                 assert len(error) < 1000 + len(text), case

@@ -17,6 +17,7 @@ from hugging_llama.engine.__main__ import serve
 from hugging_llama.errors import GenerationError
 from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -29,6 +30,7 @@ from hugging_llama.neutral.events import (
 )
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -80,6 +82,10 @@ class ScriptedFacade:
     def embed(self, key: Key, request: EmbedRequest) -> None:
         vectors = tuple((float(len(text)), 0.5) for text in request.inputs)
         self._emit([(key, Embeddings(vectors=vectors, num_prompt_tokens=len(vectors)))])
+
+    def classify(self, key: Key, request: ClassifyRequest) -> None:
+        scores = tuple((float(len(text)),) for text in request.inputs)
+        self._emit([(key, Classified(scores=scores, labels=("LABEL_0",), num_prompt_tokens=len(scores)))])
 
     def tokenize(self, key: Key, request: TokenizeRequest) -> None:
         assert isinstance(request.prompt, TextPrompt)

@@ -15,6 +15,8 @@ from tests.store.models import safetensors
 
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 10}
 TEXT = Capability.COMPLETION
+CLASSIFICATION = Capability.CLASSIFICATION
+RERANKER = {Capability.RERANK, CLASSIFICATION}
 
 
 def _write(folder: Path, config: Any, files: dict[str, str]) -> None:
@@ -41,7 +43,15 @@ def _capabilities(folder: Path, config: Any, files: dict[str, str]) -> set[Capab
         ({"architectures": ["XLMRobertaForMaskedLM"], "vocab_size": 9}, {Capability.EMBEDDING}),
         ({"architectures": ["ViTModel"]}, set()),
         ({"architectures": ["CLIPModel"], "vocab_size": 9, "vision_config": {}}, set()),
-        ({"architectures": ["BertForSequenceClassification"], "vocab_size": 9}, set()),
+        ({"architectures": ["BertForSequenceClassification"], "vocab_size": 9}, {CLASSIFICATION}),
+        ({"architectures": ["BertForSequenceClassification"], "vocab_size": 9, "num_labels": 1}, RERANKER),
+        ({"architectures": ["LlamaForSequenceClassification"], "vocab_size": 9, "id2label": {"0": "a"}}, RERANKER),
+        ({"architectures": ["XForSequenceClassification"], "vocab_size": 9, "id2label": [1]}, {CLASSIFICATION}),
+        ({"architectures": ["ViTForSequenceClassification"]}, set()),
+        (
+            {"architectures": ["BartForSequenceClassification"], "vocab_size": 9, "is_encoder_decoder": True},
+            set(),
+        ),
         ({"architectures": "LlamaForCausalLM"}, set()),
         ({"architectures": [1, None, {}]}, set()),
         ({}, set()),
@@ -77,6 +87,44 @@ def test_from_the_configuration(tmp_path: Path, config: Any, expected: set[Capab
 )
 def test_from_the_other_files(tmp_path: Path, files: dict[str, str], expected: set[Capability]) -> None:
     assert _capabilities(tmp_path, LLAMA, files) == expected
+
+
+def _modules(*kinds: str) -> str:
+    """A modules.json with these modules of sentence-transformers, the first one in the model's own folder."""
+    return json.dumps([{"path": f"{n}_{kind}" if n else "", "type": f"st.{kind}"} for n, kind in enumerate(kinds)])
+
+
+@pytest.mark.parametrize(
+    ("modules", "task", "labels", "out", "expected"),
+    [
+        (("Transformer",), "sequence-classification", {"0": "fit"}, 0, RERANKER),
+        (("Transformer",), "sequence-classification", {"0": "no", "1": "yes"}, 0, {CLASSIFICATION}),
+        (("Transformer",), "feature-extraction", {"0": "fit"}, 0, set()),
+        (("Transformer", "LogitScore"), "text-generation", {}, 0, {Capability.RERANK}),
+        (("Transformer", "Pooling", "Dense"), "feature-extraction", {}, 1, RERANKER),
+        (("Transformer", "Pooling", "Dense"), "feature-extraction", {}, 3, {CLASSIFICATION}),
+        (("Pooling",), "sequence-classification", {"0": "fit"}, 0, set()),
+        ((), "sequence-classification", {"0": "fit"}, 0, set()),
+    ],
+)
+def test_cross_encoders(
+    tmp_path: Path, modules: tuple[str, ...], task: str, labels: dict[str, str], out: int, expected: set[Capability]
+) -> None:
+    files = {
+        "modules.json": _modules(*modules),
+        "config_sentence_transformers.json": '{"model_type": "CrossEncoder"}',
+        "sentence_bert_config.json": json.dumps({"transformer_task": task}),
+    }
+    if "Dense" in modules:
+        (tmp_path / "2_Dense").mkdir()
+        files["2_Dense/config.json"] = json.dumps({"out_features": out})
+    assert _capabilities(tmp_path, LLAMA | {"id2label": labels}, files) == expected
+
+
+@pytest.mark.parametrize("modules", ["{", "{}", "[1, null]", '[{"type": 5}]', "[" * 100_000])
+def test_a_cross_encoder_whose_modules_make_no_sense(tmp_path: Path, modules: str) -> None:
+    files = {"modules.json": modules, "config_sentence_transformers.json": '{"model_type": "CrossEncoder"}'}
+    assert _capabilities(tmp_path, LLAMA, files) == set()
 
 
 FIM = ("<fim_prefix>", "<fim_suffix>", "<fim_middle>")

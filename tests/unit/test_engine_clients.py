@@ -26,9 +26,9 @@ from hugging_llama.errors import (
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.channel import frame
 from hugging_llama.ipc.codec import encode_command, wire_generate
-from hugging_llama.neutral.events import Embeddings, EventStream, Finished, FinishReason, Loaded, TextDelta
+from hugging_llama.neutral.events import Classified, Embeddings, EventStream, Finished, FinishReason, Loaded, TextDelta
 from hugging_llama.neutral.models import ModelRef
-from hugging_llama.neutral.requests import EmbedRequest, LoadRequest
+from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest, LoadRequest
 from hugging_llama_config.launch import LaunchError, engine_settings, prepare_run_dir, socket_path
 from hugging_llama_config.settings import Settings
 from tests.process.scripted_engine import ScriptedFacade
@@ -67,10 +67,12 @@ def test_a_generation_is_its_events_and_ends_in_one_finished(client: EngineClien
     assert finished.usage.num_output_tokens == 3
 
 
-def test_embed_and_load_have_one_answer(client: EngineClient) -> None:
+def test_embed_classify_and_load_have_one_answer(client: EngineClient) -> None:
     (vectors,) = client.embed(EmbedRequest(model=MODEL, inputs=("ab", "c")))
     assert isinstance(vectors, Embeddings)
     assert vectors.vectors == ((2.0, 0.5), (1.0, 0.5))
+    (classified,) = client.classify(ClassifyRequest(model=MODEL, inputs=("abc", ("q", "d"))))
+    assert classified == Classified(scores=((3.0,), (2.0,)), labels=("LABEL_0",), num_prompt_tokens=2)
     (loaded,) = client.load(LoadRequest(model=MODEL))
     assert isinstance(loaded, Loaded)
     assert loaded.model.expires_at_s == math.inf

@@ -17,11 +17,13 @@ from hugging_llama.errors import (
     InvalidRequestError,
     ProtocolError,
 )
-from hugging_llama.ipc import codec
+from hugging_llama.ipc import codec, wire_prompts
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.channel import FrameReader, frame
 from hugging_llama.ipc.facade import Answer
+from hugging_llama.neutral.classification import Activation, ProblemType
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -42,6 +44,7 @@ from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
     ChatPrompt,
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -50,6 +53,7 @@ from hugging_llama.neutral.requests import (
     SamplingParams,
     TextPrompt,
     TokenizeRequest,
+    TokensPrompt,
 )
 
 texts = st.text(max_size=30)
@@ -85,7 +89,8 @@ chats = st.builds(
     template=texts,
 )
 inserts = st.builds(InsertPrompt, prefix=texts, suffix=texts, template=texts)
-prompts = st.builds(TextPrompt, text=texts) | inserts | chats
+token_prompts = st.builds(TokensPrompt, token_ids=st.lists(st.integers(0, 2**31), max_size=5).map(tuple))
+prompts = st.builds(TextPrompt, text=texts) | token_prompts | inserts | chats
 sampling = st.builds(
     SamplingParams,
     temperature=seconds,
@@ -150,6 +155,15 @@ events: st.SearchStrategy[Answer] = st.one_of(
     st.builds(ToolCallDelta, tool_calls),
     st.builds(Finished, reason=st.sampled_from(FinishReason), usage=usages, context=token_ids),
     st.builds(Embeddings, vectors=st.lists(float32s, max_size=3).map(tuple), num_prompt_tokens=counts, load_ns=counts),
+    st.builds(
+        Classified,
+        scores=st.lists(float32s, max_size=3).map(tuple),
+        labels=st.lists(texts, max_size=3).map(tuple),
+        num_prompt_tokens=counts,
+        activation=st.none() | st.sampled_from(Activation),
+        problem_type=st.none() | st.sampled_from(ProblemType),
+        load_ns=counts,
+    ),
     st.builds(Tokenized, token_ids=token_ids, text=texts, load_ns=counts),
     st.builds(Detokenized, text=texts, load_ns=counts),
     st.builds(Loaded, model=loaded_models, load_ns=counts),
@@ -187,6 +201,14 @@ def test_embed_and_load_requests_survive_the_wire(
     load = LoadRequest(model=model, context_length=dimensions, keep_alive_s=keep_alive_s)
     assert over_the_wire(wire.Embed(1, embed)) == wire.Embed(1, embed)
     assert over_the_wire(wire.Load(2, load)) == wire.Load(2, load)
+
+
+@given(models, st.lists(texts | st.tuples(texts, texts), max_size=3).map(tuple), st.booleans(), optional_seconds)
+def test_a_classify_request_survives_the_wire(
+    model: ModelRef, inputs: tuple[str | tuple[str, str], ...], truncate: bool, keep_alive_s: float | None
+) -> None:
+    request = ClassifyRequest(model=model, inputs=inputs, truncate=truncate, keep_alive_s=keep_alive_s)
+    assert over_the_wire(wire.Classify(1, request)) == wire.Classify(1, request)
 
 
 @given(st.lists(st.tuples(st.integers(1, 2**40), events), max_size=8))
@@ -264,12 +286,13 @@ def test_what_no_frame_can_hold_is_an_invalid_request(request_: GenerateRequest)
     [
         (wire.WireGenerate, GenerateRequest),
         (wire.WireTokenize, TokenizeRequest),
-        (wire.WireChat, ChatPrompt),
-        (wire.WireText, TextPrompt),
-        (wire.WireInsert, InsertPrompt),
-        (wire.WireMessage, Message),
-        (wire.WireTool, Tool),
-        (wire.WireToolCall, ToolCall),
+        (wire_prompts.WireChat, ChatPrompt),
+        (wire_prompts.WireText, TextPrompt),
+        (wire_prompts.WireInsert, InsertPrompt),
+        (wire_prompts.WireTokens, TokensPrompt),
+        (wire_prompts.WireMessage, Message),
+        (wire_prompts.WireTool, Tool),
+        (wire_prompts.WireToolCall, ToolCall),
     ],
 )
 def test_no_field_of_the_vocabulary_is_left_behind(struct: Any, neutral: Any) -> None:
@@ -297,6 +320,7 @@ def test_ten_thousand_mangled_frames_crash_nobody() -> None:
         wire.Hello(1, "abc", 1),
         wire.Generate(1, codec.wire_generate(generate)),
         wire.Embed(2, EmbedRequest(model=generate.model, inputs=("a",))),
+        wire.Classify(5, ClassifyRequest(model=generate.model, inputs=("a", ("q", "d")))),
         wire.Tokenize(3, codec.wire_tokenize(TokenizeRequest(model=generate.model, prompt=chat))),
         wire.Detokenize(4, DetokenizeRequest(model=generate.model, token_ids=(1, 2))),
         wire.Unload(ModelRef(name="x", path="x")),
@@ -308,6 +332,7 @@ def test_ten_thousand_mangled_frames_crash_nobody() -> None:
         ToolCallDelta(call),
         Finished(reason=FinishReason.STOP, context=(1, 2)),
         Embeddings(vectors=vectors, num_prompt_tokens=2),
+        Classified(scores=vectors, labels=("a", "b"), num_prompt_tokens=2, activation=Activation.TANH),
         ContextLengthError(2, 1),
     ]
     good = [codec.encode_command(command) for command in commands]

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -13,6 +14,7 @@ from hugging_llama.neutral.events import (
 )
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -30,6 +32,10 @@ class EngineClient(Protocol):
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
         """Exactly one Embeddings, or one error."""
+        ...
+
+    def classify(self, request: ClassifyRequest) -> EventStream[Classified]:
+        """Exactly one Classified, or one error."""
         ...
 
     def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:

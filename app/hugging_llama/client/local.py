@@ -9,6 +9,7 @@ from hugging_llama.client.streams import OpenStreams, QueueStream, Waits, failed
 from hugging_llama.errors import EngineDiedError, HuggingLlamaError
 from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -19,6 +20,7 @@ from hugging_llama.neutral.events import (
 )
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -48,6 +50,9 @@ class LocalEngine:
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
         return self._start(lambda key: self._engine.embed(key, request))
+
+    def classify(self, request: ClassifyRequest) -> EventStream[Classified]:
+        return self._start(lambda key: self._engine.classify(key, request))
 
     def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:
         return self._start(lambda key: self._engine.tokenize(key, request))

@@ -23,6 +23,7 @@ from hugging_llama.errors import (
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.codec import LoadedModels, wire_generate, wire_tokenize
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -33,6 +34,7 @@ from hugging_llama.neutral.events import (
 )
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -86,6 +88,9 @@ class RemoteEngine:
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
         return self._start(lambda rid: wire.Embed(rid, request))
+
+    def classify(self, request: ClassifyRequest) -> EventStream[Classified]:
+        return self._start(lambda rid: wire.Classify(rid, request))
 
     def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:
         return self._start(lambda rid: wire.Tokenize(rid, wire_tokenize(request)))

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, cast
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError
 from hugging_llama.ipc.codec import EngineHello, LoadedModels, Reply
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -29,6 +30,7 @@ MAX_BUFFERED = 4096
 _LAST = (
     Finished,
     Embeddings,
+    Classified,
     Tokenized,
     Detokenized,
     Loaded,

@@ -13,23 +13,25 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 from hugging_llama.engine import memory
 from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
+from hugging_llama.engine.entry import Entry, Request
 from hugging_llama.engine.expiry import ExpiryTimer
-from hugging_llama.engine.instances import LoadFailure, Ticket, loading_row
+from hugging_llama.engine.instances import LoadFailure, loading_row
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.engine.panics import panics_as_errors
+from hugging_llama.engine.pooling_heads import empty_answer
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats, added_stats
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc.facade import Answer, Emit, Key
-from hugging_llama.neutral.events import Embeddings, EngineStatus, Finished, FinishReason, Loaded
+from hugging_llama.neutral.events import EngineStatus, Finished, FinishReason, Loaded
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -46,21 +48,6 @@ _INTAKE_THREADS = 4
 _LONGEST_CLOSE_S = 10.0
 """So long a close waits for loads that are under way: the interpreter can't end well beneath native code."""
 
-Request = GenerateRequest | EmbedRequest | TokenizeRequest | DetokenizeRequest | LoadRequest
-
-
-@dataclass(eq=False, slots=True)
-class _Entry:
-    """One request between its arrival and its end. `lock` orders a cancel and the submit to the runner."""
-
-    key: Key
-    request: Request
-    arrival_ns: int
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    ticket: Ticket[ServedModel] | None = None
-    submitted_to: ServedModel | None = None
-    cancelled: bool = False
-
 
 class Engine:
     """The EngineFacade over real models. `emit` takes the answers; `load` is for tests: a directory to a Checkpoint.
@@ -76,7 +63,7 @@ class Engine:
         self._default_context = settings.context_length or default_context_length(loader.device)
         self._load_checkpoint = load or loader.load
         self._lock = threading.Lock()
-        self._entries: dict[Key, _Entry] = {}
+        self._entries: dict[Key, Entry] = {}
         self._served: set[ServedModel] = set()
         self._retired = RunnerStats()
         self._threads: set[threading.Thread] = set()
@@ -104,6 +91,10 @@ class Engine:
 
     def embed(self, key: Key, request: EmbedRequest) -> None:
         """Answers in one Embeddings or an error."""
+        self._begin(key, request)
+
+    def classify(self, key: Key, request: ClassifyRequest) -> None:
+        """Answers in one Classified or an error."""
         self._begin(key, request)
 
     def tokenize(self, key: Key, request: TokenizeRequest) -> None:
@@ -202,7 +193,7 @@ class Engine:
             thread.join(max(end - time.monotonic(), 0.0))
 
     def _begin(self, key: Key, request: Request) -> None:
-        entry = _Entry(key, request, time.monotonic_ns())
+        entry = Entry(key, request, time.monotonic_ns())
         with self._lock:
             if key in self._entries:
                 raise ProtocolError("this request id is in use")
@@ -225,7 +216,7 @@ class Engine:
     def _resolved(self, ref: ModelRef) -> ModelRef:
         return dataclasses.replace(ref, quantization=ref.quantization or self._settings.quantize)
 
-    def _on_ready(self, entry: _Entry, ready: ServedModel | LoadFailure) -> None:
+    def _on_ready(self, entry: Entry, ready: ServedModel | LoadFailure) -> None:
         if isinstance(ready, LoadFailure):
             self._end(entry, ready.error)
             return
@@ -235,7 +226,7 @@ class Engine:
         except RuntimeError:  # the pool takes nothing any more
             self._end(entry, EngineShutdownError("the engine is shutting down"))
 
-    def _work(self, entry: _Entry, model: ServedModel) -> None:
+    def _work(self, entry: Entry, model: ServedModel) -> None:
         """Runs in an intake thread: everything between a loaded model and its runner."""
         if entry.cancelled:
             return
@@ -248,7 +239,7 @@ class Engine:
             self._end(entry, GenerationError("the engine failed on this request"))
 
     @panics_as_errors()
-    def _serve(self, entry: _Entry, model: ServedModel) -> None:
+    def _serve(self, entry: Entry, model: ServedModel) -> None:
         load_ns = time.monotonic_ns() - entry.arrival_ns
         key, request = entry.key, entry.request
         if isinstance(request, LoadRequest):
@@ -260,16 +251,17 @@ class Engine:
             self._end(entry, model.tokenized(request, load_ns=load_ns))
         elif isinstance(request, DetokenizeRequest):
             self._end(entry, model.detokenized(request, load_ns=load_ns))
-        elif isinstance(request, EmbedRequest) and not request.inputs and not request.model.adapter:
-            self._end(entry, Embeddings(vectors=(), num_prompt_tokens=0, load_ns=load_ns))
-        elif isinstance(request, EmbedRequest):
-            embedding = model.prepare_embedding(key, request, load_ns=load_ns)
-            self._submit(entry, model, lambda: model.submit(embedding))
+        elif isinstance(request, EmbedRequest | ClassifyRequest):
+            if not request.inputs and not request.model.adapter:
+                self._end(entry, empty_answer(request, load_ns))
+                return
+            job = model.prepare_pooling(key, request, load_ns=load_ns)
+            self._submit(entry, model, lambda: model.submit(job))
         else:
             sequence = model.prepare_sequence(key, request, load_ns=load_ns)
             self._submit(entry, model, lambda: model.submit(sequence))
 
-    def _submit(self, entry: _Entry, model: ServedModel, submit: Callable[[], None]) -> None:
+    def _submit(self, entry: Entry, model: ServedModel, submit: Callable[[], None]) -> None:
         """From here on the runner owes the end, unless it refuses or the caller has left meanwhile."""
         with entry.lock:
             if entry.cancelled:
@@ -283,7 +275,7 @@ class Engine:
         if entry is not None:
             self._end(entry, None)
 
-    def _end(self, entry: _Entry, answer: Answer | None) -> None:
+    def _end(self, entry: Entry, answer: Answer | None) -> None:
         """The one place where a request is over: of several calls the first one counts."""
         with self._lock:
             if self._entries.get(entry.key) is not entry:

@@ -13,7 +13,7 @@ import transformers
 
 from hugging_llama.engine.built_size import check_built_size
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
-from hugging_llama.engine.detokenizer import try_tokenizer
+from hugging_llama.engine.classifier import is_causal_reranker, load_classifier
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.linear.packer import LinearPacker
@@ -23,6 +23,13 @@ from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.model_runner import vocab_size
 from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.engine.pooling import check_pooled, check_pooling_named
+from hugging_llama.engine.pretrained import (
+    longest_input,
+    pretrained_config,
+    pretrained_model,
+    pretrained_tokenizer,
+    trained_context,
+)
 from hugging_llama.engine.stored_size import stored_size
 from hugging_llama.engine.vetting import VettedFiles, check_modules, vet
 from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, ModelLoadError
@@ -40,8 +47,9 @@ _DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
 }
-_DEFAULT_CONTEXT = 2048
-_CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "seq_length", "n_ctx")
+_CROSS_ENCODER = "CrossEncoder"
+_SENTENCE_TRANSFORMER = "SentenceTransformer"
+_UNSUPPORTED = "this kind of model is not supported: it neither writes nor embeds nor classifies text"
 
 
 class ModelKind(Enum):
@@ -49,15 +57,16 @@ class ModelKind(Enum):
 
     GENERATION = "generation"
     EMBEDDING = "embedding"
+    CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A model in memory. `model` is a causal language model in evaluation mode, or a SentenceTransformer.
+    """A model in memory. `model` is a causal language model in evaluation mode, a SentenceTransformer or a Classifier.
 
-    `width` is the number of logits (0 for an embedding model), `trained_context` in tokens. `eos_token_ids` end an
-    answer; `hidden_ids` have no text. `quantization` is one of QUANTIZATIONS, `linear` names what computes the linear
-    layers.
+    `width` is the number of a token's logits (0 where no text is written), `trained_context` in tokens.
+    `eos_token_ids` end an answer; `hidden_ids` have no text. `quantization` is one of QUANTIZATIONS, `linear` names
+    what computes the linear layers.
     """
 
     kind: ModelKind
@@ -110,12 +119,13 @@ class Loader:
         try:
             quantization = self._packer.resolve(quantization)
             files = vet(directory)
-            is_embedding = model_kind(files) is ModelKind.EMBEDDING
-            dtype = torch.float32 if is_embedding else self._generation_dtype(files)
+            kind = model_kind(files)
             with self._turn, panics_as_errors():
-                if is_embedding:
+                if kind is ModelKind.EMBEDDING:
                     return self._embedding(files, quantization)
-                return self._generation(files, dtype, quantization)
+                if kind is ModelKind.CLASSIFICATION:
+                    return self._classification(files, quantization)
+                return self._generation(files, self._generation_dtype(files), quantization)
         except HuggingLlamaError:
             raise
         except Exception as error:
@@ -126,26 +136,9 @@ class Loader:
             raise ModelLoadError(_sentence(error)) from error
 
     def _generation(self, files: VettedFiles, dtype: torch.dtype, quantization: str) -> Checkpoint:
-        config = _config(files)
-        check_built_size(_auto_class(config), config, files.weight_bytes)
-        model, info = _auto_class(config).from_pretrained(
-            files.path,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            low_cpu_mem_usage=True,
-            output_loading_info=True,
-        )
-        if info["missing_keys"]:
-            # transformers would go on with random numbers in their place
-            raise ModelLoadError("some of this model's weights are missing; pull it again")
-        model.eval().requires_grad_(False).to(self.device)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            files.path, config=config, trust_remote_code=False, local_files_only=True
-        )
-        try_tokenizer(tokenizer)
+        config = pretrained_config(files)
+        model = pretrained_model(_auto_class(config), files, config, dtype, self.device)
+        tokenizer = pretrained_tokenizer(files, config)
         tokenizer.model_max_length = sys.maxsize  # long prompts are shortened elsewhere, without a warning each
         format = chat_format(tokenizer)
         eos_token_ids = _eos_token_ids(model, tokenizer) | format.turn_end_ids
@@ -170,7 +163,8 @@ class Loader:
     def _embedding(self, files: VettedFiles, quantization: str) -> Checkpoint:
         check_modules(files)
         check_pooling_named(files)
-        check_built_size(transformers.AutoModel, _config(files), files.weight_bytes)
+        config = pretrained_config(files)
+        check_built_size(transformers.AutoModel, config, files.weight_bytes)
         from sentence_transformers import SentenceTransformer  # slow to import, and most servers never need it
 
         model = SentenceTransformer(
@@ -182,23 +176,33 @@ class Loader:
         )
         check_pooled(model)
         model.eval().requires_grad_(False)
-        tokenizer = model.tokenizer
+        limit = longest_input(model, int(model.max_seq_length or trained_context(config)))
         linear = self._packer.pack(
             model, lambda: model.encode(["a word or two"], show_progress_bar=False), quantization, torch.float32
         )
-        limit = model.max_seq_length or trained_context(_config(files))
+        return self._reader(ModelKind.EMBEDDING, model, model, limit, quantization, linear)
+
+    def _classification(self, files: VettedFiles, quantization: str) -> Checkpoint:
+        model = load_classifier(files, self.device)
+        linear = self._packer.pack(model.module, model.try_out, quantization, torch.float32)
+        return self._reader(ModelKind.CLASSIFICATION, model, model.module, model.longest, quantization, linear)
+
+    def _reader(
+        self, kind: ModelKind, model: Any, module: torch.nn.Module, longest: int, quantization: str, linear: str
+    ) -> Checkpoint:
+        """The checkpoint of a model that reads whole inputs and writes nothing."""
         return Checkpoint(
-            kind=ModelKind.EMBEDDING,
+            kind=kind,
             model=model,
-            tokenizer=tokenizer,
-            format=chat_format(tokenizer),
+            tokenizer=model.tokenizer,
+            format=chat_format(model.tokenizer),
             eos_token_ids=frozenset(),
             hidden_ids=frozenset(),
-            trained_context=int(limit),
+            trained_context=longest,
             width=0,
             device=self.device,
             dtype=torch.float32,
-            size_bytes=_size_bytes(model),
+            size_bytes=_size_bytes(module),
             quantization=quantization,
             linear=linear,
         )
@@ -212,8 +216,9 @@ class Loader:
     def measure(self, directory: str, quantization: str = "") -> tuple[ModelSize, Runtime]:
         """What decides how much a load takes, from the files' headers alone. Raises ModelLoadError."""
         files = vet(directory)
-        is_embedding = model_kind(files) is ModelKind.EMBEDDING
-        dtype = torch.float32 if is_embedding else self._generation_dtype(files)
+        kind = model_kind(files)
+        is_writer = kind is ModelKind.GENERATION
+        dtype = self._generation_dtype(files) if is_writer else torch.float32
         runtime = Runtime(
             device=self.device.type,
             dtype=dtype_name(dtype),
@@ -223,7 +228,8 @@ class Loader:
             batched_tokens=self._settings.max_num_batched_tokens,
             kv_cache_bytes=self._settings.kv_cache_bytes,
         )
-        return stored_size(files, is_embedding=is_embedding), runtime
+        has_head = is_writer or (kind is ModelKind.CLASSIFICATION and is_causal_reranker(files))
+        return stored_size(files, is_embedding=not is_writer, has_head=has_head), runtime
 
 
 def choose_device(name: str) -> torch.device:
@@ -246,9 +252,9 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def model_kind(files: VettedFiles) -> ModelKind:
-    """Raises ModelLoadError for a model that neither writes nor embeds text."""
+    """Raises ModelLoadError for a model that neither writes nor embeds nor classifies text."""
     if files.is_sentence_transformer:
-        return ModelKind.EMBEDDING
+        return _library_kind(files)
     config = files.config
     named = config.get("architectures") or []
     architecture = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
@@ -258,26 +264,22 @@ def model_kind(files: VettedFiles) -> ModelKind:
         return ModelKind.GENERATION
     if architecture.endswith(("Model", "ForMaskedLM", "ForPreTraining")):
         return ModelKind.EMBEDDING
+    if architecture.endswith("ForSequenceClassification"):
+        return ModelKind.CLASSIFICATION
     known = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if not architecture and config.get("model_type") in known:
         return ModelKind.GENERATION
-    raise ModelLoadError("this kind of model is not supported: it neither writes nor embeds text")
+    raise ModelLoadError(_UNSUPPORTED)
 
 
-def trained_context(config: Any) -> int:
-    """Tokens that the model was made for."""
-    text = config.get_text_config()
-    found = [getattr(text, key, None) for key in _CONTEXT_KEYS]
-    return next((int(value) for value in found if isinstance(value, int) and value > 0), _DEFAULT_CONTEXT)
-
-
-def _config(files: VettedFiles) -> Any:
-    """The configuration object of the vetted config.json: the file itself is not read again."""
-    values = dict(files.config)
-    model_type = values.pop("model_type", None)
-    if model_type not in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
-        raise ModelLoadError(f"models of the type {model_type!r} are not known to this version of transformers")
-    return transformers.models.auto.configuration_auto.CONFIG_MAPPING[model_type].from_dict(values)
+def _library_kind(files: VettedFiles) -> ModelKind:
+    """Of a model that sentence-transformers saved; before there were several kinds it named none."""
+    kind = files.library_config.get("model_type", _SENTENCE_TRANSFORMER)
+    if kind == _CROSS_ENCODER:
+        return ModelKind.CLASSIFICATION
+    if kind != _SENTENCE_TRANSFORMER:
+        raise ModelLoadError(_UNSUPPORTED)
+    return ModelKind.EMBEDDING
 
 
 def _auto_class(config: Any) -> Any:

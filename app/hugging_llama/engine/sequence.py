@@ -114,7 +114,6 @@ class Sequence:
         "finish_reason",
         "first_token_ns",
         "grammar",
-        "has_started",
         "key",
         "kv_slot",
         "last_token_ns",
@@ -179,7 +178,6 @@ class Sequence:
         self.prompt_logprobs = prompt_logprobs
         self.num_told_tokens = 0
         self.token_bytes = token_bytes
-        self.has_started = False
         self.drafts = DraftFinder(sampling.num_draft_tokens) if sampling.num_draft_tokens > 0 else None
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None
@@ -187,10 +185,8 @@ class Sequence:
         self.num_computed_tokens = 0
         self.num_cached_tokens = 0
         self.load_ns = load_ns
-        self.submitted_ns = 0
-        self.admitted_ns = 0
-        self.first_token_ns = 0
-        self.last_token_ns = 0
+        self.submitted_ns = self.admitted_ns = 0
+        self.first_token_ns = self.last_token_ns = 0
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -257,15 +253,14 @@ class Sequence:
         """Takes note of what is told of the next tokens of the prompt, which may be all that is wanted: until a first
         token comes, this is the moment that the prompt has taken."""
         self.first_token_ns = self.last_token_ns = time.monotonic_ns()
+        events = [*self._started(), told]
         self.num_told_tokens += len(told.entries) + (told.first is not None)
-        return [*self._started(), told]
+        return events
 
     def _started(self) -> list[GenerateEvent]:
-        """Before everything else, once, where the prompt was cut or somebody asks."""
-        if self.has_started:
-            return []
-        self.has_started = True
-        if not (self.tells_start or self.num_truncated_tokens):
+        """Before everything else, where the prompt was cut or somebody asks."""
+        is_first = not self.output_token_ids and not self.num_told_tokens
+        if not is_first or not (self.tells_start or self.num_truncated_tokens):
             return []
         return [
             Started(

@@ -6,9 +6,6 @@ from typing import Any
 import torch
 
 from hugging_llama.engine.beams import refuse_beams
-from hugging_llama.engine.embedding import EmbeddingRunner
-from hugging_llama.engine.embedding_batch import EmbeddingJob
-from hugging_llama.engine.embedding_tokens import EmbeddingTokenizer
 from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.mask import GrammarMask
@@ -19,6 +16,10 @@ from hugging_llama.engine.lora.adapter import LoraAdapter
 from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.engine.output import AnswerProcessor
+from hugging_llama.engine.pooling_batch import PoolingJob, PoolingRequest
+from hugging_llama.engine.pooling_heads import pooling_head
+from hugging_llama.engine.pooling_runner import PoolingRunner
+from hugging_llama.engine.pooling_tokens import PoolingTokenizer
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
 from hugging_llama.engine.response_template import ResponseReader
 from hugging_llama.engine.runner import Runner, make_runner
@@ -66,15 +67,15 @@ class ServedModel:
         self._default_context = settings.context_length or default_context_length(checkpoint.device)
         self._checkpoint: Checkpoint | None = checkpoint
         self._runner: Runner | None = None
-        self._embedding_runner: EmbeddingRunner | None = None
+        self._pooling_runner: PoolingRunner | None = None
         self._adapters: AdapterCache | None = None
         self._last_stats = RunnerStats()
         self._templates = TemplateProcess()
         self._longest_context = checkpoint.trained_context
         self.context_length = self._context_length(checkpoint, None)
-        if checkpoint.kind is ModelKind.EMBEDDING:
-            self._embedding_runner = EmbeddingRunner(
-                checkpoint,
+        if checkpoint.kind is not ModelKind.GENERATION:
+            self._pooling_runner = PoolingRunner(
+                pooling_head(checkpoint),
                 max_batched_tokens=settings.max_num_batched_tokens,
                 lock=compute_guard(checkpoint.device),
                 emit=emit,
@@ -112,7 +113,7 @@ class ServedModel:
     def load_adapter(self, ref: ModelRef) -> None:
         """Blocks until the adapter of `ref` is in memory, if it has one.
 
-        Raises InvalidRequestError for an embedding model, and what `AdapterCache.take` raises.
+        Raises InvalidRequestError for a model that does not write, and what `AdapterCache.take` raises.
         """
         self._adapter(ref, None)
 
@@ -170,11 +171,12 @@ class ServedModel:
         sequence.adapter = self._adapter(request.model, sequence)
         return sequence
 
-    def prepare_embedding(self, key: Key, request: EmbedRequest, *, load_ns: int) -> EmbeddingJob:
+    def prepare_pooling(self, key: Key, request: PoolingRequest, *, load_ns: int) -> PoolingJob:
         """Tokenises. Raises a RequestError for what the caller must change."""
-        checkpoint, runner = self._open_checkpoint(), self._embedding_runner
-        if checkpoint.kind is not ModelKind.EMBEDDING or runner is None:
-            raise UnsupportedCapabilityError(request.model.name, ["embedding"])
+        checkpoint, runner = self._open_checkpoint(), self._pooling_runner
+        wanted = ModelKind.EMBEDDING if isinstance(request, EmbedRequest) else ModelKind.CLASSIFICATION
+        if checkpoint.kind is not wanted or runner is None:
+            raise UnsupportedCapabilityError(request.model.name, [wanted.value])
         self.load_adapter(request.model)
         return runner.prepare(key, request, load_ns=load_ns)
 
@@ -186,25 +188,25 @@ class ServedModel:
         """May be slow. Raises InvalidRequestError for ids that the model does not have."""
         return Detokenized(text=self._token_source().decode(request.token_ids), load_ns=load_ns)
 
-    def submit(self, work: Sequence | EmbeddingJob) -> None:
+    def submit(self, work: Sequence | PoolingJob) -> None:
         """Hands prepared work to the runner. Raises a HuggingLlamaError if that refuses it; then no end follows."""
         self._open_checkpoint()
         if isinstance(work, Sequence) and (runner := self._runner) is not None:
             runner.submit(work)
-        elif isinstance(work, EmbeddingJob) and (embedding_runner := self._embedding_runner) is not None:
-            embedding_runner.submit(work)
+        elif isinstance(work, PoolingJob) and (pooling_runner := self._pooling_runner) is not None:
+            pooling_runner.submit(work)
         else:
             raise EngineShutdownError("the model is being unloaded")
 
     def cancel(self, key: Key) -> None:
         """Ends a submitted request early; unknown ones are fine."""
-        runner = self._runner or self._embedding_runner
+        runner = self._runner or self._pooling_runner
         if runner is not None:
             runner.cancel(key)
 
     def stats(self) -> RunnerStats:
         """The runner's figures; after `close` its counters at the end."""
-        runner = self._runner or self._embedding_runner
+        runner = self._runner or self._pooling_runner
         return runner.stats() if runner is not None else self._last_stats
 
     @property
@@ -221,16 +223,16 @@ class ServedModel:
         self._templates.close()
         if self._compiler is not None:
             self._compiler.close()
-        runner = self._runner or self._embedding_runner
+        runner = self._runner or self._pooling_runner
         if runner is not None:
             runner.close()
             self._last_stats = runner.stats().without_gauges()
-        self._runner = self._embedding_runner = self._compiler = self._adapters = None
+        self._runner = self._pooling_runner = self._compiler = self._adapters = None
 
     def described(self, ref: ModelRef, *, ref_count: int, expires_at_s: float) -> LoadedModel:
         """A row of `ps` under the name and the digest of `ref`, which is one to this copy."""
         checkpoint = self._checkpoint
-        runner = self._runner or self._embedding_runner
+        runner = self._runner or self._pooling_runner
         size_bytes = self.size_bytes
         on_device = checkpoint is not None and checkpoint.device.type != "cpu"
         return LoadedModel(
@@ -250,10 +252,10 @@ class ServedModel:
             linear=checkpoint.linear if checkpoint else "",
         )
 
-    def _token_source(self) -> PromptRenderer | EmbeddingTokenizer:
+    def _token_source(self) -> PromptRenderer | PoolingTokenizer:
         if self._open_checkpoint().kind is ModelKind.GENERATION:
             return self._renderer
-        if (runner := self._embedding_runner) is None:
+        if (runner := self._pooling_runner) is None:
             raise EngineShutdownError("the model is being unloaded")
         return runner.tokenizer
 
@@ -266,17 +268,15 @@ class ServedModel:
         if not ref.adapter:
             return None
         if self._open_checkpoint().kind is not ModelKind.GENERATION:
-            raise InvalidRequestError(f'"{ref.name}" makes embeddings, and adapters are for models that write')
+            raise InvalidRequestError(f'"{ref.name}" does not write, and adapters are for models that do')
         if (adapters := self._adapters) is None:
             raise EngineShutdownError("the model is being unloaded")
         return adapters.take(ref.adapter, user)
 
     def _context_length(self, checkpoint: Checkpoint, wanted: int | None) -> int:
         """What is asked, else the server's default, never more than the model was made for and memory holds."""
-        length = wanted or (
-            checkpoint.trained_context if checkpoint.kind is ModelKind.EMBEDDING else self._default_context
-        )
-        return max(min(length, self._longest_context), _MIN_CONTEXT)
+        usual = self._default_context if checkpoint.kind is ModelKind.GENERATION else checkpoint.trained_context
+        return max(min(wanted or usual, self._longest_context), _MIN_CONTEXT)
 
     def _mask(self, checkpoint: Checkpoint, request: GenerateRequest, prompt: RenderedPrompt) -> GrammarMask | None:
         """What the answer is held to; None where it is free."""

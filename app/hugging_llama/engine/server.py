@@ -198,12 +198,21 @@ class EngineServer:
                 self._engine.generate((peer.id, request_id), neutral_generate(request))
             case wire.Embed(request_id, request):
                 self._engine.embed((peer.id, request_id), request)
+            case wire.Classify(request_id, request):
+                self._engine.classify((peer.id, request_id), request)
             case wire.Tokenize(request_id, request):
                 self._engine.tokenize((peer.id, request_id), neutral_tokenize(request))
             case wire.Detokenize(request_id, request):
                 self._engine.detokenize((peer.id, request_id), request)
             case wire.Load(request_id, request):
                 self._engine.load((peer.id, request_id), request)
+            case wire.Cancel() | wire.Unload() | wire.ListLoaded() | wire.AskStatus() | wire.Hello():
+                self._control(peer, command)
+
+    def _control(
+        self, peer: Peer, command: wire.Cancel | wire.Unload | wire.ListLoaded | wire.AskStatus | wire.Hello
+    ) -> None:
+        match command:
             case wire.Cancel(request_id):
                 self._engine.cancel((peer.id, request_id))
             case wire.Unload(model):

@@ -8,7 +8,7 @@ from hugging_llama_config.model_memory import ModelSize
 from hugging_llama_config.model_size import StoredTensor, model_size
 
 
-def stored_size(files: VettedFiles, *, is_embedding: bool) -> ModelSize:
+def stored_size(files: VettedFiles, *, is_embedding: bool, has_head: bool) -> ModelSize:
     """What the headers of the weight files and the configuration say; no weight is read. Raises ModelLoadError."""
     tensors: list[StoredTensor] = []
     try:
@@ -19,4 +19,4 @@ def stored_size(files: VettedFiles, *, is_embedding: bool) -> ModelSize:
                     tensors.append(StoredTensor(name, part.get_dtype(), tuple(part.get_shape())))
     except (SafetensorError, OSError) as error:
         raise ModelLoadError("the model's weights are damaged; pull it again") from error
-    return model_size(files.config, tensors, is_embedding=is_embedding)
+    return model_size(files.config, tensors, is_embedding=is_embedding, has_head=has_head)

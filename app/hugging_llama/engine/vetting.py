@@ -5,7 +5,7 @@ Raises ModelLoadError with a sentence for the user, which never names a path.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +25,21 @@ _TOKENIZER_INPUTS = frozenset({"init_inputs", "vocab", "merges", "tokenizer_obje
 _ACTIVATION = re.compile(r"torch\.nn(\.[A-Za-z0-9_]+)+|[a-z_0-9]+")
 
 _MODULE_TYPE = re.compile(
-    r"sentence_transformers(\.[A-Za-z0-9_]+)*\.(Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout)"
+    r"sentence_transformers(\.[A-Za-z0-9_]+)*\.(Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout|LogitScore)"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VettedFiles:
-    """What the files say. `config` is config.json without the keys that could reach code; `weight_bytes` on disk."""
+    """What the files say. `config` is config.json without the keys that could reach code; `weight_bytes` on disk.
+    `library_config` is what sentence-transformers has written of itself, {} where it has not."""
 
     path: Path
     config: dict[str, Any]
     weight_files: tuple[Path, ...]
     weight_bytes: int
     module_folders: tuple[str, ...]
+    library_config: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_sentence_transformer(self) -> bool:
@@ -68,6 +70,7 @@ def vet(directory: str) -> VettedFiles:
         weight_files=weights,
         weight_bytes=weight_bytes,
         module_folders=tuple(modules),
+        library_config=_library_config(path) if modules else {},
     )
 
 
@@ -155,6 +158,11 @@ def _indexed_files(path: Path) -> tuple[Path, ...]:
         if not (path / name).is_file():
             raise ModelLoadError("some of this model's weights are missing; pull it again")
     return tuple(path / name for name in names)
+
+
+def _library_config(path: Path) -> dict[str, Any]:
+    file = path / "config_sentence_transformers.json"
+    return read_json(file) if file.is_file() else {}
 
 
 def _module_folders(path: Path) -> list[str]:

@@ -1,7 +1,6 @@
 """Neutral types to bytes and back. Nothing that arrives can raise anything but ProtocolError."""
 
 import json
-from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,7 +11,17 @@ from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, Protoco
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.facade import Answer
 from hugging_llama.ipc.wire_formats import neutral_format, wire_format
+from hugging_llama.ipc.wire_numbers import classified_item, embeddings_item, neutral_classified, neutral_embeddings
+from hugging_llama.ipc.wire_prompts import (
+    UNENCODABLE,
+    encodable_prompt,
+    json_object,
+    neutral_call,
+    neutral_prompt,
+    wire_call,
+)
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -26,16 +35,10 @@ from hugging_llama.neutral.events import (
     TokenLogprob,
     ToolCallDelta,
 )
-from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.models import LoadedModel
 from hugging_llama.neutral.requests import (
-    ChatPrompt,
     GenerateRequest,
-    InsertPrompt,
-    Prompt,
-    TextPrompt,
     TokenizeRequest,
-    TokensPrompt,
 )
 
 
@@ -63,8 +66,6 @@ Reply = Answer | EngineHello | LoadedModels | EngineStatus
 _encoder = msgspec.msgpack.Encoder()
 _command_decoder = msgspec.msgpack.Decoder(wire.Command)
 _items_decoder = msgspec.msgpack.Decoder(list[wire.Item])
-# what text without an encoding, numbers above 64 bits and endless nesting raise
-_UNENCODABLE = (UnicodeEncodeError, OverflowError, RecursionError, TypeError, ValueError)
 _UNDECODABLE = (msgspec.MsgspecError, TypeError, ValueError, RecursionError)
 
 DecodedT = TypeVar("DecodedT")
@@ -74,7 +75,7 @@ def encode_command(command: wire.Command) -> bytes:
     """Raises InvalidRequestError for values that no frame can hold, such as text with lone surrogates."""
     try:
         return _encoder.encode(command)
-    except _UNENCODABLE as error:
+    except UNENCODABLE as error:
         raise InvalidRequestError(f"the request can't be encoded: {error}") from None
 
 
@@ -89,7 +90,7 @@ def encode_items(items: Iterable[wire.Item]) -> bytes:
     return _encoder.encode(list(items))
 
 
-ENCODE_ERRORS = _UNENCODABLE
+ENCODE_ERRORS = UNENCODABLE
 
 
 def decode_items(payload: bytes) -> list[tuple[int, Reply]]:
@@ -111,7 +112,7 @@ def wire_generate(request: GenerateRequest) -> wire.WireGenerate:
     """Raises InvalidRequestError for schemas or arguments that are not JSON."""
     return wire.WireGenerate(
         model=request.model,
-        prompt=_encodable_prompt(request.prompt),
+        prompt=encodable_prompt(request.prompt),
         sampling=request.sampling,
         format=wire_format(request.format),
         context_length=request.context_length,
@@ -128,7 +129,7 @@ def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
     """Raises ProtocolError."""
     return GenerateRequest(
         model=request.model,
-        prompt=_checked(lambda: _neutral_prompt(request.prompt)),
+        prompt=_checked(lambda: neutral_prompt(request.prompt)),
         sampling=request.sampling,
         format=neutral_format(request.format),
         context_length=request.context_length,
@@ -145,7 +146,7 @@ def wire_tokenize(request: TokenizeRequest) -> wire.WireTokenize:
     """Raises InvalidRequestError for schemas or arguments that are not JSON."""
     return wire.WireTokenize(
         model=request.model,
-        prompt=_encodable_prompt(request.prompt),
+        prompt=encodable_prompt(request.prompt),
         add_special_tokens=request.add_special_tokens,
         return_text=request.return_text,
         context_length=request.context_length,
@@ -157,91 +158,12 @@ def neutral_tokenize(request: wire.WireTokenize) -> TokenizeRequest:
     """Raises ProtocolError."""
     return TokenizeRequest(
         model=request.model,
-        prompt=_checked(lambda: _neutral_prompt(request.prompt)),
+        prompt=_checked(lambda: neutral_prompt(request.prompt)),
         add_special_tokens=request.add_special_tokens,
         return_text=request.return_text,
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
     )
-
-
-def _encodable_prompt(prompt: Prompt) -> wire.WirePrompt:
-    try:
-        return _wire_prompt(prompt)
-    except _UNENCODABLE as error:
-        raise InvalidRequestError(f"the request can't be encoded: {error}") from None
-
-
-def _wire_prompt(prompt: Prompt) -> wire.WirePrompt:
-    if isinstance(prompt, TextPrompt):
-        return wire.WireText(prompt.text)
-    if isinstance(prompt, TokensPrompt):
-        return wire.WireTokens(prompt.token_ids)
-    if isinstance(prompt, InsertPrompt):
-        return wire.WireInsert(prompt.prefix, prompt.suffix, prompt.template)
-    return wire.WireChat(
-        messages=tuple(
-            wire.WireMessage(
-                role=message.role,
-                content=message.content,
-                thinking=message.thinking,
-                tool_calls=tuple(map(_wire_call, message.tool_calls)),
-                tool_name=message.tool_name,
-                tool_call_id=message.tool_call_id,
-            )
-            for message in prompt.messages
-        ),
-        tools=tuple(wire.WireTool(tool.name, tool.description, json.dumps(tool.parameters)) for tool in prompt.tools),
-        tool_choice=prompt.tool_choice,
-        think=prompt.think,
-        context=prompt.context,
-        template=prompt.template,
-    )
-
-
-def _neutral_prompt(prompt: wire.WirePrompt) -> Prompt:
-    if isinstance(prompt, wire.WireText):
-        return TextPrompt(text=prompt.text)
-    if isinstance(prompt, wire.WireTokens):
-        return TokensPrompt(token_ids=prompt.token_ids)
-    if isinstance(prompt, wire.WireInsert):
-        return InsertPrompt(prefix=prompt.prefix, suffix=prompt.suffix, template=prompt.template)
-    return ChatPrompt(
-        messages=tuple(
-            Message(
-                role=message.role,
-                content=message.content,
-                thinking=message.thinking,
-                tool_calls=tuple(map(_neutral_call, message.tool_calls)),
-                tool_name=message.tool_name,
-                tool_call_id=message.tool_call_id,
-            )
-            for message in prompt.messages
-        ),
-        tools=tuple(
-            Tool(name=tool.name, description=tool.description, parameters=_object(tool.parameters))
-            for tool in prompt.tools
-        ),
-        tool_choice=prompt.tool_choice,
-        think=prompt.think,
-        context=prompt.context,
-        template=prompt.template,
-    )
-
-
-def _wire_call(call: ToolCall) -> wire.WireToolCall:
-    return wire.WireToolCall(call.id, call.name, json.dumps(call.arguments), call.index)
-
-
-def _neutral_call(call: wire.WireToolCall) -> ToolCall:
-    return ToolCall(id=call.id, name=call.name, arguments=_object(call.arguments), index=call.index)
-
-
-def _object(text: str) -> dict[str, Any]:
-    value = json.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("a JSON object was expected")
-    return value
 
 
 # answers
@@ -271,19 +193,15 @@ def _wire_logprobs(entries: tuple[TokenLogprob, ...]) -> tuple[wire.WireLogprob,
     )
 
 
-def _embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
-    vectors = tuple(array("f", vector).tobytes() for vector in reply.vectors)
-    return wire.EmbeddingsItem(request_id, vectors, reply.num_prompt_tokens, reply.load_ns)
-
-
 _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
     Started: lambda rid, r: wire.StartedItem(rid, r.num_prompt_tokens, r.num_cached_tokens, r.num_truncated_tokens),
     PromptLogprobs: lambda rid, r: wire.PromptLogprobsItem(rid, _wire_logprobs(r.entries), r.first),
     TextDelta: lambda rid, r: wire.TextItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text, _wire_logprobs(r.logprobs)),
-    ToolCallDelta: lambda rid, r: wire.ToolCallItem(rid, _wire_call(r.call)),
+    ToolCallDelta: lambda rid, r: wire.ToolCallItem(rid, wire_call(r.call)),
     Finished: lambda rid, r: wire.FinishedItem(rid, r.reason, r.usage, r.context, r.stop),
-    Embeddings: _embeddings_item,
+    Embeddings: embeddings_item,
+    Classified: classified_item,
     Tokenized: lambda rid, r: wire.TokenizedItem(rid, r.token_ids, r.text, r.load_ns),
     Detokenized: lambda rid, r: wire.DetokenizedItem(rid, r.text, r.load_ns),
     Loaded: lambda rid, r: wire.LoadedItem(rid, r.model, r.load_ns),
@@ -300,17 +218,6 @@ def _logprobs(entries: tuple[wire.WireLogprob, ...]) -> tuple[TokenLogprob, ...]
     )
 
 
-def _vector(data: bytes) -> tuple[float, ...]:
-    values = array("f")
-    values.frombytes(data)
-    return tuple(values)
-
-
-def _embeddings(item: wire.EmbeddingsItem) -> Embeddings:
-    vectors = tuple(map(_vector, item.vectors))
-    return Embeddings(vectors=vectors, num_prompt_tokens=item.num_prompt_tokens, load_ns=item.load_ns)
-
-
 def _from_item(item: wire.Item) -> Reply:
     return _FROM_ITEM[type(item)](item)
 
@@ -324,16 +231,17 @@ _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
     wire.PromptLogprobsItem: lambda item: PromptLogprobs(_logprobs(item.entries), item.first),
     wire.TextItem: lambda item: TextDelta(item.text, _logprobs(item.logprobs)),
     wire.ThinkingItem: lambda item: ThinkingDelta(item.text, _logprobs(item.logprobs)),
-    wire.ToolCallItem: lambda item: ToolCallDelta(_neutral_call(item.call)),
+    wire.ToolCallItem: lambda item: ToolCallDelta(neutral_call(item.call)),
     wire.FinishedItem: lambda item: Finished(
         reason=item.reason, usage=item.usage, context=item.context, stop=item.stop
     ),
-    wire.EmbeddingsItem: _embeddings,
+    wire.EmbeddingsItem: neutral_embeddings,
+    wire.ClassifiedItem: neutral_classified,
     wire.TokenizedItem: lambda item: Tokenized(token_ids=item.token_ids, text=item.text, load_ns=item.load_ns),
     wire.DetokenizedItem: lambda item: Detokenized(text=item.text, load_ns=item.load_ns),
     wire.LoadedItem: lambda item: Loaded(model=item.model, load_ns=item.load_ns),
     wire.LoadedModelsItem: lambda item: LoadedModels(item.models),
     wire.StatusItem: lambda item: item.status,
-    wire.ErrorItem: lambda item: error_from_facts(item.code, item.message, _object(item.facts)),
+    wire.ErrorItem: lambda item: error_from_facts(item.code, item.message, json_object(item.facts)),
     wire.HelloItem: lambda item: EngineHello(item.version, item.fingerprint, item.pid, item.is_first),
 }

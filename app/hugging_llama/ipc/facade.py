@@ -5,6 +5,7 @@ from typing import Protocol
 
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import (
+    Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
@@ -14,6 +15,7 @@ from hugging_llama.neutral.events import (
 )
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
+    ClassifyRequest,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -21,7 +23,7 @@ from hugging_llama.neutral.requests import (
     TokenizeRequest,
 )
 
-Event = GenerateEvent | Embeddings | Tokenized | Detokenized | Loaded
+Event = GenerateEvent | Embeddings | Classified | Tokenized | Detokenized | Loaded
 Answer = Event | HuggingLlamaError
 Key = tuple[int, int]
 """A request in the engine: the connection it came by, and its id there."""
@@ -32,13 +34,15 @@ Emit = Callable[[Sequence[tuple[Key, Answer]]], None]
 class EngineFacade(Protocol):
     """The engine. Every method returns at once; answers go out through the `emit` that it was made with.
 
-    Each accepted request ends in exactly one error, Finished, or one answer of its own kind (Embeddings, Tokenized,
-    Detokenized, Loaded); a cancelled one needs no end.
+    Each accepted request ends in exactly one error, Finished, or one answer of its own kind (Embeddings, Classified,
+    Tokenized, Detokenized, Loaded); a cancelled one needs no end.
     """
 
     def generate(self, key: Key, request: GenerateRequest) -> None: ...
 
     def embed(self, key: Key, request: EmbedRequest) -> None: ...
+
+    def classify(self, key: Key, request: ClassifyRequest) -> None: ...
 
     def tokenize(self, key: Key, request: TokenizeRequest) -> None: ...
 

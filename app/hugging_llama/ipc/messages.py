@@ -11,56 +11,19 @@ from typing import Literal
 
 from msgspec import Struct
 
+from hugging_llama.ipc.wire_prompts import WirePrompt, WireToolCall
+from hugging_llama.neutral.classification import Activation, ProblemType
 from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
-from hugging_llama.neutral.requests import DetokenizeRequest, EmbedRequest, LoadRequest, SamplingParams, ToolChoice
+from hugging_llama.neutral.requests import (
+    ClassifyRequest,
+    DetokenizeRequest,
+    EmbedRequest,
+    LoadRequest,
+    SamplingParams,
+)
 
 PROTOCOL_VERSION = 7
-
-
-class WireToolCall(Struct, array_like=True, frozen=True):
-    """A ToolCall; `arguments` is JSON text."""
-
-    id: str
-    name: str
-    arguments: str
-    index: int
-
-
-class WireTool(Struct, array_like=True, frozen=True):
-    """A Tool; `parameters` is JSON text."""
-
-    name: str
-    description: str
-    parameters: str
-
-
-class WireMessage(Struct, array_like=True, frozen=True):
-    """A Message."""
-
-    role: str
-    content: str
-    thinking: str
-    tool_calls: tuple[WireToolCall, ...]
-    tool_name: str | None
-    tool_call_id: str | None
-
-
-class WireChat(Struct, array_like=True, frozen=True, tag=0):
-    """A ChatPrompt."""
-
-    messages: tuple[WireMessage, ...]
-    tools: tuple[WireTool, ...]
-    tool_choice: ToolChoice
-    think: bool | str | None
-    context: tuple[int, ...]
-    template: str
-
-
-class WireText(Struct, array_like=True, frozen=True, tag=1):
-    """A TextPrompt."""
-
-    text: str
 
 
 class WireFormat(Struct, array_like=True, frozen=True):
@@ -68,23 +31,6 @@ class WireFormat(Struct, array_like=True, frozen=True):
 
     kind: Literal["object", "schema", "regex", "choice", "lark"]
     texts: tuple[str, ...]
-
-
-class WireInsert(Struct, array_like=True, frozen=True, tag=2):
-    """An InsertPrompt."""
-
-    prefix: str
-    suffix: str
-    template: str
-
-
-class WireTokens(Struct, array_like=True, frozen=True, tag=3):
-    """A TokensPrompt."""
-
-    token_ids: tuple[int, ...]
-
-
-WirePrompt = WireChat | WireText | WireInsert | WireTokens
 
 
 class WireGenerate(Struct, array_like=True, frozen=True):
@@ -181,7 +127,14 @@ class Detokenize(Struct, array_like=True, frozen=True, tag=10):
     request: DetokenizeRequest
 
 
-Command = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | AskStatus | Tokenize | Detokenize
+class Classify(Struct, array_like=True, frozen=True, tag=11):
+    """Score texts or pairs."""
+
+    request_id: int
+    request: ClassifyRequest
+
+
+Command = Hello | Generate | Embed | Load | Unload | Cancel | ListLoaded | AskStatus | Tokenize | Detokenize | Classify
 
 
 class WireLogprob(Struct, array_like=True, frozen=True):
@@ -309,6 +262,18 @@ class DetokenizedItem(Struct, array_like=True, frozen=True, tag=13):
     load_ns: int
 
 
+class ClassifiedItem(Struct, array_like=True, frozen=True, tag=14):
+    """A Classified; the scores of each input are their float32 values in this machine's byte order."""
+
+    request_id: int
+    scores: tuple[bytes, ...]
+    labels: tuple[str, ...]
+    num_prompt_tokens: int
+    activation: Activation | None
+    problem_type: ProblemType | None
+    load_ns: int
+
+
 Item = (
     TextItem
     | ThinkingItem
@@ -324,4 +289,5 @@ Item = (
     | PromptLogprobsItem
     | TokenizedItem
     | DetokenizedItem
+    | ClassifiedItem
 )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from hugging_llama.neutral.classification import Activation, ProblemType
 from hugging_llama.neutral.messages import ToolCall
 from hugging_llama.neutral.models import LoadedModel
 
@@ -112,6 +113,22 @@ class Embeddings:
 
     vectors: tuple[tuple[float, ...], ...]
     num_prompt_tokens: int
+    load_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classified:
+    """The logits of each input, in order, one for each of `labels`; float32 values.
+
+    `activation` and `problem_type` are what the model's files name, None where they don't; `classification.relevance`
+    and `classification.probabilities` apply them.
+    """
+
+    scores: tuple[tuple[float, ...], ...]
+    labels: tuple[str, ...]
+    num_prompt_tokens: int
+    activation: Activation | None = None
+    problem_type: ProblemType | None = None
     load_ns: int = 0
 
 

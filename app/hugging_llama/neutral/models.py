@@ -17,6 +17,8 @@ class Capability(StrEnum):
     INSERT = "insert"
     VISION = "vision"
     EMBEDDING = "embedding"
+    RERANK = "rerank"
+    CLASSIFICATION = "classification"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

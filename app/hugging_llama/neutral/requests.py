@@ -186,6 +186,21 @@ class EmbedRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifyRequest:
+    """Scores of texts, or of pairs such as a query and a document, by a model with a classification head.
+
+    `truncate` shortens what is too long as the model's tokenizer does, of a pair the longer text first; otherwise that
+    is a ContextLengthError.
+    """
+
+    model: ModelRef
+    inputs: tuple[str | tuple[str, str], ...]
+    truncate: bool = True
+    context_length: int | None = None
+    keep_alive_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadRequest:
     """Load a model, or touch one that is loaded."""
 

@@ -9,10 +9,12 @@ from hugging_llama.neutral.infill import infill_format, takes_suffix
 from hugging_llama.neutral.models import Capability
 from hugging_llama.parsing.thinking_tags import has_channels, thinking_tags
 from hugging_llama.store import selection
+from hugging_llama.store.classifiers import classifier_capabilities, cross_encoder_capabilities
 from hugging_llama.store.snapshot import Snapshot
 
 _GENERATIVE = ("ForCausalLM", "LMHeadModel")
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")
+_CLASSIFIERS = ("ForSequenceClassification",)
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model")
 _HEAD_BYTES = 2 * 2**20
 """A tokenizer.json of many megabytes names its added tokens at the beginning."""
@@ -22,6 +24,8 @@ def capabilities(snapshot: Snapshot, config: Mapping[str, Any]) -> tuple[Capabil
     """What can be asked of the model; empty if it is of a kind that is not served."""
     if selection.MODULES in snapshot.files:
         kind = snapshot.json("config_sentence_transformers.json").get("model_type", "SentenceTransformer")
+        if kind == "CrossEncoder":
+            return cross_encoder_capabilities(snapshot, config)
         return (Capability.EMBEDDING,) if kind == "SentenceTransformer" else ()
     architectures = _architectures(config)
     if is_generative(config):
@@ -29,8 +33,11 @@ def capabilities(snapshot: Snapshot, config: Mapping[str, Any]) -> tuple[Capabil
         can_insert = takes_suffix(template) or infill_format(_added_tokens(snapshot)) is not None
         insert = (Capability.INSERT,) if can_insert else ()
         return (Capability.COMPLETION, *_template_capabilities(template), *insert)
-    if any(_is_encoder(name, config) for name in architectures) and any(t in snapshot.files for t in _TOKENIZERS):
-        return (Capability.EMBEDDING,)
+    if _reads_text(config) and any(t in snapshot.files for t in _TOKENIZERS):
+        if any(name.endswith(_CLASSIFIERS) for name in architectures):
+            return classifier_capabilities(config)
+        if any(name.endswith(_ENCODERS) for name in architectures):
+            return (Capability.EMBEDDING,)
     return ()
 
 
@@ -106,6 +113,7 @@ def _is_generative(architecture: str, config: Mapping[str, Any]) -> bool:
     return architecture.endswith("ForConditionalGeneration") and isinstance(config.get("text_config"), dict)
 
 
-def _is_encoder(architecture: str, config: Mapping[str, Any]) -> bool:
+def _reads_text(config: Mapping[str, Any]) -> bool:
+    """Text and nothing else, in one piece."""
     is_text = type(config.get("vocab_size")) is int and not {"vision_config", "audio_config"} & config.keys()
-    return architecture.endswith(_ENCODERS) and is_text and not config.get("is_encoder_decoder")
+    return is_text and not config.get("is_encoder_decoder")

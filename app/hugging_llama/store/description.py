@@ -12,6 +12,7 @@ from hugging_llama.parsing.thinking_tags import HARMONY_TAGS, has_channels, thin
 from hugging_llama.parsing.tool_formats import tool_format
 from hugging_llama.store import safetensors_header, selection
 from hugging_llama.store.capabilities import chat_template
+from hugging_llama.store.classifiers import is_causal_reranker
 from hugging_llama.store.defaults import sampling_defaults
 from hugging_llama.store.details import text_config
 from hugging_llama.store.license import license_text
@@ -64,8 +65,14 @@ def stored_size(model: LocalModel) -> tuple[ModelSize, str]:
     """
     snapshot, tensors = _read(model)
     config = snapshot.json(selection.CONFIG)
-    is_embedding = Capability.COMPLETION not in model.capabilities
-    size = model_size(config, tensors, is_embedding=is_embedding, context_length=model.details.context_length)
+    writes = Capability.COMPLETION in model.capabilities
+    size = model_size(
+        config,
+        tensors,
+        is_embedding=not writes,
+        has_head=writes or is_causal_reranker(model.capabilities),
+        context_length=model.details.context_length,
+    )
     return size, named_dtype(config)
 
 

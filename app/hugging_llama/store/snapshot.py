@@ -49,6 +49,11 @@ class Snapshot:
         """A JSON object among the files; {} where it is missing, broken, too big or something else."""
         return read_object(os.path.join(self.folder, path)) if path in self.files else {}
 
+    def json_list(self, path: str) -> list[Any]:
+        """A JSON list among the files; [] where it is missing, broken, too big or something else."""
+        value = _any_json(os.path.join(self.folder, path)) if path in self.files else None
+        return value if isinstance(value, list) else []
+
     def content(self, path: str) -> bytes:
         """A small file among the files. Raises ValueError for a bigger one, OSError."""
         if path not in self.files:
@@ -123,11 +128,16 @@ def read_adapter(folder: str) -> Adapter:
 
 def read_object(path: str) -> dict[str, Any]:
     """The JSON object in a file; {} where it is missing, broken, too big or something else."""
-    try:
-        value: Any = json.loads(read_small(path))
-    except (ValueError, RecursionError, OSError):
-        return {}
+    value = _any_json(path)
     return value if isinstance(value, dict) else {}
+
+
+def _any_json(path: str) -> Any:
+    """None where it can't be read."""
+    try:
+        return json.loads(read_small(path))
+    except (ValueError, RecursionError, OSError):
+        return None
 
 
 def read_small(path: str) -> bytes:

@@ -52,7 +52,7 @@ def check_model(folder: str) -> None:
         raise InvalidRequestError(f"config.json {problem}", param="files")
     if not capabilities(found, config):
         raise InvalidRequestError(
-            "config.json names no architecture that writes text or embeds it, or the tokenizer is missing",
+            "config.json names no architecture that writes, embeds or classifies text, or the tokenizer is missing",
             param="files",
         )
 

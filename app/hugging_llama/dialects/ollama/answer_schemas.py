@@ -174,6 +174,20 @@ class Embedding(AnswerSchema):
     embedding = fields.List(fields.Float(), required=True)
 
 
+class RankedDocument(AnswerSchema):
+    index = fields.Integer(required=True)
+    document = fields.String(required=True)
+    relevance_score = fields.Float(required=True)
+
+
+class Rerank(AnswerSchema):
+    model = fields.String(required=True)
+    results = fields.List(fields.Nested(RankedDocument), required=True)
+    total_duration = fields.Float()
+    load_duration = fields.Float()
+    prompt_eval_count = fields.Integer()
+
+
 class Tokenize(AnswerSchema):
     model = fields.String(required=True)
     tokens = fields.List(fields.Integer(), required=True)

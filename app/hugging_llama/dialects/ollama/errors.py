@@ -64,7 +64,7 @@ def _unsupported(error: errors.HuggingLlamaError, path: str) -> str:
 
 
 def _context_length(error: errors.HuggingLlamaError, path: str) -> str:
-    if path == "/api/embed":
+    if path in ("/api/embed", "/api/rerank"):
         return "the input length exceeds the context length"
     return (
         "the prompt is longer than the context length currently available to the model; shorten the prompt, "

@@ -151,6 +151,45 @@ class EmbeddingList(AnswerSchema):
     usage = fields.Nested(PromptUsage, required=True)
 
 
+class DocumentText(AnswerSchema):
+    text = fields.String(required=True)
+
+
+class RankedResult(AnswerSchema):
+    index = fields.Integer(required=True)
+    relevance_score = fields.Float(required=True)
+    document = fields.Nested(DocumentText)
+
+
+class Ranking(AnswerSchema):
+    id = fields.String(required=True)
+    object = fields.String(required=True)
+    model = fields.String(required=True)
+    results = fields.List(fields.Nested(RankedResult), required=True)
+    usage = fields.Nested(PromptUsage, required=True)
+    meta = fields.Dict(required=True, metadata={"description": "What Cohere's clients read."})
+
+
+class ClassifyUsage(PromptUsage):
+    completion_tokens = fields.Integer(required=True)
+
+
+class ClassifiedItem(AnswerSchema):
+    index = fields.Integer(required=True)
+    label = fields.String(required=True)
+    probs = fields.List(fields.Float(), required=True)
+    num_classes = fields.Integer(required=True)
+
+
+class Classification(AnswerSchema):
+    id = fields.String(required=True)
+    object = fields.String(required=True)
+    created = fields.Integer(required=True)
+    model = fields.String(required=True)
+    data = fields.List(fields.Nested(ClassifiedItem), required=True)
+    usage = fields.Nested(ClassifyUsage, required=True)
+
+
 class Model(AnswerSchema):
     id = fields.String(required=True)
     object = fields.String(required=True)

@@ -4,6 +4,7 @@ from typing import Any
 
 from hugging_llama.dialects import body_fields
 from hugging_llama.dialects.body_fields import JsonSchema
+from hugging_llama.errors import InvalidRequestError
 
 
 class Typed(body_fields.Typed):
@@ -39,6 +40,16 @@ def texts_or_ids(value: Any) -> list[TextOrIds] | None:
     if all(isinstance(item, list) and all(map(_is_id, item)) for item in value):
         return [tuple(item) for item in value]
     return None
+
+
+def parse_truncation(value: int) -> int | None:
+    """vLLM's `truncate_prompt_tokens`: the longest input, -1 for all that the model takes. Raises
+    InvalidRequestError."""
+    if value == 0:
+        raise InvalidRequestError(
+            "Invalid value for 'truncate_prompt_tokens': no token would be left.", param="truncate_prompt_tokens"
+        )
+    return value if value > 0 else None
 
 
 def _is_id(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Which texts go into the next batch of an embedding model."""
+"""Which inputs go into the next batch of a model that makes vectors or scores of them."""
 
 import heapq
 from bisect import bisect_left
@@ -7,17 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 
-from hugging_llama.engine.embedding_tokens import TokenRow
+from hugging_llama.engine.pooling_tokens import TokenRow
 from hugging_llama.ipc.facade import Key
+from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest
+
+PoolingRequest = EmbedRequest | ClassifyRequest
+"""What one forward over its whole inputs answers."""
 
 
 @dataclass(eq=False, slots=True)
-class EmbeddingText:
-    """One text on its way to a vector."""
+class PoolingItem:
+    """One input on its way to a vector, or to its scores: `values`."""
 
-    job: "EmbeddingJob"
+    job: "PoolingJob"
     row: TokenRow
-    vector: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
 
     @property
     def length(self) -> int:
@@ -26,30 +30,34 @@ class EmbeddingText:
 
 
 @dataclass(eq=False, slots=True)
-class EmbeddingJob:
-    """One request. `waiting` holds its texts that no batch has taken, the longest first."""
+class PoolingJob:
+    """One request. `waiting` holds its inputs that no batch has taken, the longest first."""
 
     key: Key
-    dimensions: int | None
-    normalize: bool
+    request: PoolingRequest
     load_ns: int
-    texts: list[EmbeddingText] = field(default_factory=list)
-    waiting: list[EmbeddingText] = field(default_factory=list)
+    items: list[PoolingItem] = field(default_factory=list)
+    waiting: list[PoolingItem] = field(default_factory=list)
     num_turns: int = 0
     num_done: int = 0
     is_over: bool = False
 
     def add(self, rows: Sequence[TokenRow]) -> None:
-        """Sets the texts."""
-        self.texts = [EmbeddingText(self, row) for row in rows]
-        self.waiting = sorted(self.texts, key=_longest_first)
+        """Sets the inputs."""
+        self.items = [PoolingItem(self, row) for row in rows]
+        self.waiting = sorted(self.items, key=_longest_first)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Of all inputs."""
+        return sum(item.length for item in self.items)
 
     @property
     def is_untouched(self) -> bool:
         """Whether no batch has taken anything yet."""
-        return len(self.waiting) == len(self.texts)
+        return len(self.waiting) == len(self.items)
 
-    def no_longer_than(self, length: int) -> Iterator[EmbeddingText]:
+    def no_longer_than(self, length: int) -> Iterator[PoolingItem]:
         """What waits and is not longer, the longest first."""
         return map(self.waiting.__getitem__, range(self._start(length), len(self.waiting)))
 
@@ -62,23 +70,23 @@ class EmbeddingJob:
         return bisect_left(self.waiting, -length, key=_longest_first)
 
 
-class EmbeddingQueue:
+class PoolingQueue:
     """The requests of a runner in the order of their arrival. A batch has at most `max_tokens` with its padding, or one
-    text. Not thread-safe.
+    input. Not thread-safe.
 
     Every second batch begins with the oldest request, so that each one ends however many come after it; the others
     begin with the request that had the fewest turns, so that a small one does not wait for a large one's end.
     """
 
     def __init__(self, max_tokens: int) -> None:
-        self.jobs: list[EmbeddingJob] = []
+        self.jobs: list[PoolingJob] = []
         self._max_tokens = max_tokens
         self._is_oldests_turn = False
 
-    def take(self) -> list[EmbeddingText]:
-        """Takes the next batch out of the requests; there must be one, and all must have texts that wait.
+    def take(self) -> list[PoolingItem]:
+        """Takes the next batch out of the requests; there must be one, and all must have inputs that wait.
 
-        It begins with the longest text of the request whose turn it is and goes on with the next shorter ones of all
+        It begins with the longest input of the request whose turn it is and goes on with the next shorter ones of all
         requests while they are at least half as long: to pad shorter ones costs more than a batch of their own.
         """
         self._is_oldests_turn = not self._is_oldests_turn
@@ -88,11 +96,11 @@ class EmbeddingQueue:
         room = max(self._max_tokens // longest, 1)
         in_turn = [first, *(job for job in self.jobs if job is not first)]
         candidates = heapq.merge(*(job.no_longer_than(longest) for job in in_turn), key=_longest_first)
-        batch = list(islice(takewhile(lambda text: 2 * text.length >= longest, candidates), room))
-        for job, count in Counter(text.job for text in batch).items():
+        batch = list(islice(takewhile(lambda item: 2 * item.length >= longest, candidates), room))
+        for job, count in Counter(item.job for item in batch).items():
             job.drop(longest, count)
         return batch
 
 
-def _longest_first(text: EmbeddingText) -> int:
-    return -text.length
+def _longest_first(item: PoolingItem) -> int:
+    return -item.length

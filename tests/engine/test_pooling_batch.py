@@ -5,26 +5,29 @@ from array import array
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hugging_llama.engine.embedding_batch import EmbeddingJob, EmbeddingQueue, EmbeddingText
-from hugging_llama.engine.embedding_tokens import TokenRow
+from hugging_llama.engine.pooling_batch import PoolingItem, PoolingJob, PoolingQueue
+from hugging_llama.engine.pooling_tokens import TokenRow
+from hugging_llama.neutral.models import ModelRef
+from hugging_llama.neutral.requests import EmbedRequest
 
 BUDGET = 64
+REQUEST = EmbedRequest(model=ModelRef(name="m", path="p"), inputs=())
 lengths = st.lists(st.integers(1, 100), min_size=1, max_size=20)
 
 
-def make_job(number: int, text_lengths: list[int]) -> EmbeddingJob:
-    job = EmbeddingJob((1, number), None, True, 0)
+def make_job(number: int, text_lengths: list[int]) -> PoolingJob:
+    job = PoolingJob((1, number), REQUEST, 0)
     job.add([TokenRow({"input_ids": array("i", [number] * length)}) for length in text_lengths])
     return job
 
 
-def make_queue(*jobs: EmbeddingJob) -> EmbeddingQueue:
-    queue = EmbeddingQueue(BUDGET)
+def make_queue(*jobs: PoolingJob) -> PoolingQueue:
+    queue = PoolingQueue(BUDGET)
     queue.jobs += jobs
     return queue
 
 
-def take(queue: EmbeddingQueue) -> list[EmbeddingText]:
+def take(queue: PoolingQueue) -> list[PoolingItem]:
     """One batch; requests of which nothing is left go, as in the runner."""
     batch = queue.take()
     queue.jobs = [job for job in queue.jobs if job.waiting]
@@ -34,8 +37,8 @@ def take(queue: EmbeddingQueue) -> list[EmbeddingText]:
 @given(st.lists(lengths, min_size=1, max_size=8))
 def test_every_text_once_within_the_budget_and_with_its_like(requests: list[list[int]]) -> None:
     queue = make_queue(*(make_job(number, text_lengths) for number, text_lengths in enumerate(requests)))
-    texts = [text for job in queue.jobs for text in job.texts]
-    seen: list[EmbeddingText] = []
+    texts = [text for job in queue.jobs for text in job.items]
+    seen: list[PoolingItem] = []
     while queue.jobs:
         batch = take(queue)
         sizes = [text.length for text in batch]

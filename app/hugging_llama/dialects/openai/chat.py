@@ -46,6 +46,7 @@ from hugging_llama.neutral.events import (
     ToolCallDelta,
     Usage,
 )
+from hugging_llama.neutral.messages import begins_answer
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
 from hugging_llama.operations import generation
@@ -82,6 +83,9 @@ class ChatSchema(SamplingSchema):
     top_logprobs = Typed(int, low=0, high=20, load_default=0, about="How many alternatives come with each token.")
     reasoning_effort = Typed(str, load_default="", schema={"enum": ["", *EFFORTS]}, about="How much to think first.")
     reasoning = Typed(dict, load_default=dict, about="`effort`, which wins over `reasoning_effort`.")
+    continue_final_message = Typed(
+        bool, load_default=False, about="vLLM's: the answer goes on from the last message, if that is the assistant's."
+    )
     modalities = Refused("this server writes text only", unless=(["text"],))
     audio = Refused("this server writes text only")
     functions = Refused("use 'tools'")
@@ -205,11 +209,13 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
     tools, choice = parsing.parse_tool_choice(
         body["tool_choice"], parsing.parse_tools(body["tools"]), parallel=body["parallel_tool_calls"]
     )
+    messages = parsing.parse_messages(body["messages"], body["model"])
     prompt = ChatPrompt(
-        messages=parsing.parse_messages(body["messages"], body["model"]),
+        messages=messages,
         tools=tools,
         tool_choice=choice,
         think=parse_effort(body["reasoning"].get("effort") or body["reasoning_effort"], "reasoning_effort"),
+        continues=body["continue_final_message"] and begins_answer(messages),
     )
     if body["max_completion_tokens"] is not None:
         body["max_tokens"] = body["max_completion_tokens"]

@@ -12,6 +12,7 @@ from hugging_llama.dialects.base import (
     json_body,
     local_model,
     stream_response,
+    tell_ignored,
     truncation_headers,
 )
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
@@ -236,6 +237,9 @@ def chat_completions() -> Response:
     """Answer a chat, in one object or as a stream of server-sent events."""
     body = json_body(_schema, empty="EOF")
     call = parse_chat(body)
+    if isinstance(call.prompt, ChatPrompt) and call.prompt.tool_choice.mode == "auto" and call.format is None:
+        # where nothing must be called, nothing holds the model to a schema
+        tell_ignored(["tools.function.strict"] if parsing.has_strict(body["tools"]) else [])
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
     render = ChatRenderer(

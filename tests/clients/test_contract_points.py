@@ -381,3 +381,20 @@ def test_25_statuses_without_a_body_and_pages_of_plain_text(call: Caller) -> Non
     assert {r.headers["Content-Type"].split(";")[0] for r in (missing, method)} == {"text/plain"}
     moved = call("/api/tags/", method="GET", allow_redirects=False)
     assert (moved.status_code, moved.headers["Location"]) == (301, "/api/tags")
+
+
+def test_an_answer_that_has_begun_goes_on(call: Caller) -> None:
+    """Not among the points, yet what Ollama's and Anthropic's users call prefilling."""
+    begun = [
+        {"role": "user", "content": "What is the capital of France?"},
+        {"role": "assistant", "content": "The capital of France is"},
+    ]
+    body = {"model": DEMO, "messages": begun, "think": False, "stream": False, "options": {"temperature": 0}}
+    assert call("/api/chat", body).json()["message"]["content"] == " Paris."
+    message = call("/v1/messages", {"model": DEMO, "messages": begun, "max_tokens": 20, "temperature": 0}).json()
+    assert message["content"][0]["text"] == " Paris."
+    whole = {"model": DEMO, "messages": begun, "temperature": 0, "max_tokens": 20}
+    asked = [whole, whole | {"continue_final_message": True}]
+    anew, gone_on = (call("/v1/chat/completions", one).json()["choices"][0]["message"]["content"] for one in asked)
+    assert gone_on == " Paris."
+    assert anew != gone_on

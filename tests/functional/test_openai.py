@@ -383,3 +383,11 @@ def test_models_for_clients_of_anthropic(make_client: MakeClient) -> None:
     demo = next(item for item in listed["data"] if item["id"] == "hugging-llama/demo:latest")
     assert (demo["type"], demo["display_name"]) == ("model", "hugging-llama/demo:latest")
     assert datetime.fromisoformat(demo["created_at"]).timestamp() == demo["created"]
+
+
+@pytest.mark.parametrize(("choice", "told"), [("auto", "tools.function.strict"), ("required", None), (None, None)])
+def test_a_schema_that_holds_nobody_is_told(make_client: MakeClient, choice: str | None, told: str | None) -> None:
+    client, _ = make_client()
+    tool = {"type": "function", "function": {"name": "f", "strict": choice is not None}}
+    response = post(client, tools=[tool], tool_choice=choice)
+    assert response.headers.get("X-Ignored-Fields") == told

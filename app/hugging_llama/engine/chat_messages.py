@@ -138,14 +138,14 @@ def template_variables(think: bool | str | None, *, has_channels: bool = False) 
     return switches
 
 
-def plain_text(messages: Sequence[Message]) -> str:
-    """What is said to a model without a template (prompt.py)."""
+def plain_text(messages: Sequence[Message], *, continues: bool = False) -> str:
+    """What is said to a model without a template (prompt.py); `continues`: the answer goes on from the last message."""
     system = [message.content for message in messages if message.role == "system"]
     others = [message for message in messages if message.role != "system"]
     if len(others) == 1 and others[0].role == "user":
         return "\n\n".join([*system, others[0].content])
     lines = [f"{message.role.capitalize()}: {message.content}" for message in messages]
-    return "\n\n".join([*lines, "Assistant:"])
+    return "\n\n".join(lines if continues else [*lines, "Assistant:"])
 
 
 def _without_thought(content: str, end: str) -> str:

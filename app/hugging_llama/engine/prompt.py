@@ -198,7 +198,8 @@ class PromptRenderer:
 
     def _rendered(self, style: ChatStyle, prompt: ChatPrompt, messages: Sequence[Message]) -> list[int]:
         if style.format.template is None:
-            return self._with_bos(self._encode(style.control_tokens.defused(plain_text(messages))))
+            text = plain_text(messages, continues=prompt.continues)
+            return self._with_bos(self._encode(style.control_tokens.defused(text)))
         wanted = style.format.messages
         rows = template_messages(messages, wanted)
         # a model that is not to call any tool is not told of them
@@ -208,35 +209,39 @@ class PromptRenderer:
         if prompt.think is False and wanted.off_switch:
             rows = with_system(rows, text=wanted.off_switch)
         variables = template_variables(prompt.think, has_channels=style.format.has_channels)
-        return self._applied(style, rows, tools or None, variables)
+        return self._applied(style, rows, tools or None, variables, continues=prompt.continues)
 
-    def _applied(self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any]) -> list[int]:
+    def _applied(
+        self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, continues: bool = False
+    ) -> list[int]:
         """Raises InvalidRequestError where the template fails on these messages, whether the arguments of their calls
-        are objects or text."""
+        are objects or text. One that has no place for the beginning of an answer gets a new turn."""
         given = rows
         rows, tools = style.control_tokens.defused_keys([rows, tools])
         apply = self._apply if style.given is None else self._apply_given
         try:
             try:
-                ids = apply(style, rows, tools, variables, sanitize=True)
+                ids = apply(style, rows, tools, variables, sanitize=True, continues=continues)
             except ValueError as error:
+                if continues and "continue_final_message" in str(error):
+                    return self._applied(style, given, tools, variables)
                 if "sanitize" not in str(error):
                     raise
                 # This tokenizer makes a control token of the plain text; then the text itself has to differ.
                 rows, tools, variables = style.control_tokens.defused([rows, tools, variables])
-                ids = apply(style, rows, tools, variables, sanitize=False)
+                ids = apply(style, rows, tools, variables, sanitize=False, continues=continues)
         except DeadlineExceeded:
             raise InvalidRequestError("the model's chat template takes too long") from None
         except (jinja2.TemplateError, *_TEMPLATE_FAULTS) as error:
             if (as_text := with_text_arguments(given)) is not None:
-                return self._applied(style, as_text, tools, variables)
+                return self._applied(style, as_text, tools, variables, continues=continues)
             if isinstance(error, jinja2.TemplateError):
                 raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
             raise InvalidRequestError("the model's chat template can't render these messages") from error
         return self._with_bos(ids) if style.adds_bos else ids
 
     def _apply_given(
-        self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool
+        self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool, continues: bool
     ) -> list[int]:
         """By the process for templates that callers bring."""
         if sanitize:
@@ -247,17 +252,19 @@ class PromptRenderer:
             tools,
             {**self._tokenizer.special_tokens_map, **variables},
             longest_s=self._longest_rendering_s,
+            continues=continues,
         )
         return marked_ids(self._tokenizer, text) if sanitize else self._encode(text)
 
     def _apply(
-        self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool
+        self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool, continues: bool
     ) -> list[int]:
         with deadline(self._longest_rendering_s):
             ids = self._tokenizer.apply_chat_template(
                 rows,
                 tools=tools,
-                add_generation_prompt=True,
+                add_generation_prompt=not continues,
+                continue_final_message=continues,
                 tokenize=True,
                 return_dict=False,
                 sanitize_control_tokens=sanitize,

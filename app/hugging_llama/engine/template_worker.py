@@ -21,14 +21,16 @@ MEMORY_BYTES = 512 * 2**20
 
 
 def render(job: Mapping[str, Any]) -> dict[str, str]:
-    """`{"text": …}`, or `{"refusal": …}`, the end of a sentence about the template."""
+    """`{"text": …}`, or `{"refusal": …}`, the end of a sentence about the template, or `{"no_place": …}` where it shows
+    nothing of the answer's beginning."""
     renderer: Any = chat_template_utils.render_jinja_template
     try:
         texts, _ = renderer(
             conversations=[job["rows"]],
             tools=job["tools"],
             chat_template=job["template"],
-            add_generation_prompt=True,
+            add_generation_prompt=not job["continues"],
+            continue_final_message=job["continues"],
             **job["variables"],
         )
         return {"text": texts[0]}
@@ -36,6 +38,9 @@ def render(job: Mapping[str, Any]) -> dict[str, str]:
         return {"refusal": "takes too much memory"}
     except jinja2.TemplateError as error:
         return {"refusal": f"refuses these messages: {error}"}
+    except ValueError as error:
+        is_placed = not job["continues"] or "continue_final_message" not in str(error)
+        return {"refusal": "can't render these messages"} if is_placed else {"no_place": "continue_final_message"}
     except Exception:
         return {"refusal": "can't render these messages"}
 

@@ -50,6 +50,7 @@ class WireChat(Struct, array_like=True, frozen=True, tag=0):
     think: bool | str | None
     context: tuple[int, ...]
     template: str
+    continues: bool
 
 
 class WireText(Struct, array_like=True, frozen=True, tag=1):
@@ -107,6 +108,7 @@ def _wire(prompt: Prompt) -> WirePrompt:
         think=prompt.think,
         context=prompt.context,
         template=prompt.template,
+        continues=prompt.continues,
     )
 
 
@@ -138,6 +140,7 @@ def neutral_prompt(prompt: WirePrompt) -> Prompt:
         think=prompt.think,
         context=prompt.context,
         template=prompt.template,
+        continues=prompt.continues,
     )
 
 

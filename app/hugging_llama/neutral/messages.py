@@ -1,5 +1,6 @@
 """Chat messages and tools, as every dialect means them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,3 +34,9 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_name: str | None = None
     tool_call_id: str | None = None
+
+
+def begins_answer(messages: Sequence[Message]) -> bool:
+    """Whether the last message is the beginning of the answer that is asked for: text of the model's own."""
+    last = messages[-1] if messages else None
+    return last is not None and last.role == "assistant" and bool(last.content) and not last.tool_calls

@@ -78,7 +78,8 @@ class ChatPrompt:
     """A conversation, rendered by the model's own template.
 
     `think` None leaves it to the model (on where it can). `context` are token ids of earlier turns, put in front.
-    `template` is Jinja in place of the model's own, "" for that.
+    `template` is Jinja in place of the model's own, "" for that. `continues`: the last message is the beginning of the
+    answer, which goes on from it, where the template has a place for that.
     """
 
     messages: tuple[Message, ...]
@@ -87,6 +88,7 @@ class ChatPrompt:
     think: bool | str | None = None
     context: tuple[int, ...] = ()
     template: str = ""
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused, Type
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.formats import JsonSchema, OutputFormat
+from hugging_llama.neutral.messages import begins_answer
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import ChatPrompt
 
@@ -85,11 +86,13 @@ def parse_prompt(body: Mapping[str, Any], model: LocalModel) -> ChatPrompt:
     """The conversation. A model that can't think is not asked to: callers of this API ask every model."""
     tools = parsing.parse_tools(body["tools"])
     think = _think(body)
+    messages = parsing.parse_messages(body["messages"], body["model"])
     return ChatPrompt(
-        messages=(*parsing.parse_system(body["system"]), *parsing.parse_messages(body["messages"], body["model"])),
+        messages=(*parsing.parse_system(body["system"]), *messages),
         tools=tools,
         tool_choice=parsing.parse_tool_choice(body["tool_choice"], tools),
         think=think if Capability.THINKING in model.capabilities else None,
+        continues=begins_answer(messages),
     )
 
 

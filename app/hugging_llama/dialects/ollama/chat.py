@@ -13,7 +13,7 @@ from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
 from hugging_llama.dialects.ollama.render import AnswerRenderer, chat_piece
 from hugging_llama.errors import InvalidRequestError
-from hugging_llama.neutral.messages import Message, Tool, ToolCall
+from hugging_llama.neutral.messages import Message, Tool, ToolCall, begins_answer
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
 
 blueprint = Blueprint("ollama_chat", __name__)
@@ -119,11 +119,13 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
     """The checked body as a neutral call. Raises RequestError."""
     for message in body["messages"]:
         values.refuse_images(message["images"], body["model"])
+    messages = tuple(parse_message(message) for message in body["messages"])
     prompt = ChatPrompt(
-        messages=tuple(parse_message(message) for message in body["messages"]),
+        messages=messages,
         tools=tuple(Tool(**tool["function"]) for tool in body["tools"]),
         tool_choice=values.parse_tool_choice(body["tool_choice"], parallel=body["parallel_tool_calls"]),
         think=values.parse_think(body["think"]),
+        continues=begins_answer(messages),
     )
     if prompt.tool_choice.mode == "required" and not prompt.tools:
         raise InvalidRequestError("tool_choice needs tools", param="tool_choice")

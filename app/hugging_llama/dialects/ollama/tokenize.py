@@ -12,7 +12,7 @@ from hugging_llama.dialects.ollama.answers import json_response, stopwatch
 from hugging_llama.dialects.ollama.chat import MessageSchema, ToolSchema, parse_message
 from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.errors import InvalidRequestError
-from hugging_llama.neutral.messages import Tool
+from hugging_llama.neutral.messages import Tool, begins_answer
 from hugging_llama.neutral.requests import ChatPrompt, Prompt, TextPrompt
 from hugging_llama.operations import tokenization
 
@@ -57,11 +57,13 @@ def parse_prompt(body: dict[str, Any]) -> Prompt:
         )
     for message in body["messages"]:
         values.refuse_images(message["images"], body["model"])
+    messages = tuple(parse_message(message) for message in body["messages"])
     return ChatPrompt(
-        messages=tuple(parse_message(message) for message in body["messages"]),
+        messages=messages,
         tools=tuple(Tool(**tool["function"]) for tool in body["tools"]),
         think=values.parse_think(body["think"]),
         template=to_jinja(body["template"]),
+        continues=begins_answer(messages),
     )
 
 

@@ -12,6 +12,7 @@ from hugging_llama.dialects.base import (
     json_body,
     local_model,
     stream_response,
+    tell_ignored,
     truncation_headers,
 )
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
@@ -46,6 +47,7 @@ from hugging_llama.neutral.events import (
     ToolCallDelta,
     Usage,
 )
+from hugging_llama.neutral.messages import begins_answer
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
 from hugging_llama.operations import generation
@@ -82,6 +84,9 @@ class ChatSchema(SamplingSchema):
     top_logprobs = Typed(int, low=0, high=20, load_default=0, about="How many alternatives come with each token.")
     reasoning_effort = Typed(str, load_default="", schema={"enum": ["", *EFFORTS]}, about="How much to think first.")
     reasoning = Typed(dict, load_default=dict, about="`effort`, which wins over `reasoning_effort`.")
+    continue_final_message = Typed(
+        bool, load_default=False, about="vLLM's: the answer goes on from the last message, if that is the assistant's."
+    )
     modalities = Refused("this server writes text only", unless=(["text"],))
     audio = Refused("this server writes text only")
     functions = Refused("use 'tools'")
@@ -205,11 +210,13 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
     tools, choice = parsing.parse_tool_choice(
         body["tool_choice"], parsing.parse_tools(body["tools"]), parallel=body["parallel_tool_calls"]
     )
+    messages = parsing.parse_messages(body["messages"], body["model"])
     prompt = ChatPrompt(
-        messages=parsing.parse_messages(body["messages"], body["model"]),
+        messages=messages,
         tools=tools,
         tool_choice=choice,
         think=parse_effort(body["reasoning"].get("effort") or body["reasoning_effort"], "reasoning_effort"),
+        continues=body["continue_final_message"] and begins_answer(messages),
     )
     if body["max_completion_tokens"] is not None:
         body["max_tokens"] = body["max_completion_tokens"]
@@ -230,6 +237,9 @@ def chat_completions() -> Response:
     """Answer a chat, in one object or as a stream of server-sent events."""
     body = json_body(_schema, empty="EOF")
     call = parse_chat(body)
+    if isinstance(call.prompt, ChatPrompt) and call.prompt.tool_choice.mode == "auto" and call.format is None:
+        # where nothing must be called, nothing holds the model to a schema
+        tell_ignored(["tools.function.strict"] if parsing.has_strict(body["tools"]) else [])
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
     render = ChatRenderer(

@@ -104,6 +104,12 @@ def _tool(item: Any) -> Tool:
     return Tool(name=function["name"], description=str(function.get("description") or ""), parameters=parameters)
 
 
+def has_strict(value: Any) -> bool:
+    """Whether a tool is asked to be called by its schema and no other way."""
+    functions = [item.get("function") for item in value or () if isinstance(item, dict)]
+    return any(isinstance(function, dict) and function.get("strict") is True for function in functions)
+
+
 def parse_tool_choice(value: Any, tools: tuple[Tool, ...], *, parallel: bool) -> tuple[tuple[Tool, ...], ToolChoice]:
     """The tools that may be called, and whether one must be. Raises InvalidRequestError."""
     if value in (None, "auto", "none", "required"):

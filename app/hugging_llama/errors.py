@@ -14,9 +14,11 @@ HuggingLlamaError
 │   ├── KeyRejectedError              realm
 │   ├── GatedModelError               repo, url
 │   ├── WriteForbiddenError           repo
+│   ├── ForbiddenError                role or model
 │   └── CloudModelError               name
 ├── CapacityError                 the same request may succeed later
 │   ├── EngineBusyError               queue_depth, retry_after_s
+│   ├── RateLimitedError              retry_after_s
 │   └── InsufficientMemoryError       need_bytes, free_bytes
 ├── TransferError                 repo, cause
 ├── StorageError                  cause
@@ -149,6 +151,12 @@ class WriteForbiddenError(AccessError):
     code = "write_forbidden"
 
 
+class ForbiddenError(AccessError):
+    """The caller's key does not reach so far. Facts: `role`, which it lacks, or `model`, which it may not name."""
+
+    code = "forbidden"
+
+
 class CloudModelError(AccessError):
     """The name asks for a model in somebody's cloud, and this server has none. Facts: `name` as sent."""
 
@@ -168,6 +176,12 @@ class EngineBusyError(CapacityError):
     """The queue is full. Facts: `queue_depth`, `retry_after_s`."""
 
     code = "engine_busy"
+
+
+class RateLimitedError(CapacityError):
+    """The caller has had its share for now. Facts: `retry_after_s`."""
+
+    code = "rate_limited"
 
 
 class InsufficientMemoryError(CapacityError):

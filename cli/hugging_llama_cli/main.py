@@ -45,6 +45,7 @@ COMMANDS = (
     Command("stop", "Take a model out of memory"),
     Command("embed", "Turn texts into vectors"),
     Command("tokenize", "Print the token ids of a text"),
+    Command("keys", "Add, list and revoke the API keys of the server on this machine"),
     Command("catalog", "List well-known models that fit this machine's memory"),
     Command("version", "Print the versions of client and server"),
 )

@@ -37,7 +37,7 @@ def load_client_settings(url: str | None = None, environ: Mapping[str, str] | No
         url=(host.parse_host(url) if url else host.resolve_address(environ)).url,
         history_path=None if no_history else Path(home) / HISTORY_NAME,
         colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
-        api_key=environ.get("OLLAMA_API_KEY", "").strip(),
+        api_key=(environ.get("HUGGING_LLAMA_API_KEY") or environ.get("OLLAMA_API_KEY", "")).strip(),
         home=Path(_own(environ, "HOME") or paths.default_home(environ)).expanduser(),
         hub_endpoint=(
             _own(environ, "HUB_ENDPOINT") or environ.get("HF_ENDPOINT", "").strip() or paths.DEFAULT_HUB_ENDPOINT

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama_config.env import ConfigError, load_settings
+from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
 from hugging_llama_config.launch import LaunchError, is_supervised, prepare_run_dir, socket_path, start_supervisor
 from hugging_llama_config.logging import configure_own_logging
@@ -88,7 +89,9 @@ def on_starting(server: Any) -> None:
         prepare_run_dir(_settings)
         socket_path(_settings)
         read_home_format(_settings.home)
-    except (LaunchError, HomeFormatError) as error:
+        # what gunicorn was told to bind, which may be another address than that of the settings
+        check_exposure(_settings, [address[0] for address in server.cfg.address if isinstance(address, tuple)])
+    except (LaunchError, HomeFormatError, ExposureError) as error:
         raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
     for left in run_dir.glob("metrics-*"):

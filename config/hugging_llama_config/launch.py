@@ -58,6 +58,8 @@ _WEB_ONLY = (
     "max_body_bytes",
     "max_blob_bytes",
     "duration_unit",
+    "keys_file",
+    "insecure_no_auth",
     "store_responses",
     "stored_responses_bytes",
     "stored_responses_s",

@@ -61,6 +61,8 @@ class Settings:
     stored_responses_bytes: int = 256 * 2**20
     stored_responses_s: float = 30 * 86400.0
     # safety
+    keys_file: str = ""
+    insecure_no_auth: bool = False
     trust_remote_code: bool = False
     allow_pickle: bool = False
     # what is written

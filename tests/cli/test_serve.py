@@ -53,6 +53,7 @@ def test_flags_become_settings_and_the_process_becomes_gunicorn(serve_environ: d
     code, told, err = _serve(
         serve_environ, "serve", "--host", "0.0.0.0", "--port", port, "--max-resident-models", "4",
         "--model-ttl", "900", "--workers", "3", "--preload", "demo", "--preload", "org/b", "--log-level", "debug",
+        "--insecure-no-auth",
     )  # fmt: skip
     assert code == 0
     assert told["argv"][1:] == [
@@ -66,6 +67,7 @@ def test_flags_become_settings_and_the_process_becomes_gunicorn(serve_environ: d
         "HUGGING_LLAMA_WORKERS": "3",
         "HUGGING_LLAMA_PRELOAD": "demo,org/b",
         "HUGGING_LLAMA_LOG_LEVEL": "debug",
+        "HUGGING_LLAMA_INSECURE_NO_AUTH": "true",
     }
     assert f"Starting Hugging Llama on http://127.0.0.1:{port}\n" in err
     assert f" --url http://127.0.0.1:{port} run demo" in err
@@ -92,6 +94,18 @@ def test_without_flags_the_environment_stays_as_it_is(serve_environ: dict[str, s
 )
 def test_settings_that_can_not_be(argv: list[str], message: str, invoke: Invoke) -> None:
     assert invoke("serve", *argv) == (1, "", f"Error: {message}\n")
+
+
+def test_nobody_is_let_in_without_keys_by_mistake(invoke: Invoke, serve_environ: dict[str, str]) -> None:
+    argv = ("serve", "--host", "0.0.0.0", "--port", _free_port())
+    code, _, err = invoke(*argv)
+    assert code == 1
+    assert err == (
+        "Error: 0.0.0.0 can be reached by others, and there are no keys: make one with 'hugging-llama keys add NAME', "
+        "or let everybody in with --insecure-no-auth (HUGGING_LLAMA_INSECURE_NO_AUTH=true)\n"
+    )
+    assert invoke("keys", "add", "me")[0] == 0
+    assert _serve(serve_environ, *argv)[0] == 0
 
 
 def test_a_port_that_is_taken(invoke: Invoke, server: StubServer) -> None:

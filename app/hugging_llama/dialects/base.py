@@ -1,19 +1,27 @@
 """What every dialect's views share: the context, parsing a body, streaming events as bytes."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from flask import Response, after_this_request, current_app, request
 
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.json_body import parse_object, read_body
-from hugging_llama.errors import HuggingLlamaError, ModelNotFoundError, ProtocolError
-from hugging_llama.neutral.events import EventStream, Started
+from hugging_llama.errors import (
+    CloudModelError,
+    ForbiddenError,
+    HuggingLlamaError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    ProtocolError,
+)
+from hugging_llama.neutral.events import Classified, Embeddings, EventStream, Finished, Started
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
-from hugging_llama.operations.models import resolve_model
+from hugging_llama.operations.models import full_name, list_models, resolve_model
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +29,7 @@ EventT = TypeVar("EventT")
 
 EXTENSION = "hugging_llama"
 WATCH_EXTENSION = "hugging_llama_watch"
+ACCESS_EXTENSION = "hugging_llama_access"
 STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 IGNORED_HEADER = "X-Ignored-Fields"
 _MAX_IGNORED_SHOWN = 20
@@ -41,6 +50,37 @@ WatchDisconnect = Callable[[dict[str, Any], Callable[[], None]], EndWatch]
 """Takes the WSGI environ and what to call, from another thread or greenlet, when the caller hangs up."""
 
 
+class Access(Protocol):
+    """What the caller of the current request may do; an application without one lets everybody do all."""
+
+    def may_name(self, model: str) -> bool:
+        """Whether it may use, or see, a model of this full name."""
+        ...
+
+    def meter(self) -> Callable[[int], None] | None:
+        """Takes the tokens that the request has cost, None where nobody counts them."""
+        ...
+
+
+def _access() -> Access | None:
+    return cast(Access | None, current_app.extensions.get(ACCESS_EXTENSION))
+
+
+def may_name(model: str) -> bool:
+    """Whether the caller may use, or see, a model of this full name."""
+    access = _access()
+    return access is None or access.may_name(model)
+
+
+def check_names(*names: str) -> None:
+    """Raise ForbiddenError where the caller may not use a model of one of these names; what is no name at all is left
+    to whoever reads it."""
+    for name in names:
+        with contextlib.suppress(InvalidRequestError, CloudModelError):
+            if not may_name(full_name(name)):
+                raise ForbiddenError(f"this key may not use the model {name[:200]!r}", model=name)
+
+
 def app_context() -> AppContext:
     """The operations' context of the application that serves this request."""
     return cast(AppContext, current_app.extensions[EXTENSION])
@@ -50,7 +90,15 @@ def local_model(name: str) -> LocalModel:
     """The model on disk that `name` means; the empty name is one that nobody has. Raises ModelNotFoundError."""
     if not name:
         raise ModelNotFoundError("", "")
-    return resolve_model(app_context(), name)
+    check_names(name)
+    model = resolve_model(app_context(), name)
+    check_names(model.ref.name)
+    return model
+
+
+def visible_models() -> list[LocalModel]:
+    """The models on disk that the caller may use, newest first."""
+    return [model for model in list_models(app_context()) if may_name(model.ref.name)]
 
 
 def json_payload(empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
@@ -84,11 +132,43 @@ def tell_ignored(names: Iterable[str]) -> None:
         return response
 
 
+class Metered(Generic[EventT]):
+    """An event stream whose tokens are counted: those that its end tells, or, where it is left early, its pieces."""
+
+    def __init__(self, events: EventStream[EventT], meter: Callable[[int], None]) -> None:
+        self._events = events
+        self._meter: Callable[[int], None] | None = meter
+        self._num_pieces = 0
+
+    def __iter__(self) -> Iterator[EventT]:
+        return self
+
+    def __next__(self) -> EventT:
+        event = next(self._events)
+        self._num_pieces += 1
+        if isinstance(event, Finished):
+            self._spend(event.usage.num_prompt_tokens + event.usage.num_output_tokens)
+        elif isinstance(event, Embeddings | Classified):
+            self._spend(event.num_prompt_tokens)
+        return event
+
+    def close(self) -> None:
+        self._events.close()
+        self._spend(self._num_pieces)
+
+    def _spend(self, num_tokens: int) -> None:
+        meter, self._meter = self._meter, None
+        if meter is not None:
+            meter(num_tokens)
+
+
 class Watched(Iterable[EventT]):
     """An event stream that is closed as soon as its caller hangs up, whether or not anything is being written."""
 
     def __init__(self, events: EventStream[EventT]) -> None:
-        self._events = events
+        access = _access()
+        meter = access.meter() if access else None
+        self._events = events if meter is None else Metered(events, meter)
         self._is_caller_gone = False
         watch_disconnect: WatchDisconnect = current_app.extensions[WATCH_EXTENSION]
         try:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from flask import Response
 from marshmallow import RAISE, Schema
 
 ViewT = TypeVar("ViewT", bound=Callable[..., Response])
 
+Role = Literal["use", "manage", "metrics", "admin"] | None
 _KEY = "hugging_llama_operation"
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
@@ -56,10 +57,11 @@ def events_of(*schemas: type[Schema], end: str = "") -> Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`request` reads the JSON body; `body_type` is that of a body which is no JSON; `query` holds JSON Schemas of the
-    parameters behind the path."""
+    """`role` is what a key must have for it, None for nothing. `request` reads the JSON body; `body_type` is that of a
+    body which is no JSON; `query` holds JSON Schemas of the parameters behind the path."""
 
     answers: tuple[Answer, ...]
+    role: Role
     request: Schema | None = None
     body_type: str = ""
     query: Mapping[str, Mapping[str, Any]] | None = None
@@ -67,6 +69,7 @@ class Operation:
 
 def documented(
     *answers: Answer,
+    role: Role,
     request: Schema | None = None,
     body_type: str = "",
     query: Mapping[str, Mapping[str, Any]] | None = None,
@@ -74,7 +77,7 @@ def documented(
     """Say of a view what it takes and gives; its docstring says what it does."""
 
     def mark(view: ViewT) -> ViewT:
-        setattr(view, _KEY, Operation(answers, request, body_type, query))
+        setattr(view, _KEY, Operation(answers, role, request, body_type, query))
         return view
 
     return mark

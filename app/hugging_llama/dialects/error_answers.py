@@ -1,5 +1,6 @@
 """What the error answers of several dialects have in common; statuses and most sentences are each dialect's own."""
 
+import math
 from collections.abc import Mapping
 
 from flask import Response
@@ -23,6 +24,6 @@ def plain_sentence(error: errors.HuggingLlamaError) -> str:
 
 
 def add_retry(response: Response, error: errors.HuggingLlamaError) -> None:
-    """When a busy server may be asked again."""
-    if isinstance(error, errors.EngineBusyError):
-        response.headers["Retry-After"] = str(max(1, round(error.facts.get("retry_after_s", 1))))
+    """When a busy server may be asked again, in whole seconds."""
+    if isinstance(error, errors.EngineBusyError | errors.RateLimitedError):
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.facts.get("retry_after_s", 1))))

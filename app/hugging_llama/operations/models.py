@@ -7,6 +7,7 @@ from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.disk_errors import HOME, disk_error
+from hugging_llama.store.names import is_path, parse_name
 
 
 def list_models(ctx: AppContext) -> list[LocalModel]:
@@ -17,6 +18,11 @@ def list_models(ctx: AppContext) -> list[LocalModel]:
 def resolve_model(ctx: AppContext, name: str) -> LocalModel:
     """The local model that a name means. Raises ModelNotFoundError; InvalidRequestError for bad syntax."""
     return ctx.store.resolve(name)
+
+
+def full_name(name: str) -> str:
+    """The name as lists show it, whether or not there is such a model. Raises InvalidRequestError, CloudModelError."""
+    return name if is_path(name) else parse_name(name).display
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hugging_llama.client.base import EngineClient
 from hugging_llama.client.remote import RemoteEngine
 from hugging_llama.dialects.anthropic import blueprints as anthropic_blueprints
 from hugging_llama.dialects.anthropic import errors as anthropic_errors
-from hugging_llama.dialects.base import EXTENSION, WATCH_EXTENSION
+from hugging_llama.dialects.base import ACCESS_EXTENSION, EXTENSION, WATCH_EXTENSION
 from hugging_llama.dialects.ollama import blueprints as ollama_blueprints
 from hugging_llama.dialects.ollama import errors as ollama_errors
 from hugging_llama.dialects.openai import blueprints as openai_blueprints
@@ -24,9 +24,11 @@ from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
 from hugging_llama.store.responses import ResponseStore
 from hugging_llama.web import docs, health, metrics
+from hugging_llama.web.access import Gatekeeper
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
 from hugging_llama.web.errors import ErrorPages, RenderError, register_route_errors
+from hugging_llama.web.keys import KeyRing
 from hugging_llama.web.origins import Gate, OriginPolicy
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.hardware import expected_device
@@ -48,7 +50,11 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     registry = CollectorRegistry()
     exporter = metrics.measure_http(app, registry)
     _install(app, settings, engine, registry, exporter)
-    app.register_blueprint(_own_blueprint("hugging_llama"))
+    blueprint = _own_blueprint("hugging_llama")
+    gatekeeper = Gatekeeper(KeyRing(settings.keys_file), settings.run_dir)
+    gatekeeper.install(blueprint)
+    app.extensions[ACCESS_EXTENSION] = gatekeeper
+    app.register_blueprint(blueprint)
     register_route_errors(app)
     name_in_answers(app)
     Gate(OriginPolicy(settings.origins)).install(app)

@@ -17,7 +17,7 @@ _POLICY = "default-src 'self'; img-src data:; base-uri 'none'; form-action 'none
 
 
 @blueprint.get("/openapi.json")
-@documented(Answer(content_type="application/json", about="This document."))
+@documented(Answer(content_type="application/json", about="This document."), role=None)
 def openapi() -> Response:
     """This API, as an OpenAPI document."""
     context = web_context()
@@ -28,7 +28,7 @@ def openapi() -> Response:
 
 
 @blueprint.get("/docs")
-@documented(Answer(content_type="text/html", about="The page."))
+@documented(Answer(content_type="text/html", about="The page."), role=None)
 def page() -> Response:
     """A page to read this API and to try it."""
     response = Response(_file("index.html"), content_type="text/html; charset=utf-8")
@@ -37,7 +37,7 @@ def page() -> Response:
 
 
 @blueprint.get("/docs/<name>")
-@documented(Answer(content_type="text/css", about="The file."), Answer(content_type="text/javascript"))
+@documented(Answer(content_type="text/css", about="The file."), Answer(content_type="text/javascript"), role=None)
 def asset(name: str) -> Response:
     """A file of the page."""
     if name not in _TYPES:

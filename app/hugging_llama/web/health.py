@@ -29,14 +29,14 @@ class NotReady(AnswerSchema):
 
 
 @blueprint.get("/health")
-@documented(json_answer(Health))
+@documented(json_answer(Health), role=None)
 def health() -> Response:
     """Liveness. Never waits for the engine: the device is what the engine last said, or what the machine has."""
     return json_response({"status": "ok", "device": web_context().device})
 
 
 @blueprint.get("/ready")
-@documented(json_answer(Ready), json_answer(NotReady, 503, "The engine does not answer."))
+@documented(json_answer(Ready), json_answer(NotReady, 503, "The engine does not answer."), role=None)
 def ready() -> Response:
     """Readiness: 503 until the engine answers."""
     try:

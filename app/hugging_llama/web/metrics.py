@@ -152,7 +152,7 @@ def unattached_exporter(registry: CollectorRegistry) -> Exporter:
 
 
 @blueprint.get("/metrics")
-@documented(Answer(content_type="text/plain", about="Figures for Prometheus."))
+@documented(Answer(content_type="text/plain", about="Figures for Prometheus."), role="metrics")
 def metrics() -> Response:
     """Everything in Prometheus' text format; in several workers the figures of all are added up."""
     engine_registry = CollectorRegistry()

@@ -15,6 +15,7 @@ from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.port import check_port
 from hugging_llama_config.client import server_environment
 from hugging_llama_config.env import ConfigError, load_settings
+from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.host import HostUrl
 from hugging_llama_config.settings import Settings
 
@@ -26,6 +27,7 @@ _VARIABLES = {
     "max_resident_models": "HUGGING_LLAMA_MAX_LOADED_MODELS",
     "model_ttl": "HUGGING_LLAMA_KEEP_ALIVE_S",
     "preload": "HUGGING_LLAMA_PRELOAD",
+    "insecure_no_auth": "HUGGING_LLAMA_INSECURE_NO_AUTH",
     "log_level": "HUGGING_LLAMA_LOG_LEVEL",
 }
 
@@ -40,6 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--model-ttl", metavar="SECONDS", help="how long an unused model stays in memory (default: 300; -1: for ever)"
     )
     parser.add_argument("--preload", metavar="MODEL", action="append", help="load MODEL at once; may be repeated")
+    parser.add_argument(
+        "--insecure-no-auth",
+        action="store_const",
+        const="true",
+        help="let everybody in who reaches an address of this machine that is not its own alone",
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
 
 
@@ -51,6 +59,10 @@ def run(args: argparse.Namespace) -> NoReturn:
     except ConfigError as error:
         raise CliError(_in_flag_words(str(error))) from None
     check_port(settings.host, settings.port)
+    try:
+        check_exposure(settings, [settings.host])
+    except ExposureError as error:
+        raise CliError(str(error)) from None
     print(_welcome(settings), file=sys.stderr, flush=True)
     os.execve(sys.executable, [sys.executable, *_GUNICORN], environ)
 

@@ -15,7 +15,7 @@ _schema = CountSchema()
 
 
 @blueprint.post("/v1/messages/count_tokens")
-@documented(json_answer(schemas.TokenCount), request=_schema)
+@documented(json_answer(schemas.TokenCount), request=_schema, role="use")
 def count_tokens() -> Response:
     """How many tokens the prompt of a message would have, by the model's own tokenizer and template."""
     body = json_body(_schema, empty="EOF")

@@ -141,7 +141,7 @@ def _append(blocks: list[Json], kind: str, text: str) -> None:
 
 
 @blueprint.post("/v1/messages")
-@documented(json_answer(schemas.AnthropicMessage), events_of(*schemas.EVENTS), request=_schema)
+@documented(json_answer(schemas.AnthropicMessage), events_of(*schemas.EVENTS), request=_schema, role="use")
 def create_message() -> Response:
     """Answer a chat, in one message or as a stream of events."""
     body = json_body(_schema, empty="EOF")

@@ -17,6 +17,7 @@ _STATUS: Statuses = {
     errors.ModelNotFoundError: 404,
     errors.AccessError: 403,
     errors.KeyRejectedError: 401,
+    errors.RateLimitedError: 429,
     errors.EngineBusyError: 529,
     errors.EngineShutdownError: 529,
 }
@@ -26,6 +27,7 @@ _TYPES = {
     403: "permission_error",
     404: "not_found_error",
     413: "request_too_large",
+    429: "rate_limit_error",
     529: "overloaded_error",
 }
 

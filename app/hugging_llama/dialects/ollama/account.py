@@ -18,7 +18,7 @@ def _refusal(text: str, status: int) -> Response:
 
 
 @blueprint.get("/api/status")
-@documented(json_answer(schemas.Status))
+@documented(json_answer(schemas.Status), role="use")
 def status() -> Response:
     """Cloud models are off, by how the server is made."""
     cloud: Json = {"disabled": True, "source": "config"}
@@ -26,28 +26,28 @@ def status() -> Response:
 
 
 @blueprint.post("/api/me")
-@documented()
+@documented(role="use")
 def me() -> Response:
     """Nobody is signed in."""
     return _refusal("unauthorized", 401)
 
 
 @blueprint.post("/api/signout")
-@documented()
+@documented(role="use")
 def signout() -> Response:
     """Nobody is signed in."""
     return _refusal("you are not currently signed in", 401)
 
 
 @blueprint.delete("/api/user/keys/<path:key>")
-@documented()
+@documented(role="use")
 def delete_key(key: str) -> Response:
     """Nobody is signed in."""
     return _refusal("you are not currently signed in", 401)
 
 
 @blueprint.post("/api/experimental/web_search")
-@documented(body_type="application/json")
+@documented(body_type="application/json", role="use")
 def web_search() -> Response:
     """Asks for what only a cloud does."""
     json_payload()
@@ -55,7 +55,7 @@ def web_search() -> Response:
 
 
 @blueprint.post("/api/experimental/web_fetch")
-@documented(body_type="application/json")
+@documented(body_type="application/json", role="use")
 def web_fetch() -> Response:
     """Asks for what only a cloud does."""
     json_payload()
@@ -63,7 +63,7 @@ def web_fetch() -> Response:
 
 
 @blueprint.get("/api/experimental/model-recommendations")
-@documented(json_answer(schemas.Recommendations))
+@documented(json_answer(schemas.Recommendations), role="use")
 def recommendations() -> Response:
     """The cloud recommends; `hugging-llama catalog` says what fits a machine."""
     return json_response({"recommendations": []})

@@ -16,7 +16,7 @@ _PUT_AWAY_BYTES = 64 * 2**20
 
 
 @blueprint.route("/api/blobs/<digest>", methods=["HEAD"])
-@documented(empty_answer(about="It is here."))
+@documented(empty_answer(about="It is here."), role="manage")
 def find(digest: str) -> Response:
     """Whether the content is here."""
     if has_blob(app_context(), digest):
@@ -28,7 +28,10 @@ def find(digest: str) -> Response:
 
 @blueprint.post("/api/blobs/<digest>")
 @documented(
-    empty_answer(201, "It is kept."), empty_answer(200, "It was here already."), body_type="application/octet-stream"
+    empty_answer(201, "It is kept."),
+    empty_answer(200, "It was here already."),
+    body_type="application/octet-stream",
+    role="manage",
 )
 def receive(digest: str) -> Response:
     """Keep the body if its sha256 is the one in the path: 201, or 200 if it was here already."""

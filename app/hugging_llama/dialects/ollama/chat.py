@@ -133,7 +133,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
 
 
 @blueprint.post("/api/chat")
-@documented(json_answer(schemas.Chat), lines_of(schemas.Chat, schemas.OllamaError), request=_schema)
+@documented(json_answer(schemas.Chat), lines_of(schemas.Chat, schemas.OllamaError), request=_schema, role="use")
 def chat() -> Response:
     """Answer a chat; with no messages, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()

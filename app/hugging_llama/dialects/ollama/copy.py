@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, json_body
+from hugging_llama.dialects.base import app_context, check_names, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.operations.removal import copy_model
@@ -23,9 +23,10 @@ _schema = CopySchema()
 
 
 @blueprint.post("/api/copy")
-@documented(empty_answer(), request=_schema)
+@documented(empty_answer(), request=_schema, role="manage")
 def copy() -> Response:
     """Give a model another name; the answer is its status alone."""
     body = json_body(_schema)
+    check_names(body["source"], body["destination"])
     copy_model(app_context(), body["source"], body["destination"])
     return Response()

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_body, stream_response
+from hugging_llama.dialects.base import Watched, app_context, check_names, json_body, stream_response
 from hugging_llama.dialects.body_fields import BodyField, Refused
 from hugging_llama.dialects.documented import documented, json_answer, lines_of
 from hugging_llama.dialects.json_body import go_kind
@@ -197,11 +197,15 @@ def _check_requires(text: str) -> None:
 
 
 @blueprint.post("/api/create")
-@documented(json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema)
+@documented(
+    json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema, role="manage"
+)
 def create() -> Response:
     """Make a named model of another one or of uploaded files; streams the progress unless `stream` is false."""
     body = json_body(_schema)
-    events = Watched(create_model(app_context(), parse_create(body)))
+    new = parse_create(body)
+    check_names(new.name, new.base)
+    events = Watched(create_model(app_context(), new))
     if body["stream"]:
         return stream_response(
             events, lambda event: json_line(render_progress(event)), error_line(endpoint_path()), NDJSON

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, json_body
+from hugging_llama.dialects.base import app_context, check_names, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.errors import InvalidRequestError
@@ -26,12 +26,13 @@ _schema = DeleteSchema()
 
 
 @blueprint.delete("/api/delete")
-@documented(empty_answer(), request=_schema)
+@documented(empty_answer(), request=_schema, role="manage")
 def delete() -> Response:
     """Delete a model from disk and memory; the answer has no body, a header says how many bytes went."""
     body = json_body(_schema)
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("model is required", param="model")
+    check_names(name)
     freed_bytes = delete_model(app_context(), name)
     return Response(headers={_FREED_BYTES: str(freed_bytes)})

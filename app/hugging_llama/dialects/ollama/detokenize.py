@@ -48,7 +48,7 @@ def parse_tokens(value: Any) -> list[int]:
 
 
 @blueprint.post("/api/detokenize")
-@documented(json_answer(schemas.Detokenize), request=_schema)
+@documented(json_answer(schemas.Detokenize), request=_schema, role="use")
 def detokenize() -> Response:
     """What the ids say, special tokens spelt out."""
     watch = stopwatch()

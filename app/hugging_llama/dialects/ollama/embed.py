@@ -48,7 +48,7 @@ def parse_inputs(value: Any) -> list[str]:
 
 
 @blueprint.post("/api/embed")
-@documented(json_answer(schemas.Embed), request=_schema)
+@documented(json_answer(schemas.Embed), request=_schema, role="use")
 def embed() -> Response:
     """Vectors for texts; with none, load the model."""
     watch = stopwatch()

@@ -29,7 +29,7 @@ _schema = EmbeddingsSchema()
 
 
 @blueprint.post("/api/embeddings")
-@documented(json_answer(schemas.Embedding), request=_schema)
+@documented(json_answer(schemas.Embedding), request=_schema, role="use")
 def embeddings() -> Response:
     """A vector for a text, not normalised; with none, load the model."""
     body = json_body(_schema)

@@ -19,9 +19,11 @@ _STATUS: Statuses = {
     errors.BodyTooLargeError: 413,
     errors.ModelNotFoundError: 404,
     errors.KeyRejectedError: 401,
+    errors.ForbiddenError: 403,
     errors.GatedModelError: 403,
     errors.CloudModelError: 403,
     errors.WriteForbiddenError: 403,
+    errors.RateLimitedError: 429,
     errors.EngineBusyError: 503,
     errors.EngineShutdownError: 503,
 }

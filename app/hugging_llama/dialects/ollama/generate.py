@@ -86,7 +86,7 @@ def parse_generate(body: dict[str, Any]) -> GenerateCall:
 
 
 @blueprint.post("/api/generate")
-@documented(json_answer(schemas.Generate), lines_of(schemas.Generate, schemas.OllamaError), request=_schema)
+@documented(json_answer(schemas.Generate), lines_of(schemas.Generate, schemas.OllamaError), request=_schema, role="use")
 def generate() -> Response:
     """Complete a prompt; with none, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()

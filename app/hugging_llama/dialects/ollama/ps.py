@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.base import app_context, may_name
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama.answers import json_response
@@ -39,9 +39,11 @@ def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
 
 
 @blueprint.get("/api/ps")
-@documented(json_answer(schemas.Ps))
+@documented(json_answer(schemas.Ps), role="use")
 def ps() -> Response:
     """The models in memory, the one that stays longest first."""
     ctx = app_context()
     local = {model.ref.path: model for model in list_models(ctx)}
-    return json_response({"models": [render_loaded_model(m, local.get(m.path)) for m in loaded_models(ctx)]})
+    return json_response(
+        {"models": [render_loaded_model(m, local.get(m.path)) for m in loaded_models(ctx) if may_name(m.name)]}
+    )

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, json_body, stream_response
+from hugging_llama.dialects.base import Watched, app_context, check_names, json_body, stream_response
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer, lines_of
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -57,7 +57,9 @@ def render_progress(progress: TransferProgress) -> Json:
 
 
 @blueprint.post("/api/pull")
-@documented(json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema)
+@documented(
+    json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema, role="manage"
+)
 def pull() -> Response:
     """Fetch a model from the Hub into the cache; streams progress unless `stream` is false."""
     body = json_body(_schema)
@@ -68,6 +70,7 @@ def pull() -> Response:
         raise InvalidRequestError(
             "insecure is not supported: the Hub's address is the operator's setting", param="insecure"
         )
+    check_names(name)
     progress = pull_model(
         app_context(),
         name,

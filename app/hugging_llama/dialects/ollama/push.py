@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import Watched, app_context, json_body, stream_response
+from hugging_llama.dialects.base import Watched, app_context, check_names, json_body, stream_response
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer, lines_of
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -90,7 +90,9 @@ def request_token() -> str:
 
 
 @blueprint.post("/api/push")
-@documented(json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema)
+@documented(
+    json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema, role="manage"
+)
 def push() -> Response:
     """Push a named model to the Hub; streams progress unless `stream` is false."""
     body = json_body(_schema)
@@ -101,6 +103,7 @@ def push() -> Response:
         raise InvalidRequestError(
             "insecure is not supported: the Hub's address is the operator's setting", param="insecure"
         )
+    check_names(name)
     events = Watched(
         push_model(app_context(), name, request_token(), modelfile=render_modelfile, private=body["private"])
     )

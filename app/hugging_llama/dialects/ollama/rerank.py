@@ -49,7 +49,7 @@ def parse_rerank(body: Mapping[str, Any]) -> list[str]:
 
 
 @blueprint.post("/api/rerank")
-@documented(json_answer(schemas.Rerank), request=_schema)
+@documented(json_answer(schemas.Rerank), request=_schema, role="use")
 def rerank() -> Response:
     """The documents, the best first; with none, load the model."""
     watch = stopwatch()

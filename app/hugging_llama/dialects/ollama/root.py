@@ -13,14 +13,14 @@ EMULATED_VERSION = "0.32.15"
 
 
 @blueprint.get("/")
-@documented(Answer(content_type="text/plain", about="`Ollama is running`"))
+@documented(Answer(content_type="text/plain", about="`Ollama is running`"), role=None)
 def root() -> Response:
     """The liveness line of Ollama, for clients that look for it."""
     return Response("Ollama is running", content_type="text/plain; charset=utf-8")
 
 
 @blueprint.get("/api/version")
-@documented(json_answer(schemas.Version))
+@documented(json_answer(schemas.Version), role=None)
 def version() -> Response:
     """The Ollama version that we are compatible with."""
     return json_response({"version": EMULATED_VERSION})

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import app_context, json_body
+from hugging_llama.dialects.base import app_context, check_names, json_body
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -104,7 +104,7 @@ def _modelfile(model: LocalModel, description: ModelDescription, own: Json, para
 
 
 @blueprint.post("/api/show")
-@documented(json_answer(schemas.Show), request=_schema)
+@documented(json_answer(schemas.Show), request=_schema, role="use")
 def show() -> Response:
     """What is known of a model on disk, and what it takes in memory; with `remote` the latter alone, from the Hub."""
     body = json_body(_schema)
@@ -113,7 +113,9 @@ def show() -> Response:
     name = body["model"] or body["name"]
     if body["remote"]:
         return json_response({"model_info": {}, "memory": remote_memory(ctx, name, context_length).to_json()})
+    check_names(name)
     model = resolve_model(ctx, name)
+    check_names(model.ref.name)
     answer = render_show(model, describe(model, with_tokens=body["verbose"]), memory(ctx, model, context_length), body)
     if request.headers.get("User-Agent", "").startswith(_COPILOT):
         answer["model_info"]["general.basename"] = name  # what Copilot shows

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.base import visible_models
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama.answers import json_response
@@ -10,7 +10,6 @@ from hugging_llama.dialects.ollama.clock import timestamp
 from hugging_llama.dialects.ollama.details import details_json
 from hugging_llama.dialects.ollama.render import Json
 from hugging_llama.neutral.models import LocalModel
-from hugging_llama.operations.models import list_models
 
 blueprint = Blueprint("ollama_tags", __name__)
 
@@ -29,14 +28,14 @@ def render_local_model(model: LocalModel) -> Json:
 
 
 @blueprint.get("/api/tags")
-@documented(json_answer(schemas.Tags))
+@documented(json_answer(schemas.Tags), role="use")
 def tags() -> Response:
     """The models on disk, newest first."""
-    return json_response({"models": [render_local_model(model) for model in list_models(app_context())]})
+    return json_response({"models": [render_local_model(model) for model in visible_models()]})
 
 
 @blueprint.get("/api/models")
-@documented(json_answer(schemas.Tags))
+@documented(json_answer(schemas.Tags), role="use")
 def models() -> Response:
     """The name that early versions of the API had for /api/tags."""
     response = tags()

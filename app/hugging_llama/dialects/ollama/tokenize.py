@@ -68,7 +68,7 @@ def parse_prompt(body: dict[str, Any]) -> Prompt:
 
 
 @blueprint.post("/api/tokenize")
-@documented(json_answer(schemas.Tokenize), request=_schema)
+@documented(json_answer(schemas.Tokenize), request=_schema, role="use")
 def tokenize() -> Response:
     """The ids that the model would get, and how many they are."""
     watch = stopwatch()

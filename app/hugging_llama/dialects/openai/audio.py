@@ -13,7 +13,7 @@ _MAX_BYTES = 25 * 2**20
 
 
 @blueprint.post("/v1/audio/transcriptions")
-@documented(body_type="multipart/form-data")
+@documented(body_type="multipart/form-data", role="use")
 def transcriptions() -> Response:
     """The text of a recording. Every model is one that can't do this."""
     request.max_content_length = _MAX_BYTES

@@ -232,6 +232,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
     json_answer(schemas.ChatCompletion),
     events_of(schemas.ChatCompletionChunk, schemas.OpenAIError, end="[DONE]"),
     request=_schema,
+    role="use",
 )
 def chat_completions() -> Response:
     """Answer a chat, in one object or as a stream of server-sent events."""

@@ -49,7 +49,7 @@ def parse_texts(value: Any) -> list[str]:
 
 
 @blueprint.post("/v1/classify")
-@documented(json_answer(schemas.Classification), request=_schema)
+@documented(json_answer(schemas.Classification), request=_schema, role="use")
 def classify() -> Response:
     """The likeliest label of each text, and the probabilities of all."""
     body = json_body(_schema, empty="EOF")

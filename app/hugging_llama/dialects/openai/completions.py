@@ -185,6 +185,7 @@ def _text_of(prompt: TextOrIds, model: LocalModel) -> str:
     json_answer(schemas.TextCompletion),
     events_of(schemas.TextCompletion, schemas.OpenAIError, end="[DONE]"),
     request=_schema,
+    role="use",
 )
 def completions() -> Response:
     """Go on with a text, in one object or as a stream of server-sent events."""

@@ -66,7 +66,7 @@ def _encoded(vector: Sequence[float], *, as_base64: bool) -> Any:
 
 
 @blueprint.post("/v1/embeddings")
-@documented(json_answer(schemas.EmbeddingList), request=_schema)
+@documented(json_answer(schemas.EmbeddingList), request=_schema, role="use")
 def embeddings() -> Response:
     """Vectors for texts."""
     body = json_body(_schema, empty="EOF")

@@ -13,13 +13,19 @@ _STATUS: Statuses = {
     errors.ResponseNotFoundError: 404,
     errors.AccessError: 403,
     errors.KeyRejectedError: 401,
+    errors.RateLimitedError: 429,
     errors.EngineBusyError: 503,
     errors.EngineShutdownError: 503,
     errors.StorageError: 503,
 }
 # the word by which clients know that they must send less
 _CODES = {errors.ContextLengthError.code: "context_length_exceeded"}
-_TYPES = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
+_TYPES = {
+    400: "invalid_request_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
 
 
 def status_of(error: errors.HuggingLlamaError) -> int:

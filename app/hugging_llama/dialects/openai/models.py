@@ -4,13 +4,12 @@ from datetime import UTC, datetime
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import app_context, local_model
+from hugging_llama.dialects.base import local_model, visible_models
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.render import Json
 from hugging_llama.neutral.models import LocalModel
-from hugging_llama.operations.models import list_models
 
 blueprint = Blueprint("openai_models", __name__)
 
@@ -33,10 +32,10 @@ def _model_json(model: LocalModel, name: str) -> Json:
 
 
 @blueprint.get("/v1/models")
-@documented(json_answer(schemas.ModelList))
+@documented(json_answer(schemas.ModelList), role="use")
 def models() -> Response:
     """The models on disk, newest first; all of them, whatever the length of a page."""
-    data = [_model_json(model, model.ref.name) for model in list_models(app_context())]
+    data = [_model_json(model, model.ref.name) for model in visible_models()]
     found: Json = {"object": "list", "data": data}
     if _ANTHROPIC in request.headers:
         ids = [model["id"] for model in data]
@@ -45,7 +44,7 @@ def models() -> Response:
 
 
 @blueprint.get("/v1/models/<path:name>")
-@documented(json_answer(schemas.Model))
+@documented(json_answer(schemas.Model), role="use")
 def model(name: str) -> Response:
     """One of them; names of the Hub hold a slash."""
     return json_response(_model_json(local_model(name), name))

@@ -60,14 +60,14 @@ def parse_some_documents(value: Any) -> list[str]:
 
 
 @blueprint.post("/v1/rerank")
-@documented(json_answer(schemas.Ranking), request=_schema)
+@documented(json_answer(schemas.Ranking), request=_schema, role="use")
 def rerank_v1() -> Response:
     """Documents in the order in which they fit a query."""
     return _answer("1")
 
 
 @blueprint.post("/v2/rerank")
-@documented(json_answer(schemas.Ranking), request=_schema)
+@documented(json_answer(schemas.Ranking), request=_schema, role="use")
 def rerank_v2() -> Response:
     """The same, as Cohere's second version calls it."""
     return _answer("2")

@@ -32,7 +32,7 @@ _schema = ResponsesSchema()
 
 
 @blueprint.post("/v1/responses")
-@documented(json_answer(schemas.Response), events_of(schemas.ResponseEvent), request=_schema)
+@documented(json_answer(schemas.Response), events_of(schemas.ResponseEvent), request=_schema, role="use")
 def create_response() -> Response:
     """Answer a conversation, in one object or as a stream of server-sent events."""
     asked = parse_request(json_body(_schema, empty="EOF"))
@@ -65,7 +65,7 @@ def create_response() -> Response:
 
 
 @blueprint.get("/v1/responses/<id>")
-@documented(json_answer(schemas.Response), query={"stream": {"type": "boolean"}})
+@documented(json_answer(schemas.Response), query={"stream": {"type": "boolean"}}, role="use")
 def get_response(id: str) -> Response:
     """A kept response."""
     if request.args.get("stream", "").lower() in ("true", "1"):
@@ -82,6 +82,7 @@ def get_response(id: str) -> Response:
         "order": {"enum": ["asc", "desc"]},
         "after": {"type": "string"},
     },
+    role="use",
 )
 def list_input_items(id: str) -> Response:
     """What a kept response was an answer to, from the beginning of its conversation."""
@@ -91,7 +92,7 @@ def list_input_items(id: str) -> Response:
 
 
 @blueprint.delete("/v1/responses/<id>")
-@documented(json_answer(schemas.DeletedResponse))
+@documented(json_answer(schemas.DeletedResponse), role="use")
 def delete_response(id: str) -> Response:
     """Forget a response."""
     responses.delete_response(app_context(), id)
@@ -99,7 +100,7 @@ def delete_response(id: str) -> Response:
 
 
 @blueprint.post("/v1/responses/<id>/cancel")
-@documented()
+@documented(role="use")
 def cancel_response(id: str) -> Response:
     """Refused: what is kept has ended, and nothing runs in the background."""
     responses.find_response(app_context(), id)

@@ -1,0 +1,62 @@
+"""Limits a minute, kept by all workers of a server together: buckets that fill evenly, in a file each.
+
+A bucket holds a minute's worth at most. Requests take one before they begin; tokens are taken when it is known how many
+they were, so the bucket may be overdrawn, and then nothing begins until it is filled again.
+"""
+
+import fcntl
+import math
+import os
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_LEVEL = struct.Struct("<dd")
+"""The level, and `time.monotonic()` when it was so: on Linux a clock that all processes have in common."""
+_MINUTE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """`per_minute` of 0 or less is no limit, and needs no file."""
+
+    path: str
+    per_minute: int
+    clock: Callable[[], float] = time.monotonic
+
+    def take(self, amount: float, *, at_least: float) -> float:
+        """Take `amount` if `at_least` so much is there; the seconds until that is so, 0 if it was.
+
+        A disk that fails limits nobody: it is the operator's trouble, not the caller's.
+        """
+        if self.per_minute <= 0:
+            return 0.0
+        try:
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0) as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                return self._taken(file.fileno(), amount, at_least)
+        except OSError:
+            return 0.0
+
+    def spend(self, amount: int) -> None:
+        """Take what has been used, be it more than there is."""
+        self.take(amount, at_least=-math.inf)
+
+    def _taken(self, fd: int, amount: float, at_least: float) -> float:
+        now, data = self.clock(), os.pread(fd, _LEVEL.size, 0)
+        known: tuple[float, float] = (float(self.per_minute), now)
+        level, then = _LEVEL.unpack(data) if len(data) == _LEVEL.size else known
+        # after a restart of the machine its clock begins anew: that fills nothing, and takes nothing away
+        level = min(float(self.per_minute), level + max(0.0, now - then) * self.per_minute / _MINUTE_S)
+        missing = at_least - level
+        if missing <= 0:
+            level -= amount
+        os.pwrite(fd, _LEVEL.pack(level, now), 0)
+        return max(0.0, float(missing) * _MINUTE_S / self.per_minute)
+
+
+def bucket_path(run_dir: str, key_id: str, kind: str) -> str:
+    """A file beside the sockets of the server."""
+    return os.path.join(run_dir, "limits", f"{key_id}-{kind}")

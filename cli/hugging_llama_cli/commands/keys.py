@@ -1,0 +1,97 @@
+"""Add, list and revoke the API keys of a server on this machine: its file is changed, no request is made."""
+
+import argparse
+import re
+import sys
+import time
+
+from hugging_llama_cli.errors import CliError, UsageError
+from hugging_llama_cli.render import table
+from hugging_llama_cli.terminal import columns
+from hugging_llama_config.env import ConfigError, load_settings
+from hugging_llama_config.keys import ROLES, Key, KeyFileError, add_key, new_key, read_keys, revoke_key
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_LIMIT = 10**9
+_ACTIONS = ("add", "list", "revoke")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The arguments of this command."""
+    parser.epilog = "Once there is a file of keys, every request needs one. A running server sees changes at once."
+    parser.add_argument("action", choices=_ACTIONS, help="make a key and print it once, list them, or take one away")
+    parser.add_argument("name", nargs="?", default="", help="whom or what a key is for; to revoke it, or its id")
+    parser.add_argument("--file", metavar="PATH", help="the file (default: HUGGING_LLAMA_KEYS_FILE, or in the home)")
+    parser.add_argument(
+        "--role", action="append", choices=ROLES, dest="roles", help="what it may do; may be repeated (default: use)"
+    )
+    parser.add_argument(
+        "--model", action="append", dest="models", default=[], metavar="PATTERN",
+        help="the models it may name, such as 'qwen/*'; may be repeated (default: all)",
+    )  # fmt: skip
+    for limit, text in (("requests", "requests a minute"), ("tokens", "tokens a minute, of prompts and answers")):
+        parser.add_argument(f"--{limit}-per-minute", type=_limit, default=0, metavar="N", help=f"{text} (default: any)")
+    parser.add_argument("--priority", type=int, default=0, help="the higher is served first (default: 0)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Change or print the file."""
+    try:
+        settings = load_settings()
+        path = args.file or settings.keys_file
+        return {"add": _add, "list": _list, "revoke": _revoke}[args.action](path, args)
+    except (ConfigError, KeyFileError) as error:
+        raise CliError(str(error)) from None
+
+
+def _add(path: str, args: argparse.Namespace) -> int:
+    if not _NAME.fullmatch(args.name):
+        raise UsageError("a key's name is made of letters, digits and . _ @ - (64 at most)")
+    key, secret = new_key(
+        args.name,
+        roles=tuple(dict.fromkeys(args.roles or ["use"])),
+        models=tuple(args.models),
+        requests_per_minute=args.requests_per_minute,
+        tokens_per_minute=args.tokens_per_minute,
+        priority=args.priority,
+    )
+    add_key(path, key)
+    print(secret)
+    return 0
+
+
+def _list(path: str, args: argparse.Namespace) -> int:
+    try:
+        keys = read_keys(path)
+    except FileNotFoundError:
+        print(f"No keys: there is no file {path}, and whoever reaches the server may use it.")
+        return 0
+    rows = [
+        (key.name, key.id, ",".join(key.roles), ",".join(key.models) or "all", _limits(key), _day(key)) for key in keys
+    ]
+    print(table(("NAME", "ID", "ROLES", "MODELS", "LIMITS", "CREATED"), rows, columns(sys.stdout), least=("ID",)))
+    return 0
+
+
+def _revoke(path: str, args: argparse.Namespace) -> int:
+    if not args.name:
+        raise UsageError("which key? Give its name or id (see 'hugging-llama keys list')")
+    key = revoke_key(path, args.name)
+    print(f"revoked '{key.name}'")
+    return 0
+
+
+def _limits(key: Key) -> str:
+    limits = ((key.requests_per_minute, "requests/min"), (key.tokens_per_minute, "tokens/min"))
+    found = [f"{count} {unit}" for count, unit in limits if count]
+    return ", ".join([*found, *([f"priority {key.priority}"] if key.priority else [])]) or "-"
+
+
+def _day(key: Key) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(key.created_at_s))
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > _LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {_LIMIT}")
+    return int(text)

@@ -1,0 +1,137 @@
+"""The file of API keys: who may do what. It holds hashes; a key itself is shown once, when it is made.
+
+The server reads the file anew whenever it has changed. While there is a file, every request needs a key, also if the
+file holds none.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+ROLES = ("use", "manage", "metrics", "admin")
+"""`use` models, `manage` them on disk, read `metrics`; `admin` may do all."""
+_PREFIX = "hl-"
+_FORMAT = 1
+
+
+class KeyFileError(Exception):
+    """The file can't be used; one line for operators."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """What is known of a key. `models` are patterns of names with `*` and `?`, none for all; limits of 0 are none; of
+    those who wait, a higher `priority` comes first."""
+
+    id: str
+    name: str
+    sha256: str
+    roles: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    priority: int = 0
+    created_at_s: float = 0.0
+
+
+def keys_path(home: str, keys_file: str) -> str:
+    """Where the file lies: as the settings say, else in the home."""
+    return keys_file or os.path.join(home, "keys.json")
+
+
+def hash_of(secret: str) -> str:
+    """A key is long and random, so a fast hash will do: there is nothing to guess."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def new_key(name: str, **options: Any) -> tuple[Key, str]:
+    """A key and its secret."""
+    secret = _PREFIX + secrets.token_urlsafe(32)
+    return Key(id=secrets.token_hex(4), name=name, sha256=hash_of(secret), created_at_s=time.time(), **options), secret
+
+
+def read_keys(path: str) -> tuple[Key, ...]:
+    """Raises FileNotFoundError, or KeyFileError if the file can't be understood."""
+    try:
+        text = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise KeyFileError(f"{path} can't be read: {error.strerror}") from None
+    try:
+        table = json.loads(text)
+        if table["format"] != _FORMAT:
+            raise KeyFileError(f"{path} has format {table['format']}, and this version knows {_FORMAT}")
+        return tuple(_key(row) for row in table["keys"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise KeyFileError(f"{path} is damaged: {error}") from None
+
+
+def add_key(path: str, key: Key) -> None:
+    """Raises KeyFileError, also for a name that is taken."""
+    with _changing(path) as keys:
+        if any(other.name == key.name for other in keys):
+            raise KeyFileError(f"there is a key {key.name!r} already; revoke it first, or choose another name")
+        keys.append(key)
+
+
+def revoke_key(path: str, wanted: str) -> Key:
+    """Takes out the key of this name or id. Raises KeyFileError."""
+    with _changing(path) as keys:
+        found = [key for key in keys if wanted in (key.name, key.id)]
+        if not found:
+            raise KeyFileError(f"there is no key {wanted!r}")
+        keys.remove(found[0])
+        return found[0]
+
+
+def _key(row: Any) -> Key:
+    known = {field.name for field in fields(Key)}
+    if unknown := row.keys() - known:
+        raise ValueError(f"unknown field {min(unknown)!r}")
+    key = Key(**row)
+    if not set(key.roles) <= set(ROLES):
+        raise ValueError(f"unknown role in {list(key.roles)}")
+    return replace(key, roles=tuple(key.roles), models=tuple(key.models))
+
+
+@contextlib.contextmanager
+def _changing(path: str) -> Iterator[list[Key]]:
+    """The keys, to be changed in place; written at the end, whole or not at all. Raises KeyFileError."""
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, f".{name}.lock"), "ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                keys = list(read_keys(path))
+            except FileNotFoundError:
+                keys = []
+            yield keys
+            _write(path, keys)
+    except OSError as error:
+        raise KeyFileError(f"{path} can't be changed: {error.strerror}") from None
+
+
+def _write(path: str, keys: list[Key]) -> None:
+    temporary = f"{path}.{os.getpid()}.new"
+    text = json.dumps({"format": _FORMAT, "keys": [asdict(key) for key in keys]}, indent=2) + "\n"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, json_body
+from hugging_llama.dialects.base import app_context, empty_response, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.operations.removal import copy_model
@@ -28,4 +28,4 @@ def copy() -> Response:
     """Give a model another name; the answer is its status alone."""
     body = json_body(_schema)
     copy_model(app_context(), body["source"], body["destination"])
-    return Response()
+    return empty_response()

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, json_body
+from hugging_llama.dialects.base import app_context, empty_response, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.errors import InvalidRequestError
@@ -34,4 +34,4 @@ def delete() -> Response:
     if not name:
         raise InvalidRequestError("model is required", param="model")
     freed_bytes = delete_model(app_context(), name)
-    return Response(headers={_FREED_BYTES: str(freed_bytes)})
+    return empty_response(headers={_FREED_BYTES: str(freed_bytes)})

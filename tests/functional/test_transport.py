@@ -185,9 +185,27 @@ def test_a_preflight_lets_each_dialects_headers_in(make_client: MakeClient, path
     assert wanted <= set(allowed)
 
 
-def test_options_without_a_page_is_a_method_that_no_path_has(make_client: MakeClient) -> None:
-    response = make_client()[0].options("/api/chat")
+@pytest.mark.parametrize("host", ["localhost:11434", "box.local", "API.Internal:1", ""])
+@pytest.mark.parametrize("path", ["/api/chat", "/nowhere"])
+def test_options_for_a_name_of_a_loopback_server_need_no_page(make_client: MakeClient, host: str, path: str) -> None:
+    loopback = {"SERVER_NAME": "127.0.0.1"}
+    response = make_client()[0].options(path, headers={"Host": host}, environ_overrides=loopback)
+    assert (response.status_code, response.data) == (204, b"")
+
+
+@pytest.mark.parametrize(("host", "server"), [("127.0.0.1", "127.0.0.1"), ("[::1]:80", "::1"), ("localhost", "0.0.0.0")])
+def test_options_are_else_a_method_that_no_path_has(make_client: MakeClient, host: str, server: str) -> None:
+    bound = {"SERVER_NAME": server}
+    response = make_client()[0].options("/api/chat", headers={"Host": host}, environ_overrides=bound)
     assert (response.status_code, response.text) == (405, "405 method not allowed")
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.com"}, {"Host": "evil.com"}, {"Origin": "app://x"}])
+def test_answers_of_the_gate_have_no_body_and_no_type_of_one(make_client: MakeClient, headers: dict[str, str]) -> None:
+    loopback = {"SERVER_NAME": "127.0.0.1"}
+    response = make_client()[0].options("/api/chat", headers=headers, environ_overrides=loopback)
+    assert (response.status_code, response.data) == (204 if headers == {"Origin": "app://x"} else 403, b"")
+    assert "Content-Type" not in response.headers
 
 
 def test_the_operator_can_let_in_more(make_client: MakeClient) -> None:

@@ -16,6 +16,7 @@ from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 logger = logging.getLogger(__name__)
 
 _TEXT = "text/plain; charset=utf-8"
+_IN_QUERIES = "%!$&'()*+,;=:@/?-._~"
 
 
 RenderError = Callable[[HuggingLlamaError], Response]
@@ -77,7 +78,9 @@ def not_found(error: NotFound) -> WerkzeugResponse:
     path = request.path
     if path.endswith("/") and _is_known(path.rstrip("/")):
         location = urllib.parse.quote(request.root_path + path.rstrip("/"))  # what was decoded may hold a newline
-        return redirect(location, 301 if request.method in {"GET", "HEAD"} else 307)
+        if request.query_string:
+            location += "?" + urllib.parse.quote(request.query_string, safe=_IN_QUERIES)
+        return redirect(location, 301 if request.method == "GET" else 307)
     return Response("404 page not found", status=404, content_type=_TEXT)
 
 

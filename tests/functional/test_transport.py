@@ -193,7 +193,9 @@ def test_options_for_a_name_of_a_loopback_server_need_no_page(make_client: MakeC
     assert (response.status_code, response.data) == (204, b"")
 
 
-@pytest.mark.parametrize(("host", "server"), [("127.0.0.1", "127.0.0.1"), ("[::1]:80", "::1"), ("localhost", "0.0.0.0")])
+@pytest.mark.parametrize(
+    ("host", "server"), [("127.0.0.1", "127.0.0.1"), ("[::1]:80", "::1"), ("localhost", "0.0.0.0")]
+)
 def test_options_are_else_a_method_that_no_path_has(make_client: MakeClient, host: str, server: str) -> None:
     bound = {"SERVER_NAME": server}
     response = make_client()[0].options("/api/chat", headers={"Host": host}, environ_overrides=bound)

@@ -381,6 +381,17 @@ def test_the_newer_limit_wins_and_may_be_none_too(make_client: MakeClient) -> No
     assert request(engine).sampling.max_tokens is None
 
 
+def test_the_usage_of_several_prompts_is_that_of_all(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[TextDelta("a"), END])
+    options = {"prompt": ["Hello", "Bye"], "n": 2}
+    whole = post(client, "/v1/completions", **options).get_json()["usage"]
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    streamed = events(post(client, "/v1/completions", **options, **usage))[-2]["usage"]
+    for found in (whole, streamed):
+        assert (found["prompt_tokens"], found["completion_tokens"], found["total_tokens"]) == (10, 12, 22)
+        assert found["prompt_tokens_details"]["cached_tokens"] == 4
+
+
 def test_an_empty_prompt_loads_the_model(make_client: MakeClient) -> None:
     client, engine = make_client()
     nothing = {"text": "", "index": 0, "logprobs": None, "finish_reason": "load"}

@@ -56,11 +56,12 @@ class CompletionRenderer:
     """Renders the events of one answer. `model` is the name as the caller sent it; `echoes` stand before each text."""
 
     model: str
+    num_prompts: int
     num_choices: int
     echoes: list[str]
     includes_usage: bool = False
     _head: Json = field(init=False)
-    _usages: list[Usage] = field(default_factory=list)
+    _usages: dict[int, Usage] = field(default_factory=dict)
     _offsets: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,7 +76,7 @@ class CompletionRenderer:
             return self._choice(index, "", None, _prompt_entries(found))
         if not isinstance(found, Finished):
             return b""
-        self._usages.append(found.usage)
+        self._usages[index] = found.usage
         last = self._choice(index, "", finish_reason(found))
         if len(self._usages) < self.num_choices:
             return last
@@ -102,7 +103,7 @@ class CompletionRenderer:
                 entries[index] += _prompt_entries(found)
             elif isinstance(found, Finished):
                 reasons[index] = finish_reason(found)
-                self._usages.append(found.usage)
+                self._usages[index] = found.usage
         choices = [
             {
                 "text": "".join(texts[index]),
@@ -124,7 +125,7 @@ class CompletionRenderer:
         return event({**self._head, "choices": [choice]})
 
     def _usage(self) -> Json:
-        return usage_json(self._usages)
+        return usage_json([self._usages[index] for index in sorted(self._usages)], self.num_prompts)
 
 
 def _prompt_entries(found: PromptLogprobs) -> tuple[TokenLogprob, ...]:
@@ -191,6 +192,7 @@ def _text_of(prompt: TextOrIds, model: LocalModel) -> str:
 def _renderer(body: Mapping[str, Any], echoes: list[str]) -> CompletionRenderer:
     return CompletionRenderer(
         model=body["model"],
+        num_prompts=len(echoes) // body["n"],
         num_choices=len(echoes),
         echoes=echoes,
         includes_usage=bool(body["stream_options"].get("include_usage")),

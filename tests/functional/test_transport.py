@@ -95,6 +95,19 @@ def test_a_frame_that_wants_much_memory_is_refused(make_client: MakeClient) -> N
     assert (response.status_code, _message(response)) == (400, "the request body is not valid zstd")
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_keys_match_in_any_case_and_the_last_one_counts(make_client: MakeClient, path: str) -> None:
+    client, engine = make_client()
+    body = (
+        {"max_tokens": 5} | {key.upper(): value for key, value in CHAT.items()} | {"Model": "nobody", "mODEL": "demo"}
+    )
+    response = client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    assert response.content_type.startswith("application/json")
+    assert engine.requests[0].model.name == "hugging-llama/demo:latest"
+    assert {"Model", "mODEL", "STREAM", "MESSAGES"}.isdisjoint(response.headers.get("X-Ignored-Fields", "").split(", "))
+
+
 def test_the_limit_of_a_route_holds_for_what_it_says(make_client: MakeClient) -> None:
     client, _ = make_client(max_body_bytes=1000)
     response = _post(client, "/api/chat", _zstd(b" " * 1001), "zstd")

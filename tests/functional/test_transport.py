@@ -266,6 +266,14 @@ def test_a_loopback_server_goes_by_its_own_names(make_client: MakeClient, host: 
     assert anywhere.status_code == 200
 
 
+@pytest.mark.parametrize("host", [".local", "a..local", "x" * 70 + ".local"])
+def test_a_name_that_no_host_can_have_is_no_page_of_html(make_client: MakeClient, host: str) -> None:
+    for path in ("/api/tags", "/nowhere"):
+        response = make_client()[0].get(path, headers={"Host": host}, environ_overrides={"SERVER_NAME": "127.0.0.1"})
+        assert (response.status_code, response.text) == (400, "400 bad request: malformed Host header")
+        assert response.mimetype == "text/plain"
+
+
 def test_a_refusal_is_in_the_log_once(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:
     client, _ = make_client()
     for _ in range(3):

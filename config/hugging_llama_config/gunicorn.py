@@ -44,6 +44,8 @@ preload_app = False
 timeout = 60
 graceful_timeout = max(1, round(_settings.graceful_timeout_s))
 keepalive = 5
+# browsers send to localhost the cookies of all that runs there
+limit_request_field_size = 64 * 1024
 # counters of dead workers stay on disk, so workers are not replaced without need
 max_requests = 0
 # its server thread lives in the master, which forks

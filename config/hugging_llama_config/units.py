@@ -14,8 +14,7 @@ _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.
 _UNIT = "|".join(_UNIT_S)
 _DURATION = re.compile(rf"[-+]?(?:{_NUMBER}(?:{_UNIT}))+", re.ASCII)
 _DURATION_PART = re.compile(rf"({_NUMBER})({_UNIT})", re.ASCII)
-_WITHOUT_UNIT = re.compile(rf"[-+]?{_NUMBER}", re.ASCII)
-_WITH_UNKNOWN_UNIT = re.compile(rf"[-+]?{_NUMBER}([^\d.]+)", re.ASCII)
+_ANY_PART = re.compile(rf"{_NUMBER}([^\d.]*)", re.ASCII)
 _DECIMAL_UNITS = (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("KB", 10**3))
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE | re.ASCII)
 _PREFIXES = " KMGT"
@@ -31,13 +30,21 @@ def parse_duration(text: str) -> float:
     if text in {"0", "+0", "-0"}:
         return 0.0
     if not _DURATION.fullmatch(text):
-        if _WITHOUT_UNIT.fullmatch(text):
-            raise ValueError(f'time: missing unit in duration "{text}"')
-        if unknown := _WITH_UNKNOWN_UNIT.fullmatch(text):
-            raise ValueError(f'time: unknown unit "{unknown[1]}" in duration "{text}"')
-        raise ValueError(f'time: invalid duration "{text}"')
+        raise ValueError(_complaint(text))
     seconds = sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION_PART.findall(text))
     return bounded(-seconds if text.startswith("-") else seconds)
+
+
+def _complaint(text: str) -> str:
+    """What Go says of the first part that is wrong; a unit goes up to the next digit or point."""
+    position = 1 if text[:1] in ("-", "+") else 0
+    while part := _ANY_PART.match(text, position):
+        if not part[1]:
+            return f'time: missing unit in duration "{text}"'
+        if part[1] not in _UNIT_S:
+            return f'time: unknown unit "{part[1]}" in duration "{text}"'
+        position = part.end()
+    return f'time: invalid duration "{text}"'
 
 
 def bounded(seconds: float) -> float:

@@ -47,15 +47,25 @@ def test_in_python(breaking: LiveServer) -> None:
     ):
         chat = native.chat("endless", FRANCE, stream=True)
         chunks = second.chat.completions.create(model="endless", messages=FRANCE, stream=True)
+        texts = second.completions.create(model="endless", prompt="France", max_tokens=100000, stream=True)
+        items = second.responses.create(model="endless", input="France", stream=True)
         events = third.messages.create(model="endless", max_tokens=100000, messages=FRANCE, stream=True)
         assert next(chat).message
         assert next(chunks).choices
+        assert next(texts).choices
+        assert next(iter(items)).type == "response.created"
         assert next(events).type == "message_start"
         os.kill(breaking.engine().pid, signal.SIGKILL)
         with pytest.raises(ollama.ResponseError, match="engine"):
             list(chat)
         with pytest.raises(openai.APIError, match="engine"):
             list(chunks)
+        with pytest.raises(openai.APIError, match="engine"):
+            list(texts)
+        *_, failed = items
+        assert failed.type == "response.failed"
+        assert failed.response.error
+        assert "engine" in failed.response.error.message
         with pytest.raises(anthropic.APIStatusError, match="engine"):
             list(events)
     assert works_again(breaking)

@@ -171,3 +171,21 @@ def test_names_of_the_cloud_are_refused(make_client: MakeClient, ending: str) ->
         400,
         {"error": 'use either :local or :cloud, not both: "x:cloud:local"'},
     )
+
+
+@pytest.mark.parametrize("name", ["a b", "a:b:c", "../x"])
+def test_a_name_that_none_can_have_is_said_in_the_words_of_each_endpoint(make_client: MakeClient, name: str) -> None:
+    client, _ = make_client()
+    deleted = client.delete("/api/delete", json={"model": name})
+    assert (deleted.status_code, deleted.get_json()) == (400, {"error": f'name "{name}" is invalid'})
+    copied = client.post("/api/copy", json={"source": name, "destination": "x"})
+    assert (copied.status_code, copied.get_json()) == (400, {"error": f'source "{name}" is invalid'})
+
+
+def test_an_empty_answer_says_nothing_of_its_type(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    copied = client.post("/api/copy", json={"source": DEMO, "destination": "bare"})
+    deleted = client.delete("/api/delete", json={"model": "bare"})
+    for response in (copied, deleted):
+        assert (response.status_code, response.data) == (200, b"")
+        assert "Content-Type" not in response.headers

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -79,6 +80,34 @@ def test_generate_in_one_object_folds_the_same_events(make_client: MakeClient) -
     assert list(answer)[:6] == ["model", "created_at", "response", "thinking", "done", "done_reason"]
     assert (answer["response"], answer["thinking"]) == ("Hello", "hm")
     assert isinstance(answer["total_duration"], int)
+
+
+def test_a_figure_that_is_zero_is_left_out(make_client: MakeClient) -> None:
+    one_token = replace(DONE, usage=replace(DONE.usage, num_output_tokens=1, decode_ns=0))
+    client, _ = make_client(generate=[TextDelta("a"), one_token])
+    for stream in (True, False):
+        response = post(client, "/api/generate", {"model": DEMO, "prompt": "x", "stream": stream})
+        end = json.loads(response.get_data(as_text=True).splitlines()[-1])
+        assert "eval_duration" not in end
+        assert (end["eval_count"], end["prompt_eval_duration"]) == (1, 20)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ({"think": "much"}, 'invalid think value: "much" (must be "high", "medium", "low", "max", true, or false)'),
+        ({"keep_alive": True}, "Unsupported type: 'bool'"),
+        ({"keep_alive": "5"}, 'time: missing unit in duration "5"'),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/generate", "/api/chat"])
+def test_what_the_body_itself_has_wrong_comes_before_the_model(
+    make_client: MakeClient, path: str, field: dict[str, Any], text: str
+) -> None:
+    client, _ = make_client()
+    for model in ("nobody/none", ""):
+        response = post(client, path, {"model": model, **field})
+        assert (response.status_code, response.get_json()) == (400, {"error": text})
 
 
 def test_chat_keeps_role_and_content_in_every_object(make_client: MakeClient) -> None:

@@ -140,6 +140,9 @@ def test_a_trailing_slash_is_redirected(make_client: MakeClient) -> None:
     client, _ = make_client()
     assert (client.get("/api/tags/").status_code, client.get("/api/tags/").location) == (301, "/api/tags")
     assert (client.post("/api/chat/").status_code, client.post("/api/chat/").location) == (307, "/api/chat")
+    assert (client.head("/api/tags/").status_code, client.head("/api/tags/").location) == (307, "/api/tags")
+    asked = client.post("/v1/messages/?beta=true&x=%0d%0a")
+    assert (asked.status_code, asked.location) == (307, "/v1/messages?beta=true&x=%0d%0a")
 
 
 def test_a_body_over_the_limit_is_refused_chunked_or_not(make_client: MakeClient) -> None:

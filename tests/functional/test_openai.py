@@ -25,6 +25,7 @@ from hugging_llama.neutral.requests import (
     ChatPrompt,
     EmbedRequest,
     GenerateRequest,
+    LoadRequest,
     TextPrompt,
     TokensPrompt,
     ToolChoice,
@@ -232,6 +233,11 @@ def test_a_gap_needs_a_model_that_fills_gaps(make_client: MakeClient) -> None:
         ("/v1/chat/completions", {"messages": [5]}, 400, "invalid message format", "messages"),
         ("/v1/chat/completions", {"model": "nobody"}, 404, "model 'nobody' not found", None),
         ("/v1/chat/completions", {"model": None}, 400, "model parameter", "model"),
+        ("/v1/chat/completions", {"model": ""}, 400, "model is required", "model"),
+        ("/v1/responses", {"model": "", "input": "Hi"}, 400, "model is required", "model"),
+        ("/v1/completions", {"model": "", "prompt": "a"}, 404, "model '' not found", None),
+        ("/v1/embeddings", {"model": "", "input": "a"}, 404, "model '' not found", None),
+        ("/v1/embeddings", {"model": "no", "input": "a"}, 404, 'model "no" not found, try pulling it first', None),
         ("/v1/chat/completions", {"temperature": "hot"}, 400, "expected number, got string", "temperature"),
         ("/v1/chat/completions", {"temperature": -1}, 400, "at least 0", "temperature"),
         ("/v1/chat/completions", {"temperature": 10**400}, 400, "a smaller number", "temperature"),
@@ -274,6 +280,8 @@ def test_a_gap_needs_a_model_that_fills_gaps(make_client: MakeClient) -> None:
         ("/v1/completions", {"prompt": [2**31]}, 400, "token ids", "prompt"),
         ("/v1/completions", {"prompt": [[1], []]}, 400, "none of them empty", "prompt"),
         ("/v1/completions", {"prompt": []}, 400, "none of them empty", "prompt"),
+        ("/v1/completions", {"prompt": ["a", ""]}, 400, "none of them empty", "prompt"),
+        ("/v1/completions", {"prompt": "", "model": MINILM}, 400, "does not support chat", None),
         ("/v1/completions", {"prompt": [1], "suffix": "b"}, 400, "needs a 'prompt' of text", "suffix"),
         ("/v1/completions", {}, 400, "'prompt' must be", "prompt"),
         ("/v1/completions", {"prompt": "a", "best_of": 2}, 400, "best_of", "best_of"),
@@ -344,6 +352,57 @@ def test_models(make_client: MakeClient) -> None:
     missing = client.get("/v1/models/no/body")
     assert missing.status_code == 404
     assert missing.get_json()["error"]["type"] == "not_found_error"
+    assert missing.get_json()["error"]["message"] == "model 'no/body:latest' not found"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_names_of_cloud_models_are_refused_in_ollamas_words(make_client: MakeClient, path: str) -> None:
+    client, _ = make_client()
+    response = client.post(path, json={"model": "gpt-oss:20b-cloud", "messages": HI, "max_tokens": 5})
+    text = "ollama cloud is disabled: remote model is unavailable"
+    assert (response.status_code, response.get_json()["error"]["message"]) == (403, text)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/chat/completions", {"messages": HI}), ("/v1/completions", {"prompt": "a"})]
+)
+def test_a_negative_limit_is_none(make_client: MakeClient, path: str, body: dict[str, Any]) -> None:
+    client, engine = make_client()
+    made = {"model": "short", "from": "demo", "parameters": {"num_predict": 9}, "stream": False}
+    assert client.post("/api/create", json=made).status_code == 200
+    for limits, expected in (({"max_tokens": -1}, None), ({"max_tokens": 0}, 0), ({"max_tokens": 7}, 7)):
+        assert client.post(path, json={"model": "short", **body, **limits}).status_code == 200
+        assert request(engine).sampling.max_tokens == expected
+
+
+def test_the_newer_limit_wins_and_may_be_none_too(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(client, max_completion_tokens=-1, max_tokens=5)
+    assert request(engine).sampling.max_tokens is None
+
+
+def test_the_usage_of_several_prompts_is_that_of_all(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[TextDelta("a"), END])
+    options = {"prompt": ["Hello", "Bye"], "n": 2}
+    whole = post(client, "/v1/completions", **options).get_json()["usage"]
+    usage = {"stream": True, "stream_options": {"include_usage": True}}
+    streamed = events(post(client, "/v1/completions", **options, **usage))[-2]["usage"]
+    for found in (whole, streamed):
+        assert (found["prompt_tokens"], found["completion_tokens"], found["total_tokens"]) == (10, 12, 22)
+        assert found["prompt_tokens_details"]["cached_tokens"] == 4
+
+
+def test_an_empty_prompt_loads_the_model(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    nothing = {"text": "", "index": 0, "logprobs": None, "finish_reason": "load"}
+    whole = post(client, "/v1/completions", prompt="")
+    assert isinstance(engine.requests[-1], LoadRequest)
+    assert whole.get_json()["choices"] == [nothing]
+    assert whole.get_json()["usage"]["total_tokens"] == 0
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    first, usage, done = events(post(client, "/v1/completions", prompt="", n=2, echo=True, **options))
+    assert first["choices"] == [nothing, {**nothing, "index": 1}]
+    assert (usage["choices"], usage["usage"]["total_tokens"], done) == ([], 0, "data: [DONE]")
 
 
 @pytest.mark.parametrize(("prompt", "ids"), [([104, 105], [(104, 105)]), ([[104], [105, 106]], [(104,), (105, 106)])])

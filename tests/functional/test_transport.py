@@ -95,6 +95,19 @@ def test_a_frame_that_wants_much_memory_is_refused(make_client: MakeClient) -> N
     assert (response.status_code, _message(response)) == (400, "the request body is not valid zstd")
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_keys_match_in_any_case_and_the_last_one_counts(make_client: MakeClient, path: str) -> None:
+    client, engine = make_client()
+    body = (
+        {"max_tokens": 5} | {key.upper(): value for key, value in CHAT.items()} | {"Model": "nobody", "mODEL": "demo"}
+    )
+    response = client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    assert response.content_type.startswith("application/json")
+    assert engine.requests[0].model.name == "hugging-llama/demo:latest"
+    assert {"Model", "mODEL", "STREAM", "MESSAGES"}.isdisjoint(response.headers.get("X-Ignored-Fields", "").split(", "))
+
+
 def test_the_limit_of_a_route_holds_for_what_it_says(make_client: MakeClient) -> None:
     client, _ = make_client(max_body_bytes=1000)
     response = _post(client, "/api/chat", _zstd(b" " * 1001), "zstd")
@@ -185,9 +198,29 @@ def test_a_preflight_lets_each_dialects_headers_in(make_client: MakeClient, path
     assert wanted <= set(allowed)
 
 
-def test_options_without_a_page_is_a_method_that_no_path_has(make_client: MakeClient) -> None:
-    response = make_client()[0].options("/api/chat")
+@pytest.mark.parametrize("host", ["localhost:11434", "box.local", "API.Internal:1", ""])
+@pytest.mark.parametrize("path", ["/api/chat", "/nowhere"])
+def test_options_for_a_name_of_a_loopback_server_need_no_page(make_client: MakeClient, host: str, path: str) -> None:
+    loopback = {"SERVER_NAME": "127.0.0.1"}
+    response = make_client()[0].options(path, headers={"Host": host}, environ_overrides=loopback)
+    assert (response.status_code, response.data) == (204, b"")
+
+
+@pytest.mark.parametrize(
+    ("host", "server"), [("127.0.0.1", "127.0.0.1"), ("[::1]:80", "::1"), ("localhost", "0.0.0.0")]
+)
+def test_options_are_else_a_method_that_no_path_has(make_client: MakeClient, host: str, server: str) -> None:
+    bound = {"SERVER_NAME": server}
+    response = make_client()[0].options("/api/chat", headers={"Host": host}, environ_overrides=bound)
     assert (response.status_code, response.text) == (405, "405 method not allowed")
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.com"}, {"Host": "evil.com"}, {"Origin": "app://x"}])
+def test_answers_of_the_gate_have_no_body_and_no_type_of_one(make_client: MakeClient, headers: dict[str, str]) -> None:
+    loopback = {"SERVER_NAME": "127.0.0.1"}
+    response = make_client()[0].options("/api/chat", headers=headers, environ_overrides=loopback)
+    assert (response.status_code, response.data) == (204 if headers == {"Origin": "app://x"} else 403, b"")
+    assert "Content-Type" not in response.headers
 
 
 def test_the_operator_can_let_in_more(make_client: MakeClient) -> None:
@@ -231,6 +264,14 @@ def test_a_loopback_server_goes_by_its_own_names(make_client: MakeClient, host: 
         assert response.status_code == (404 if status == 200 and path == "/nowhere" else status)
     anywhere = client.get("/api/tags", headers={"Host": host}, environ_overrides={"SERVER_NAME": "0.0.0.0"})
     assert anywhere.status_code == 200
+
+
+@pytest.mark.parametrize("host", [".local", "a..local", "x" * 70 + ".local"])
+def test_a_name_that_no_host_can_have_is_no_page_of_html(make_client: MakeClient, host: str) -> None:
+    for path in ("/api/tags", "/nowhere"):
+        response = make_client()[0].get(path, headers={"Host": host}, environ_overrides={"SERVER_NAME": "127.0.0.1"})
+        assert (response.status_code, response.text) == (400, "400 bad request: malformed Host header")
+        assert response.mimetype == "text/plain"
 
 
 def test_a_refusal_is_in_the_log_once(make_client: MakeClient, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,7 @@
 """TERM, HUP and kill -9: who ends, who stays, and what clients see of it."""
 
+import contextlib
+import http.client
 import json
 import os
 import signal
@@ -105,6 +107,15 @@ def test_sixty_four_clients_stream_at_once_while_health_is_polled(gevent_server:
     assert failures == []
     assert server.status()["max_batch_size"] > 32
     assert slowest_s < 1.0
+
+
+def test_a_long_header_is_taken_and_an_endless_one_is_not(gevent_server: Server) -> None:
+    # browsers send a page's requests to localhost with the cookies of all that runs there
+    for length, status in ((30_000, 200), (100_000, 431)):
+        connection = http.client.HTTPConnection("127.0.0.1", gevent_server.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("GET", "/status", headers={"Cookie": "x" * length})
+            assert connection.getresponse().status == status
 
 
 def test_term_ends_running_streams_with_a_last_object() -> None:

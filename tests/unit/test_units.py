@@ -40,6 +40,11 @@ def test_a_long_text_is_refused_without_being_read(text: str, parse: Callable[[s
     [
         ("5", 'time: missing unit in duration "5"'),
         ("5d", 'time: unknown unit "d" in duration "5d"'),
+        ("1e3s", 'time: unknown unit "e" in duration "1e3s"'),
+        ("1h-5m", 'time: unknown unit "h-" in duration "1h-5m"'),
+        ("1h5", 'time: missing unit in duration "1h5"'),
+        ("-5 m", 'time: unknown unit " m" in duration "-5 m"'),
+        ("1h.m", 'time: invalid duration "1h.m"'),
         ("abc", 'time: invalid duration "abc"'),
         ("", 'time: invalid duration ""'),
         ("--0", 'time: invalid duration "--0"'),

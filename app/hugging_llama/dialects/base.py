@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -205,6 +205,13 @@ class Watched(Iterable[EventT]):
     def _leave(self) -> None:
         self._is_caller_gone = True
         self._events.close()
+
+
+def empty_response(status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """An answer that is its status alone: without a body, and so without a type of it."""
+    response = Response(status=status, headers=headers)
+    del response.headers["Content-Type"]
+    return response
 
 
 def truncation_headers(*found: object) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, cast
 
-from marshmallow import EXCLUDE, Schema, ValidationError, pre_load
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
 
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.errors import InvalidRequestError
@@ -23,16 +23,27 @@ class BodySchema(Schema):
             param, text = _first_problem(error.messages, ())
             raise InvalidRequestError(text, param=param or None) from None
 
+    def __init__(self, **kwargs: Any) -> None:
+        self._keys: dict[str, str] = {}
+        super().__init__(**kwargs)
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        self._keys[(field_obj.data_key or field_name).lower()] = field_obj.data_key or field_name
+
     @pre_load
     def prepare(self, data: Any, **_: Any) -> dict[str, Any]:
-        """`null` means absent."""
+        """Spell every known key as its field is spelt and drop nulls; the last duplicate wins."""
         if not isinstance(data, Mapping):
-            raise ValidationError("the request body must be an object")
-        return {key: value for key, value in data.items() if value is not None}
+            raise ValidationError(self.not_an_object(data))
+        return {self.spelling(str(key)): value for key, value in data.items() if value is not None}
+
+    def not_an_object(self, data: Any) -> str:
+        """The error's text."""
+        return "the request body must be an object"
 
     def spelling(self, key: str) -> str:
-        """How the schema spells a key of a body."""
-        return key
+        """How the schema spells a key of a body: keys match in any case."""
+        return self._keys.get(key.lower(), key)
 
     def ignored(self, payload: Mapping[str, Any]) -> list[str]:
         """What the caller gave and nothing is done with."""

@@ -16,7 +16,9 @@ def status_in(statuses: Statuses, error: errors.HuggingLlamaError) -> int:
 
 
 def plain_sentence(error: errors.HuggingLlamaError) -> str:
-    """The error's own message; what a model can't do by the name that the caller sent."""
+    """The error's own message; what a model can't do by the name that the caller sent, and no cloud in Ollama's."""
+    if isinstance(error, errors.CloudModelError):
+        return "ollama cloud is disabled: remote model is unavailable"
     if isinstance(error, errors.UnsupportedCapabilityError):
         words = ["chat" if word == "completion" else word for word in error.facts.get("capabilities", [])]
         return f'"{error.facts.get("model", "")}" does not support {", ".join(words)}'

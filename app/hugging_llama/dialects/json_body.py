@@ -9,6 +9,8 @@ from flask import Request
 from hugging_llama.dialects.compression import decompressed
 from hugging_llama.errors import BodyTooLargeError, InvalidRequestError
 
+_LITERALS = ("true", "false", "null")
+
 
 def read_body(request: Request, limit: int) -> bytes:
     """The body, decompressed. Flask's own limit would cut a chunked body short without a word, so it is counted here.
@@ -84,4 +86,15 @@ def _go_message(error: json.JSONDecodeError, text: str) -> str:
         return f"invalid character {character!r} after array element or object key:value pair"
     if error.msg.startswith("Invalid control character"):
         return f"invalid character {character!r} in string literal"
+    for literal in _LITERALS:
+        if character == literal[0]:
+            return _literal_message(literal, text[error.pos :])
     return f"invalid character {character!r} looking for beginning of value"
+
+
+def _literal_message(literal: str, text: str) -> str:
+    """Where `text` stops to be the literal that it begins as."""
+    for expected, found in zip(literal, text, strict=False):
+        if expected != found:
+            return f"invalid character {found!r} in literal {literal} (expecting {expected!r})"
+    return "unexpected EOF"

@@ -47,7 +47,8 @@ def delete_model(ctx: AppContext, name: str) -> int:
     Raises ModelNotFoundError; InvalidRequestError for a model that comes with the server, lies in the operator's
     folders, is being pulled or is needed under another name; HuggingLlamaError if the disk fails.
     """
-    names.check_base(name)
+    with _blamed_on("name", name):
+        names.check_base(name)
     with disk_errors(), ctx.store.lock():
         removed = run_blocking(removal.remove_model, ctx.settings, ctx.store, name)
     if removed is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flask import Blueprint, Flask, Response, current_app, redirect, request
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import BadHost, HTTPException, MethodNotAllowed, NotFound
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from hugging_llama.dialects.base import OUR_FAULT, ClientGoneError
@@ -16,6 +16,7 @@ from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 logger = logging.getLogger(__name__)
 
 _TEXT = "text/plain; charset=utf-8"
+_IN_QUERIES = "%!$&'()*+,;=:@/?-._~"
 
 
 RenderError = Callable[[HuggingLlamaError], Response]
@@ -65,6 +66,7 @@ def register_route_errors(app: Flask) -> None:
     """Answer unknown paths and methods as Ollama does; only where the whole application is ours."""
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(MethodNotAllowed, method_not_allowed)
+    app.register_error_handler(BadHost, bad_host)
 
 
 def client_gone(error: ClientGoneError) -> Response:
@@ -77,13 +79,20 @@ def not_found(error: NotFound) -> WerkzeugResponse:
     path = request.path
     if path.endswith("/") and _is_known(path.rstrip("/")):
         location = urllib.parse.quote(request.root_path + path.rstrip("/"))  # what was decoded may hold a newline
-        return redirect(location, 301 if request.method in {"GET", "HEAD"} else 307)
+        if request.query_string:
+            location += "?" + urllib.parse.quote(request.query_string, safe=_IN_QUERIES)
+        return redirect(location, 301 if request.method == "GET" else 307)
     return Response("404 page not found", status=404, content_type=_TEXT)
 
 
 def _is_known(path: str) -> bool:
     adapter = current_app.create_url_adapter(request)
     return bool(path) and adapter is not None and adapter.test(path, method=request.method)
+
+
+def bad_host(error: BadHost) -> Response:
+    """No path can be looked up under such a name."""
+    return Response("400 bad request: malformed Host header", status=400, content_type=_TEXT)
 
 
 def method_not_allowed(error: MethodNotAllowed) -> Response:

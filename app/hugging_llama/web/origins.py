@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import psutil  # type: ignore[import-untyped]
 from flask import Flask, Response, request
 
+from hugging_llama.dialects.base import empty_response
+
 logger = logging.getLogger(__name__)
 
 _LOCAL = ("localhost", "127.0.0.1", "0.0.0.0")
@@ -70,14 +72,17 @@ class Gate:
         origin = self._foreign_origin()
         if origin and not self.policy.allows(origin):
             self._say(f"the origin {origin[:200]!r} is not allowed; HUGGING_LLAMA_ORIGINS can name it")
-            return Response(status=403)
+            return empty_response(403)
         if origin and request.method == "OPTIONS":
             return self._preflight()
+        if not _is_loopback(request.environ.get("SERVER_NAME", "")):
+            return None
         host = _name_of(request.headers.get("Host", ""))
-        if _is_loopback(request.environ.get("SERVER_NAME", "")) and not self._is_ours(host):
+        if not self._is_ours(host):
             self._say(f"the host {host[:200]!r} is not a name of this machine; a proxy in front must rewrite it")
-            return Response(status=403)
-        return None
+            return empty_response(403)
+        # as in Ollama, for paths of any kind
+        return empty_response(204) if request.method == "OPTIONS" and _address(host) is None else None
 
     def mark(self, response: Response) -> Response:
         """Lets the page that asked read the answer."""
@@ -90,7 +95,7 @@ class Gate:
         return response
 
     def _preflight(self) -> Response:
-        response = Response(status=204)
+        response = empty_response(204)
         response.headers["Access-Control-Allow-Methods"] = _METHODS
         response.headers["Access-Control-Allow-Headers"] = ",".join(_HEADERS)
         response.headers["Access-Control-Max-Age"] = str(_MAX_AGE_S)

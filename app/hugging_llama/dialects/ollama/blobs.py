@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, after_this_request, request
 
-from hugging_llama.dialects.base import app_context
+from hugging_llama.dialects.base import app_context, empty_response
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.errors import JSON
@@ -20,7 +20,7 @@ _PUT_AWAY_BYTES = 64 * 2**20
 def find(digest: str) -> Response:
     """Whether the content is here."""
     if has_blob(app_context(), digest):
-        return _empty(200)
+        return empty_response()
     response = json_response({"error": f'blob "{digest}" not found'}, JSON)
     response.status_code = 404
     return response
@@ -45,10 +45,4 @@ def receive(digest: str) -> Response:
         )
         return response
 
-    return _empty(201 if receive_blob(app_context(), digest, upload.read, upload.size_bytes) else 200)
-
-
-def _empty(status: int) -> Response:
-    response = Response(status=status)
-    del response.headers["Content-Type"]
-    return response
+    return empty_response(201 if receive_blob(app_context(), digest, upload.read, upload.size_bytes) else 200)

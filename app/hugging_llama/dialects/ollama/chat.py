@@ -138,7 +138,7 @@ def chat() -> Response:
     """Answer a chat; with no messages, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()
     body = json_body(_schema)
-    values.check_top_logprobs(body["top_logprobs"])
+    values.check_body(body)
     if not body["model"]:
         raise InvalidRequestError("model is required", param="model")
     render = AnswerRenderer(model=body["model"], piece=chat_piece, watch=watch)

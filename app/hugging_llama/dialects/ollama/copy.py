@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, check_names, json_body
+from hugging_llama.dialects.base import app_context, check_names, empty_response, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.operations.removal import copy_model
@@ -29,4 +29,4 @@ def copy() -> Response:
     body = json_body(_schema)
     check_names(body["source"], body["destination"])
     copy_model(app_context(), body["source"], body["destination"])
-    return Response()
+    return empty_response()

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, check_names, json_body
+from hugging_llama.dialects.base import app_context, check_names, empty_response, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.errors import InvalidRequestError
@@ -35,4 +35,4 @@ def delete() -> Response:
         raise InvalidRequestError("model is required", param="model")
     check_names(name)
     freed_bytes = delete_model(app_context(), name)
-    return Response(headers={_FREED_BYTES: str(freed_bytes)})
+    return empty_response(headers={_FREED_BYTES: str(freed_bytes)})

@@ -6,7 +6,7 @@ Keys match in any case, unknown keys are ignored, `null` is absent, and a wrong 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, pre_load
+from marshmallow import Schema, ValidationError
 
 from hugging_llama.dialects.body_fields import BodyField, JsonSchema
 from hugging_llama.dialects.body_schema import BodySchema
@@ -20,27 +20,8 @@ class GoSchema(BodySchema):
 
     go_name = "Request"
 
-    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
-        self._keys[(field_obj.data_key or field_name).lower()] = field_obj.data_key or field_name
-
-    def __init__(self, **kwargs: Any) -> None:
-        self._keys: dict[str, str] = {}
-        super().__init__(**kwargs)
-
-    def spelling(self, key: str) -> str:
-        """Keys match in any case."""
-        return self._keys.get(key.lower(), key)
-
-    @pre_load
-    def prepare(self, data: Any, **_: Any) -> dict[str, Any]:
-        """Spell every known key as its field is spelt and drop nulls; the last duplicate wins."""
-        if not isinstance(data, Mapping):
-            raise ValidationError(f"json: cannot unmarshal {go_kind(data)} into Go value of type api.{self.go_name}")
-        matched: dict[str, Any] = {}
-        for key, value in data.items():
-            if value is not None:
-                matched[self.spelling(str(key))] = value
-        return matched
+    def not_an_object(self, data: Any) -> str:
+        return f"json: cannot unmarshal {go_kind(data)} into Go value of type api.{self.go_name}"
 
 
 class GoField(BodyField):

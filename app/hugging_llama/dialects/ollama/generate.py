@@ -91,6 +91,6 @@ def generate() -> Response:
     """Complete a prompt; with none, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()
     body = json_body(_schema)
-    values.check_top_logprobs(body["top_logprobs"])
+    values.check_body(body)
     render = AnswerRenderer(model=body["model"], piece=generate_piece, watch=watch)
     return answer(body, render, parse_generate, is_empty=not body["prompt"])

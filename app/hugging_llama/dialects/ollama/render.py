@@ -133,7 +133,7 @@ class AnswerRenderer:
         usage, duration = finished.usage, self.watch.duration
         if usage.num_truncated_tokens:
             end["truncated_tokens"] = usage.num_truncated_tokens
-        return end | {
+        figures = {
             "total_duration": self.watch.total(),
             "load_duration": duration(usage.load_ns),
             "prompt_eval_count": usage.num_prompt_tokens,
@@ -141,3 +141,5 @@ class AnswerRenderer:
             "eval_count": usage.num_output_tokens,
             "eval_duration": duration(usage.decode_ns),
         }
+        # Go leaves zeros out: a single token has no time of decoding
+        return end | {name: figure for name, figure in figures.items() if figure}

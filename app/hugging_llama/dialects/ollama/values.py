@@ -97,9 +97,11 @@ def refuse_images(images: Any, model: str) -> None:
         raise UnsupportedCapabilityError(model, ["vision"])
 
 
-def check_top_logprobs(top_logprobs: int) -> None:
-    """Raises InvalidRequestError; Ollama looks at this before it looks for the model."""
-    if not 0 <= top_logprobs <= 20:
+def check_body(body: Mapping[str, Any]) -> None:
+    """What Ollama looks at before it looks for the model. Raises InvalidRequestError."""
+    parse_think(body["think"])
+    parse_keep_alive(body["keep_alive"])
+    if not 0 <= body["top_logprobs"] <= 20:
         raise InvalidRequestError("top_logprobs must be between 0 and 20", param="top_logprobs")
 
 

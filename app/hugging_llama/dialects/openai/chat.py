@@ -34,7 +34,7 @@ from hugging_llama.dialects.openai.render import (
     tool_call_json,
     usage_json,
 )
-from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
+from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, require_name, sampling_options
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
     Finished,
@@ -79,7 +79,7 @@ class ChatSchema(SamplingSchema):
         schema={"type": "object", "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}}},
         about="JSON, or JSON by a schema; enforced whether `strict` or not.",
     )
-    max_completion_tokens = Typed(int, low=0, load_default=None, about="Newer spelling of `max_tokens`, and wins.")
+    max_completion_tokens = Typed(int, load_default=None, about="Newer spelling of `max_tokens`, and wins.")
     logprobs = Typed(bool, load_default=False, about="Log-probabilities of the tokens.")
     top_logprobs = Typed(int, low=0, high=20, load_default=0, about="How many alternatives come with each token.")
     reasoning_effort = Typed(str, load_default="", schema={"enum": ["", *EFFORTS]}, about="How much to think first.")
@@ -241,6 +241,7 @@ def chat_completions() -> Response:
     if isinstance(call.prompt, ChatPrompt) and call.prompt.tool_choice.mode == "auto" and call.format is None:
         # where nothing must be called, nothing holds the model to a schema
         tell_ignored(["tools.function.strict"] if parsing.has_strict(body["tools"]) else [])
+    require_name(body)
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
     render = ChatRenderer(

@@ -1,13 +1,14 @@
 """POST /v1/completions: the prompt goes to the model as it is, without a chat template."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import (
+    STREAM_HEADERS,
     Watched,
     app_context,
     json_body,
@@ -27,7 +28,7 @@ from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import Finished, GenerateEvent, PromptLogprobs, TextDelta, TokenLogprob, Usage
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import GenerateCall, InsertPrompt, Prompt, TextPrompt, TokensPrompt
-from hugging_llama.operations import generation
+from hugging_llama.operations import generation, residency
 from hugging_llama.operations.choices import generate_choices
 from hugging_llama.operations.tokenization import detokenize
 
@@ -55,11 +56,12 @@ class CompletionRenderer:
     """Renders the events of one answer. `model` is the name as the caller sent it; `echoes` stand before each text."""
 
     model: str
+    num_prompts: int
     num_choices: int
     echoes: list[str]
     includes_usage: bool = False
     _head: Json = field(init=False)
-    _usages: list[Usage] = field(default_factory=list)
+    _usages: dict[int, Usage] = field(default_factory=dict)
     _offsets: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,12 +76,19 @@ class CompletionRenderer:
             return self._choice(index, "", None, _prompt_entries(found))
         if not isinstance(found, Finished):
             return b""
-        self._usages.append(found.usage)
+        self._usages[index] = found.usage
         last = self._choice(index, "", finish_reason(found))
         if len(self._usages) < self.num_choices:
             return last
         usage = event({**self._head, "choices": [], "usage": self._usage()}) if self.includes_usage else b""
         return last + usage + DONE
+
+    def nothing(self) -> tuple[Json, bytes]:
+        """The answer to nothing, in one object and as a stream: the model is loaded."""
+        choices = [{"text": "", "index": n, "logprobs": None, "finish_reason": "load"} for n in range(self.num_choices)]
+        whole = {**self._head, "choices": choices, "usage": self._usage()}
+        usage = event({**whole, "choices": []}) if self.includes_usage else b""
+        return whole, event({**self._head, "choices": choices}) + usage + DONE
 
     def whole(self, items: Iterable[tuple[int, GenerateEvent]]) -> Json:
         """The same events folded into one object."""
@@ -94,7 +103,7 @@ class CompletionRenderer:
                 entries[index] += _prompt_entries(found)
             elif isinstance(found, Finished):
                 reasons[index] = finish_reason(found)
-                self._usages.append(found.usage)
+                self._usages[index] = found.usage
         choices = [
             {
                 "text": "".join(texts[index]),
@@ -116,7 +125,7 @@ class CompletionRenderer:
         return event({**self._head, "choices": [choice]})
 
     def _usage(self) -> Json:
-        return usage_json(self._usages)
+        return usage_json([self._usages[index] for index in sorted(self._usages)], self.num_prompts)
 
 
 def _prompt_entries(found: PromptLogprobs) -> tuple[TokenLogprob, ...]:
@@ -180,6 +189,26 @@ def _text_of(prompt: TextOrIds, model: LocalModel) -> str:
     return Watched(detokenize(app_context(), model, prompt)).drain()[0].text
 
 
+def _renderer(body: Mapping[str, Any], echoes: list[str]) -> CompletionRenderer:
+    return CompletionRenderer(
+        model=body["model"],
+        num_prompts=len(echoes) // body["n"],
+        num_choices=len(echoes),
+        echoes=echoes,
+        includes_usage=bool(body["stream_options"].get("include_usage")),
+    )
+
+
+def _answer_load(body: dict[str, Any]) -> Response:
+    """There is nothing to go on with: as in Ollama the model is loaded."""
+    parse_completion(body, "")
+    model = local_model(body["model"])
+    generation.require(model, body["model"], Capability.COMPLETION)
+    Watched(residency.load(app_context(), model, keep_alive_s=None)).drain()
+    whole, stream = _renderer(body, [""] * body["n"]).nothing()
+    return Response(stream, mimetype=SSE, headers=STREAM_HEADERS) if body["stream"] else json_response(whole)
+
+
 @blueprint.post("/v1/completions")
 @documented(
     json_answer(schemas.TextCompletion),
@@ -190,18 +219,15 @@ def _text_of(prompt: TextOrIds, model: LocalModel) -> str:
 def completions() -> Response:
     """Go on with a text, in one object or as a stream of server-sent events."""
     body = json_body(_schema, empty="EOF")
+    if body["prompt"] == "" and not body["suffix"]:
+        return _answer_load(body)
     prompts = parse_prompts(body["prompt"])
     calls = [parse_completion(body, prompt) for prompt in prompts]
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
     texts = [_text_of(prompt, model) if body["echo"] else "" for prompt in prompts]
     echoes = [text for text in texts for _ in range(body["n"])]
-    render = CompletionRenderer(
-        model=body["model"],
-        num_choices=len(echoes),
-        echoes=echoes,
-        includes_usage=bool(body["stream_options"].get("include_usage")),
-    )
+    render = _renderer(body, echoes)
     events = Watched(generate_choices(app_context(), model, body["model"], calls, body["n"]))
     if body["stream"]:
         response = stream_response(events, render.chunk, error_event, SSE)

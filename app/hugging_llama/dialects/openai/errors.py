@@ -1,6 +1,6 @@
 """Our errors in OpenAI's shape: a type, one sentence, the parameter."""
 
-from flask import Response
+from flask import Response, request
 
 from hugging_llama import errors
 from hugging_llama.dialects.error_answers import Statuses, add_retry, plain_sentence, status_in
@@ -33,17 +33,23 @@ def status_of(error: errors.HuggingLlamaError) -> int:
     return status_in(_STATUS, error)
 
 
-def error_json(error: errors.HuggingLlamaError) -> Json:
-    """The body, also of an event in a stream."""
+def error_json(error: errors.HuggingLlamaError, sentence: str = "") -> Json:
+    """The body, also of an event in a stream; the error's own sentence unless there is another one."""
     kind = _TYPES.get(status_of(error), "api_error")
     param = error.facts.get("param")
     code = _CODES.get(error.code, error.code)
-    return {"error": {"message": plain_sentence(error), "type": kind, "param": param, "code": code}}
+    return {"error": {"message": sentence or plain_sentence(error), "type": kind, "param": param, "code": code}}
 
 
 def error_response(error: errors.HuggingLlamaError) -> Response:
     """The answer to a request that failed before its first byte."""
-    response = Response(encode(error_json(error)), status=status_of(error), content_type="application/json")
+    sentence = ""
+    if isinstance(error, errors.ModelNotFoundError) and (name := error.facts.get("name")):
+        if request.path.endswith("/v1/embeddings"):
+            sentence = f'model "{name}" not found, try pulling it first'
+        elif "/v1/models/" in request.path:
+            sentence = f"model '{error.facts.get('canonical') or name}' not found"
+    response = Response(encode(error_json(error, sentence)), status=status_of(error), content_type="application/json")
     add_retry(response, error)
     return response
 

@@ -40,15 +40,18 @@ def head(object: str, prefix: str, model: str) -> Json:
     }
 
 
-def usage_json(usages: Sequence[Usage]) -> Json:
-    """The sum over an answer's choices; they have one prompt."""
-    num_prompt = max((usage.num_prompt_tokens for usage in usages), default=0)
+def usage_json(usages: Sequence[Usage], num_prompts: int = 1) -> Json:
+    """The sum over an answer's choices, as many of each prompt, one prompt's after the other's."""
+    size = max(1, len(usages) // num_prompts)
+    prompts = [usages[start : start + size] for start in range(0, len(usages), size)]
+    num_prompt = sum(max(usage.num_prompt_tokens for usage in choices) for choices in prompts)
+    num_cached = sum(min(usage.num_cached_tokens for usage in choices) for choices in prompts)
     num_output = sum(usage.num_output_tokens for usage in usages)
     return {
         "prompt_tokens": num_prompt,
         "completion_tokens": num_output,
         "total_tokens": num_prompt + num_output,
-        "prompt_tokens_details": {"cached_tokens": min((usage.num_cached_tokens for usage in usages), default=0)},
+        "prompt_tokens_details": {"cached_tokens": num_cached},
         "completion_tokens_details": {"reasoning_tokens": sum(usage.num_thinking_tokens for usage in usages)},
     }
 

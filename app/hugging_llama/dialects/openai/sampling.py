@@ -26,7 +26,7 @@ class SamplingSchema(BodySchema):
     )
     temperature = Typed(float, low=0.0, high=1e3, load_default=1.0, about="0 takes the likeliest token.")
     top_p = Typed(float, low=0.0, high=1.0, load_default=1.0, about="Only the likeliest tokens, of so much together.")
-    max_tokens: BodyField = Typed(int, low=0, load_default=None, about="The most tokens of an answer.")
+    max_tokens: BodyField = Typed(int, load_default=None, about="The most tokens of an answer; negative: no limit.")
     n: BodyField = Typed(int, low=1, high=MAX_CHOICES, load_default=1, about="How many answers.")
     stop = BodyField(load_default=None, schema=TEXT_OR_TEXTS, about="Texts that end the answer.")
     seed = Typed(int, load_default=None, about="The same seed gives the same answer.")
@@ -46,10 +46,15 @@ class SamplingSchema(BodySchema):
     thinking_budget = Typed(int, low=0, load_default=None, about="The most tokens of reasoning.")
 
 
+def require_name(body: Mapping[str, Any]) -> None:
+    """An empty name is none, for a chat. Raises InvalidRequestError."""
+    if not body["model"]:
+        raise InvalidRequestError("model is required", param="model")
+
+
 def sampling_options(body: Mapping[str, Any]) -> dict[str, Any]:
     """SamplingParams fields by name. Raises InvalidRequestError."""
     optional = {
-        "max_tokens": body["max_tokens"],
         "seed": body["seed"],
         "top_k": body["top_k"],
         "min_p": body["min_p"],
@@ -57,7 +62,10 @@ def sampling_options(body: Mapping[str, Any]) -> dict[str, Any]:
         "min_tokens": body["min_tokens"],
         "max_thinking_tokens": body["thinking_budget"],
     }
+    limit = body["max_tokens"]
+    limits = {} if limit is None else {"max_tokens": limit if limit >= 0 else None}
     return {
+        **limits,
         "temperature": body["temperature"],
         # Ollama reads 0 as nothing said
         "top_p": body["top_p"] or 1.0,

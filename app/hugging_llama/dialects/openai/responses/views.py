@@ -21,6 +21,7 @@ from hugging_llama.dialects.openai.responses.conversation import parse_conversat
 from hugging_llama.dialects.openai.responses.render import ResponseRenderer
 from hugging_llama.dialects.openai.responses.response import new_response
 from hugging_llama.dialects.openai.responses.schema import ResponsesSchema, parse_call, parse_request
+from hugging_llama.dialects.openai.sampling import require_name
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import ChatPrompt
@@ -38,6 +39,7 @@ def create_response() -> Response:
     asked = parse_request(json_body(_schema, empty="EOF"))
     tell_ignored(asked.ignored)
     body, ctx = asked.body, app_context()
+    require_name(body)
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
     earlier = state.earlier_items(ctx, body["previous_response_id"])

@@ -260,6 +260,13 @@ def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) ->
         ({"tool_choice": {"type": "tool", "name": "g"}}, 400, "invalid_request_error", "tool_choice"),
         ({"output_config": {"format": {"type": "xml"}}}, 400, "invalid_request_error", "json_schema"),
         ({"output_config": {"format": [1]}}, 400, "invalid_request_error", "json_schema"),
+        ({"output_config": {"effort": ["low"]}}, 400, "invalid_request_error", "output_config.effort"),
+        ({"system": [{"type": ["text"]}]}, 400, "invalid_request_error", "system must"),
+        ({"messages": [{"role": "user", "content": [{"type": ["x"]}]}]}, 400, "invalid_request_error", "block type"),
+        (
+            {"tools": [{"name": "f"}], "tool_choice": {"type": "tool", "name": ["f"]}},
+            400, "invalid_request_error", "tool_choice",
+        ),
         (
             {"output_format": {"type": "x"}, "output_config": {"format": {"type": "x"}}},
             400, "invalid_request_error", "exclude each other",

@@ -241,6 +241,7 @@ def test_a_gap_needs_a_model_that_fills_gaps(make_client: MakeClient) -> None:
         ("/v1/chat/completions", {"tool_choice": "required"}, 400, "tools", "tool_choice"),
         ("/v1/chat/completions", {"tools": [{}]}, 400, "a tool must be", "tools"),
         ("/v1/chat/completions", {"response_format": {"type": "xml"}}, 400, "json_schema", "response_format"),
+        ("/v1/chat/completions", {"response_format": "json_schema"}, 400, "json_schema", "response_format"),
         (
             "/v1/chat/completions",
             {"reasoning_effort": "huge"},

@@ -98,7 +98,7 @@ def _think(body: Mapping[str, Any]) -> bool | str | None:
     if kind not in (None, "enabled", "disabled", "adaptive"):
         raise InvalidRequestError("thinking.type: must be enabled, disabled or adaptive", param="thinking")
     effort = body["output_config"].get("effort")
-    if effort is not None and effort not in _EFFORTS:
+    if effort is not None and (not isinstance(effort, str) or effort not in _EFFORTS):
         raise InvalidRequestError(f"output_config.effort: must be one of {', '.join(_EFFORTS)}", param="output_config")
     if kind == "disabled":
         return False

@@ -108,7 +108,7 @@ def _response_format(value: Any) -> OutputFormat | None:
     if kind == "json_object":
         return JsonObject()
     if kind == "json_schema":
-        described = value.get("json_schema")
+        described = value.get("json_schema") if isinstance(value, dict) else None
         schema = described.get("schema") if isinstance(described, dict) else None
         if not isinstance(schema, dict):
             raise InvalidRequestError(

@@ -86,6 +86,14 @@ def test_what_is_deleted_is_gone_once_nothing_goes_on_from_it(store: ResponseSto
     assert rows(tmp_path, "SELECT count(*) FROM items") == [(0,)]
 
 
+def test_of_an_item_that_came_twice_the_newer_one_is_found(store: ResponseStore) -> None:
+    twice, once = [f"twice-{number}" for number in range(20)], [f"once-{number}" for number in range(20)]
+    for name, ids in (("old", twice + once), ("new", twice)):
+        items = tuple(StoredItem(id, name.encode()) for id in ids)
+        store.save(StoredResponse(id=name, previous_id=None, body=b"{}", input=items, output=()))
+    assert store.items([*twice, *once]) == dict.fromkeys(twice, b"new") | dict.fromkeys(once, b"old")
+
+
 def test_the_oldest_leave_first_when_there_are_too_many(tmp_path: Path) -> None:
     store = ResponseStore(str(tmp_path), 2**20, DAY_S, max_responses=3)
     for name in "abcde":

@@ -147,13 +147,17 @@ class ResponseStore:
 
 
 def _items(connection: sqlite3.Connection, ids: set[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    """Each from the last response that has it. A response may have all of them, and is unpacked once."""
+    named: dict[int, set[str]] = {}
     for id in ids:
-        row = connection.execute(
-            "SELECT input, output FROM responses WHERE number = (SELECT max(response) FROM items WHERE id = ?)", (id,)
-        ).fetchone()
-        for part in row or ():
-            found |= {item.id: item.body for item in _unpacked(part) if item.id in ids}
+        (number,) = connection.execute("SELECT max(response) FROM items WHERE id = ?", (id,)).fetchone()
+        if number is not None:
+            named.setdefault(number, set()).add(id)
+    found: dict[str, bytes] = {}
+    for number, wanted in named.items():
+        row = connection.execute("SELECT input, output FROM responses WHERE number = ?", (number,)).fetchone()
+        for part in row:
+            found |= {item.id: item.body for item in _unpacked(part) if item.id in wanted}
     return found
 
 

@@ -145,7 +145,7 @@ _READERS: Mapping[str, _Read] = {
 
 
 def _head(kind: str, given: Json) -> Json:
-    """A client's own id stays, so that what it knows can be found again."""
+    """A client's own id stays, and names the item within its conversation."""
     id = given.get("id")
     is_fine = isinstance(id, str) and 0 < len(id) <= _MAX_ID
     return {"id": id if is_fine else new_item_id(kind), "type": kind, "status": "completed"}

@@ -58,6 +58,9 @@ _WEB_ONLY = (
     "max_body_bytes",
     "max_blob_bytes",
     "duration_unit",
+    "store_responses",
+    "stored_responses_bytes",
+    "stored_responses_s",
     "trust_remote_code",
     "allow_pickle",
 )

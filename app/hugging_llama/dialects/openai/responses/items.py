@@ -88,21 +88,10 @@ class ItemReader:
             raise InvalidRequestError("a part must be {'type': 'input_text', 'text': …}", param=param)
         return str(part["text"])
 
-    def _function_call(self, given: Json, param: str) -> Json:
-        call = _head("function_call", given) | {
-            "call_id": _string(given, "call_id", param),
-            "name": _string(given, "name", param),
-            "arguments": _string(given, "arguments", param),
-        }
-        namespace = given.get("namespace")
-        return call | ({"namespace": namespace} if isinstance(namespace, str) and namespace else {})
-
-    def _custom_call(self, given: Json, param: str) -> Json:
-        call = _head("custom_tool_call", given) | {
-            "call_id": _string(given, "call_id", param),
-            "name": _string(given, "name", param),
-            "input": _string(given, "input", param),
-        }
+    def _call(self, given: Json, param: str) -> Json:
+        kind = given["type"]
+        text = "input" if kind == "custom_tool_call" else "arguments"
+        call = _head(kind, given) | {key: _string(given, key, param) for key in ("call_id", "name", text)}
         namespace = given.get("namespace")
         return call | ({"namespace": namespace} if isinstance(namespace, str) and namespace else {})
 
@@ -143,9 +132,9 @@ class ItemReader:
 _Read = Callable[[ItemReader, Json, str], Json]
 _READERS: Mapping[str, _Read] = {
     "message": ItemReader._message,
-    "function_call": ItemReader._function_call,
+    "function_call": ItemReader._call,
     "function_call_output": ItemReader._output,
-    "custom_tool_call": ItemReader._custom_call,
+    "custom_tool_call": ItemReader._call,
     "custom_tool_call_output": ItemReader._output,
     "reasoning": ItemReader._reasoning,
     REFERENCE: ItemReader._reference,

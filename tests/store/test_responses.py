@@ -111,6 +111,14 @@ def test_the_oldest_leave_first_when_there_are_too_many_bytes(tmp_path: Path) ->
     assert (tmp_path / "responses.db").stat().st_size < 60_000
 
 
+def test_long_ids_count_as_often_as_they_are_written(tmp_path: Path) -> None:
+    store = ResponseStore(str(tmp_path), 2**20, DAY_S)
+    for turn in range(20):
+        items = tuple(StoredItem(f"{turn}-{number}-" + "\N{LLAMA}" * 190, b"") for number in range(200))
+        store.save(StoredResponse(id=f"r{turn}", previous_id=None, body=b"{}", input=items, output=()))
+    assert (tmp_path / "responses.db").stat().st_size < 1.5 * 2**20
+
+
 def test_a_conversation_that_is_larger_than_all_is_not_kept_and_drives_nobody_out(tmp_path: Path) -> None:
     store = ResponseStore(str(tmp_path), 10_000, DAY_S)
     store.save(response("other"))

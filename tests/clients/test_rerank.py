@@ -87,8 +87,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def metric(server: LiveServer, name: str) -> float:
-    """A figure of the engine."""
-    text = requests.get(f"{server.url}/metrics", timeout=30).text
-    found = re.search(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
-    assert found, text
-    return float(found[1])
+    """A figure of the engine; waits while a busy one has no time to tell."""
+    found: list[str] = []
+
+    def is_told() -> bool:
+        text = requests.get(f"{server.url}/metrics", timeout=30).text
+        found[:] = re.findall(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
+        return bool(found)
+
+    wait_until(is_told)
+    return float(found[0])

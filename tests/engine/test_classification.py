@@ -180,6 +180,17 @@ def test_what_is_no_text(tmp_path: Path) -> None:
     client.runner.close()
 
 
+def test_tokens_that_the_model_has_no_row_for(tmp_path: Path) -> None:
+    """On a GPU they would be the end of the engine."""
+    client = EmbeddingClient(load(make_classifier(tmp_path, "llama", vocab_size=256)))
+    assert client.classify(["a", ("a", "b")]).labels == ("LABEL_0",)
+    inputs: list[Any] = ["a<|im_end|>", ("a", "<|im_end|>"), (256,)]
+    for value in inputs:
+        with pytest.raises(InvalidRequestError, match="this model does not have"):
+            client.send_inputs(1, [value])
+    client.runner.close()
+
+
 def test_texts_and_pairs_of_all_clients_share_batches(tmp_path: Path) -> None:
     folder = make_classifier(tmp_path)
     checkpoint = load(folder)

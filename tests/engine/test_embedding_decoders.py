@@ -88,7 +88,7 @@ def alone(checkpoint: Checkpoint, texts: list[str]) -> Any:
 
 def ours(checkpoint: Checkpoint, texts: list[str]) -> Any:
     """The runner's vectors; those of all texts padded into one batch must be the same."""
-    tokenizer = PoolingTokenizer(checkpoint.tokenizer, checkpoint.model)
+    tokenizer = PoolingTokenizer(checkpoint.tokenizer, checkpoint.model, checkpoint.model.transformers_model.config)
     rows = tokenizer.rows(texts, limit=128, truncate=True)
     with torch.inference_mode():
         padded = checkpoint.model(tokenizer.features(rows, torch.device("cpu")))["sentence_embedding"]

@@ -260,6 +260,13 @@ def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) ->
         ({"tool_choice": {"type": "tool", "name": "g"}}, 400, "invalid_request_error", "tool_choice"),
         ({"output_config": {"format": {"type": "xml"}}}, 400, "invalid_request_error", "json_schema"),
         ({"output_config": {"format": [1]}}, 400, "invalid_request_error", "json_schema"),
+        ({"output_config": {"effort": ["low"]}}, 400, "invalid_request_error", "output_config.effort"),
+        ({"system": [{"type": ["text"]}]}, 400, "invalid_request_error", "system must"),
+        ({"messages": [{"role": "user", "content": [{"type": ["x"]}]}]}, 400, "invalid_request_error", "block type"),
+        (
+            {"tools": [{"name": "f"}], "tool_choice": {"type": "tool", "name": ["f"]}},
+            400, "invalid_request_error", "tool_choice",
+        ),
         (
             {"output_format": {"type": "x"}, "output_config": {"format": {"type": "x"}}},
             400, "invalid_request_error", "exclude each other",
@@ -312,7 +319,8 @@ def test_a_json_schema_is_enforced(make_client: MakeClient) -> None:
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format must be"),
         ({"output_config": {"effort": "huge"}}, "output_config.effort: must be one of low, medium, high, max, xhigh"),
         ({"thinking": {"type": "sometimes"}}, "thinking.type: must be enabled, disabled or adaptive"),
-        ({"stop_sequences": "x"}, "stop_sequences: must be a list of strings"),
+        ({"stop_sequences": "x"}, "stop_sequences: must be a list of at most 10000 strings"),
+        ({"stop_sequences": ["x"] * 10_001}, "stop_sequences: must be a list of at most 10000 strings"),
         ({"temperature": "hot"}, "temperature: expected number, got string"),
         ({"container": "c"}, "container is not supported: this server runs no code"),
         ({"mcp_servers": [{}]}, "mcp_servers is not supported"),

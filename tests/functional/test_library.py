@@ -48,6 +48,15 @@ def test_other_inputs_are_refused_before_the_model_is_looked_up(make_client: Mak
     assert (response.status_code, response.get_json()) == (400, {"error": "invalid input type"})
 
 
+def test_an_embedding_of_too_many_texts(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    assert client.post("/api/embed", json={"model": MINILM, "input": ["x"] * 10_000}).status_code == 200
+    response = client.post("/api/embed", json={"model": MINILM, "input": ["x"] * 10_001})
+    error = "input has 10001 texts, at most 10000 are taken: send fewer at once"
+    assert (response.status_code, response.get_json()) == (400, {"error": error})
+    assert len(engine.requests) == 1
+
+
 def test_a_missing_embedding_model_has_its_own_words(make_client: MakeClient) -> None:
     client, _ = make_client()
     response = client.post("/api/embed", json={"model": "no/such", "input": "x"})

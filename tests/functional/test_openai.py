@@ -104,6 +104,22 @@ def test_a_stream(make_client: MakeClient) -> None:
     assert "usage" not in found[0]
 
 
+def test_results_of_many_calls(make_client: MakeClient) -> None:
+    """The latest call of an id is meant; looked for among all calls, so many would take minutes."""
+    client, engine = make_client()
+    number = 30_000
+    ids: list[Any] = [f"c{index}" for index in range(number)]
+    turns = [
+        {"role": "assistant", "tool_calls": [{"id": id, "function": {"name": name}} for id in ids]}
+        for name in ("old", "new")
+    ]
+    results = [{"role": "tool", "content": "x", "tool_call_id": id} for id in (*ids, "other", None, ["c0"])]
+    assert post(client, messages=[*turns, *results]).status_code == 200
+    prompt = request(engine).prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert [message.tool_name for message in prompt.messages[2:]] == ["new"] * number + [None] * 3
+
+
 def test_an_answer_without_a_word(make_client: MakeClient) -> None:
     client, _ = make_client(generate=[Finished(reason=FinishReason.LENGTH)])
     first, last, done = events(post(client, stream=True))
@@ -247,6 +263,7 @@ def test_a_gap_needs_a_model_that_fills_gaps(make_client: MakeClient) -> None:
         ("/v1/chat/completions", {"tool_choice": "required"}, 400, "tools", "tool_choice"),
         ("/v1/chat/completions", {"tools": [{}]}, 400, "a tool must be", "tools"),
         ("/v1/chat/completions", {"response_format": {"type": "xml"}}, 400, "json_schema", "response_format"),
+        ("/v1/chat/completions", {"response_format": "json_schema"}, 400, "json_schema", "response_format"),
         (
             "/v1/chat/completions",
             {"reasoning_effort": "huge"},

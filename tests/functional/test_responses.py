@@ -429,6 +429,7 @@ def test_what_has_no_effect_is_told(make_client: MakeClient) -> None:
         ({"metadata": {"k" * 65: ""}}, "metadata"),
         ({"text": {"format": {"type": "xml"}}}, "text.format"),
         ({"text": {"format": {"type": "json_schema", "schema": {}}}}, "text.format"),
+        ({"text": {"format": "json_object"}}, "text.format"),
         ({"text": {"format": {"type": "json_object"}}, "structured_outputs": {"regex": "a"}}, "text.format"),
         ({"reasoning": {"effort": "some"}}, "reasoning.effort"),
         ({"reasoning": {"effort": ["low"]}}, "reasoning.effort"),

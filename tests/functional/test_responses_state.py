@@ -105,6 +105,50 @@ def test_items_by_their_ids(make_client: MakeClient) -> None:
     assert (response.status_code, response.get_json()["error"]["param"]) == (400, "input[0]")
 
 
+def test_items_of_one_id_stay_two(make_client: MakeClient) -> None:
+    client, engine = make_client(generate=numbered)
+    items = [{"id": "msg_1", "role": "user", "content": text} for text in ("one", "two")]
+    first = post(client, input=items).get_json()
+    assert [message.content for message in messages(engine)] == ["one", "two"]
+    post(client, input=[items[0] | {"content": "three"}], previous_response_id=first["id"])
+    assert [message.content for message in messages(engine)] == ["one", "two", "said 2", "three"]
+
+
+def test_an_id_that_can_be_guessed_leads_to_nobody_elses_items(make_client: MakeClient) -> None:
+    client, engine = make_client(generate=numbered)
+    first = post(client, input=[{"id": "msg_1", "role": "user", "content": "secret"}]).get_json()
+    reference = {"type": "item_reference", "id": "msg_1"}
+    assert post(client, input=[reference]).status_code == 400
+    post(client, input=[reference], previous_response_id=first["id"])
+    assert [message.content for message in messages(engine)] == ["secret", "said 1", "secret"]
+
+
+def test_a_short_body_makes_no_long_conversation(make_client: MakeClient) -> None:
+    client, engine = make_client(generate=numbered, max_body_bytes=20_000)
+    ids = [post(client, input=text * 9_000).get_json()["id"] for text in "abc"]
+    said = [client.get(f"/v1/responses/{id}/input_items").get_json()["first_id"] for id in ids]
+    references = [{"type": "item_reference", "id": id} for id in said]
+    assert post(client, input=references[:2]).status_code == 200
+    assert sum(len(message.content) for message in messages(engine)) == 18_000
+    for items, words in ((references[:1] * 2, "Duplicate item found with id"), (references, "at most 20000 bytes")):
+        error = post(client, input=items).get_json()["error"]
+        assert (error["type"], error["param"]) == ("invalid_request_error", "input")
+        assert words in error["message"]
+
+
+def test_a_conversation_that_no_body_could_hold_goes_no_further(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=numbered, max_body_bytes=20_000)
+    id = None
+    for _ in range(3):
+        response = post(client, input="x" * 9_000, previous_response_id=id)
+        assert response.status_code == 200
+        id = response.get_json()["id"]
+    error = post(client, input="x", previous_response_id=id).get_json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", "previous_response_id")
+    assert "at most 20000 bytes" in error["message"]
+    assert client.get(f"/v1/responses/{id}").status_code == 200
+
+
 def test_what_a_response_was_an_answer_to(make_client: MakeClient) -> None:
     client, _ = make_client(generate=numbered)
     first = post(client, input=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]).get_json()

@@ -65,6 +65,8 @@ def test_compressed_bodies_are_read(
         ("gzip, zstd", b"x", "is not supported"),
         ("zstd", b"no frame", "the request body is not valid zstd"),
         ("gzip", gzip.compress(b"{}")[:-4], "the request body is not valid gzip"),
+        ("gzip", gzip.compress(b"{}") * 2, "the request body is not valid gzip"),
+        ("gzip", b"", "the request body is not valid gzip"),
         ("gzip", b"{}", "the request body is not valid gzip"),
         ("zstd", _zstd(b'{"model": "x"}')[:-3], "unexpected EOF"),
     ],

@@ -86,6 +86,14 @@ def test_what_is_deleted_is_gone_once_nothing_goes_on_from_it(store: ResponseSto
     assert rows(tmp_path, "SELECT count(*) FROM items") == [(0,)]
 
 
+def test_of_an_item_that_came_twice_the_newer_one_is_found(store: ResponseStore) -> None:
+    twice, once = [f"twice-{number}" for number in range(20)], [f"once-{number}" for number in range(20)]
+    for name, ids in (("old", twice + once), ("new", twice)):
+        items = tuple(StoredItem(id, name.encode()) for id in ids)
+        store.save(StoredResponse(id=name, previous_id=None, body=b"{}", input=items, output=()))
+    assert store.items([*twice, *once]) == dict.fromkeys(twice, b"new") | dict.fromkeys(once, b"old")
+
+
 def test_the_oldest_leave_first_when_there_are_too_many(tmp_path: Path) -> None:
     store = ResponseStore(str(tmp_path), 2**20, DAY_S, max_responses=3)
     for name in "abcde":
@@ -101,6 +109,14 @@ def test_the_oldest_leave_first_when_there_are_too_many_bytes(tmp_path: Path) ->
         assert num_bytes <= 10_000
     assert [name for name in "abcdefghijklmnopqrst" if store.find(name)] == ["p", "q", "r", "s", "t"]
     assert (tmp_path / "responses.db").stat().st_size < 60_000
+
+
+def test_long_ids_count_as_often_as_they_are_written(tmp_path: Path) -> None:
+    store = ResponseStore(str(tmp_path), 2**20, DAY_S)
+    for turn in range(20):
+        items = tuple(StoredItem(f"{turn}-{number}-" + "\N{LLAMA}" * 190, b"") for number in range(200))
+        store.save(StoredResponse(id=f"r{turn}", previous_id=None, body=b"{}", input=items, output=()))
+    assert (tmp_path / "responses.db").stat().st_size < 1.5 * 2**20
 
 
 def test_a_conversation_that_is_larger_than_all_is_not_kept_and_drives_nobody_out(tmp_path: Path) -> None:

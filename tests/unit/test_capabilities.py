@@ -121,7 +121,9 @@ def test_cross_encoders(
     assert _capabilities(tmp_path, LLAMA | {"id2label": labels}, files) == expected
 
 
-@pytest.mark.parametrize("modules", ["{", "{}", "[1, null]", '[{"type": 5}]', "[" * 100_000])
+@pytest.mark.parametrize(
+    "modules", ["{", "{}", "[1, null]", '[{"type": 5}]', '[{"type": "Transformer"}, "x"]', "[" * 100_000]
+)
 def test_a_cross_encoder_whose_modules_make_no_sense(tmp_path: Path, modules: str) -> None:
     files = {"modules.json": modules, "config_sentence_transformers.json": '{"model_type": "CrossEncoder"}'}
     assert _capabilities(tmp_path, LLAMA, files) == set()

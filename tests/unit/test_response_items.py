@@ -104,6 +104,18 @@ def test_reasoning_comes_back_by_any_of_its_texts() -> None:
     )
 
 
+def test_a_turn_of_many_parts_is_joined_once() -> None:
+    """Twenty thousand of a kilobyte each are twenty megabytes; joined one by one they would be copied for minutes."""
+    number, text = 20_000, "x" * 1000
+    reader = ItemReader("demo")
+    system = reader.read([{"role": "system", "content": text}]) * number
+    turn = [part for index in range(number) for part in reader.read([thought(text), call(f"c{index}")])]
+    first, second = parse_conversation("", system + turn)
+    assert len(first.content) == number * (len(text) + 2) - 2
+    assert len(second.thinking) == number * (len(text) + 1) - 1
+    assert [made.index for made in second.tool_calls] == list(range(number))
+
+
 def test_what_another_server_has_encrypted_is_left_out_and_told() -> None:
     reader = ItemReader("demo")
     items = reader.read([{"type": "reasoning", "summary": [], "encrypted_content": "gAAAAABo"}, user("?")])
@@ -130,6 +142,7 @@ def test_traces_of_another_servers_tools_are_left_out_and_told() -> None:
 @pytest.mark.parametrize(
     "value",
     [
+        [{"role": "user", "content": "x"}] * 10_001,
         None, 5, {}, [5], [{}], [{"type": "nothing"}], [{"type": ["message"]}], [{"role": "user"}],
         [{"role": "robot", "content": "x"}], [{"role": ["user"], "content": "x"}], [{"role": "user", "content": 5}],
         [{"role": "user", "content": [5]}], [{"role": "user", "content": [{"type": "input_text"}]}],

@@ -31,10 +31,11 @@ class ClassificationHead:
         self.device = checkpoint.device
         self.longest = checkpoint.trained_context
         self._classifier: Classifier = checkpoint.model
+        config = self._classifier.model.config
         self.tokenizer = PoolingTokenizer(
-            self._classifier.tokenizer, self._classifier.library, pads_left=self._classifier.pads_left
+            self._classifier.tokenizer, self._classifier.library, config, pads_left=self._classifier.pads_left
         )
-        self._text_config = self._classifier.model.config.get_text_config()
+        self._text_config = config.get_text_config()
         self._pad_token_id: int | None = self._text_config.pad_token_id
         self.bears_padding = self._bears_padding()
 

@@ -21,7 +21,9 @@ class EmbeddingHead:
         self.not_finite = "embedding contains NaN or Inf values"
         self.device = checkpoint.device
         self.longest = checkpoint.trained_context
-        self.tokenizer = PoolingTokenizer(checkpoint.tokenizer, checkpoint.model)
+        self.tokenizer = PoolingTokenizer(
+            checkpoint.tokenizer, checkpoint.model, checkpoint.model.transformers_model.config
+        )
         self._model = checkpoint.model
 
     def forward(self, rows: Sequence[TokenRow]) -> Tensor:

@@ -55,12 +55,14 @@ class PoolingTokenizer:
     for chat messages, or with settings of its own for the tokenizer, it makes the ids itself, one input at a time; all
     others get them straight from their tokenizer. The default prompt of the model's makers stands before every text.
 
+    `config` is that of transformers' model, whose embedding of tokens may have fewer rows than its tokenizer has ids.
     `pads_left`: the model reads the last place of each row, so padding stands in front, and positions are told.
     """
 
-    def __init__(self, tokenizer: Any, library: Any = None, *, pads_left: bool = False) -> None:
+    def __init__(self, tokenizer: Any, library: Any, config: Any, *, pads_left: bool = False) -> None:
         self._library = library
         self._tokenizer = tokenizer
+        self._vocabulary_size = min(len(tokenizer), getattr(config.get_text_config(), "vocab_size", sys.maxsize))
         self._prompt = _default_prompt(library)
         self._pads_left = pads_left
         self._lock = threading.Lock()
@@ -85,6 +87,8 @@ class PoolingTokenizer:
         found = [self._given(value, limit, truncate) if _is_ids(value) else next(rows) for value in inputs]
         if not all(row.length for row in found):
             raise InvalidRequestError("the input has an empty text, of which this model makes no token", param="input")
+        if max(max(row.columns[_IDS]) for row in found) >= self._vocabulary_size:
+            raise InvalidRequestError("the input has tokens that this model does not have", param="input")
         return found
 
     def features(
@@ -145,7 +149,7 @@ class PoolingTokenizer:
         return TokenRow({_IDS: ids} | {name: array("i", zeros) for name in self._other_columns})
 
     def _check_ids(self, token_ids: Sequence[int], param: str) -> None:
-        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < len(self._tokenizer):
+        if token_ids and not 0 <= min(token_ids) <= max(token_ids) < self._vocabulary_size:
             raise InvalidRequestError(f"{param} holds ids that this model does not have", param=param)
 
     def _tokenized(self, inputs: Sequence[Written], limit: int, truncate: bool) -> list[TokenRow]:

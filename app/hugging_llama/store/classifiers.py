@@ -22,15 +22,14 @@ def cross_encoder_capabilities(snapshot: Snapshot, config: Mapping[str, Any]) ->
     """Of a model that sentence-transformers has saved: its last module makes the scores."""
     modules = snapshot.json_list(selection.MODULES)
     kinds = [_kind(module) for module in modules]
-    if not kinds or kinds[0] != "Transformer":
+    if not all(kinds) or kinds[:1] != ["Transformer"]:
         return ()
-    last = modules[-1]
     if kinds[-1] == "LogitScore":  # how much likelier one token is than another, behind a query and a document
         return (Capability.RERANK,)
     if kinds[-1] == "Transformer":
         task = snapshot.json("sentence_bert_config.json").get("transformer_task")
         return classifier_capabilities(config) if task == _HEAD else ()
-    is_single = snapshot.json(f"{last.get('path')}/config.json").get("out_features") == 1
+    is_single = snapshot.json(f"{modules[-1].get('path')}/config.json").get("out_features") == 1
     return (Capability.CLASSIFICATION, *((Capability.RERANK,) if is_single else ()))
 
 
@@ -48,5 +47,6 @@ def num_labels(config: Mapping[str, Any]) -> int:
 
 
 def _kind(module: object) -> str:
+    """The name of its class; "" for what is no module."""
     name = module.get("type") if isinstance(module, dict) else None
     return name.rpartition(".")[2] if isinstance(name, str) else ""

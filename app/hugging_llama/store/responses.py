@@ -21,6 +21,8 @@ from hugging_llama_config.settings import Settings
 logger = logging.getLogger(__name__)
 
 _MAX_RESPONSES = 100_000
+_ID_COPIES = 2
+"""Of an item's id: in the table of items and in its index."""
 _OLDEST = "SELECT number FROM responses WHERE id IS NOT NULL AND number != ? ORDER BY created_s, number LIMIT 1"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
@@ -87,14 +89,15 @@ class ResponseStore:
         if response.previous_id and parent is None:
             raise StorageError("the response before has gone meanwhile")
         kept = [_encode([(item.id, item.body) for item in items]) for items in (response.input, response.output)]
-        row = (response.id, parent, time.time(), len(response.body) + sum(map(len, kept)), response.body, *kept)
+        ids = {item.id for item in (*response.input, *response.output)}
+        num_bytes = len(response.body) + sum(map(len, kept)) + _ID_COPIES * sum(len(id.encode()) for id in ids)
+        row = (response.id, parent, time.time(), num_bytes, response.body, *kept)
         number = connection.execute(
             "INSERT INTO responses (id, parent, uses, created_s, num_bytes, body, input, output)"
             " VALUES (?, ?, 1, ?, ?, ?, ?, ?)",
             row,
         ).lastrowid
         connection.execute("UPDATE responses SET uses = uses + 1 WHERE number = ?", (parent,))
-        ids = {item.id for item in (*response.input, *response.output)}
         connection.executemany("INSERT INTO items VALUES (?, ?)", [(id, number) for id in ids])
         self._forget_old(connection)
         while self._is_over(connection):
@@ -147,13 +150,17 @@ class ResponseStore:
 
 
 def _items(connection: sqlite3.Connection, ids: set[str]) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    """Each from the last response that has it. A response may have all of them, and is unpacked once."""
+    named: dict[int, set[str]] = {}
     for id in ids:
-        row = connection.execute(
-            "SELECT input, output FROM responses WHERE number = (SELECT max(response) FROM items WHERE id = ?)", (id,)
-        ).fetchone()
-        for part in row or ():
-            found |= {item.id: item.body for item in _unpacked(part) if item.id in ids}
+        (number,) = connection.execute("SELECT max(response) FROM items WHERE id = ?", (id,)).fetchone()
+        if number is not None:
+            named.setdefault(number, set()).add(id)
+    found: dict[str, bytes] = {}
+    for number, wanted in named.items():
+        row = connection.execute("SELECT input, output FROM responses WHERE number = ?", (number,)).fetchone()
+        for part in row:
+            found |= {item.id: item.body for item in _unpacked(part) if item.id in wanted}
     return found
 
 

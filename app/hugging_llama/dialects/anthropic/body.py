@@ -14,6 +14,8 @@ from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import ChatPrompt
 
 _EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "high"}
+_MAX_STOPS = 10_000
+"""Each is looked for behind every token, and the other requests of a step wait meanwhile."""
 _NO_USERS = "there are no users here, keys apart"
 
 
@@ -101,7 +103,7 @@ def _think(body: Mapping[str, Any]) -> bool | str | None:
     if kind not in (None, "enabled", "disabled", "adaptive"):
         raise InvalidRequestError("thinking.type: must be enabled, disabled or adaptive", param="thinking")
     effort = body["output_config"].get("effort")
-    if effort is not None and effort not in _EFFORTS:
+    if effort is not None and (not isinstance(effort, str) or effort not in _EFFORTS):
         raise InvalidRequestError(f"output_config.effort: must be one of {', '.join(_EFFORTS)}", param="output_config")
     if kind == "disabled":
         return False
@@ -115,8 +117,10 @@ def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
     if type(budget) is int and budget > 0:
         given["max_thinking_tokens"] = budget
     stop = body["stop_sequences"]
-    if not isinstance(stop, list) or not all(isinstance(text, str) for text in stop):
-        raise InvalidRequestError("stop_sequences: must be a list of strings", param="stop_sequences")
+    if not isinstance(stop, list) or len(stop) > _MAX_STOPS or not all(isinstance(text, str) for text in stop):
+        raise InvalidRequestError(
+            f"stop_sequences: must be a list of at most {_MAX_STOPS} strings", param="stop_sequences"
+        )
     return {**given, "max_tokens": body["max_tokens"], "stop": tuple(filter(None, stop))}
 
 

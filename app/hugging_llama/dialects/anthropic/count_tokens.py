@@ -22,5 +22,4 @@ def count_tokens() -> Response:
     check(body)
     model = local_model(body["model"])
     (found,) = Watched(tokenize(app_context(), model, body["model"], parse_prompt(body, model))).drain()
-    response = Response(encode({"input_tokens": len(found.token_ids)}), content_type="application/json")
-    return response
+    return Response(encode({"input_tokens": len(found.token_ids)}), content_type="application/json")

@@ -8,10 +8,10 @@ from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.requests import ToolChoice
 
-_SKIPPED = frozenset({"redacted_thinking", "server_tool_use", "web_search_tool_result"})
+_SKIPPED = ("redacted_thinking", "server_tool_use", "web_search_tool_result")
 """Blocks of other servers' earlier answers, which no template has a place for."""
 
-_WRITTEN = frozenset({"document", "search_result"})
+_WRITTEN = ("document", "search_result")
 """Blocks that hold text, or refer to it."""
 
 
@@ -175,6 +175,6 @@ def parse_tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:
         return ToolChoice(mode="none")
     if kind == "any":
         return ToolChoice(mode="required", parallel=parallel)
-    if kind == "tool" and value.get("name") in {tool.name for tool in tools}:
+    if kind == "tool" and value.get("name") in [tool.name for tool in tools]:
         return ToolChoice(mode="required", name=value["name"], parallel=parallel)
     raise InvalidRequestError("tool_choice must be auto, any, none, or name one of the tools", param="tool_choice")

@@ -62,12 +62,11 @@ class ToolSchema(fields.GoSchema):
     function = fields.GoStruct(FunctionSchema, required=True, missing="a tool has no function")
 
 
-class ChatSchema(fields.GoSchema):
+class ChatSchema(request_fields.AnswerSchema):
     """The request body."""
 
     go_name = "ChatRequest"
 
-    model = request_fields.model()
     messages = fields.GoList(
         fields.GoStruct(MessageSchema), load_default=list, about="The conversation; with none the model is loaded."
     )
@@ -78,17 +77,6 @@ class ChatSchema(fields.GoSchema):
         about="Ours: `auto`, `none`, `required`, or a tool by name, as OpenAI has it; enforced.",
     )
     parallel_tool_calls = fields.GoBool(load_default=True, about="Ours: `false` for one enforced call at most.")
-    stream = request_fields.stream()
-    format = request_fields.format()
-    structured_outputs = request_fields.structured_outputs()
-    keep_alive = request_fields.keep_alive()
-    options = request_fields.options()
-    think = request_fields.think()
-    truncate = request_fields.truncate()
-    shift = request_fields.shift()
-    logprobs = request_fields.logprobs()
-    top_logprobs = request_fields.top_logprobs()
-    debug_render_only = request_fields.debug_render_only()
 
 
 _schema = ChatSchema()

@@ -16,6 +16,9 @@ from hugging_llama.operations.embedding import embed as embed_texts
 
 blueprint = Blueprint("ollama_embed", __name__)
 
+_MAX_INPUTS = 10_000
+"""A text of one letter has a vector of kilobytes."""
+
 
 class EmbedSchema(fields.GoSchema):
     """The request body."""
@@ -44,6 +47,10 @@ def parse_inputs(value: Any) -> list[str]:
     inputs = [value] if isinstance(value, str) else value
     if not isinstance(inputs, list) or not all(isinstance(text, str) for text in inputs):
         raise InvalidRequestError("invalid input type", param="input")
+    if len(inputs) > _MAX_INPUTS:
+        raise InvalidRequestError(
+            f"input has {len(inputs)} texts, at most {_MAX_INPUTS} are taken: send fewer at once", param="input"
+        )
     return inputs
 
 

@@ -19,30 +19,18 @@ from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, InsertPromp
 blueprint = Blueprint("ollama_generate", __name__)
 
 
-class GenerateSchema(fields.GoSchema):
+class GenerateSchema(request_fields.AnswerSchema):
     """The request body."""
 
     go_name = "GenerateRequest"
 
-    model = request_fields.model()
     prompt = fields.GoString(load_default="", about="What to answer; with none the model is loaded.")
     suffix = fields.GoString(load_default="", about="What stands behind the gap that is to be filled.")
     system = fields.GoString(load_default="", about="In place of the model's own system text.")
     template = fields.GoString(load_default="", about="In place of the model's own: Jinja, or a Go template.")
     context = fields.GoList(fields.GoInt(), load_default=list, about="Token ids of an earlier answer's `context`.")
-    stream = request_fields.stream()
     raw = fields.GoBool(load_default=False, about="The prompt goes to the model as it is, without a template.")
-    format = request_fields.format()
-    structured_outputs = request_fields.structured_outputs()
-    keep_alive = request_fields.keep_alive()
     images = request_fields.images()
-    options = request_fields.options()
-    think = request_fields.think()
-    truncate = request_fields.truncate()
-    shift = request_fields.shift()
-    logprobs = request_fields.logprobs()
-    top_logprobs = request_fields.top_logprobs()
-    debug_render_only = request_fields.debug_render_only()
     width = Ignored("pictures are not generated")
     height = Ignored("pictures are not generated")
     steps = Ignored("pictures are not generated")

@@ -44,50 +44,39 @@ def think() -> BodyField:
     )
 
 
-def format() -> BodyField:
-    return BodyField(
-        load_default=None,
-        schema={"anyOf": [{"enum": ["", "json"]}, {"type": "object"}]},
-        about="`json`, or a JSON Schema that the answer must be valid by.",
-    )
-
-
-def structured_outputs() -> fields.GoMap:
-    return fields.GoMap(
-        load_default=None,
-        about="Ours: one of `regex`, `choice`, `grammar`, `json` and `json_object`, which the answer must obey.",
-    )
-
-
-def truncate(
-    about: str = "`false`: refuse a prompt that is too long, instead of dropping messages.",
-) -> fields.GoBool:
+def truncate(about: str) -> fields.GoBool:
     return fields.GoBool(load_default=True, about=about)
-
-
-def shift() -> fields.GoBool:
-    return fields.GoBool(load_default=True, about="Whether the oldest tokens go when the context is full.")
-
-
-def logprobs() -> fields.GoBool:
-    return fields.GoBool(load_default=False, about="Log-probabilities of the tokens.")
-
-
-def top_logprobs() -> fields.GoInt:
-    return fields.GoInt(
-        load_default=0, schema={"minimum": 0, "maximum": 20}, about="How many alternatives come with each token."
-    )
-
-
-def debug_render_only() -> fields.GoBool:
-    return fields.GoBool(
-        data_key="_debug_render_only",
-        load_default=False,
-        about="Answer with the rendered prompt alone.",
-    )
 
 
 def images() -> fields.GoList:
     return fields.GoList(
         fields.GoString(), load_default=list, about="Pictures in base64; refused, as no model here can see."
+    )
+
+
+class AnswerSchema(fields.GoSchema):
+    """What the requests for an answer, of a chat or to a prompt, have alike."""
+
+    model = model()
+    stream = stream()
+    format = BodyField(
+        load_default=None,
+        schema={"anyOf": [{"enum": ["", "json"]}, {"type": "object"}]},
+        about="`json`, or a JSON Schema that the answer must be valid by.",
+    )
+    structured_outputs = fields.GoMap(
+        load_default=None,
+        about="Ours: one of `regex`, `choice`, `grammar`, `json` and `json_object`, which the answer must obey.",
+    )
+    keep_alive = keep_alive()
+    options = options()
+    think = think()
+    truncate = truncate("`false`: refuse a prompt that is too long, instead of dropping messages.")
+    shift = fields.GoBool(load_default=True, about="Whether the oldest tokens go when the context is full.")
+    logprobs = fields.GoBool(load_default=False, about="Log-probabilities of the tokens.")
+    top_logprobs = fields.GoInt(
+        load_default=0, schema={"minimum": 0, "maximum": 20}, about="How many alternatives come with each token."
+    )
+    debug_render_only = fields.GoBool(
+        data_key="_debug_render_only", load_default=False, about="Answer with the rendered prompt alone."
     )

@@ -12,7 +12,7 @@ from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.embeddings import parse_inputs
-from hugging_llama.dialects.openai.fields import TEXT_OR_TEXTS, Typed, parse_truncation
+from hugging_llama.dialects.openai.fields import TEXT_OR_TEXTS, Typed, needed_text, parse_truncation
 from hugging_llama.dialects.openai.render import new_id
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations.classification import classify as classify_texts
@@ -24,12 +24,7 @@ blueprint = Blueprint("openai_classify", __name__)
 class ClassifySchema(BodySchema):
     """The request body."""
 
-    model = Typed(
-        str,
-        required=True,
-        error_messages={"required": "you must provide a model parameter"},
-        about="A model that classifies.",
-    )
+    model = needed_text("model", "A model that classifies.")
     input = BodyField(load_default=None, must=True, schema=TEXT_OR_TEXTS, about="Texts.")
     truncate_prompt_tokens = Typed(int, low=-1, load_default=-1, about="vLLM's: the most tokens of a text.")
     user = Ignored("there are no users here, keys apart")

@@ -13,7 +13,7 @@ from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
-from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, texts_or_ids
+from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, needed_text, texts_or_ids
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations.embedding import embed
 
@@ -25,12 +25,7 @@ _MAX_INPUTS = 2048
 class EmbeddingsSchema(BodySchema):
     """The request body."""
 
-    model = Typed(
-        str,
-        required=True,
-        error_messages={"required": "you must provide a model parameter"},
-        about="A model that embeds.",
-    )
+    model = needed_text("model", "A model that embeds.")
     input = BodyField(load_default=None, must=True, schema=TEXTS_OR_IDS, about="Texts, or token ids.")
     encoding_format = Typed(
         str, load_default="float", schema={"enum": ["float", "base64"]}, about="Numbers, or float32 in base64."
@@ -85,5 +80,4 @@ def embeddings() -> Response:
         for index, vector in enumerate(answer.vectors)
     ]
     usage = {"prompt_tokens": answer.num_prompt_tokens, "total_tokens": answer.num_prompt_tokens}
-    response = json_response({"object": "list", "data": data, "model": body["model"], "usage": usage})
-    return response
+    return json_response({"object": "list", "data": data, "model": body["model"], "usage": usage})

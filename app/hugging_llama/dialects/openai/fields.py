@@ -14,6 +14,11 @@ class Typed(body_fields.Typed):
     range_text = "Invalid value for '{name}': must be {bound}."
 
 
+def needed_text(name: str, about: str) -> Typed:
+    """A text without which a request is refused in OpenAI's words."""
+    return Typed(str, required=True, error_messages={"required": f"you must provide a {name} parameter"}, about=about)
+
+
 TEXT_OR_TEXTS: JsonSchema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 TEXTS_OR_IDS: JsonSchema = {
     "anyOf": [

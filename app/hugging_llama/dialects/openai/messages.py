@@ -1,7 +1,7 @@
 """Messages and tools of a chat request, wire to neutral."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
@@ -16,12 +16,15 @@ def parse_messages(value: Any, model: str) -> tuple[Message, ...]:
     if not isinstance(value, list) or not value:
         raise InvalidRequestError("[] is too short - 'messages'", param="messages")
     messages: list[Message] = []
+    names: dict[str, str] = {}
     for item in value:
-        messages.append(_message(item, model, messages))
+        message = _message(item, model, names)
+        names.update({call.id: call.name for call in reversed(message.tool_calls)})
+        messages.append(message)
     return tuple(messages)
 
 
-def _message(item: Any, model: str, before: Sequence[Message]) -> Message:
+def _message(item: Any, model: str, names: Mapping[str, str]) -> Message:
     if not isinstance(item, dict) or not isinstance(item.get("role"), str):
         raise InvalidRequestError("invalid message format", param="messages")
     given = item.get("tool_calls") or []
@@ -39,7 +42,7 @@ def _message(item: Any, model: str, before: Sequence[Message]) -> Message:
         thinking=thinking if isinstance(thinking, str) else "",
         tool_calls=calls,
         tool_call_id=call_id if isinstance(call_id, str) else None,
-        tool_name=_tool_name(item, before),
+        tool_name=_tool_name(item, names),
     )
 
 
@@ -75,14 +78,14 @@ def _call(value: Any, index: int) -> ToolCall:
     return ToolCall(id=str(value.get("id") or ""), name=function["name"], arguments=parsed, index=index)
 
 
-def _tool_name(item: Mapping[str, Any], before: Sequence[Message]) -> str | None:
-    """The tool whose result this is: by its name, or by the id of the call."""
+def _tool_name(item: Mapping[str, Any], names: Mapping[str, str]) -> str | None:
+    """The tool whose result this is: by its name, or by the id of the call, as `names` has it."""
     if item["role"] not in ("tool", "function"):
         return None
     if isinstance(item.get("name"), str):
         return str(item["name"])
-    calls = (call for message in reversed(before) for call in message.tool_calls)
-    return next((call.name for call in calls if call.id == item.get("tool_call_id")), None)
+    call_id = item.get("tool_call_id")
+    return names.get(call_id) if isinstance(call_id, str) else None
 
 
 def parse_tools(value: Any) -> tuple[Tool, ...]:

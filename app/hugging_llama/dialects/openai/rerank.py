@@ -11,7 +11,7 @@ from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.documents import DOCUMENTS, parse_documents
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
-from hugging_llama.dialects.openai.fields import Typed, parse_truncation
+from hugging_llama.dialects.openai.fields import Typed, needed_text, parse_truncation
 from hugging_llama.dialects.openai.render import Json, new_id
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.operations.classification import ranking, rerank
@@ -22,18 +22,8 @@ blueprint = Blueprint("openai_rerank", __name__)
 class RerankSchema(BodySchema):
     """The request body."""
 
-    model = Typed(
-        str,
-        required=True,
-        error_messages={"required": "you must provide a model parameter"},
-        about="A model that reranks.",
-    )
-    query = Typed(
-        str,
-        required=True,
-        error_messages={"required": "you must provide a query parameter"},
-        about="What the documents shall fit.",
-    )
+    model = needed_text("model", "A model that reranks.")
+    query = needed_text("query", "What the documents shall fit.")
     documents = BodyField(
         load_default=None, must=True, schema=DOCUMENTS, about="Texts, or objects with one under `text`."
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from hugging_llama.dialects.body_fields import BodyField, Ignored
 from hugging_llama.dialects.body_schema import BodySchema
-from hugging_llama.dialects.openai.fields import TEXT_OR_TEXTS, Typed
+from hugging_llama.dialects.openai.fields import TEXT_OR_TEXTS, Typed, needed_text
 from hugging_llama.dialects.openai.render import encode
 from hugging_llama.dialects.structured import structured_format
 from hugging_llama.errors import InvalidRequestError
@@ -18,12 +18,7 @@ _MAX_STOPS = 64
 class SamplingSchema(BodySchema):
     """From `top_k` on they are not OpenAI's but vLLM's or ours, which clients send as `extra_body`."""
 
-    model = Typed(
-        str,
-        required=True,
-        error_messages={"required": "you must provide a model parameter"},
-        about="The model: its name on the Hub, or one of your own.",
-    )
+    model = needed_text("model", "The model: its name on the Hub, or one of your own.")
     temperature = Typed(float, low=0.0, high=1e3, load_default=1.0, about="0 takes the likeliest token.")
     top_p = Typed(float, low=0.0, high=1.0, load_default=1.0, about="Only the likeliest tokens, of so much together.")
     max_tokens: BodyField = Typed(int, load_default=None, about="The most tokens of an answer; negative: no limit.")
@@ -116,7 +111,7 @@ def _response_format(value: Any) -> OutputFormat | None:
     if kind == "json_object":
         return JsonObject()
     if kind == "json_schema":
-        described = value.get("json_schema")
+        described = value.get("json_schema") if isinstance(value, dict) else None
         schema = described.get("schema") if isinstance(described, dict) else None
         if not isinstance(schema, dict):
             raise InvalidRequestError(

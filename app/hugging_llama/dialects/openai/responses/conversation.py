@@ -21,24 +21,46 @@ def parse_conversation(instructions: str, items: Iterable[Json]) -> tuple[Messag
         conversation.say(Message(role="system", content=instructions))
     for item in items:
         conversation.add(item)
-    if not conversation.messages:
+    if not (messages := conversation.messages()):
         raise InvalidRequestError("there is nothing to answer: 'input' has no message", param="input")
-    return tuple(conversation.messages)
+    return messages
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A message that may still get calls, and the thoughts that led to them."""
+
+    message: Message
+    thoughts: list[str]
+    calls: list[ToolCall] = field(default_factory=list)
+
+    def whole(self) -> Message:
+        return replace(self.message, thinking="\n".join(filter(None, self.thoughts)), tool_calls=tuple(self.calls))
 
 
 @dataclass(slots=True)
 class _Conversation:
-    messages: list[Message] = field(default_factory=list)
+    """Its parts are joined at the end, once: a body may hold a million of them."""
+
+    system: list[str] = field(default_factory=list)
+    """Texts at the beginning."""
+    turns: list[_Turn] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     """The tools that were called, by the ids of the calls."""
-    thinking: str = ""
+    thoughts: list[str] = field(default_factory=list)
+    """That have led to nothing yet."""
+
+    def messages(self) -> tuple[Message, ...]:
+        content = "\n\n".join(filter(None, self.system))
+        system = [Message(role="system", content=content)] if self.system else []
+        return (*system, *(turn.whole() for turn in self.turns))
 
     def add(self, item: Json) -> None:
         match item["type"]:
             case "message":
                 self._message(item)
             case "reasoning":
-                self.thinking = "\n".join(filter(None, (self.thinking, reasoning_text(item))))
+                self.thoughts.append(reasoning_text(item))
             case "function_call":
                 self._call(item, _arguments(item["arguments"]))
             case "custom_tool_call":
@@ -47,31 +69,26 @@ class _Conversation:
                 self._output(item)
 
     def say(self, message: Message) -> None:
-        """One more message. Reasoning that led to none is dropped."""
-        self.thinking = ""
-        if message.role == "system" and len(self.messages) == 1 and self.messages[0].role == "system":
-            content = "\n\n".join(filter(None, (self.messages[0].content, message.content)))
-            self.messages[0] = replace(message, content=content)
-            return
-        self.messages.append(message)
+        """One more message. Reasoning is an assistant's; what led to no message of one is dropped."""
+        thoughts, self.thoughts = self.thoughts, []
+        if message.role == "system" and not self.turns:
+            self.system.append(message.content)
+        else:
+            self.turns.append(_Turn(message, thoughts if message.role == "assistant" else []))
 
     def _message(self, item: Json) -> None:
         text = "\n".join(part.get("text", part.get("refusal", "")) for part in item["content"])
-        role = "system" if item["role"] == "developer" else item["role"]
-        self.say(Message(role=role, content=text, thinking=self.thinking if role == "assistant" else ""))
+        self.say(Message(role="system" if item["role"] == "developer" else item["role"], content=text))
 
     def _call(self, item: Json, arguments: dict[str, Any]) -> None:
         name = full_name(item.get("namespace"), item["name"])
         self.names[item["call_id"]] = name
-        last = self.messages[-1] if self.messages else None
-        if last is None or last.role != "assistant":
-            self.say(Message(role="assistant", thinking=self.thinking))
-            last = self.messages[-1]
-        elif self.thinking:
-            last = replace(last, thinking="\n".join(filter(None, (last.thinking, self.thinking))))
-        self.thinking = ""
-        call = ToolCall(id=item["call_id"], name=name, arguments=arguments, index=len(last.tool_calls))
-        self.messages[-1] = replace(last, tool_calls=(*last.tool_calls, call))
+        if not self.turns or self.turns[-1].message.role != "assistant":
+            self.say(Message(role="assistant"))
+        turn = self.turns[-1]
+        turn.thoughts += self.thoughts
+        self.thoughts = []
+        turn.calls.append(ToolCall(id=item["call_id"], name=name, arguments=arguments, index=len(turn.calls)))
 
     def _output(self, item: Json) -> None:
         output = item["output"]

@@ -16,6 +16,8 @@ _MEDIA: Mapping[str, str] = {"input_image": "vision", "input_file": "file", "inp
 _NO_TEXT = frozenset({"web_search_call", "image_generation_call"})
 """Traces of what another server did. What they found stands in the messages; there is nothing in them to go on with."""
 _MAX_ID = 200
+_MAX_ITEMS = 10_000
+"""As many messages as Ollama's dialect takes: a body may hold a million, and no other request is served meanwhile."""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,12 @@ class ItemReader:
             value = [{"role": "user", "content": value}]
         if not isinstance(value, list):
             raise InvalidRequestError("'input' must be a string or a list of items", param="input")
+        if len(value) > _MAX_ITEMS:
+            raise InvalidRequestError(
+                f"'input' has {len(value)} items, and at most {_MAX_ITEMS} are taken: go on from a kept response with "
+                "'previous_response_id'",
+                param="input",
+            )
         return [item for number, given in enumerate(value) if (item := self._item(given, f"input[{number}]"))]
 
     def _item(self, given: Any, param: str) -> Json | None:
@@ -80,21 +88,10 @@ class ItemReader:
             raise InvalidRequestError("a part must be {'type': 'input_text', 'text': …}", param=param)
         return str(part["text"])
 
-    def _function_call(self, given: Json, param: str) -> Json:
-        call = _head("function_call", given) | {
-            "call_id": _string(given, "call_id", param),
-            "name": _string(given, "name", param),
-            "arguments": _string(given, "arguments", param),
-        }
-        namespace = given.get("namespace")
-        return call | ({"namespace": namespace} if isinstance(namespace, str) and namespace else {})
-
-    def _custom_call(self, given: Json, param: str) -> Json:
-        call = _head("custom_tool_call", given) | {
-            "call_id": _string(given, "call_id", param),
-            "name": _string(given, "name", param),
-            "input": _string(given, "input", param),
-        }
+    def _call(self, given: Json, param: str) -> Json:
+        kind = given["type"]
+        text = "input" if kind == "custom_tool_call" else "arguments"
+        call = _head(kind, given) | {key: _string(given, key, param) for key in ("call_id", "name", text)}
         namespace = given.get("namespace")
         return call | ({"namespace": namespace} if isinstance(namespace, str) and namespace else {})
 
@@ -135,9 +132,9 @@ class ItemReader:
 _Read = Callable[[ItemReader, Json, str], Json]
 _READERS: Mapping[str, _Read] = {
     "message": ItemReader._message,
-    "function_call": ItemReader._function_call,
+    "function_call": ItemReader._call,
     "function_call_output": ItemReader._output,
-    "custom_tool_call": ItemReader._custom_call,
+    "custom_tool_call": ItemReader._call,
     "custom_tool_call_output": ItemReader._output,
     "reasoning": ItemReader._reasoning,
     REFERENCE: ItemReader._reference,
@@ -145,7 +142,7 @@ _READERS: Mapping[str, _Read] = {
 
 
 def _head(kind: str, given: Json) -> Json:
-    """A client's own id stays, so that what it knows can be found again."""
+    """A client's own id stays, and names the item within its conversation."""
     id = given.get("id")
     is_fine = isinstance(id, str) and 0 < len(id) <= _MAX_ID
     return {"id": id if is_fine else new_item_id(kind), "type": kind, "status": "completed"}

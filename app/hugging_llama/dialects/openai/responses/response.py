@@ -94,4 +94,4 @@ def usage_json(usage: Usage) -> Json:
 
 
 def _format(value: Any) -> Json:
-    return value if isinstance(value, dict) and value.get("type") else {"type": "text"}
+    return value if value and value.get("type") else {"type": "text"}

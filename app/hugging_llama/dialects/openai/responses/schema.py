@@ -151,14 +151,17 @@ def parse_call(asked: Asked, prompt: ChatPrompt) -> GenerateCall:
 
 def parse_text_format(value: Any, structured: Mapping[str, Any]) -> OutputFormat | None:
     """`text.format`, or vLLM's `structured_outputs`. Raises InvalidRequestError."""
-    kind = value.get("type") if isinstance(value, dict) else value
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise InvalidRequestError("'text.format' must be an object", param="text.format")
+    kind = value.get("type")
     if kind in (None, "text"):
         return parse_response_format(None, structured)
     if structured:
         raise InvalidRequestError("'text.format' and 'structured_outputs' exclude each other", param="text.format")
     if kind == "json_object":
         return JsonObject()
-    if kind != "json_schema" or not isinstance(value, dict):
+    if kind != "json_schema":
         raise InvalidRequestError(
             "'text.format.type' must be 'text', 'json_object' or 'json_schema'", param="text.format"
         )

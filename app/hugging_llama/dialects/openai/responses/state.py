@@ -1,12 +1,14 @@
 """Responses as they are kept and as they are found again."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from hugging_llama.dialects.openai.render import Json, encode
+from hugging_llama.dialects.openai.responses.ids import is_secret
 from hugging_llama.dialects.openai.responses.items import REFERENCE
 from hugging_llama.dialects.openai.responses.render import Keep
 from hugging_llama.errors import InvalidRequestError
@@ -18,30 +20,54 @@ MAX_LISTED = 100
 
 
 def earlier_items(ctx: AppContext, id: str | None) -> list[Json]:
-    """All that was said before, the answer of this id included. Raises what `find_previous` raises."""
+    """All that was said before, the answer of this id included. Raises what `find_previous` raises, and
+    InvalidRequestError for more than a body may hold."""
     if id is None:
         return []
     found = find_previous(ctx, id)
-    return [msgspec.json.decode(item.body) for item in (*found.input, *found.output)]
+    bodies = [item.body for item in (*found.input, *found.output)]
+    _check_size(ctx, bodies, "previous_response_id")
+    return list(map(msgspec.json.decode, bodies))
 
 
 def resolve_references(ctx: AppContext, items: Sequence[Json], earlier: Sequence[Json]) -> list[Json]:
-    """The items with those that are named in their place. Raises InvalidRequestError, StorageError."""
+    """The items, and those that are named in the place of their names; each once, as a name is short and an item need
+    not be. Raises InvalidRequestError, StorageError."""
+    named = Counter(item["id"] for item in items if item["type"] == REFERENCE)
+    if not named:
+        return list(items)
+    id, count = named.most_common(1)[0]
+    if count > 1:
+        raise InvalidRequestError(
+            f"Duplicate item found with id '{id[:200]}'. Remove duplicate items from your input and try again.",
+            param="input",
+        )
     known = {item["id"]: item for item in (*earlier, *items) if item["type"] != REFERENCE}
-    wanted = {item["id"] for item in items if item["type"] == REFERENCE} - known.keys()
-    if wanted:
-        known |= {id: msgspec.json.decode(body) for id, body in find_items(ctx, wanted).items()}
-    resolved = []
-    for item in items:
-        found = known.get(item["id"])
-        if found is None:
-            raise InvalidRequestError(
-                f"Item with id '{item['id'][:200]}' not found. Items are kept with the responses that they belong to: "
-                "send the item itself where 'store' was false.",
-                param=item["param"],
-            )
-        resolved.append(found)
-    return resolved
+    kept = find_items(ctx, filter(is_secret, named.keys() - known.keys()))
+    _check_size(ctx, kept.values(), "input")
+    known |= {id: msgspec.json.decode(body) for id, body in kept.items()}
+    return [_named(item, known) if item["type"] == REFERENCE else item for item in items]
+
+
+def _named(reference: Json, known: dict[str, Json]) -> Json:
+    found = known.get(reference["id"])
+    if found is None:
+        raise InvalidRequestError(
+            f"Item with id '{reference['id'][:200]}' not found. Items are kept with the responses that they belong to: "
+            "send the item itself where 'store' was false.",
+            param=reference["param"],
+        )
+    return found
+
+
+def _check_size(ctx: AppContext, bodies: Collection[bytes], param: str) -> None:
+    num_bytes, limit = sum(map(len, bodies)), ctx.settings.max_body_bytes
+    if num_bytes > limit:
+        raise InvalidRequestError(
+            f"what was said before are {num_bytes} bytes, and at most {limit} bytes are taken: send what matters of it "
+            "in 'input'",
+            param=param,
+        )
 
 
 def keeper(ctx: AppContext, items: Sequence[Json]) -> Keep:

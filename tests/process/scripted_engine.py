@@ -168,4 +168,4 @@ def make_engine(settings: Settings) -> Callable[[Emit], EngineFacade]:
 if __name__ == "__main__":
     import sys
 
-    serve(sys.argv[1], make_engine)
+    serve(sys.argv[1:], make_engine)

@@ -26,6 +26,7 @@ from hugging_llama.engine.pooling_heads import empty_answer
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats, added_stats
+from hugging_llama.engine.step_watch import StepWatch
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc.facade import Answer, Emit, Key
 from hugging_llama.neutral.events import EngineStatus, Finished, FinishReason, Loaded
@@ -82,8 +83,10 @@ class Engine:
             memory=None if load else self._memory_gauge(),
             deadline_changed=self._timer.wake,
         )
+        self._watch = StepWatch(settings.step_timeout_s, self._step_ages_s)
         memory.settle()
         self._timer.start()
+        self._watch.start()
 
     def generate(self, key: Key, request: GenerateRequest) -> None:
         """Answers in deltas and one Finished, or in an error."""
@@ -188,6 +191,7 @@ class Engine:
         for pool in (self._intake, self._adapter_intake):
             pool.shutdown(wait=False, cancel_futures=True)
         self._timer.close()
+        self._watch.close()
         end = time.monotonic() + _LONGEST_CLOSE_S
         while (thread := self._busy_thread()) is not None and time.monotonic() < end:
             thread.join(max(end - time.monotonic(), 0.0))
@@ -305,6 +309,9 @@ class Engine:
         """One that loads or unloads; a load that ends during a close starts an unload."""
         with self._lock:
             return next(iter(self._threads), None)
+
+    def _step_ages_s(self) -> list[float]:
+        return [runner.step_age_s for model in self._served.copy() if (runner := model.runner) is not None]
 
     def _memory_gauge(self) -> MemoryGauge[ServedModel]:
         return MemoryGauge(

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from hugging_llama.engine.heartbeat import Heartbeat
 from hugging_llama.engine.peer import Peer
 from hugging_llama.errors import GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc import messages as wire
@@ -42,7 +43,7 @@ class EngineServer:
     """Serves one engine object on one Unix socket. `run` is called once, on the main thread, and owns everything.
 
     `make_engine` gets `emit`. The socket appears under its name when `run` is ready to accept. With `linger_s` the
-    server ends when nobody has been connected for that long.
+    server ends when nobody has been connected for that long. `heartbeat` beats while frames are moved.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class EngineServer:
         fingerprint: str,
         make_engine: Callable[[Emit], EngineFacade],
         linger_s: float | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._path = path
         self._fingerprint = fingerprint
+        self._heartbeat = heartbeat or Heartbeat(None, math.inf)
         self._linger_s = math.inf if linger_s is None else linger_s
         self._peers: dict[int, Peer] = {}
         self._outgoing: deque[tuple[int, bytes]] = deque()
@@ -95,6 +98,7 @@ class EngineServer:
                 for key, events in self._selector.select(self._select_timeout_s()):
                     self._handle(key, events, listener)
                 self._send_outgoing()
+                self._heartbeat.beat()
         finally:
             self._close(listener)
 
@@ -127,9 +131,10 @@ class EngineServer:
         return not self._peers and time.monotonic() - self._empty_since >= self._linger_s
 
     def _select_timeout_s(self) -> float | None:
-        if self._peers or math.isinf(self._linger_s):
-            return None
-        return max(0.0, self._empty_since + self._linger_s - time.monotonic())
+        wait_s = self._heartbeat.wait_s
+        if not self._peers:
+            wait_s = min(wait_s, self._empty_since + self._linger_s - time.monotonic())
+        return None if math.isinf(wait_s) else max(0.0, wait_s)
 
     def _handle(self, key: selectors.SelectorKey, events: int, listener: socket.socket) -> None:
         if isinstance(key.data, Peer):

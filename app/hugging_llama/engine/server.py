@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _RECEIVE_BYTES = 2**18
+_ACCEPT_PAUSE_S = 0.5
 _NO_REQUEST = 0
 
 
@@ -65,6 +66,7 @@ class EngineServer:
         self._was_greeted = False
         self._stopping = False
         self._empty_since = time.monotonic()
+        self._accepts_at = math.inf
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
@@ -99,6 +101,7 @@ class EngineServer:
                     self._handle(key, events, listener)
                 self._send_outgoing()
                 self._heartbeat.beat()
+                self._accept_again(listener)
         finally:
             self._close(listener)
 
@@ -131,7 +134,7 @@ class EngineServer:
         return not self._peers and time.monotonic() - self._empty_since >= self._linger_s
 
     def _select_timeout_s(self) -> float | None:
-        wait_s = self._heartbeat.wait_s
+        wait_s = min(self._heartbeat.wait_s, self._accepts_at - time.monotonic())
         if not self._peers:
             wait_s = min(wait_s, self._empty_since + self._linger_s - time.monotonic())
         return None if math.isinf(wait_s) else max(0.0, wait_s)
@@ -154,12 +157,20 @@ class EngineServer:
             sock, _ = listener.accept()
         except OSError as error:
             logger.warning("a connection can't be accepted: %s", error)
+            # out of descriptors, most likely: to ask again at once would be all that this thread does
+            self._selector.unregister(listener)
+            self._accepts_at = time.monotonic() + _ACCEPT_PAUSE_S
             return
         sock.setblocking(False)
         self._num_accepted += 1
         peer = Peer(self._num_accepted, sock)
         self._peers[peer.id] = peer
         self._selector.register(sock, selectors.EVENT_READ, peer)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if time.monotonic() >= self._accepts_at:
+            self._accepts_at = math.inf
+            self._selector.register(listener, selectors.EVENT_READ)
 
     def _receive(self, peer: Peer) -> None:
         try:

@@ -159,10 +159,10 @@ GOOD = (
     SMUGGLED,
     POST + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(JSON) + JSON,
     CHUNKED + b"%x\r\n" % len(JSON) + JSON + b"\r\n0\r\n\r\n",
-    CHUNKED + b"5;a=b\r\n{" + b" " * 4 + b"\r\n1\r\n}\r\n0\r\nX-Trailer: 1\r\n\r\n",
+    CHUNKED + b"%x;a=b\r\n" % (len(JSON) - 1) + JSON[:-1] + b"\r\n1\r\n}\r\n0\r\nX-Trailer: 1\r\n\r\n",
     b"GET /v1/models?a=%41 HTTP/1.1\r\n" + H + b"Origin: http://localhost\r\nAccept: */*\r\n\r\n",
     b"HEAD /api/tags HTTP/1.0\r\nConnection: keep-alive\r\n" + H + b"\r\n" + SMUGGLED,
-    b"OPTIONS /api/chat HTTP/1.1\r\nOrigin: http://localhost\r\nAccess-Control-Request-Method: POST\r\n" + H + b"\r\n",
+    b"OPTIONS /api/chat HTTP/1.1\r\nOrigin: http://localhost:3000\r\nAccess-Control-Request-Method: POST\r\n" + H + b"\r\n",
 )
 PIECES = (
     b"\r\n",

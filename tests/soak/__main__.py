@@ -1,6 +1,8 @@
 """`python -m tests.soak --minutes 20 --clients 200`: prints one table; status 1 on a breach."""
 
 import argparse
+import faulthandler
+import signal
 import sys
 
 from tests.soak.report import breaches, table
@@ -15,6 +17,7 @@ def main() -> int:
     parser.add_argument("--measure-every", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
+    faulthandler.register(signal.SIGUSR1)  # where it is, for who waits for it
     plan = Plan(given.minutes * 60, given.clients, given.kill_every, given.measure_every, given.seed)
     record = soak(plan)
     problems = breaches(plan, record)

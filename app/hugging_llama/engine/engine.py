@@ -321,7 +321,8 @@ class Engine:
         )
 
     def _memory_need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
-        size, runtime = self._loader.measure(ref.path, ref.quantization)
+        with memory.shortage_told("there is not enough memory to look at this model"):
+            size, runtime = self._loader.measure(ref.path, ref.quantization)
         wanted = estimate(size, runtime, context_length or size.usual_context(self._default_context))
         return MemoryNeed(wanted.load_bytes, min(least_load_bytes(size, runtime), wanted.load_bytes))
 
@@ -329,7 +330,8 @@ class Engine:
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()
         checkpoint = self._load_checkpoint(ref.path, ref.quantization)
-        model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
+        with memory.shortage_told("there is not enough memory to load this model"):
+            model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
         with self._lock:
             self._served.add(model)
         _log.info("%s is loaded, after %.1f s", ref.name, time.monotonic() - start)

@@ -228,5 +228,9 @@ def _drain_when_stopped(worker: Any, engine: Any) -> None:
     while worker.alive:
         time.sleep(_DRAIN_POLL_S)
     graceful_s = worker.cfg.graceful_timeout
-    engine.start_drain(time.monotonic() + max(graceful_s / 2, graceful_s - _DRAIN_MARGIN_S))
+    deadline = time.monotonic() + max(graceful_s / 2, graceful_s - _DRAIN_MARGIN_S)
+    engine.start_drain(deadline)
+    if (store := getattr(worker.wsgi.extensions["hugging_llama"], "store", None)) is not None:
+        # a transfer looks once a second
+        store.pull_slots.ends_at = deadline - min(1.0, graceful_s / 4)
     logging.getLogger("hugging_llama").info("worker %d drains", worker.pid)

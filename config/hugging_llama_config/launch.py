@@ -6,6 +6,7 @@ the lock beside the socket is the supervisor of that engine, so any number of pr
 
 import fcntl
 import json
+import math
 import os
 import stat
 import subprocess
@@ -33,6 +34,8 @@ their own. With all of a step's hundred loops on OpenMP, int4 weights and two co
 turns 12.8, 1000 turns 12.1; beside a busy process 15.2, 15.7 and 18.5 (10000 turns 30), because a thread that spins for
 long has used up its time slice when there is work.
 """
+BEATS = 10
+"""So many signs of life an engine gives in `engine_timeout_s`."""
 _MAX_SOCKET_PATH = 107
 _FAILING = b"failing"
 # fields that change nothing in the engine; two servers that differ in these share one
@@ -258,6 +261,8 @@ def _spawn(settings: Settings, path: str, lock: int, life_line: int | None) -> N
         inherited.append(life_line)
     if settings.standby_engine:
         command += ["--standby-after", str(STANDBY_AFTER_S)]
+    if 0 < settings.engine_timeout_s < math.inf:
+        command += ["--silent-after", str(settings.engine_timeout_s)]
     command += ["--", *ENGINE_COMMAND, path]
     launch = Launch(settings=engine_settings(settings), linger_s=LINGER_S if life_line is None else None)
     with filled_pipe(launch.to_json()) as stdin:

@@ -52,6 +52,8 @@ class Settings:
     load_timeout_s: float = 300.0
     first_event_timeout_s: float = 600.0
     idle_event_timeout_s: float = 120.0
+    step_timeout_s: float = 600.0
+    engine_timeout_s: float = 30.0
     watch_disconnect: bool = True
     max_body_bytes: int = 64 * 2**20
     max_blob_bytes: int = 2**40

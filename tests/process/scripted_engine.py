@@ -1,7 +1,8 @@
 """An engine process without torch: the real server over a facade that makes up its tokens.
 
 Started by the real supervisor as `python scripted_engine.py SOCKET`. A prompt tells what to do, as query text:
-`n` tokens of `size` bytes, one each `tick_ms`, after `prefill_ms`; `error` ends it with an error.
+`n` tokens of `size` bytes, one each `tick_ms`, after `prefill_ms`; `error` ends it with an error. With `hang` the
+thread that moves frames waits for ever, as it would for a lock that somebody else never gives back.
 """
 
 import contextlib
@@ -69,6 +70,8 @@ class ScriptedFacade:
     def generate(self, key: Key, request: GenerateRequest) -> None:
         assert isinstance(request.prompt, TextPrompt)
         query = {name: values[0] for name, values in parse_qs(request.prompt.text).items()}
+        if "hang" in query:
+            threading.Event().wait()
         self._sequences[key] = Sequence(
             left=int(query.get("n", 5)),
             text="x" * int(query.get("size", 5)),
@@ -95,7 +98,7 @@ class ScriptedFacade:
         self._emit([(key, Detokenized(text=bytes(request.token_ids).decode()))])
 
     def load(self, key: Key, request: LoadRequest) -> None:
-        if request.model.path == "never":
+        if request.model.path.endswith("never"):
             return
         self._emit([(key, Loaded(model=loaded_model(request.model.path)))])
 
@@ -168,4 +171,4 @@ def make_engine(settings: Settings) -> Callable[[Emit], EngineFacade]:
 if __name__ == "__main__":
     import sys
 
-    serve(sys.argv[1], make_engine)
+    serve(sys.argv[1:], make_engine)

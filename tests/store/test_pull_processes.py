@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -301,3 +302,34 @@ def test_a_full_disk(work: Workplace, tiny: Repo, tmp_path: Path) -> None:
         assert work.hub.sent() <= len(tiny.files["model.safetensors"]) + 10**6
     finally:
         subprocess.run(["umount", str(work.cache)], check=True)
+
+
+_STALLED = """
+import sys, threading
+from hugging_llama.errors import TransferError
+from hugging_llama.neutral.transfer import TransferProgress
+from hugging_llama.store import child_process
+
+def work(line):
+    yield TransferProgress(status="downloading")
+    threading.Event().wait()
+
+child_process.serve(int(sys.argv[1]), work, TransferError("it failed", cause="internal"))
+"""
+
+
+def test_a_parent_that_is_killed_before_it_has_read_all_is_noticed() -> None:
+    """The kernel then says that the connection was reset, not that it ended."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = subprocess.Popen(
+            [sys.executable, "-c", _STALLED, str(theirs.fileno())], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE
+        )
+        theirs.close()
+        ours.settimeout(20)
+        ours.sendall(b"{}\n")
+        assert ours.recv(1, socket.MSG_PEEK)
+    try:
+        assert child.communicate(timeout=20)[1] == b""
+    finally:
+        child.kill()

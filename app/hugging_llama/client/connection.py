@@ -81,6 +81,8 @@ class Connection:
         when it is collected, and by then it may belong to somebody else.
         """
         self.alive = False
+        if self._sock.fileno() < 0:
+            return  # it ended before the fork
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, self._sock.fileno(), inheritable=False)
         os.close(null)

@@ -7,13 +7,15 @@ It must stay single-threaded: the kernel sends the engine's parent-death signal 
 ends. It ends with its engine when it gets TERM or when its life line (the read end of a pipe) reaches its end, which
 the kernel sees to even if the gunicorn master is killed. An engine that leaves by itself with status 0 is not
 started again. The lock it was given is held until it exits, however that comes about; that the engine ends again and
-again is noted in the lock's file, so that nobody waits for it in vain.
+again is noted in the lock's file, so that nobody waits for it in vain. An engine that gives no sign of life for a
+while, because it is stopped or its threads wait for each other, is killed.
 """
 
 import argparse
 import contextlib
 import ctypes
 import logging
+import math
 import os
 import resource
 import select
@@ -22,8 +24,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from hugging_llama_config.launch import note_failing
+from hugging_llama_config.launch import BEATS, note_failing
 from hugging_llama_config.logging import configure_logging
 
 logger = logging.getLogger("hugging_llama.supervisor")
@@ -35,13 +38,31 @@ STEADY_S = 10.0
 FAILING_AFTER = 5
 """So many engines in a row that were not steady are noted."""
 STOP_TIMEOUT_S = 3.0
+FIRST_BEAT_S = 300.0
+"""For its imports, and whatever else comes before its first sign of life."""
 _PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class Engine:
+    """A process and the pipe of its signs of life; `num_silent` counts the waits without one, in a row."""
+
+    process: "subprocess.Popen[bytes]"
+    pipe: int | None
+    num_silent: int = 0
+    has_beaten: bool = False
+
+    def let_go(self) -> None:
+        if self.pipe is not None:
+            os.close(self.pipe)
+            self.pipe = None
 
 
 class Supervisor:
     """One engine and the reasons to end. `run` is called once, on the main thread.
 
     `standby_after_s`: how long an engine must have lived before another one is kept ready; None: never.
+    `silent_after_s`: how long one may give no sign of life; None: for ever.
     """
 
     def __init__(
@@ -51,13 +72,15 @@ class Supervisor:
         lock: int,
         life_line: int | None,
         standby_after_s: float | None = None,
+        silent_after_s: float | None = None,
     ) -> None:
         self._command = list(command)
         self._launch = launch
         self._lock = lock
         self._life_line = life_line
         self._standby_after_s = standby_after_s
-        self._standby: subprocess.Popen[bytes] | None = None
+        self._beat_s = silent_after_s and silent_after_s / BEATS
+        self._standby: Engine | None = None
         self._ended = False
         self._wake, wake_writer = os.pipe()
         os.set_blocking(self._wake, False)
@@ -77,10 +100,11 @@ class Supervisor:
             engine = self._start()
             self._wait_with_standby(engine)
             if self._ended:
-                self._stop(engine)
-            if self._ended or engine.returncode == 0:
+                self._stop(engine.process)
+            engine.let_go()
+            if self._ended or engine.process.returncode == 0:
                 break
-            logger.warning("the engine (pid %d) ended with status %d", engine.pid, engine.returncode)
+            logger.warning("the engine (pid %d) ended with status %d", engine.process.pid, engine.process.returncode)
             num_unsteady += 1
             if time.monotonic() - started_at > STEADY_S:
                 num_unsteady, backoff_s = 0, FIRST_BACKOFF_S
@@ -89,49 +113,80 @@ class Supervisor:
                 self._wait(backoff_s, None)
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
         if self._standby is not None:
-            self._standby.kill()
-            self._standby.communicate()
+            self._standby.process.kill()
+            self._standby.process.communicate()
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> Engine:
         """An engine that knows its settings: the one that stands by, or a new one."""
         engine, self._standby = self._standby, None
-        if engine is None or engine.poll() is not None:
-            engine = self._spawn()
-        assert engine.stdin is not None
+        if engine is not None and engine.process.poll() is not None:
+            engine.let_go()
+            engine = None
+        engine = engine or self._spawn()
+        assert engine.process.stdin is not None
         # a broken pipe: it died just now, which is seen when it is waited for
-        with contextlib.suppress(BrokenPipeError), engine.stdin as pipe:
+        with contextlib.suppress(BrokenPipeError), engine.process.stdin as pipe:
             pipe.write(self._launch.encode())
         return engine
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> Engine:
         """A process that imports what it needs and waits for its settings."""
-        return subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, preexec_fn=_die_with_parent(os.getpid()), umask=0o077
+        command, pipe, inherited = self._command, None, []
+        if self._beat_s is not None:
+            pipe, writer = os.pipe()
+            command, inherited = [*command, str(writer)], [writer]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            pass_fds=inherited,
+            preexec_fn=_die_with_parent(os.getpid()),
+            umask=0o077,
         )
+        for descriptor in inherited:
+            os.close(descriptor)
+        return Engine(process, pipe)
 
-    def _wait_with_standby(self, engine: subprocess.Popen[bytes]) -> None:
+    def _wait_with_standby(self, engine: Engine) -> None:
         """Until the engine ended or there is a reason to end; meanwhile another one gets ready."""
         if self._standby_after_s is not None:
             self._wait(self._standby_after_s, engine)
-            if not self._ended and engine.poll() is None:
+            if not self._ended and engine.process.poll() is None:
                 self._standby = self._spawn()
         self._wait(None, engine)
 
-    def _wait(self, timeout_s: float | None, engine: subprocess.Popen[bytes] | None) -> None:
+    def _wait(self, timeout_s: float | None, engine: Engine | None) -> None:
         """Until the engine ended, the time is over or there is a reason to end."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        watched = [self._wake] if self._life_line is None else [self._wake, self._life_line]
-        while not self._ended and (engine is None or engine.poll() is None):
-            remaining_s = None if deadline is None else deadline - time.monotonic()
-            if remaining_s is not None and remaining_s <= 0:
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while not self._ended and (engine is None or engine.process.poll() is None):
+            remaining_s = deadline - time.monotonic()
+            if remaining_s <= 0:
                 return
-            readable, _, _ = select.select(watched, [], [], remaining_s)
+            pipe = None if engine is None else engine.pipe
+            watched = [fd for fd in (self._wake, self._life_line, pipe) if fd is not None]
+            wait_s = remaining_s if pipe is None or self._beat_s is None else min(remaining_s, self._beat_s)
+            readable, _, _ = select.select(watched, [], [], None if math.isinf(wait_s) else wait_s)
             if self._wake in readable:
                 os.read(self._wake, 4096)
             if self._life_line in readable:
                 self._ended = True
+            if engine is not None and pipe is not None and (pipe in readable or not readable):
+                self._listen(engine, pipe, is_silent=not readable)
 
-    def _stop(self, engine: subprocess.Popen[bytes]) -> None:
+    def _listen(self, engine: Engine, pipe: int, *, is_silent: bool) -> None:
+        """Counts waits, not time: while the supervisor itself was stopped, or the machine asleep, nobody waited."""
+        if not is_silent:
+            engine.num_silent, engine.has_beaten = 0, True
+            if not os.read(pipe, 4096):
+                engine.let_go()  # it is ending
+            return
+        engine.num_silent += 1
+        limit = BEATS if engine.has_beaten or self._beat_s is None else max(BEATS, FIRST_BEAT_S / self._beat_s)
+        if engine.num_silent > limit:
+            logger.error("the engine (pid %d) gives no sign of life and is killed", engine.process.pid)
+            engine.process.kill()
+            engine.process.wait()
+
+    def _stop(self, engine: "subprocess.Popen[bytes]") -> None:
         engine.terminate()
         try:
             engine.wait(STOP_TIMEOUT_S)
@@ -163,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--log-level", default="info", help="debug, info, warning or error")
     parser.add_argument("--life-line", type=int, help="descriptor whose end is our end")
     parser.add_argument("--standby-after", type=float, help="seconds after which a second engine gets ready")
+    parser.add_argument("--silent-after", type=float, help="seconds without a sign of life after which one is killed")
     parser.add_argument("engine", nargs="+", help="command of the engine")
     options = parser.parse_args(arguments)
     launch = sys.stdin.read()
@@ -174,7 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.life_line is not None:
         os.set_inheritable(options.life_line, False)
     configure_logging(options.log_level, "supervisor")
-    Supervisor(options.engine, launch, options.lock, options.life_line, options.standby_after).run()
+    waits = options.standby_after, options.silent_after
+    Supervisor(options.engine, launch, options.lock, options.life_line, *waits).run()
 
 
 if __name__ == "__main__":

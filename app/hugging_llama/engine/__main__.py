@@ -1,14 +1,16 @@
-"""`python -m hugging_llama.engine SOCKET`: the engine process. A supervisor starts it and writes a Launch to its
-standard input, at once or when the engine before it has died; it reads no environment."""
+"""`python -m hugging_llama.engine SOCKET [PIPE]`: the engine process. A supervisor starts it and writes a Launch to its
+standard input, at once or when the engine before it has died; it reads no environment. PIPE is a descriptor that the
+supervisor listens at for signs of life."""
 
 import faulthandler
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from hugging_llama.engine.heartbeat import Heartbeat
 from hugging_llama.engine.server import EngineServer
 from hugging_llama.ipc.facade import Emit, EngineFacade
 from hugging_llama_config.launch import Launch
@@ -16,13 +18,16 @@ from hugging_llama_config.logging import configure_logging
 from hugging_llama_config.settings import Settings
 
 
-def serve(path: str, make_engine: Callable[[Settings], Callable[[Emit], EngineFacade]]) -> NoReturn:
+def serve(arguments: Sequence[str], make_engine: Callable[[Settings], Callable[[Emit], EngineFacade]]) -> NoReturn:
     """Read the launch, serve what `make_engine` makes of the settings, end the process when told to stop."""
+    path, pipe = arguments[0], int(arguments[1]) if len(arguments) > 1 else None
     launch = Launch.from_json(sys.stdin.read())
     _close_stdin()
     faulthandler.enable()
     configure_logging(launch.settings.log_level, "engine")
-    server = EngineServer(path, launch.settings.fingerprint, make_engine(launch.settings), launch.linger_s)
+    heartbeat = Heartbeat(pipe, launch.settings.engine_timeout_s)
+    make = make_engine(launch.settings)
+    server = EngineServer(path, launch.settings.fingerprint, make, launch.linger_s, heartbeat)
     signal.signal(signal.SIGTERM, lambda signum, frame: server.stop())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     server.run()
@@ -43,7 +48,7 @@ def main() -> NoReturn:
     # stands by has it already
     from hugging_llama.engine.engine import Engine
 
-    serve(sys.argv[1], lambda settings: lambda emit: Engine(settings, emit))
+    serve(sys.argv[1:], lambda settings: lambda emit: Engine(settings, emit))
 
 
 if __name__ == "__main__":

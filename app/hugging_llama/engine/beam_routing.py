@@ -35,6 +35,11 @@ class BeamRouting:
         """The figures of both together."""
         return added_stats(self._batched.stats(), self._beams.stats())
 
+    @property
+    def step_age_s(self) -> float:
+        """Like `RunnerThread.step_age_s`."""
+        return max(self._batched.step_age_s, self._beams.step_age_s)
+
     def close(self) -> None:
         """Like `RunnerThread.close`."""
         self._batched.close()

@@ -6,6 +6,7 @@ of JSON, a ConversionRequest; out go lines of JSON, progress and then "done" or 
 go of the socket, however the parent ended, and takes its folder along.
 """
 
+import contextlib
 import errno
 import json
 import logging
@@ -135,8 +136,10 @@ def _send(parent: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _die_with_parent(parent: socket.socket, folder: Path) -> None:
-    while parent.recv(4096):
-        pass
+    # a parent that was killed before it had read all is a reset
+    with contextlib.suppress(OSError):
+        while parent.recv(4096):
+            pass
     # the other thread may be writing; once the folder itself is gone it can't make new files
     while folder.exists():
         shutil.rmtree(folder, ignore_errors=True)

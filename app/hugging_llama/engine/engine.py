@@ -26,6 +26,7 @@ from hugging_llama.engine.pooling_heads import empty_answer
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats, added_stats
+from hugging_llama.engine.step_watch import StepWatch
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc.facade import Answer, Emit, Key
 from hugging_llama.neutral.events import EngineStatus, Finished, FinishReason, Loaded
@@ -82,8 +83,10 @@ class Engine:
             memory=None if load else self._memory_gauge(),
             deadline_changed=self._timer.wake,
         )
+        self._watch = StepWatch(settings.step_timeout_s, self._step_ages_s)
         memory.settle()
         self._timer.start()
+        self._watch.start()
 
     def generate(self, key: Key, request: GenerateRequest) -> None:
         """Answers in deltas and one Finished, or in an error."""
@@ -188,6 +191,7 @@ class Engine:
         for pool in (self._intake, self._adapter_intake):
             pool.shutdown(wait=False, cancel_futures=True)
         self._timer.close()
+        self._watch.close()
         end = time.monotonic() + _LONGEST_CLOSE_S
         while (thread := self._busy_thread()) is not None and time.monotonic() < end:
             thread.join(max(end - time.monotonic(), 0.0))
@@ -306,6 +310,9 @@ class Engine:
         with self._lock:
             return next(iter(self._threads), None)
 
+    def _step_ages_s(self) -> list[float]:
+        return [runner.step_age_s for model in self._served.copy() if (runner := model.runner) is not None]
+
     def _memory_gauge(self) -> MemoryGauge[ServedModel]:
         return MemoryGauge(
             need=self._memory_need,
@@ -314,7 +321,8 @@ class Engine:
         )
 
     def _memory_need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
-        size, runtime = self._loader.measure(ref.path, ref.quantization)
+        with memory.shortage_told("there is not enough memory to look at this model"):
+            size, runtime = self._loader.measure(ref.path, ref.quantization)
         wanted = estimate(size, runtime, context_length or size.usual_context(self._default_context))
         return MemoryNeed(wanted.load_bytes, min(least_load_bytes(size, runtime), wanted.load_bytes))
 
@@ -322,7 +330,8 @@ class Engine:
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()
         checkpoint = self._load_checkpoint(ref.path, ref.quantization)
-        model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
+        with memory.shortage_told("there is not enough memory to load this model"):
+            model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
         with self._lock:
             self._served.add(model)
         _log.info("%s is loaded, after %.1f s", ref.name, time.monotonic() - start)

@@ -162,6 +162,7 @@ class GenerateRunner(RunnerThread):
             raise _EndedError
 
     def _before_layer(self, sequence: Sequence) -> None:
+        self._clock.restart()
         self._end_if_asked(sequence)
         if self._is_in_prompt:
             self._yield_turn()

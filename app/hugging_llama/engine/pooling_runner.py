@@ -18,6 +18,7 @@ from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.pooling_batch import PoolingItem, PoolingJob, PoolingQueue, PoolingRequest
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer, TokenRow
 from hugging_llama.engine.stats import RunnerStats, StepCounters
+from hugging_llama.engine.step_watch import StepClock
 from hugging_llama.errors import (
     EngineShutdownError,
     GenerationError,
@@ -90,6 +91,7 @@ class PoolingRunner:
             max_batched_tokens or _MAX_BATCHED_TOKENS.get(head.device.type, _MAX_BATCHED_TOKENS_ELSEWHERE)
         )
         self._closing = False
+        self._clock = StepClock()
         self._counters = StepCounters()
         self._thread = threading.Thread(target=self._main, name=f"engine-{name}", daemon=True)
         self._thread.start()
@@ -128,6 +130,11 @@ class PoolingRunner:
             waiting = sum(job.is_untouched for job in self._queue.jobs)
             return self._counters.snapshot(num_running=len(self._queue.jobs) - waiting, num_waiting=waiting)
 
+    @property
+    def step_age_s(self) -> float:
+        """How long the batch has been running that runs now; 0 if none does. Takes no lock."""
+        return self._clock.age_s
+
     def close(self) -> None:
         """Ends all requests in EngineShutdownError and waits for the running batch."""
         with self._changed:
@@ -145,7 +152,8 @@ class PoolingRunner:
                     break
                 batch = self._queue.take()
             try:
-                self._run(batch)
+                with self._clock.running():
+                    self._run(batch)
             except Exception as error:
                 # outside of what `_run` isolates: nobody is left hanging
                 self._fail([item.job for item in batch], self._failure(error))

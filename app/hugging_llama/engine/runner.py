@@ -40,6 +40,9 @@ class Runner(Protocol):
     kind: str
     reason: str
 
+    @property
+    def step_age_s(self) -> float: ...
+
     def submit(self, sequence: Sequence) -> None: ...
 
     def cancel(self, key: StreamKey) -> None: ...

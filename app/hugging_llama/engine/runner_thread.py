@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from hugging_llama.engine.outbox import Outbox, as_generation_error
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, StreamKey
 from hugging_llama.engine.stats import RunnerStats, StepCounters
+from hugging_llama.engine.step_watch import StepClock
 from hugging_llama.errors import ContextLengthError, EngineShutdownError, InvalidRequestError
 from hugging_llama.neutral.events import FinishReason
 
@@ -31,6 +32,7 @@ class RunnerThread(ABC):
         self, *, vocab_size: int, max_positions: int | None, emit: Emit, on_finished: OnFinished, name: str
     ) -> None:
         self.reason = ""
+        self._clock = StepClock()
         self._vocab_size = vocab_size
         self._max_positions = max_positions
         self._outbox = Outbox(emit, on_finished)
@@ -39,6 +41,11 @@ class RunnerThread(ABC):
         self._to_end: list[tuple[Sequence, FinishReason]] = []
         self._closing = False
         self._thread = threading.Thread(target=self._main, name=f"engine-{name}", daemon=True)
+
+    @property
+    def step_age_s(self) -> float:
+        """How long the step has been running that runs now; 0 if none does. Takes no lock."""
+        return self._clock.age_s
 
     def start(self) -> None:
         """Starts the thread; sequences submitted earlier are worked on now."""
@@ -148,7 +155,8 @@ class RunnerThread(ABC):
     def _main(self) -> None:
         try:
             while self._wait_for_work():
-                self.run_once()
+                with self._clock.running():
+                    self.run_once()
         finally:
             self._end_all()
 

@@ -28,12 +28,7 @@ from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.engine.tokenization import tokenized
-from hugging_llama.errors import (
-    EngineShutdownError,
-    GrammarError,
-    InvalidRequestError,
-    UnsupportedCapabilityError,
-)
+from hugging_llama.errors import EngineShutdownError, GrammarError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.events import Detokenized, Tokenized
 from hugging_llama.neutral.models import LoadedModel, ModelRef
@@ -200,14 +195,17 @@ class ServedModel:
 
     def cancel(self, key: Key) -> None:
         """Ends a submitted request early; unknown ones are fine."""
-        runner = self._runner or self._pooling_runner
-        if runner is not None:
+        if (runner := self.runner) is not None:
             runner.cancel(key)
 
     def stats(self) -> RunnerStats:
         """The runner's figures; after `close` its counters at the end."""
-        runner = self._runner or self._pooling_runner
-        return runner.stats() if runner is not None else self._last_stats
+        return self._last_stats if (runner := self.runner) is None else runner.stats()
+
+    @property
+    def runner(self) -> Runner | PoolingRunner | None:
+        """What runs this model; None after `close`."""
+        return self._runner or self._pooling_runner
 
     @property
     def size_bytes(self) -> int:
@@ -223,8 +221,7 @@ class ServedModel:
         self._templates.close()
         if self._compiler is not None:
             self._compiler.close()
-        runner = self._runner or self._pooling_runner
-        if runner is not None:
+        if (runner := self.runner) is not None:
             runner.close()
             self._last_stats = runner.stats().without_gauges()
         self._runner = self._pooling_runner = self._compiler = self._adapters = None
@@ -232,7 +229,7 @@ class ServedModel:
     def described(self, ref: ModelRef, *, ref_count: int, expires_at_s: float) -> LoadedModel:
         """A row of `ps` under the name and the digest of `ref`, which is one to this copy."""
         checkpoint = self._checkpoint
-        runner = self._runner or self._pooling_runner
+        runner = self.runner
         size_bytes = self.size_bytes
         on_device = checkpoint is not None and checkpoint.device.type != "cpu"
         return LoadedModel(

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
+from hugging_llama.engine.heartbeat import Heartbeat
 from hugging_llama.engine.peer import Peer
 from hugging_llama.errors import GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc import messages as wire
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _RECEIVE_BYTES = 2**18
+_ACCEPT_PAUSE_S = 0.5
 _NO_REQUEST = 0
 
 
@@ -42,7 +44,7 @@ class EngineServer:
     """Serves one engine object on one Unix socket. `run` is called once, on the main thread, and owns everything.
 
     `make_engine` gets `emit`. The socket appears under its name when `run` is ready to accept. With `linger_s` the
-    server ends when nobody has been connected for that long.
+    server ends when nobody has been connected for that long. `heartbeat` beats while frames are moved.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class EngineServer:
         fingerprint: str,
         make_engine: Callable[[Emit], EngineFacade],
         linger_s: float | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         self._path = path
         self._fingerprint = fingerprint
+        self._heartbeat = heartbeat or Heartbeat(None, math.inf)
         self._linger_s = math.inf if linger_s is None else linger_s
         self._peers: dict[int, Peer] = {}
         self._outgoing: deque[tuple[int, bytes]] = deque()
@@ -62,6 +66,7 @@ class EngineServer:
         self._was_greeted = False
         self._stopping = False
         self._empty_since = time.monotonic()
+        self._accepts_at = math.inf
         self._wake, self._waker = socket.socketpair()
         self._wake.setblocking(False)
         self._waker.setblocking(False)
@@ -95,6 +100,8 @@ class EngineServer:
                 for key, events in self._selector.select(self._select_timeout_s()):
                     self._handle(key, events, listener)
                 self._send_outgoing()
+                self._heartbeat.beat()
+                self._accept_again(listener)
         finally:
             self._close(listener)
 
@@ -127,9 +134,10 @@ class EngineServer:
         return not self._peers and time.monotonic() - self._empty_since >= self._linger_s
 
     def _select_timeout_s(self) -> float | None:
-        if self._peers or math.isinf(self._linger_s):
-            return None
-        return max(0.0, self._empty_since + self._linger_s - time.monotonic())
+        wait_s = min(self._heartbeat.wait_s, self._accepts_at - time.monotonic())
+        if not self._peers:
+            wait_s = min(wait_s, self._empty_since + self._linger_s - time.monotonic())
+        return None if math.isinf(wait_s) else max(0.0, wait_s)
 
     def _handle(self, key: selectors.SelectorKey, events: int, listener: socket.socket) -> None:
         if isinstance(key.data, Peer):
@@ -149,12 +157,20 @@ class EngineServer:
             sock, _ = listener.accept()
         except OSError as error:
             logger.warning("a connection can't be accepted: %s", error)
+            # out of descriptors, most likely: to ask again at once would be all that this thread does
+            self._selector.unregister(listener)
+            self._accepts_at = time.monotonic() + _ACCEPT_PAUSE_S
             return
         sock.setblocking(False)
         self._num_accepted += 1
         peer = Peer(self._num_accepted, sock)
         self._peers[peer.id] = peer
         self._selector.register(sock, selectors.EVENT_READ, peer)
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if time.monotonic() >= self._accepts_at:
+            self._accepts_at = math.inf
+            self._selector.register(listener, selectors.EVENT_READ)
 
     def _receive(self, peer: Peer) -> None:
         try:

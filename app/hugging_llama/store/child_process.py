@@ -5,6 +5,7 @@ error. In a process of its own, hashing, TLS and a slow disk never hold up the r
 ends when its parent lets go of the socket, however the parent ended.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -67,6 +68,8 @@ def _send(parent: socket.socket, message: dict[str, Any]) -> None:
 
 
 def _die_with_parent(parent: socket.socket) -> None:
-    while parent.recv(4096):
-        pass
+    # a parent that was killed before it had read all is a reset
+    with contextlib.suppress(OSError):
+        while parent.recv(4096):
+            pass
     os._exit(0)

@@ -51,6 +51,7 @@ class ChildStream:
             self._last = self._task.first
             return self._last
         try:
+            self._slots.check()
             message = self._receive()
         except BaseException:
             self.close()

@@ -1,0 +1,96 @@
+"""kill -9 of any process while sixty-four clients stream, again and again, at any moment."""
+
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from tests.process.servers import Server, Stream, engine_pids, serve, supervisor_of, wait_until
+
+STREAMS = 64
+RECOVERY_S = 5.0
+VICTIMS = ("engine", "supervisor", "worker")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serve() as running:
+        yield running
+
+
+def victim_of(server: Server, kind: str) -> int:
+    if kind == "worker":
+        return random.choice(server.workers())
+    engine = int(server.status()["pid"])
+    return engine if kind == "engine" else supervisor_of(engine)
+
+
+def end_of(client: Stream) -> str:
+    """How a stream ended: the reason or the code of its last line, or "cut"."""
+    answer = client.read_to_end_or_last_chunk()
+    client.leave()
+    if not answer.endswith(b"\r\n0\r\n\r\n"):
+        return "cut"
+    last = json.loads(answer.split(b"\r\n")[-4])
+    return str(last.get("done_reason") or last["code"])
+
+
+def kill_once(server: Server, kind: str, rng: random.Random) -> tuple[list[str], float]:
+    """The ends of all streams, and the seconds until a request that came after the kill was served."""
+    clients = [
+        server.open(f"/gen?n=20&tick_ms={rng.randint(5, 20)}&size={rng.randint(1, 200)}") for _ in range(STREAMS)
+    ]
+    ends: list[str] = []
+    readers = [threading.Thread(target=lambda client=client: ends.append(end_of(client))) for client in clients]
+    for reader in readers:
+        reader.start()
+    time.sleep(rng.uniform(0, 0.3))  # the moment is what varies
+    os.kill(victim_of(server, kind), signal.SIGKILL)
+    recovery_s = wait_until(lambda: server.get("/gen?n=1").endswith(b'"stop"}\n'), 30)
+    for reader in readers:
+        reader.join(30)
+    assert not any(reader.is_alive() for reader in readers)
+    return ends, recovery_s
+
+
+def check_nothing_is_left(server: Server, descriptors: int) -> None:
+    wait_until(lambda: server.status()["num_running"] == 0)
+    wait_until(lambda: len(engine_pids(server)) in (2, 3))  # with one that stands by
+    wait_until(lambda: len(server.workers()) == 2)
+    workers = [psutil.Process(pid) for pid in server.workers()]
+    wait_until(lambda: all(worker.num_fds() <= descriptors for worker in workers))
+
+
+def kill_again_and_again(server: Server, kind: str, rounds: int) -> None:
+    rng = random.Random(kind)
+    # what a worker holds that serves nobody, with the connections of these questions and a few to spare
+    descriptors = max(psutil.Process(pid).num_fds() for pid in server.workers()) + 6
+    allowed = {"stop", "cut"} if kind == "worker" else {"stop", "engine_died"}
+    worst_s, seen = 0.0, []
+    for _ in range(rounds):
+        ends, recovery_s = kill_once(server, kind, rng)
+        assert len(ends) == STREAMS
+        assert set(ends) <= allowed
+        seen += ends
+        worst_s = max(worst_s, recovery_s)
+        check_nothing_is_left(server, descriptors)
+    lost = len(seen) - sum(end in allowed for end in seen)
+    print(f"{kind}: {rounds} kills, {len(seen)} streams, {lost} lost, worst recovery {worst_s:.2f} s")
+    assert worst_s < RECOVERY_S
+
+
+@pytest.mark.parametrize("kind", VICTIMS)
+def test_every_stream_ends_and_the_next_request_is_served(server: Server, kind: str) -> None:
+    kill_again_and_again(server, kind, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", VICTIMS)
+def test_the_same_sixty_times(server: Server, kind: str) -> None:
+    kill_again_and_again(server, kind, 60)

@@ -1,0 +1,101 @@
+"""A real engine whose memory ends: at a load, in a step. It says so, goes on, and has all of it back."""
+
+import resource
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+import requests
+
+from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
+from tests.hub_cache import add_to_hub_cache
+from tests.live_server import LiveServer, live_server
+from tests.process.servers import wait_until
+
+SMALL, LARGE = "acme/small", "acme/large"
+MIB = 2**20
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    folder = tmp_path_factory.mktemp("memory")
+    small = {"max_position_embeddings": 16384}
+    # some 400 MB, far more than is left below
+    large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 6, "num_key_value_heads": 4}
+    for name, sizes in ((SMALL, small), (LARGE, large)):
+        made = make_checkpoint(folder / name.replace("/", "-"), byte_tokenizer(), **sizes)
+        add_to_hub_cache(folder / "hub", name, made)
+    # no second engine: what is short is the address space of the one that serves
+    settings = {"standby_engine": "false", "dtype": "float32", "context_length": "16384", "prefix_cache": "false"}
+    with live_server(folder, folder / "hub", **settings) as server:
+        assert generate(server, SMALL).status_code == 200
+        yield server
+
+
+def generate(live: LiveServer, model: str, prompt: str = "x", **options: Any) -> requests.Response:
+    body = {"model": model, "prompt": prompt, "raw": True, "stream": False, "options": {"num_predict": 2} | options}
+    return requests.post(f"{live.url}/api/generate", json=body, timeout=120)
+
+
+class Limit:
+    """While it is held the engine may map so much more and no more."""
+
+    def __init__(self, engine: psutil.Process, more_bytes: int) -> None:
+        self._engine = engine
+        self._more_bytes = more_bytes
+
+    def __enter__(self) -> None:
+        limit = self._engine.memory_info().vms + self._more_bytes
+        resource.prlimit(self._engine.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+
+    def __exit__(self, *_: object) -> None:
+        resource.prlimit(self._engine.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+def check_recovered(live: LiveServer, engine: psutil.Process) -> None:
+    assert live.engine().pid == engine.pid
+    for name in ("running", "waiting", "kv_used_tokens"):
+        wait_until(lambda name=name: live.figure(name) == 0)  # type: ignore[misc]
+    assert generate(live, SMALL).status_code == 200
+
+
+def test_a_load_that_does_not_fit(live: LiveServer) -> None:
+    engine = live.engine()
+    for _ in range(3):
+        with Limit(engine, 96 * MIB):
+            refused = generate(live, LARGE)
+            assert generate(live, SMALL).status_code == 200
+        assert refused.status_code == 500
+        assert "memory" in refused.json()["error"]
+    check_recovered(live, engine)
+    assert generate(live, LARGE).status_code == 200
+    requests.post(f"{live.url}/api/generate", json={"model": LARGE, "keep_alive": 0}, timeout=60)
+
+
+def test_a_step_that_does_not_fit(live: LiveServer) -> None:
+    engine = live.engine()
+    # the keys and values of such a prompt, and of none before, need a slab of their own
+    prompt = "a long story " * 1200
+    with Limit(engine, 1 * MIB):
+        refused = generate(live, SMALL, prompt, num_ctx=16384)
+    assert refused.status_code in (500, 503), refused.text[:200]
+    assert "memory" in refused.json()["error"]
+    check_recovered(live, engine)
+    assert generate(live, SMALL, prompt, num_ctx=16384).status_code == 200
+
+
+def test_more_sequences_than_the_cache_holds(tmp_path: Path) -> None:
+    """They wait and take turns; nobody is lost."""
+    sizes = {"max_position_embeddings": 1024}
+    add_to_hub_cache(tmp_path / "hub", SMALL, make_checkpoint(tmp_path / "made", byte_tokenizer(), **sizes))
+    settings = {"kv_cache_bytes": str(MIB), "standby_engine": "false", "dtype": "float32"}
+    with live_server(tmp_path, tmp_path / "hub", **settings) as live:
+        def ask(number: int) -> int:
+            return generate(live, SMALL, "y" * (20 * number + 1), num_predict=100, temperature=100.0).status_code
+
+        with ThreadPoolExecutor(24) as pool:
+            assert list(pool.map(ask, range(24))) == [200] * 24
+        check_recovered(live, live.engine())

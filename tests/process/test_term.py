@@ -1,0 +1,73 @@
+"""TERM while a model loads and while one is pulled: everybody gets an end, and nobody stays."""
+
+import json
+import sys
+import threading
+from pathlib import Path
+
+import requests
+
+from tests.hub_server import Repo, StandInHub
+from tests.live_server import live_server
+from tests.process.servers import HERE, is_alive, wait_until
+from tests.process.test_pulls import _downloads
+from tests.store import models
+
+GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "scripted_gunicorn.py"), "hugging_llama:create_app()"]
+
+
+def tags(url: str) -> list[str]:
+    return [model["name"] for model in requests.get(f"{url}/api/tags", timeout=10).json()["models"]]
+
+
+class Caller:
+    """Posts in a thread; `lines` are what came, `failure` what went wrong at the connection."""
+
+    def __init__(self, url: str, body: object) -> None:
+        self.status = 0
+        self.lines: list[dict[str, object]] = []
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._post, args=(url, body))
+        self._thread.start()
+
+    def _post(self, url: str, body: object) -> None:
+        try:
+            with requests.post(url, json=body, stream=True, timeout=60) as response:
+                self.status = response.status_code
+                for line in response.iter_lines():
+                    self.lines.append(json.loads(line))
+        except Exception as error:
+            self.failure = error
+
+    def end(self) -> dict[str, object]:
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+        assert self.failure is None
+        return self.lines[-1]
+
+
+def test_term_while_a_model_is_pulled_and_another_one_loads(tmp_path: Path) -> None:
+    # the scripted engine never ends the load of a folder with this name
+    folder = tmp_path / "models" / "never"
+    folder.mkdir(parents=True)
+    for name, content in models.chat_model().items():
+        if name in ("config.json", "tokenizer.json", "model.safetensors"):
+            (folder / name).write_bytes(content)
+    with StandInHub() as hub:
+        hub.repos["acme/slow"] = Repo(models.chat_model(20_000_000))
+        hub.fault("/_cdn/", "slow", 500_000, times=99)
+        settings = {"hub_endpoint": hub.endpoint, "model_dirs": str(tmp_path / "models")}
+        with live_server(tmp_path, tmp_path / "hub", GUNICORN, **settings, graceful_timeout_s="4") as server:
+            pull = Caller(f"{server.url}/api/pull", {"model": "acme/slow"})
+            (name,) = [n for n in tags(server.url) if "never" in n]
+            load = Caller(f"{server.url}/api/generate", {"model": name})
+            wait_until(lambda: any(line.get("completed") for line in pull.lines), 20)
+            downloads = _downloads(server)
+            assert len(downloads) == 1
+            server.process.terminate()
+            assert server.process.wait(20) == 0
+            assert "error" in pull.end()
+            assert "shutting down" in str(load.end())
+            assert load.status == 503
+            wait_until(lambda: not any(map(is_alive, downloads)))
+        assert not list((tmp_path / "hub").rglob("snapshots/*"))

@@ -1,0 +1,29 @@
+"""`python -m tests.soak --minutes 20 --clients 200`: prints one table; status 1 on a breach."""
+
+import argparse
+import faulthandler
+import signal
+import sys
+
+from tests.soak.report import breaches, table
+from tests.soak.run import Plan, soak
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS")
+    parser.add_argument("--measure-every", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    faulthandler.register(signal.SIGUSR1)  # where it is, for who waits for it
+    plan = Plan(given.minutes * 60, given.clients, given.kill_every, given.measure_every, given.seed)
+    record = soak(plan)
+    problems = breaches(plan, record)
+    print(table(plan, record, problems), flush=True)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What a server holds: memory, descriptors, processes, sequences."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+
+import psutil  # type: ignore[import-untyped]
+
+from tests.soak.exchange import Ask, End, send
+from tests.soak.world import CHAT, EMBEDDING, RERANKER, World
+
+WHOLE = {"master": 1, "worker": 2, "supervisor": 1, "engine": 1, "standby": 1}
+_WHOLE_WITHIN_S = 120.0
+_TOUCHES = (
+    *(Ask("touch", "/api/generate", {"model": model, "keep_alive": "5m"}) for model in CHAT),
+    Ask("touch", "/api/embed", {"model": EMBEDDING, "input": "x"}),
+    Ask("touch", "/v1/rerank", {"model": RERANKER, "query": "x", "documents": ["y"]}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One look at a whole server. `figures` are what the engine says of itself."""
+
+    at: float
+    pss_bytes: dict[str, int]
+    descriptors: dict[str, int]
+    processes: dict[str, int]
+    figures: dict[str, float]
+
+    @property
+    def total_bytes(self) -> int:
+        return sum(self.pss_bytes.values())
+
+
+def measure(world: World) -> Measure:
+    """Waits until nobody is missing and all models are loaded, so that two measures compare. Raises TimeoutError."""
+    deadline = time.monotonic() + _WHOLE_WITHIN_S
+    while time.monotonic() < deadline:
+        if all(send(world.port, touch).end is End.ANSWER for touch in _TOUCHES):
+            roles = world.by_role()
+            if {role: len(roles.get(role, [])) for role in WHOLE} == WHOLE and _is_settled(roles["standby"][0]):
+                with contextlib.suppress(psutil.Error, OSError):
+                    return _look(world, roles)
+        time.sleep(0.2)
+    raise TimeoutError(f"the server is not whole: { ({role: len(some) for role, some in world.by_role().items()}) }")
+
+
+def _is_settled(standby: psutil.Process) -> bool:
+    """Whether it waits for its settings, its imports behind it."""
+    with contextlib.suppress(psutil.Error):
+        before = sum(standby.cpu_times()[:2])
+        time.sleep(0.3)
+        return bool(sum(standby.cpu_times()[:2]) == before and "/torch/" in _mapped(standby))
+    return False
+
+
+def _mapped(process: psutil.Process) -> str:
+    with open(f"/proc/{process.pid}/maps") as maps:
+        return maps.read()
+
+
+def _look(world: World, roles: dict[str, list[psutil.Process]]) -> Measure:
+    pss: dict[str, int] = {}
+    descriptors: dict[str, int] = {}
+    for role, processes in roles.items():
+        for process in processes:
+            pss[role] = pss.get(role, 0) + _pss_bytes(process.pid)
+            descriptors[role] = max(descriptors.get(role, 0), process.num_fds())
+    names = ("running", "waiting", "kv_used_tokens")
+    figures = {name: world.server.figure(name) for name in names}
+    counts = {role: len(processes) for role, processes in roles.items()}
+    return Measure(time.monotonic(), pss, descriptors, counts, figures)
+
+
+def _pss_bytes(pid: int) -> int:
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        line = next(line for line in rollup if line.startswith("Pss:"))
+    return int(line.split()[1]) * 1024

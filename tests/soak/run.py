@@ -1,0 +1,135 @@
+"""Clients, a killer and a look at the server each minute, all at once."""
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+from tests.soak.clients import PULL_END, asks
+from tests.soak.exchange import Ask, End, Outcome, send
+from tests.soak.killer import Kill, Killer
+from tests.soak.measures import Measure, measure
+from tests.soak.world import PULLED, World, world
+
+_HEALTH = Ask("health", "/health", method="GET")
+_HEALTH_EVERY_S = 0.1
+_IDLE_WITHIN_S = 30.0
+_THINKS_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long, how many, how often."""
+
+    seconds: float
+    clients: int
+    kill_every_s: float
+    measure_every_s: float
+    seed: int
+
+
+@dataclass(slots=True)
+class Record:
+    """All that a run has seen. `before` and `after` are measures without clients, `marks` beside them."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    kills: list[Kill] = field(default_factory=list)
+    marks: list[Measure] = field(default_factory=list)
+    before: Measure | None = None
+    after: Measure | None = None
+    leftover_files: list[str] = field(default_factory=list)
+    leftover_processes: list[str] = field(default_factory=list)
+    trouble: list[str] = field(default_factory=list)
+
+
+def soak(plan: Plan) -> Record:
+    """A server from its start to its end, under load and fire."""
+    record = Record()
+    with world() as here:
+        record.before = measure(here)
+        _fire(here, plan, record)
+        record.after = _look_after(here, record)
+        _end_pulls(here, record)
+        record.leftover_files = here.leftovers()
+        server = here
+    record.leftover_processes = [" ".join(process.cmdline()) for process in server.processes()]
+    return record
+
+
+def _fire(here: World, plan: Plan, record: Record) -> None:
+    stopping = threading.Event()
+    killer = Killer(here, plan.kill_every_s, plan.seed)
+    clients = [
+        threading.Thread(target=_ask_on, args=(here, plan.seed * 100_000 + number, stopping, record.outcomes))
+        for number in range(plan.clients)
+    ]
+    clients.append(threading.Thread(target=_poll, args=(here, stopping, record.outcomes)))
+    began_at = time.monotonic()
+    for client in clients:
+        client.start()
+    killer.start()
+    try:
+        _mark(here, plan, killer, record, began_at)
+    finally:
+        killer.stop()
+        stopping.set()
+        for client in clients:
+            client.join()
+    record.kills = killer.kills
+    record.outcomes = [_judged(outcome, killer) for outcome in record.outcomes]
+
+
+def _mark(here: World, plan: Plan, killer: Killer, record: Record, began_at: float) -> None:
+    """A measure each minute, until the time is over."""
+    end_at = began_at + plan.seconds
+    due_at = began_at + plan.measure_every_s
+    while (left_s := min(due_at, end_at) - time.monotonic()) > 0 or due_at < end_at:
+        time.sleep(max(0.0, left_s))
+        if due_at >= end_at:
+            break
+        with killer.pause:
+            try:
+                record.marks.append(measure(here))
+            except TimeoutError as error:
+                record.trouble.append(str(error))
+        due_at += plan.measure_every_s
+
+
+def _ask_on(here: World, seed: int, stopping: threading.Event, outcomes: list[Outcome]) -> None:
+    for ask in asks(seed):
+        outcomes.append(send(here.port, ask))
+        if stopping.wait(_THINKS_S):
+            return
+
+
+def _poll(here: World, stopping: threading.Event, outcomes: list[Outcome]) -> None:
+    while not stopping.wait(_HEALTH_EVERY_S):
+        outcomes.append(send(here.port, _HEALTH))
+
+
+def _judged(outcome: Outcome, killer: Killer) -> Outcome:
+    """A cut connection that no killed worker explains is lost."""
+    if outcome.end is not End.CUT or killer.explains(outcome):
+        return outcome
+    return replace(outcome, end=End.LOST)
+
+
+def _end_pulls(here: World, record: Record) -> None:
+    """What a pull has left half done is kept for the next one, which must come to an end."""
+    for model in PULLED:
+        outcome = send(here.port, Ask("pulls", "/api/pull", {"model": model}, last=PULL_END))
+        if outcome.end is not End.ANSWER:
+            record.trouble.append(f"{model} can't be pulled at the end: {outcome.detail}")
+
+
+def _look_after(here: World, record: Record) -> Measure | None:
+    """Once nothing is asked any more."""
+    deadline = time.monotonic() + _IDLE_WITHIN_S
+    try:
+        while True:
+            found = measure(here)
+            is_idle = not any(found.figures.values()) and not found.processes.get("pull")
+            if is_idle or time.monotonic() > deadline:
+                return found
+    except TimeoutError as error:
+        record.trouble.append(str(error))
+        return None

@@ -28,12 +28,7 @@ from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.engine.tokenization import tokenized
-from hugging_llama.errors import (
-    EngineShutdownError,
-    GrammarError,
-    InvalidRequestError,
-    UnsupportedCapabilityError,
-)
+from hugging_llama.errors import EngineShutdownError, GrammarError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.events import Detokenized, Tokenized
 from hugging_llama.neutral.models import LoadedModel, ModelRef
@@ -166,6 +161,8 @@ class ServedModel:
             num_truncated_tokens=prompt.num_truncated_tokens,
             return_context=request.return_context,
             tells_start=request.tells_start,
+            tells_progress=request.tells_progress,
+            caller=request.caller,
             load_ns=load_ns,
         )
         sequence.adapter = self._adapter(request.model, sequence)

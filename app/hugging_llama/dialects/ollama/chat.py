@@ -88,6 +88,7 @@ class ChatSchema(fields.GoSchema):
     shift = request_fields.shift()
     logprobs = request_fields.logprobs()
     top_logprobs = request_fields.top_logprobs()
+    progress = request_fields.progress()
     debug_render_only = request_fields.debug_render_only()
 
 

@@ -42,6 +42,7 @@ class GenerateSchema(fields.GoSchema):
     shift = request_fields.shift()
     logprobs = request_fields.logprobs()
     top_logprobs = request_fields.top_logprobs()
+    progress = request_fields.progress()
     debug_render_only = request_fields.debug_render_only()
     width = Ignored("pictures are not generated")
     height = Ignored("pictures are not generated")

@@ -79,6 +79,13 @@ def top_logprobs() -> fields.GoInt:
     )
 
 
+def progress() -> fields.GoBool:
+    return fields.GoBool(
+        load_default=False,
+        about="Ours: objects with `progress` come before the first token, while the request waits or is computed.",
+    )
+
+
 def debug_render_only() -> fields.GoBool:
     return fields.GoBool(
         data_key="_debug_render_only",

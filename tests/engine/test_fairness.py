@@ -133,6 +133,24 @@ def test_a_short_prompt_takes_no_more_than_it_needs(loop: StepLoop) -> None:
     assert [s.num_computed_tokens for s in (*short, *third)] == [6, 13]
 
 
+def test_what_a_caller_can_not_use_is_not_lost(model: PreTrainedModel, inbox: Inbox) -> None:
+    """The other one waits for the keys of the same prompt, so it takes nothing from it."""
+    loop = make_loop(model, inbox, max_num_seqs=PLACES, max_num_batched_tokens=32)
+    (prompt,) = make_prompts(1, shortest=300, longest=300)
+    first, second = (make_sequence(n, prompt, caller=caller) for n, caller in enumerate((BULK, OTHER)))
+    loop.submit(first)
+    loop.run_once()
+    loop.submit(second)
+    computed = first.num_computed_tokens
+    for step in range(1, 5):
+        loop.run_once()
+        assert first.num_computed_tokens == computed + 32 * step
+    assert not second.admitted_ns
+    run_until(loop, inbox, 2)
+    assert second.num_cached_tokens >= 200
+    loop.close()
+
+
 def test_priorities_go_first_but_not_for_ever(loop: StepLoop) -> None:
     low = submit(loop, Caller("low"), 10)
     high = submit(loop, Caller("high", priority=5), 60, first=100)

@@ -10,7 +10,7 @@ when there is room. Places are for callers in turn (`turns.py`).
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from hugging_llama.engine.batch import Batch, ScheduledSequence, layout_order, num_missing
@@ -173,7 +173,19 @@ class Scheduler:
             if self.num_preempted != num_preempted or following is None or not self._admit(following):
                 break
             left -= self._chunk(following, left, shares, rows)
-        return rows
+        return self._lengthened(rows, left) if len(shares) > 1 else rows
+
+    def _lengthened(self, rows: list[ScheduledSequence], left: int) -> list[ScheduledSequence]:
+        """What was kept for callers who could not use it goes to the prompts that were cut for them."""
+        longer: list[ScheduledSequence] = []
+        for row in rows:
+            slot, size = row.sequence.kv_slot, row.num_new_tokens
+            if left > 0 and slot is not None and not row.num_told_places:
+                more = min(left, num_missing(row.sequence) - size)
+                if self._kv_cache.ensure(slot, row.sequence.num_computed_tokens + size + more):
+                    row, left = replace(row, num_new_tokens=size + more), left - more
+            longer.append(row)
+        return longer
 
     def _shares(self, budget: int, prompts: list[Sequence]) -> dict[Caller, int]:
         """The prompt tokens of each caller in this step, of those who can be admitted as well."""

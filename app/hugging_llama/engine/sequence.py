@@ -279,7 +279,7 @@ class Sequence:
                 num_cached_tokens=self.num_cached_tokens,
                 num_truncated_tokens=self.num_truncated_tokens,
                 queue_position=self.queue_position,
-                queue_ns=self._queue_ns,
+                queue_ns=self._queue_ns if self.queue_position else 0,
             )
         ]
 

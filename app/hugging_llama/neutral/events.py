@@ -24,8 +24,8 @@ class Started:
     """The first event, Progress apart, of a generation that had to wait or whose prompt was cut, or whose request asks
     for it; counts as in Usage.
 
-    `queue_position`: its place in the queue when it came, 1 for the next one; `queue_ns`: how long it waited. Both are 0
-    if it found a place.
+    `queue_position`: its place in the queue when it came, 1 for the next one; `queue_ns`: how long it waited. Both are
+    0 if it found a place.
     """
 
     num_prompt_tokens: int

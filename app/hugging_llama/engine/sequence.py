@@ -184,20 +184,16 @@ class Sequence:
         self.return_context = return_context
         self.tells_start = tells_start
         self.progress = ProgressMeter() if tells_progress else None
-        self.queue_position = 0
         self.sampling_state = SamplingState(sampling, prompt_token_ids, bias)
         self.prompt_logprobs = prompt_logprobs
-        self.num_told_tokens = 0
         self.token_bytes = token_bytes
         self.drafts = DraftFinder(sampling.num_draft_tokens) if sampling.num_draft_tokens > 0 else None
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None
         self.kv_slot: KVSlot | None = None
-        self.num_computed_tokens = 0
-        self.num_cached_tokens = 0
+        self.num_computed_tokens = self.num_cached_tokens = self.num_told_tokens = self.queue_position = 0
         self.load_ns = load_ns
-        self.submitted_ns = self.admitted_ns = 0
-        self.first_token_ns = self.last_token_ns = 0
+        self.submitted_ns = self.admitted_ns = self.first_token_ns = self.last_token_ns = 0
 
     @property
     def num_prompt_tokens(self) -> int:

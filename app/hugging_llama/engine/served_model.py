@@ -121,8 +121,7 @@ class ServedModel:
         checkpoint = self._open_checkpoint()
         if checkpoint.kind is not ModelKind.GENERATION:
             raise UnsupportedCapabilityError(request.model.name, ["completion"])
-        context_length = self._context_length(checkpoint, request.context_length)
-        self.context_length = context_length
+        self.context_length = context_length = self._context_length(checkpoint, request.context_length)
         prompt = self._renderer.render(request, context_length=context_length)
         sampling = request.sampling
         refuse_beams(request)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from hugging_llama.engine.batch import Batch, ScheduledSequence
 from hugging_llama.engine.core import StepLoop
 from hugging_llama.engine.kv_cache import KVCache
 from hugging_llama.engine.logit_bias import LogitBias
 from hugging_llama.engine.model_runner import ModelRunner
-from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.errors import EngineBusyError, HuggingLlamaError
 from hugging_llama.neutral.events import Finished, PromptLogprobs, Started, TextDelta

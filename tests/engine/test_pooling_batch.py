@@ -1,12 +1,14 @@
 """Which texts share a batch: similar lengths, a bounded number of tokens, and everybody has a turn."""
 
 from array import array
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hugging_llama.engine.pooling_batch import PoolingItem, PoolingJob, PoolingQueue
 from hugging_llama.engine.pooling_tokens import TokenRow
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import EmbedRequest
 
@@ -15,8 +17,8 @@ REQUEST = EmbedRequest(model=ModelRef(name="m", path="p"), inputs=())
 lengths = st.lists(st.integers(1, 100), min_size=1, max_size=20)
 
 
-def make_job(number: int, text_lengths: list[int]) -> PoolingJob:
-    job = PoolingJob((1, number), REQUEST, 0)
+def make_job(number: int, text_lengths: list[int], caller: Caller = ANONYMOUS) -> PoolingJob:
+    job = PoolingJob((1, number), replace(REQUEST, caller=caller), 0)
     job.add([TokenRow({"input_ids": array("i", [number] * length)}) for length in text_lengths])
     return job
 
@@ -77,3 +79,23 @@ def test_nobody_starves(text_lengths: list[int], num_ahead: int, other: int) -> 
         turns += 1
         queue.jobs.append(make_job(100 + turns, [other] * 5))
     assert turns <= 2 * (3 * num_ahead + len(text_lengths))
+
+
+def test_callers_take_turns_and_their_own_texts_come_first() -> None:
+    bulk = [make_job(number, [20] * 50, Caller("bulk")) for number in range(3)]
+    other = make_job(100, [30, 20, 16, 8], Caller("other"))
+    queue = make_queue(*bulk, other)
+    batches = [[item.job.key[1] for item in take(queue)] for _ in range(4)]
+    # 64 tokens: two of 30 with their padding, then three of 20, and as many of 8 as there are
+    assert batches[0] == [0, 0, 0]
+    assert batches[1] == [100, 100]
+    assert 100 not in batches[2]
+    assert batches[3][:1] == [100]
+
+
+def test_a_caller_with_many_requests_has_no_more_turns_than_one_with_one() -> None:
+    bulk = [make_job(number, [60] * 10, Caller("bulk")) for number in range(20)]
+    other = make_job(100, [60] * 10, Caller("other"))
+    queue = make_queue(*bulk, other)
+    begun = [take(queue)[0].job.request.caller.id for _ in range(20)]
+    assert begun == ["bulk", "other"] * 10

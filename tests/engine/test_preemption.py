@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from hugging_llama.engine.batch import Batch, ScheduledSequence
 from hugging_llama.engine.kv_cache import KVCache
 from hugging_llama.engine.model_runner import ModelRunner
-from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 from hugging_llama.errors import InsufficientMemoryError
 from hugging_llama.neutral.events import Finished
 from hugging_llama.neutral.requests import SamplingParams

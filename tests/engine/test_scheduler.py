@@ -5,9 +5,10 @@ import random
 import pytest
 import torch
 
+from hugging_llama.engine.batch import Batch
 from hugging_llama.engine.kv_cache import KVCache, KVSlot, LayerShape, capacity_from_memory, slot_capacity
 from hugging_llama.engine.prefix_cache import PrefixCache
-from hugging_llama.engine.scheduler import Batch, Scheduler
+from hugging_llama.engine.scheduler import Scheduler
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.step_budget import StepBudget
 from hugging_llama.errors import EngineBusyError, InsufficientMemoryError

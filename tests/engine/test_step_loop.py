@@ -7,10 +7,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from hugging_llama.engine.batch import Batch
 from hugging_llama.engine.core import StepLoop
 from hugging_llama.engine.grammars.bits import Bits, forbid
 from hugging_llama.engine.model_runner import ModelRunner
-from hugging_llama.engine.scheduler import Batch
 from hugging_llama.engine.sequence import Sequence, StepEvents
 from hugging_llama.errors import (
     ContextLengthError,

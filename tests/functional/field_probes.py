@@ -240,9 +240,9 @@ GENERATE = Endpoint(
         "model": MINILM, "prompt": "Ho", "suffix": "b", "system": "s", "template": "{{ .Prompt }}", "context": [1],
         "stream": False, "raw": True, "format": "json", "structured_outputs": {"regex": "a"}, "keep_alive": "1m",
         "images": ["aGk="], "options": {"seed": 1}, "think": False, "truncate": False, "shift": False, "logprobs": True,
-        "top_logprobs": 2, "_debug_render_only": True, "width": 1, "height": 1, "steps": 1,
+        "top_logprobs": 2, "_debug_render_only": True, "progress": True, "width": 1, "height": 1, "steps": 1,
     },
-    {"suffix": {"model": FILLER}},
+    {"suffix": {"model": FILLER}, "progress": {"stream": True}},
 )  # fmt: skip
 NEEDS_TOOL = {"tools": [TOOL]}
 OPENAI_SAMPLING = {
@@ -267,9 +267,9 @@ ENDPOINTS = (
             "tool_choice": "required", "parallel_tool_calls": False,
             "stream": False, "format": "json", "structured_outputs": {"regex": "a"},
             "keep_alive": "1m", "options": {"seed": 1}, "think": False, "truncate": False, "shift": False,
-            "logprobs": True, "top_logprobs": 2, "_debug_render_only": True,
+            "logprobs": True, "top_logprobs": 2, "_debug_render_only": True, "progress": True,
         },
-        with_={"tool_choice": NEEDS_TOOL, "parallel_tool_calls": NEEDS_TOOL},
+        with_={"tool_choice": NEEDS_TOOL, "parallel_tool_calls": NEEDS_TOOL, "progress": {"stream": True}},
     ),
     Endpoint(
         "Ollama", "/api/embed", embed.EmbedSchema, {"model": MINILM, "input": "Hi"},

@@ -7,6 +7,7 @@ from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
 from hugging_llama.engine.instances import LoadFailure, Ticket
 from hugging_llama.engine.registry import Registry
 from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.models import ModelRef
 
 
@@ -80,7 +81,11 @@ class World:
         self.live.remove(model)
 
     def ask(
-        self, path: str, keep_alive_s: float | None = None, context_length: int | None = None
+        self,
+        path: str,
+        keep_alive_s: float | None = None,
+        context_length: int | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> tuple[int, Ticket[FakeModel]]:
         number = self.num_requests
         self.num_requests += 1
@@ -91,7 +96,7 @@ class World:
 
         ref = ModelRef(name=path, path=path)
         return number, self.registry.acquire(
-            ref, keep_alive_s=keep_alive_s, on_ready=ready, context_length=context_length
+            ref, keep_alive_s=keep_alive_s, on_ready=ready, context_length=context_length, caller=caller
         )
 
     def run(self) -> None:

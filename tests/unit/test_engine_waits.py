@@ -4,6 +4,7 @@ import math
 import os
 import queue
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,9 +17,9 @@ from hugging_llama import create_app, create_blueprint
 from hugging_llama.client import remote as remote_module
 from hugging_llama.client.local import LocalEngine
 from hugging_llama.client.remote import RemoteEngine
-from hugging_llama.client.streams import Waits
+from hugging_llama.client.streams import QueueStream, Waits
 from hugging_llama.errors import EngineDiedError, GenerationError, ModelLoadError
-from hugging_llama.neutral.events import TextDelta
+from hugging_llama.neutral.events import GenerateEvent, Progress, TextDelta
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import LoadRequest
 from hugging_llama.operations import residency
@@ -146,3 +147,15 @@ def test_infinite_time_limits_are_no_limits() -> None:
     local = LocalEngine(ScriptedFacade, Waits(math.inf, math.inf))
     assert len(list(local.generate(request("n=2&prefill_ms=20")))) == 3
     local.close()
+
+
+def test_progress_is_not_the_first_event_in_earnest() -> None:
+    """A place in a long queue may not change for longer than two tokens may lie apart."""
+    stream: QueueStream[GenerateEvent] = QueueStream(Waits(math.inf, 0.0), lambda: None)
+    later = threading.Timer(0.05, lambda: stream.put(TextDelta("Hi")))
+    stream.put(Progress(phase="queue", position=3))
+    assert next(stream) == Progress(phase="queue", position=3)
+    later.start()
+    assert next(stream) == TextDelta("Hi"), "it waits as for a first event"
+    with pytest.raises(GenerationError):
+        next(stream)

@@ -21,6 +21,7 @@ from hugging_llama.ipc import codec, wire_prompts
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.channel import FrameReader, frame
 from hugging_llama.ipc.facade import Answer
+from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.classification import Activation, ProblemType
 from hugging_llama.neutral.events import (
     Classified,
@@ -30,6 +31,7 @@ from hugging_llama.neutral.events import (
     Finished,
     FinishReason,
     Loaded,
+    Progress,
     PromptLogprobs,
     Started,
     TextDelta,
@@ -105,6 +107,7 @@ sampling = st.builds(
     early_stopping=st.booleans() | st.just("never"),
     top_logprobs=st.none() | st.integers(0, 20),
 )
+callers = st.builds(Caller, texts, st.integers(-(2**31), 2**31))
 requests = st.builds(
     GenerateRequest,
     model=models,
@@ -116,7 +119,10 @@ requests = st.builds(
     truncate=st.booleans(),
     shift=st.booleans(),
     return_context=st.booleans(),
+    tells_start=st.booleans(),
+    tells_progress=st.booleans(),
     prompt_logprobs=st.none() | st.integers(0, 20),
+    caller=callers,
 )
 tokenize_requests = st.builds(
     TokenizeRequest,
@@ -148,7 +154,8 @@ alternatives = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats), 
 logprobs = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats, alternatives), max_size=2).map(tuple)
 usages = st.builds(Usage, **{f.name: counts for f in fields(Usage)})
 events: st.SearchStrategy[Answer] = st.one_of(
-    st.builds(Started, num_prompt_tokens=counts, num_cached_tokens=counts, num_truncated_tokens=counts),
+    st.builds(Started, **{f.name: counts for f in fields(Started)}),
+    st.builds(Progress, phase=st.sampled_from(["load", "queue", "prompt"]), position=counts, completed=counts),
     st.builds(PromptLogprobs, logprobs, st.none() | st.binary(max_size=4)),
     st.builds(TextDelta, texts, logprobs),
     st.builds(ThinkingDelta, texts, logprobs),
@@ -197,7 +204,9 @@ def test_tokenize_and_detokenize_requests_survive_the_wire(request: TokenizeRequ
 def test_embed_and_load_requests_survive_the_wire(
     model: ModelRef, inputs: tuple[str, ...], dimensions: int | None, keep_alive_s: float | None
 ) -> None:
-    embed = EmbedRequest(model=model, inputs=inputs, dimensions=dimensions, keep_alive_s=keep_alive_s)
+    embed = EmbedRequest(
+        model=model, inputs=inputs, dimensions=dimensions, keep_alive_s=keep_alive_s, caller=Caller("a", -1)
+    )
     load = LoadRequest(model=model, context_length=dimensions, keep_alive_s=keep_alive_s)
     assert over_the_wire(wire.Embed(1, embed)) == wire.Embed(1, embed)
     assert over_the_wire(wire.Load(2, load)) == wire.Load(2, load)
@@ -207,7 +216,9 @@ def test_embed_and_load_requests_survive_the_wire(
 def test_a_classify_request_survives_the_wire(
     model: ModelRef, inputs: tuple[str | tuple[str, str], ...], truncate: bool, keep_alive_s: float | None
 ) -> None:
-    request = ClassifyRequest(model=model, inputs=inputs, truncate=truncate, keep_alive_s=keep_alive_s)
+    request = ClassifyRequest(
+        model=model, inputs=inputs, truncate=truncate, keep_alive_s=keep_alive_s, caller=Caller("b", 2)
+    )
     assert over_the_wire(wire.Classify(1, request)) == wire.Classify(1, request)
 
 

@@ -20,6 +20,7 @@ from hugging_llama.neutral.events import (
     Finished,
     FinishReason,
     Loaded,
+    Progress,
     Tokenized,
 )
 
@@ -89,7 +90,8 @@ class QueueStream(Generic[ReplyT]):
             raise self._waits.late(self._timeout_s) from None
         if reply is None:
             raise StopIteration
-        self._timeout_s = self._waits.idle_s
+        if not isinstance(reply, Progress):  # the first event in earnest may be far away still
+            self._timeout_s = self._waits.idle_s
         if isinstance(reply, _LAST):
             self._over = True
         if isinstance(reply, HuggingLlamaError):

@@ -214,12 +214,19 @@ def empty_response(status: int = 200, headers: Mapping[str, str] | None = None) 
     return response
 
 
-def truncation_headers(*found: object) -> dict[str, str]:
-    """How many tokens of the prompt did not fit, if any, from a generation's first event; of several prompts, and
-    events with the number of their choice, the most."""
+def start_headers(*found: object) -> dict[str, str]:
+    """What a generation's first event says of its beginning: how many tokens of the prompt did not fit, if any, and
+    how many were to go first and how long it took, if it had to wait; of several prompts, and events with the number of
+    their choice, the most."""
     events = (item[1] if isinstance(item, tuple) else item for item in found)
-    num_tokens = max((event.num_truncated_tokens for event in events if isinstance(event, Started)), default=0)
-    return {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
+    starts = [event for event in events if isinstance(event, Started)]
+    num_tokens = max((start.num_truncated_tokens for start in starts), default=0)
+    headers = {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
+    waits = [(start.queue_position, start.queue_ns) for start in starts if start.queue_position]
+    if waits:
+        headers["X-Queue-Position"] = str(max(position for position, _ in waits))
+        headers["X-Queue-Wait"] = f"{max(waited_ns for _, waited_ns in waits) / 1e9:.3f}"
+    return headers
 
 
 def stream_response(
@@ -250,7 +257,7 @@ def stream_response(
             logger.exception("a stream failed")
             yield render_error(HuggingLlamaError(OUR_FAULT))
 
-    response = Response(body(), mimetype=mimetype, headers=STREAM_HEADERS | truncation_headers(first))
+    response = Response(body(), mimetype=mimetype, headers=STREAM_HEADERS | start_headers(first))
     # not the generator's `finally`: closing a generator that never started runs nothing
     response.call_on_close(events.close)
     return response

@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from hugging_llama.engine.batch import Batch, ScheduledSequence
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.kv_cache import KVCache
 from hugging_llama.engine.memory import empty_cache, is_out_of_memory
@@ -17,7 +18,7 @@ from hugging_llama.engine.outbox import as_generation_error
 from hugging_llama.engine.prompt_logprobs import told_prompt
 from hugging_llama.engine.runner_thread import RunnerThread
 from hugging_llama.engine.sampling import Sampled, sample
-from hugging_llama.engine.scheduler import MAX_SCORED_TOKENS, Batch, ScheduledSequence, Scheduler
+from hugging_llama.engine.scheduler import MAX_SCORED_TOKENS, Scheduler
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence
 from hugging_llama.engine.stats import RunnerStats
 from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, InvalidRequestError
@@ -114,8 +115,11 @@ class StepLoop(RunnerThread):
     def _step(self) -> None:
         with self._lock:
             batch, failed = self._scheduler.schedule()
+            self._tell_queue(self._scheduler.waiting, self._scheduler.queue)
         for sequence, error in failed:
             self._fail(sequence, error)
+        self._tell_prompts(batch)
+        self._outbox.flush()
         if not batch.rows:
             return
         started = time.monotonic()
@@ -180,6 +184,14 @@ class StepLoop(RunnerThread):
                 (row, at) for (row, at), result in zip(pending, results, strict=True) if self._take(row, result, level)
             ]
             level += 1
+
+    def _tell_prompts(self, batch: Batch) -> None:
+        """How far the prompts of those are who ask for it."""
+        now_ns = time.monotonic_ns()
+        for sequence in (row.sequence for row in batch.rows):
+            if sequence.progress is not None and not sequence.output_token_ids:
+                done, total = sequence.num_computed_tokens, sequence.num_prompt_tokens
+                self._outbox.add(sequence, sequence.progress.in_prompt(done, total, now_ns))
 
     def _tell_prompt(self, row: ScheduledSequence, logits: Tensor) -> bool:
         """Tells what the logits of a row's `num_told_places` say of its prompt. False if that failed."""

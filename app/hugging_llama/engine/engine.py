@@ -12,13 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from hugging_llama.engine import memory
 from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
 from hugging_llama.engine.entry import Entry, Request
 from hugging_llama.engine.expiry import ExpiryTimer
 from hugging_llama.engine.instances import LoadFailure, loading_row
+from hugging_llama.engine.intake import Intake
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.engine.panics import panics_as_errors
@@ -29,7 +29,7 @@ from hugging_llama.engine.stats import RunnerStats, added_stats
 from hugging_llama.engine.step_watch import StepWatch
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc.facade import Answer, Emit, Key
-from hugging_llama.neutral.events import EngineStatus, Finished, FinishReason, Loaded
+from hugging_llama.neutral.events import EngineStatus, Finished, FinishReason, Loaded, Progress
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
@@ -68,9 +68,9 @@ class Engine:
         self._served: set[ServedModel] = set()
         self._retired = RunnerStats()
         self._threads: set[threading.Thread] = set()
-        self._intake = ThreadPoolExecutor(_INTAKE_THREADS, thread_name_prefix="engine-intake")
+        self._intake = Intake(_INTAKE_THREADS, "engine-intake")
         # whoever waits for an adapter's file holds up none of the others
-        self._adapter_intake = ThreadPoolExecutor(1, thread_name_prefix="engine-adapters")
+        self._adapter_intake = Intake(1, "engine-adapters")
         self._timer = ExpiryTimer(lambda: self._registry.expire())
         self._registry = Registry[ServedModel](
             load=self._load_model,
@@ -189,7 +189,7 @@ class Engine:
         for entry in left:
             self._end(entry, EngineShutdownError("the engine is shutting down"))
         for pool in (self._intake, self._adapter_intake):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.close()
         self._timer.close()
         self._watch.close()
         end = time.monotonic() + _LONGEST_CLOSE_S
@@ -202,12 +202,16 @@ class Engine:
             if key in self._entries:
                 raise ProtocolError("this request id is in use")
             self._entries[key] = entry
+        ref = self._resolved(request.model)
+        if entry.tells_progress and self._registry.must_load(ref):
+            self._emit([(key, Progress(phase="load"))])
         try:
             entry.ticket = self._registry.acquire(
-                self._resolved(request.model),
+                ref,
                 keep_alive_s=request.keep_alive_s,
                 on_ready=lambda ready: self._on_ready(entry, ready),
                 context_length=request.context_length,
+                caller=entry.caller,
             )
         except HuggingLlamaError as error:
             self._end(entry, error)
@@ -226,7 +230,7 @@ class Engine:
             return
         try:
             pool = self._intake if ready.has_adapter(entry.request.model) else self._adapter_intake
-            pool.submit(self._work, entry, ready)
+            pool.submit(entry.caller, lambda: self._work(entry, ready))
         except RuntimeError:  # the pool takes nothing any more
             self._end(entry, EngineShutdownError("the engine is shutting down"))
 

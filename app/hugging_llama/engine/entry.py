@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from hugging_llama.engine.instances import Ticket
 from hugging_llama.engine.served_model import ServedModel
 from hugging_llama.ipc.facade import Key
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
     DetokenizeRequest,
@@ -14,6 +15,8 @@ from hugging_llama.neutral.requests import (
     LoadRequest,
     TokenizeRequest,
 )
+
+_WITH_CALLER = (GenerateRequest, EmbedRequest, ClassifyRequest)
 
 Request = GenerateRequest | EmbedRequest | ClassifyRequest | TokenizeRequest | DetokenizeRequest | LoadRequest
 
@@ -29,3 +32,12 @@ class Entry:
     ticket: Ticket[ServedModel] | None = None
     submitted_to: ServedModel | None = None
     cancelled: bool = False
+
+    @property
+    def caller(self) -> Caller:
+        """Whose request it is, as far as it says so."""
+        return self.request.caller if isinstance(self.request, _WITH_CALLER) else ANONYMOUS
+
+    @property
+    def tells_progress(self) -> bool:
+        return isinstance(self.request, GenerateRequest) and self.request.tells_progress

@@ -1,4 +1,4 @@
-"""The runner for what can't be batched: transformers' own `generate`, one sequence after the other.
+"""The runner for what can't be batched: transformers' own `generate`, one sequence after the other, callers in turn.
 
 `generate` only carries the model's state from token to token here. Our logits processor samples with the same code
 as the batched runner and leaves `generate` no choice, so options, seeds and grammars work alike. Beam search alone
@@ -6,7 +6,6 @@ is `generate`'s, on logits that our options have changed; its text comes at the 
 """
 
 import time
-from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -23,14 +22,14 @@ from hugging_llama.engine.lora.rows import adapted
 from hugging_llama.engine.model_runner import compute_guard, max_positions, vocab_size
 from hugging_llama.engine.outbox import as_generation_error
 from hugging_llama.engine.prompt_logprobs import prompt_logits, told_prompt
+from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.runner_thread import RunnerThread
 from hugging_llama.engine.sampling import sample
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, SequenceStatus
 from hugging_llama.engine.stats import RunnerStats
-from hugging_llama.errors import EngineBusyError, HuggingLlamaError
+from hugging_llama.engine.turns import CallerQueue
+from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import FinishReason
-
-_RETRY_AFTER_S = 5
 
 
 class GenerateRunner(RunnerThread):
@@ -54,7 +53,8 @@ class GenerateRunner(RunnerThread):
         )
         self._model = model
         self._max_queue = max_queue
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: CallerQueue[Sequence] = CallerQueue(lambda sequence: sequence.caller)
+        self._pace = QueuePace(1)
         self._current: Sequence | None = None
         self._is_in_prompt = False
         self._guard = compute_guard(model.device)
@@ -71,11 +71,12 @@ class GenerateRunner(RunnerThread):
         check_beams(sequence)
 
     def _accept(self, sequence: Sequence) -> None:
-        if len(self._waiting) >= self._max_queue + (self._current is None):
-            raise EngineBusyError(
-                "the request queue is full", queue_depth=len(self._waiting), retry_after_s=_RETRY_AFTER_S
-            )
+        num_waiting = len(self._waiting)
+        if not self._waiting.has_room(sequence.caller, self._max_queue + (self._current is None)):
+            raise self._pace.busy("the request queue is full", num_waiting, num_waiting)
         self._waiting.append(sequence)
+        if num_waiting or self._current is not None:
+            sequence.queue_position = 1 + list(self._waiting.in_turn()).index(sequence)
 
     def _live(self) -> Iterable[Sequence]:
         return (*(() if self._current is None else (self._current,)), *self._waiting)
@@ -88,11 +89,20 @@ class GenerateRunner(RunnerThread):
 
     def _step(self) -> None:
         with self._lock:
-            sequence = self._waiting.popleft()
+            sequence = self._waiting.first()
+            if sequence is None:
+                return
+            self._waiting.take(sequence)
             self._current = sequence
             sequence.status = SequenceStatus.RUNNING
             sequence.admitted_ns = time.monotonic_ns()
             self._is_in_prompt = True
+            if sequence.progress is not None:
+                self._outbox.add(
+                    sequence, sequence.progress.in_prompt(0, sequence.num_prompt_tokens, sequence.admitted_ns)
+                )
+            self._tell_waiting()
+        self._outbox.flush()
         self._counters.prompt_tokens += sequence.num_prompt_tokens
         try:
             with self._guard, torch.inference_mode():
@@ -103,6 +113,11 @@ class GenerateRunner(RunnerThread):
         self._outbox.end(sequence, FinishReason.LENGTH)
         with self._lock:
             self._release(sequence)
+            self._pace.observe((time.monotonic_ns() - sequence.admitted_ns) / 1e9)
+
+    def _tell_waiting(self) -> None:
+        """Called with the lock held."""
+        self._tell_queue(self._waiting, self._waiting.in_turn)
 
     def _generate(self, sequence: Sequence) -> None:
         device = self._model.device
@@ -194,6 +209,8 @@ class GenerateRunner(RunnerThread):
         else:
             token_id = result
             self._append(sequence, result)
+        with self._lock:
+            self._tell_waiting()
         self._outbox.flush()
         self._yield_turn()
         return token_id

@@ -8,11 +8,15 @@ from typing import Generic, TypeVar
 
 from hugging_llama.engine.admission import MemoryNeed
 from hugging_llama.errors import HuggingLlamaError, ModelLoadError
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 
 _log = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT")
+
+Call = Callable[[], None]
+"""Something that was decided under a lock and is to be done without it."""
 
 
 class State(Enum):
@@ -39,6 +43,7 @@ class Ticket(Generic[ModelT]):
     keep_alive_s: float | None
     on_ready: "Callable[[ModelT | LoadFailure], None]"
     context_length: int | None = None
+    caller: Caller = ANONYMOUS
     is_released: bool = False
 
 
@@ -59,6 +64,7 @@ class Instance(Generic[ModelT]):
     model: ModelT | None = None
     waiting: list[Ticket[ModelT]] = field(default_factory=list)
     users: set[Ticket[ModelT]] = field(default_factory=set)
+    load_began: float = 0.0
     idle_since: float = 0.0
 
     @property
@@ -84,6 +90,28 @@ class Resident(Generic[ModelT]):
     model: ModelT | None
     ref_count: int
     expires_in_s: float
+
+
+def ready_calls(tickets: list[Ticket[ModelT]], model: ModelT) -> list[Call]:
+    """Hands the model to those who waited for it."""
+    return [lambda ticket=ticket: ticket.on_ready(model) for ticket in tickets]  # type: ignore[misc]
+
+
+def fail_calls(tickets: list[Ticket[ModelT]], error: HuggingLlamaError) -> list[Call]:
+    """Tells those who waited why they waited in vain; their tickets are over."""
+    failure = LoadFailure(error)
+    for ticket in tickets:
+        ticket.is_released = True
+    return [lambda ticket=ticket: ticket.on_ready(failure) for ticket in tickets]  # type: ignore[misc]
+
+
+def run_calls(calls: list[Call]) -> None:
+    """Runs what was decided under the lock. One that fails must not keep the others from running."""
+    for call in calls:
+        try:
+            call()
+        except Exception:
+            _log.exception("a step of a model's life cycle failed")
 
 
 def load_error(error: Exception) -> HuggingLlamaError:

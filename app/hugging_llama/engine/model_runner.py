@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.attention import STEP_KWARG, LayerProbe
+from hugging_llama.engine.batch import Batch, ScheduledSequence
 from hugging_llama.engine.compute_lock import COMPUTE_LOCK
 from hugging_llama.engine.cuda_graphs import DecodeGraphs
 from hugging_llama.engine.device_step import DeviceStep
@@ -21,7 +22,6 @@ from hugging_llama.engine.lora.adapter import LoraAdapter
 from hugging_llama.engine.lora.rows import adapted_rows
 from hugging_llama.engine.native.library import FORMATS
 from hugging_llama.engine.native.probe import Family, native_families
-from hugging_llama.engine.scheduler import Batch, ScheduledSequence
 
 
 @dataclass(frozen=True, slots=True)

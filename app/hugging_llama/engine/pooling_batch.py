@@ -5,10 +5,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 
 from hugging_llama.engine.pooling_tokens import TokenRow
+from hugging_llama.engine.turns import Turns
 from hugging_llama.ipc.facade import Key
+from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest
 
 PoolingRequest = EmbedRequest | ClassifyRequest
@@ -74,32 +76,52 @@ class PoolingQueue:
     """The requests of a runner in the order of their arrival. A batch has at most `max_tokens` with its padding, or one
     input. Not thread-safe.
 
-    Every second batch begins with the oldest request, so that each one ends however many come after it; the others
-    begin with the request that had the fewest turns, so that a small one does not wait for a large one's end.
+    Batches are for callers in turn. Of one caller's every second one begins with the oldest request, so that each one
+    ends however many come after it; the others begin with the request that had the fewest turns, so that a small one
+    does not wait for a large one's end.
     """
 
     def __init__(self, max_tokens: int) -> None:
         self.jobs: list[PoolingJob] = []
         self._max_tokens = max_tokens
-        self._is_oldests_turn = False
+        self._turns = Turns()
+        self._last_by_age: set[Caller] = set()
 
     def take(self) -> list[PoolingItem]:
         """Takes the next batch out of the requests; there must be one, and all must have inputs that wait.
 
-        It begins with the longest input of the request whose turn it is and goes on with the next shorter ones of all
-        requests while they are at least half as long: to pad shorter ones costs more than a batch of their own.
+        It begins with the longest input of the request whose turn it is and goes on with the next shorter ones of its
+        caller, then of all others, while they are at least half as long: to pad shorter ones costs more than a batch of
+        their own.
         """
-        self._is_oldests_turn = not self._is_oldests_turn
-        first = self.jobs[0] if self._is_oldests_turn else min(self.jobs, key=lambda job: job.num_turns)
+        callers = Counter(job.request.caller for job in self.jobs)
+        caller = next(self._turns.order(callers))
+        self._turns.took(caller, callers)
+        own = [job for job in self.jobs if job.request.caller == caller]
+        first = self._first_of(own, caller)
         first.num_turns += 1
         longest = first.waiting[0].length
         room = max(self._max_tokens // longest, 1)
-        in_turn = [first, *(job for job in self.jobs if job is not first)]
-        candidates = heapq.merge(*(job.no_longer_than(longest) for job in in_turn), key=_longest_first)
-        batch = list(islice(takewhile(lambda item: 2 * item.length >= longest, candidates), room))
+        own = [first, *(job for job in own if job is not first)]
+        others = [job for job in self.jobs if job.request.caller != caller]
+        batch = list(islice(chain(_alike(own, longest), _alike(others, longest)), room))
         for job, count in Counter(item.job for item in batch).items():
             job.drop(longest, count)
         return batch
+
+    def _first_of(self, own: list[PoolingJob], caller: Caller) -> PoolingJob:
+        self._last_by_age &= {job.request.caller for job in self.jobs}
+        if caller in self._last_by_age:
+            self._last_by_age.remove(caller)
+            return min(own, key=lambda job: job.num_turns)
+        self._last_by_age.add(caller)
+        return own[0]
+
+
+def _alike(jobs: list[PoolingJob], longest: int) -> Iterator[PoolingItem]:
+    """What waits of these and is about as long, the longest first."""
+    candidates = heapq.merge(*(job.no_longer_than(longest) for job in jobs), key=_longest_first)
+    return takewhile(lambda item: 2 * item.length >= longest, candidates)
 
 
 def _longest_first(item: PoolingItem) -> int:

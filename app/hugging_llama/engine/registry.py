@@ -3,7 +3,7 @@
 What holds at all times:
 - One instance per path and quantization; requests for a model that is loading share that load and its failure.
 - A model in use is never unloaded; one whose time is up leaves when its last request ends.
-- At most `max_loaded` models are loaded, loading or leaving; who finds no room waits in order of arrival.
+- At most `max_loaded` models are loaded, loading or leaving; who finds no room waits, callers in turn (`turns.py`).
 - Loads take turns, and none begins while a model is leaving: only then is it known how much memory is free.
 - No load begins that memory has no room for: idle models leave for it, it waits for busy ones, or it is refused.
 - Every ticket that is not released before gets exactly one call of its `on_ready`.
@@ -15,19 +15,26 @@ import itertools
 import logging
 import math
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from hugging_llama.engine.admission import MemoryGauge, Verdict, decide, too_large
-from hugging_llama.engine.instances import Instance, LoadFailure, Resident, State, Ticket, load_error
-from hugging_llama.errors import (
-    EngineBusyError,
-    EngineShutdownError,
-    HuggingLlamaError,
-    InsufficientMemoryError,
-    ModelLoadError,
+from hugging_llama.engine.instances import (
+    Call,
+    Instance,
+    LoadFailure,
+    Resident,
+    State,
+    Ticket,
+    fail_calls,
+    load_error,
+    ready_calls,
+    run_calls,
 )
+from hugging_llama.engine.queue_pace import QueuePace
+from hugging_llama.engine.turns import CallerQueue
+from hugging_llama.errors import EngineShutdownError, HuggingLlamaError, InsufficientMemoryError, ModelLoadError
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.models import ModelRef
 
 _log = logging.getLogger(__name__)
@@ -35,10 +42,6 @@ _log = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT")
 
 DEFAULT_MAX_LOADED = 3
-_RETRY_AFTER_S = 5
-
-
-_Call = Callable[[], None]
 
 
 class Registry(Generic[ModelT]):
@@ -54,13 +57,13 @@ class Registry(Generic[ModelT]):
         *,
         load: Callable[[ModelRef], ModelT],
         unload: Callable[[ModelT], None],
-        spawn: Callable[[_Call], None],
+        spawn: Callable[[Call], None],
         clock: Callable[[], float],
         keep_alive_s: float,
         max_loaded: int = 0,
         max_queue: int = 512,
         memory: MemoryGauge[ModelT] | None = None,
-        deadline_changed: _Call = lambda: None,
+        deadline_changed: Call = lambda: None,
     ) -> None:
         self._load = load
         self._unload = unload
@@ -73,7 +76,8 @@ class Registry(Generic[ModelT]):
         self._deadline_changed = deadline_changed
         self._lock = threading.Lock()
         self._instances: dict[tuple[str, str], Instance[ModelT]] = {}
-        self._pending: deque[Ticket[ModelT]] = deque()
+        self._pending: CallerQueue[Ticket[ModelT]] = CallerQueue(lambda ticket: ticket.caller)
+        self._pace = QueuePace(1)
         self._ticks = itertools.count()
         self._closing = False
 
@@ -84,26 +88,32 @@ class Registry(Generic[ModelT]):
         keep_alive_s: float | None,
         on_ready: "Callable[[ModelT | LoadFailure], None]",
         context_length: int | None = None,
+        caller: Caller = ANONYMOUS,
     ) -> Ticket[ModelT]:
         """Asks for a model; `on_ready` gets it, from this thread or another. `release` the ticket in any case.
 
         `keep_alive_s` None keeps what the instance has. A load makes room for `context_length` tokens if it can.
         Raises EngineBusyError or EngineShutdownError.
         """
-        ticket: Ticket[ModelT] = Ticket(ref, keep_alive_s, on_ready, context_length)
+        ticket: Ticket[ModelT] = Ticket(ref, keep_alive_s, on_ready, context_length, caller)
         with self._lock:
             if self._closing:
                 raise EngineShutdownError("the engine is shutting down")
             calls = self._attach(ticket)
             if calls is None:
-                if len(self._pending) >= self._max_queue:
-                    raise EngineBusyError(
-                        "the queue for models is full", queue_depth=len(self._pending), retry_after_s=_RETRY_AFTER_S
-                    )
+                if not self._pending.has_room(caller, self._max_queue):
+                    models = {ticket.ref.identity for ticket in self._pending}
+                    raise self._pace.busy("the queue for models is full", len(self._pending), len(models))
                 self._pending.append(ticket)
                 calls = self._admit()
-        self._call(calls)
+        run_calls(calls)
         return ticket
+
+    def must_load(self, ref: ModelRef) -> bool:
+        """Whether a request for it would have to wait for a load now, or in the queue for one that has room."""
+        with self._lock:
+            instance = self._instances.get(ref.identity)
+            return (instance is None or instance.model is None) and len(self._pending) < self._max_queue
 
     def release(self, ticket: Ticket[ModelT]) -> None:
         """Ends a hold, or the wait for one. More than once is fine."""
@@ -121,7 +131,7 @@ class Registry(Generic[ModelT]):
                 if instance.is_idle:
                     instance.idle_since = self._clock()
             calls = self._expired() + self._admit()
-        self._call(calls)
+        run_calls(calls)
         self._deadline_changed()
 
     def unload(self, ref: ModelRef) -> None:
@@ -130,14 +140,14 @@ class Registry(Generic[ModelT]):
             if (instance := self._instances.get(ref.identity)) is not None:
                 instance.keep_alive_s = 0.0
             calls = self._expired()
-        self._call(calls)
+        run_calls(calls)
 
     def expire(self) -> float:
         """Lets go what has been idle for long enough. Returns the seconds until the next one, infinite if none."""
         with self._lock:
             calls = self._expired()
             left = [self._expires_in_s(instance) for instance in self._instances.values() if instance.is_idle]
-        self._call(calls)
+        run_calls(calls)
         return min(left, default=math.inf)
 
     def residents(self) -> list[Resident[ModelT]]:
@@ -160,18 +170,18 @@ class Registry(Generic[ModelT]):
         """
         with self._lock:
             self._closing = True
-            calls = self._fail(list(self._pending), EngineShutdownError("the engine is shutting down"))
+            calls = fail_calls(list(self._pending), EngineShutdownError("the engine is shutting down"))
             self._pending.clear()
             for instance in list(self._instances.values()):
-                calls += self._fail(instance.waiting, EngineShutdownError("the engine is shutting down"))
+                calls += fail_calls(instance.waiting, EngineShutdownError("the engine is shutting down"))
                 instance.waiting = []
                 if instance.state is State.LOADED:
                     calls.append(self._leave(instance))
                 elif instance.state is State.PARKED:
                     del self._instances[instance.ref.identity]
-        self._call(calls)
+        run_calls(calls)
 
-    def _attach(self, ticket: Ticket[ModelT]) -> list[_Call] | None:
+    def _attach(self, ticket: Ticket[ModelT]) -> list[Call] | None:
         """Gives the ticket the instance of its ref; None if there is none that stays."""
         instance = self._instances.get(ticket.ref.identity)
         if instance is None or instance.state is State.LEAVING:
@@ -184,33 +194,34 @@ class Registry(Generic[ModelT]):
             instance.waiting.append(ticket)
             return []
         instance.users.add(ticket)
-        return self._ready([ticket], instance.model)
+        return ready_calls([ticket], instance.model)
 
-    def _admit(self) -> list[_Call]:
+    def _admit(self) -> list[Call]:
         """Starts the next load if there is room, makes room where it can, and gives loaded models to who waits."""
         calls = self._place_parked()
-        while self._pending and not self._closing:
-            attached = self._attach(self._pending[0])
+        while (ticket := self._pending.first()) is not None and not self._closing:
+            attached = self._attach(ticket)
             if attached is not None:
-                self._pending.popleft()
+                self._pending.take(ticket)
                 calls += attached
                 continue
             if any(instance.is_moving or instance.state is State.PARKED for instance in self._instances.values()):
                 return calls  # room is on its way, or another's turn
             if len(self._instances) >= self._max_loaded:
                 return calls + self._make_room()
-            calls.append(self._start(self._pending[0]))
+            calls.append(self._start(ticket))
         return calls
 
-    def _start(self, ticket: Ticket[ModelT]) -> _Call:
+    def _start(self, ticket: Ticket[ModelT]) -> Call:
         instance: Instance[ModelT] = Instance(
             ticket.ref, ticket.ref, self._keep_alive_s, next(self._ticks), context_length=ticket.context_length
         )
+        instance.load_began = self._clock()
         self._instances[ticket.ref.identity] = instance
         work = self._run_load if self._memory is None else self._run_measure
         return lambda: self._spawn_for(instance, work)
 
-    def _place_parked(self) -> list[_Call]:
+    def _place_parked(self) -> list[Call]:
         """Begins the load that waits for memory, sends idle models away for it, or gives it up."""
         instance = next((i for i in self._instances.values() if i.state is State.PARKED), None)
         if instance is None or instance.need is None or self._memory is None:
@@ -229,11 +240,11 @@ class Registry(Generic[ModelT]):
             busy_bytes=sum(held[other] for other in held if other not in idle),
         )
         if decision.verdict is Verdict.LOAD:
-            instance.state = State.LOADING
+            instance.state, instance.load_began = State.LOADING, self._clock()
             return [lambda: self._spawn_for(instance, self._run_load)]
         if decision.verdict is Verdict.REFUSE:
             del self._instances[instance.ref.identity]
-            return self._fail(instance.waiting, too_large(instance.need.least_bytes, decision.room_bytes))
+            return fail_calls(instance.waiting, too_large(instance.need.least_bytes, decision.room_bytes))
         return [self._unload_later(other) for other in idle[: decision.num_evicted]]
 
     def _spawn_for(self, instance: Instance[ModelT], work: Callable[[Instance[ModelT]], None]) -> None:
@@ -249,11 +260,11 @@ class Registry(Generic[ModelT]):
         """Idle models in the order in which they are sent away: those that are kept for the shortest time first."""
         return sorted((i for i in self._instances.values() if i.is_idle), key=lambda i: (i.keep_alive_s, i.last_used))
 
-    def _make_room(self) -> list[_Call]:
+    def _make_room(self) -> list[Call]:
         """Sends one model away; if all are busy, the first one to end follows."""
         return [self._unload_later(instance) for instance in self._idle()[:1]]
 
-    def _expired(self) -> list[_Call]:
+    def _expired(self) -> list[Call]:
         return [self._unload_later(i) for i in self._instances.values() if i.is_idle and self._expires_in_s(i) <= 0]
 
     def _expires_in_s(self, instance: Instance[ModelT]) -> float:
@@ -261,11 +272,11 @@ class Registry(Generic[ModelT]):
             return instance.keep_alive_s
         return max(instance.idle_since + instance.keep_alive_s - self._clock(), 0.0)
 
-    def _unload_later(self, instance: Instance[ModelT]) -> _Call:
+    def _unload_later(self, instance: Instance[ModelT]) -> Call:
         leave = self._leave(instance)
         return lambda: self._spawn(leave)
 
-    def _leave(self, instance: Instance[ModelT]) -> _Call:
+    def _leave(self, instance: Instance[ModelT]) -> Call:
         """Marks the instance; the returned call unloads it and then lets the next ones in."""
         instance.state = State.LEAVING
         return lambda: self._run_unload(instance)
@@ -281,7 +292,7 @@ class Registry(Generic[ModelT]):
         with self._lock:
             del self._instances[instance.ref.identity]
             calls = self._admit()
-        self._call(calls)
+        run_calls(calls)
 
     def _run_measure(self, instance: Instance[ModelT]) -> None:
         """Finds out what the model needs; from then on it waits for that."""
@@ -297,7 +308,7 @@ class Registry(Generic[ModelT]):
                 return
             instance.need, instance.state = need, State.PARKED
             calls = self._admit()
-        self._call(calls)
+        run_calls(calls)
 
     def _run_load(self, instance: Instance[ModelT]) -> None:
         try:
@@ -312,11 +323,12 @@ class Registry(Generic[ModelT]):
             instance.model = model
             instance.state = State.LOADED
             instance.idle_since = self._clock()
+            self._pace.observe(instance.idle_since - instance.load_began)
             tickets, instance.waiting = instance.waiting, []
             instance.users.update(tickets)
-            calls = [self._unload_later(instance)] if self._closing else self._ready(tickets, model)
+            calls = [self._unload_later(instance)] if self._closing else ready_calls(tickets, model)
             calls += self._expired() + self._admit()
-        self._call(calls)
+        run_calls(calls)
         self._deadline_changed()
 
     def _failed(self, instance: Instance[ModelT], error: HuggingLlamaError) -> None:
@@ -326,25 +338,9 @@ class Registry(Generic[ModelT]):
             is_short = isinstance(error, InsufficientMemoryError) and not self._closing
             calls = [self._unload_later(other) for other in self._instances.values() if is_short and other.is_idle]
             if is_short and self._is_one_leaving():
-                self._pending.extendleft(reversed(instance.waiting))
+                for ticket in reversed(instance.waiting):
+                    self._pending.put_back(ticket)
             else:
-                calls += self._fail(instance.waiting, error)
+                calls += fail_calls(instance.waiting, error)
             calls += self._admit()
-        self._call(calls)
-
-    def _ready(self, tickets: list[Ticket[ModelT]], model: ModelT) -> list[_Call]:
-        return [lambda ticket=ticket: ticket.on_ready(model) for ticket in tickets]  # type: ignore[misc]
-
-    def _fail(self, tickets: list[Ticket[ModelT]], error: HuggingLlamaError) -> list[_Call]:
-        failure = LoadFailure(error)
-        for ticket in tickets:
-            ticket.is_released = True
-        return [lambda ticket=ticket: ticket.on_ready(failure) for ticket in tickets]  # type: ignore[misc]
-
-    def _call(self, calls: list[_Call]) -> None:
-        """Runs what was decided under the lock. One that fails must not keep the others from running."""
-        for call in calls:
-            try:
-                call()
-            except Exception:
-                _log.exception("a step of a model's life cycle failed")
+        run_calls(calls)

@@ -33,7 +33,8 @@ class Runner(Protocol):
     """One replica of a model. All methods may be called from any thread; events come through `emit`.
 
     A sequence that `submit` accepts ends in exactly one Finished or one error; one that it refuses (it raises a
-    HuggingLlamaError) in none. Events of one runner are emitted in order, everything from one step at once. `kind`
+    HuggingLlamaError) in none. Events of one runner are emitted in order, everything from one step at once; what is
+    known before the step, such as Progress, goes out before it. `kind`
     names the way it works, `reason` says why this one was chosen.
     """
 

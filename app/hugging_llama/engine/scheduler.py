@@ -1,23 +1,27 @@
 """Which tokens are computed in the next step.
 
 Running sequences decode first, one token each, with drafts where guesses are wanted; what is left of the token
-budget goes to prompt chunks, oldest first. So a long prompt never stalls the running streams for longer than one
-chunk takes. Where the KV cache is full, retained prefixes leave first; then the newest sequence is preempted: it
-gives its keys and values back, waits at the head of the queue, and is computed anew when there is room.
+budget goes to prompt chunks, in equal shares to the callers, of one caller oldest first. So a long prompt never stalls
+the running streams for longer than one chunk takes. Where the KV cache is full, retained prefixes leave first; then the
+newest sequence is preempted: it gives its keys and values back, waits at the head of the queue, and is computed anew
+when there is room. Places are for callers in turn (`turns.py`).
 """
 
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
+from hugging_llama.engine.batch import Batch, ScheduledSequence, layout_order, num_missing
 from hugging_llama.engine.kv_cache import KVCache, KVSlot
 from hugging_llama.engine.prefix_cache import MIN_PREFIX_TOKENS, KeyKind, Prefix, PrefixCache, common_prefix
+from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.sequence import Sequence, SequenceStatus
 from hugging_llama.engine.step_budget import StepBudget
-from hugging_llama.errors import EngineBusyError, HuggingLlamaError, InsufficientMemoryError
-
-_RETRY_AFTER_S = 5
+from hugging_llama.engine.turns import CallerQueue, fair_shares
+from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError
+from hugging_llama.neutral.callers import Caller
 
 # a prompt waits for another one that is being computed if it can have so many of its tokens then
 _WORTH_WAITING_TOKENS = 64
@@ -31,52 +35,6 @@ _MAX_DECODE_ROWS_WITH_DRAFTS = 16
 _MAX_FORCED_TOKENS = 16
 MAX_SCORED_TOKENS = 128
 """Prompt tokens of a step whose log-probabilities are told: each takes a row of logits as wide as the vocabulary."""
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledSequence:
-    """`num_new_tokens` of `sequence`, from its `num_computed_tokens` on, are part of a step, `draft` behind them."""
-
-    sequence: Sequence
-    num_new_tokens: int
-    draft: list[int] = field(default_factory=list)
-
-    @property
-    def is_sampled(self) -> bool:
-        """True if these are its last known tokens, so that the step yields its next one."""
-        return self.sequence.num_computed_tokens + self.num_new_tokens == self.sequence.num_tokens
-
-    @property
-    def num_logits(self) -> int:
-        """How many of its last places are of use: of what is known one, or those that tell of the prompt, and one for
-        each guess."""
-        return max(int(self.is_sampled), self.num_told_places) + len(self.draft)
-
-    @property
-    def num_told_places(self) -> int:
-        """How many of its last known places tell of a prompt token, or come behind one that does."""
-        first = self.sequence.num_computed_tokens
-        untold = self.sequence.first_untold_position
-        return max(first + self.num_new_tokens - max(first, untold), 0)
-
-    @property
-    def is_decode(self) -> bool:
-        return self.num_new_tokens == 1 and not self.draft
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One step: decode tokens first, sorted by where their keys lie, then prompt chunks and drafts."""
-
-    rows: list[ScheduledSequence]
-
-    @property
-    def num_prefill_tokens(self) -> int:
-        return sum(row.num_new_tokens for row in self.rows if row.num_new_tokens > 1)
-
-    @property
-    def num_decode_rows(self) -> int:
-        return sum(row.num_new_tokens == 1 for row in self.rows)
 
 
 class Scheduler:
@@ -99,7 +57,7 @@ class Scheduler:
         has_drafts: bool = True,
         whole_prompts: bool = False,
     ) -> None:
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: CallerQueue[Sequence] = CallerQueue(lambda sequence: sequence.caller)
         self.running: list[Sequence] = []
         self.num_preempted = 0
         self.prefixes = prefixes
@@ -107,6 +65,8 @@ class Scheduler:
         self._kv_cache = kv_cache
         self._max_num_seqs = max_num_seqs
         self._max_queue = max_queue
+        self._pace = QueuePace(max_num_seqs)
+        self._has_newcomers = False
         self._is_long = is_long
         self._has_drafts = has_drafts
         self._whole_prompts = whole_prompts
@@ -117,12 +77,11 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queues a sequence. Raises EngineBusyError if the queue is full beyond what could start at once."""
-        free = self._max_num_seqs - len(self.running)
-        if len(self.waiting) >= self._max_queue + max(free, 0):
-            raise EngineBusyError(
-                "the request queue is full", queue_depth=len(self.waiting), retry_after_s=_RETRY_AFTER_S
-            )
+        num_waiting = len(self.waiting)
+        if not self.waiting.has_room(sequence.caller, self._max_queue + self._num_free):
+            raise self._pace.busy("the request queue is full", num_waiting, num_waiting)
         self.waiting.append(sequence)
+        self._has_newcomers = True
 
     def schedule(self) -> tuple[Batch, list[tuple[Sequence, HuggingLlamaError]]]:
         """The next step, and the sequences that can't go on because memory does not even hold one of them."""
@@ -132,11 +91,17 @@ class Scheduler:
         rows += self._prefill_rows(rows, num_preempted)
         # a sequence may have been preempted for one that came before it
         rows = [row for row in rows if row.sequence.kv_slot is not None]
-        rows.sort(key=_layout_order)
+        rows.sort(key=layout_order)
         if not rows and not failed and self.has_work:
-            stuck = self.running[-1] if self.running else self.waiting[0]
+            stuck = self.running[-1] if self.running else self.waiting.first()
+            assert stuck is not None
             failed.append((stuck, self._no_memory(stuck)))
+        self._tell_newcomers()
         return Batch(rows), failed
+
+    def queue(self) -> Iterator[Sequence]:
+        """Who waits, the next one first."""
+        return self.waiting.in_turn(self._held())
 
     def remove(self, sequence: Sequence, *, has_failed: bool = False) -> None:
         """Takes a sequence out, wherever it is, and frees its keys and values.
@@ -147,6 +112,8 @@ class Scheduler:
         if slot is not None:
             self.running.remove(sequence)
             self._kv_cache.free(slot, wipe=has_failed or not sequence.output_token_ids)
+            if sequence.is_finished:
+                self._pace.observe((time.monotonic_ns() - sequence.admitted_ns) / 1e9)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 
@@ -196,24 +163,48 @@ class Scheduler:
         """Prompt chunks. Nobody is admitted in a step that preempts: whoever had to leave would come back at once."""
         rows: list[ScheduledSequence] = []
         left = self.budget.tokens(num_decode=len(decode))
-        for sequence in list(self.running):
-            missing = sequence.num_tokens - sequence.num_computed_tokens
-            if missing > 1 and left > 0 and sequence.kv_slot is not None:
-                left -= self._chunk(sequence, left, rows)
-        while left > 0 and self.waiting and len(self.running) < self._max_num_seqs:
-            if self.num_preempted != num_preempted or not self._admit(self.waiting[0]):
+        prompts = [sequence for sequence in self.running if num_missing(sequence) > 1]
+        shares = self._shares(left, prompts)
+        for sequence in prompts:
+            if left > 0 and sequence.kv_slot is not None:
+                left -= self._chunk(sequence, left, shares, rows)
+        while left > 0 and self.waiting and self._num_free:
+            following = self.waiting.first(self._held())
+            if self.num_preempted != num_preempted or following is None or not self._admit(following):
                 break
-            left -= self._chunk(self.running[-1], left, rows)
-        return rows
+            left -= self._chunk(following, left, shares, rows)
+        return self._lengthened(rows, left) if len(shares) > 1 else rows
 
-    def _chunk(self, sequence: Sequence, budget: int, rows: list[ScheduledSequence]) -> int:
-        """Adds the next chunk of a prompt to `rows`; returns its size."""
+    def _lengthened(self, rows: list[ScheduledSequence], left: int) -> list[ScheduledSequence]:
+        """What was kept for callers who could not use it goes to the prompts that were cut for them."""
+        longer: list[ScheduledSequence] = []
+        for row in rows:
+            slot, size = row.sequence.kv_slot, row.num_new_tokens
+            if left > 0 and slot is not None and not row.num_told_places:
+                more = min(left, num_missing(row.sequence) - size)
+                if self._kv_cache.ensure(slot, row.sequence.num_computed_tokens + size + more):
+                    row, left = replace(row, num_new_tokens=size + more), left - more
+            longer.append(row)
+        return longer
+
+    def _shares(self, budget: int, prompts: list[Sequence]) -> dict[Caller, int]:
+        """The prompt tokens of each caller in this step, of those who can be admitted as well."""
+        wanted = Counter[Caller]()
+        for sequence in (*prompts, *islice(self.queue(), self._num_free)):
+            wanted[sequence.caller] += num_missing(sequence)
+        return fair_shares(budget, wanted)
+
+    def _chunk(self, sequence: Sequence, budget: int, shares: dict[Caller, int], rows: list[ScheduledSequence]) -> int:
+        """Adds the next chunk of a prompt to `rows` and takes it from its caller's share; returns its size."""
         if not rows and (self.waiting or len(self.running) > 1):
             # a part is left for those behind it: a short question does not wait for all of a long document
             budget = max(int(budget * _SHARE_OF_THE_OLDEST), 1)
-        size = sequence.num_tokens - sequence.num_computed_tokens
+        share = shares.get(sequence.caller, 0)
+        if share <= 0:
+            return 0
+        size = num_missing(sequence)
         if not self._whole_prompts:
-            size = min(size, budget)
+            size = min(size, budget, share)
             if sequence.first_untold_position < sequence.num_prompt_tokens:
                 size = min(size, MAX_SCORED_TOKENS - sum(row.num_told_places for row in rows))
         if size <= 0:
@@ -221,16 +212,21 @@ class Scheduler:
         if not self._has_room(sequence, sequence.num_computed_tokens + size):
             return 0
         rows.append(ScheduledSequence(sequence, size))
+        shares[sequence.caller] = share - size
         return size
 
     def _admit(self, sequence: Sequence) -> bool:
-        """Starts the first waiting sequence if there is room for its prompt. First come, first served: it is not
-        overtaken by smaller ones for ever."""
+        """Starts the waiting sequence whose turn it is if there is room for its prompt. Its turn is kept for it: it is
+        not overtaken by smaller ones for ever."""
         source = self._longest_prefix(sequence)
-        slot = None if source.is_promised else self._slot(sequence)
-        if slot is None:
+        if source.is_promised:
             return False
-        self.running.append(self.waiting.popleft())
+        slot = self._slot(sequence)
+        if slot is None:
+            self.waiting.keep_first(sequence)
+            return False
+        self.waiting.take(sequence)
+        self.running.append(sequence)
         sequence.kv_slot = slot
         sequence.status = SequenceStatus.RUNNING
         self._copy(source, slot)
@@ -296,8 +292,22 @@ class Scheduler:
         self.remove(sequence)
         sequence.num_computed_tokens = 0
         sequence.status = SequenceStatus.WAITING
-        self.waiting.appendleft(sequence)
+        self.waiting.put_back(sequence)
         self.num_preempted += 1
+
+    @property
+    def _num_free(self) -> int:
+        return max(self._max_num_seqs - len(self.running), 0)
+
+    def _held(self) -> Counter[Caller]:
+        return Counter(sequence.caller for sequence in self.running)
+
+    def _tell_newcomers(self) -> None:
+        """Who came and has to wait, for a place or for memory, gets to know how many go first."""
+        if self._has_newcomers and (not self._num_free or self.waiting.has_ahead):
+            for position, sequence in enumerate(self.queue(), 1):
+                sequence.queue_position = sequence.queue_position or position
+            self._has_newcomers = False
 
     def _no_memory(self, sequence: Sequence) -> InsufficientMemoryError:
         need = self._kv_cache.size_bytes(sequence.num_tokens + 1)
@@ -314,9 +324,3 @@ class _Source:
     entry: Prefix | None = None
     slot: KVSlot | None = None
     is_promised: bool = False
-
-
-def _layout_order(row: ScheduledSequence) -> tuple[bool, int, int]:
-    slot = row.sequence.kv_slot
-    assert slot is not None
-    return (not row.is_decode, slot.slab.serial, slot.row)

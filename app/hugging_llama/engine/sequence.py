@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from hugging_llama.engine.drafts import DraftFinder
 from hugging_llama.engine.logit_bias import LogitBias
 from hugging_llama.engine.logprobs import TokenBytes, with_logprob
+from hugging_llama.engine.progress import ProgressMeter
 from hugging_llama.engine.sampling_state import SamplingState
 from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, PromptLogprobs, Started, Usage
 from hugging_llama.neutral.requests import SamplingParams
 
@@ -100,7 +102,8 @@ class Sequence:
     dropped from prompt and context. `prompt_logprobs`: how many alternatives are told of each token of the prompt, None
     for nothing; `num_told_tokens` counts those that have been. `num_computed_tokens` counts the tokens of the context
     whose keys and values lie in the KV cache. `adapter` changes the model for it, None for no change. `token_bytes` is
-    what log-probabilities are told with, None where nobody asks. Times are `time.monotonic_ns()` readings, 0 where not
+    what log-probabilities are told with, None where nobody asks. `progress` decides what is told before the first
+    token, None for nothing; `queue_position` is as in Started. Times are `time.monotonic_ns()` readings, 0 where not
     reached; `load_ns` is a duration, set by the server.
     """
 
@@ -108,6 +111,7 @@ class Sequence:
         "__weakref__",
         "adapter",
         "admitted_ns",
+        "caller",
         "context_length",
         "drafts",
         "eos_token_ids",
@@ -125,8 +129,10 @@ class Sequence:
         "num_truncated_tokens",
         "output",
         "output_token_ids",
+        "progress",
         "prompt_logprobs",
         "prompt_token_ids",
+        "queue_position",
         "return_context",
         "sampling",
         "sampling_state",
@@ -155,9 +161,12 @@ class Sequence:
         num_truncated_tokens: int = 0,
         return_context: bool = False,
         tells_start: bool = False,
+        tells_progress: bool = False,
+        caller: Caller = ANONYMOUS,
         load_ns: int = 0,
     ) -> None:
         self.key = key
+        self.caller = caller
         self.prompt_token_ids = prompt_token_ids
         self.output_token_ids: list[int] = []
         self.token_ids = list(prompt_token_ids)
@@ -174,19 +183,17 @@ class Sequence:
         self.grammar = grammar
         self.return_context = return_context
         self.tells_start = tells_start
+        self.progress = ProgressMeter() if tells_progress else None
         self.sampling_state = SamplingState(sampling, prompt_token_ids, bias)
         self.prompt_logprobs = prompt_logprobs
-        self.num_told_tokens = 0
         self.token_bytes = token_bytes
         self.drafts = DraftFinder(sampling.num_draft_tokens) if sampling.num_draft_tokens > 0 else None
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None
         self.kv_slot: KVSlot | None = None
-        self.num_computed_tokens = 0
-        self.num_cached_tokens = 0
+        self.num_computed_tokens = self.num_cached_tokens = self.num_told_tokens = self.queue_position = 0
         self.load_ns = load_ns
-        self.submitted_ns = self.admitted_ns = 0
-        self.first_token_ns = self.last_token_ns = 0
+        self.submitted_ns = self.admitted_ns = self.first_token_ns = self.last_token_ns = 0
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -258,17 +265,25 @@ class Sequence:
         return events
 
     def _started(self) -> list[GenerateEvent]:
-        """Before everything else, where the prompt was cut or somebody asks."""
+        """Before everything else, where it had to wait, the prompt was cut or somebody asks."""
         is_first = not self.output_token_ids and not self.num_told_tokens
-        if not is_first or not (self.tells_start or self.num_truncated_tokens):
+        if not is_first or not (self.tells_start or self.num_truncated_tokens or self.queue_position):
             return []
         return [
             Started(
                 num_prompt_tokens=self.num_prompt_tokens,
                 num_cached_tokens=self.num_cached_tokens,
                 num_truncated_tokens=self.num_truncated_tokens,
+                queue_position=self.queue_position,
+                queue_ns=self._queue_ns if self.queue_position else 0,
             )
         ]
+
+    @property
+    def _queue_ns(self) -> int:
+        """A sequence that was never admitted has only queued."""
+        queued_until = self.admitted_ns or time.monotonic_ns()
+        return max(queued_until - self.submitted_ns, 0) if self.submitted_ns else 0
 
     def _is_full(self) -> bool:
         if self.max_tokens is not None and len(self.output_token_ids) >= self.max_tokens:
@@ -306,8 +321,7 @@ class Sequence:
         return Finished(reason=reason, usage=self.usage(), context=context, stop=self.output.stop)
 
     def usage(self) -> Usage:
-        """Counts and times so far. A sequence that was never admitted has only queued."""
-        queued_until = self.admitted_ns or time.monotonic_ns()
+        """Counts and times so far."""
         return Usage(
             num_prompt_tokens=self.num_prompt_tokens,
             num_cached_tokens=self.num_cached_tokens,
@@ -315,7 +329,7 @@ class Sequence:
             num_thinking_tokens=self.output.num_thinking_tokens,
             num_truncated_tokens=self.num_truncated_tokens,
             load_ns=self.load_ns,
-            queue_ns=max(queued_until - self.submitted_ns, 0) if self.submitted_ns else 0,
+            queue_ns=self._queue_ns,
             prompt_ns=max(self.first_token_ns - self.admitted_ns, 0),
             decode_ns=max(self.last_token_ns - self.first_token_ns, 0),
         )

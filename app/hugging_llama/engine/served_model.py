@@ -121,8 +121,7 @@ class ServedModel:
         checkpoint = self._open_checkpoint()
         if checkpoint.kind is not ModelKind.GENERATION:
             raise UnsupportedCapabilityError(request.model.name, ["completion"])
-        context_length = self._context_length(checkpoint, request.context_length)
-        self.context_length = context_length
+        self.context_length = context_length = self._context_length(checkpoint, request.context_length)
         prompt = self._renderer.render(request, context_length=context_length)
         sampling = request.sampling
         refuse_beams(request)
@@ -161,6 +160,8 @@ class ServedModel:
             num_truncated_tokens=prompt.num_truncated_tokens,
             return_context=request.return_context,
             tells_start=request.tells_start,
+            tells_progress=request.tells_progress,
+            caller=request.caller,
             load_ns=load_ns,
         )
         sequence.adapter = self._adapter(request.model, sequence)

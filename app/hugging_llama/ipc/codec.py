@@ -27,6 +27,7 @@ from hugging_llama.neutral.events import (
     EngineStatus,
     Finished,
     Loaded,
+    Progress,
     PromptLogprobs,
     Started,
     TextDelta,
@@ -121,7 +122,9 @@ def wire_generate(request: GenerateRequest) -> wire.WireGenerate:
         shift=request.shift,
         return_context=request.return_context,
         tells_start=request.tells_start,
+        tells_progress=request.tells_progress,
         prompt_logprobs=request.prompt_logprobs,
+        caller=request.caller,
     )
 
 
@@ -138,7 +141,9 @@ def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
         shift=request.shift,
         return_context=request.return_context,
         tells_start=request.tells_start,
+        tells_progress=request.tells_progress,
         prompt_logprobs=request.prompt_logprobs,
+        caller=request.caller,
     )
 
 
@@ -194,7 +199,10 @@ def _wire_logprobs(entries: tuple[TokenLogprob, ...]) -> tuple[wire.WireLogprob,
 
 
 _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
-    Started: lambda rid, r: wire.StartedItem(rid, r.num_prompt_tokens, r.num_cached_tokens, r.num_truncated_tokens),
+    Progress: wire.ProgressItem,
+    Started: lambda rid, r: wire.StartedItem(
+        rid, r.num_prompt_tokens, r.num_cached_tokens, r.num_truncated_tokens, r.queue_position, r.queue_ns
+    ),
     PromptLogprobs: lambda rid, r: wire.PromptLogprobsItem(rid, _wire_logprobs(r.entries), r.first),
     TextDelta: lambda rid, r: wire.TextItem(rid, r.text, _wire_logprobs(r.logprobs)),
     ThinkingDelta: lambda rid, r: wire.ThinkingItem(rid, r.text, _wire_logprobs(r.logprobs)),
@@ -227,7 +235,10 @@ _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
         num_prompt_tokens=item.num_prompt_tokens,
         num_cached_tokens=item.num_cached_tokens,
         num_truncated_tokens=item.num_truncated_tokens,
+        queue_position=item.queue_position,
+        queue_ns=item.queue_ns,
     ),
+    wire.ProgressItem: lambda item: item.progress,
     wire.PromptLogprobsItem: lambda item: PromptLogprobs(_logprobs(item.entries), item.first),
     wire.TextItem: lambda item: TextDelta(item.text, _logprobs(item.logprobs)),
     wire.ThinkingItem: lambda item: ThinkingDelta(item.text, _logprobs(item.logprobs)),

@@ -12,8 +12,9 @@ from typing import Literal
 from msgspec import Struct
 
 from hugging_llama.ipc.wire_prompts import WirePrompt, WireToolCall
+from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.classification import Activation, ProblemType
-from hugging_llama.neutral.events import EngineStatus, FinishReason, Usage
+from hugging_llama.neutral.events import EngineStatus, FinishReason, Progress, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
@@ -23,7 +24,7 @@ from hugging_llama.neutral.requests import (
     SamplingParams,
 )
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 
 
 class WireFormat(Struct, array_like=True, frozen=True):
@@ -46,7 +47,9 @@ class WireGenerate(Struct, array_like=True, frozen=True):
     shift: bool
     return_context: bool
     tells_start: bool
+    tells_progress: bool
     prompt_logprobs: int | None
+    caller: Caller
 
 
 class WireTokenize(Struct, array_like=True, frozen=True):
@@ -235,6 +238,8 @@ class StartedItem(Struct, array_like=True, frozen=True, tag=10):
     num_prompt_tokens: int
     num_cached_tokens: int
     num_truncated_tokens: int
+    queue_position: int
+    queue_ns: int
 
 
 class PromptLogprobsItem(Struct, array_like=True, frozen=True, tag=11):
@@ -274,6 +279,13 @@ class ClassifiedItem(Struct, array_like=True, frozen=True, tag=14):
     load_ns: int
 
 
+class ProgressItem(Struct, array_like=True, frozen=True, tag=15):
+    """A Progress."""
+
+    request_id: int
+    progress: Progress
+
+
 Item = (
     TextItem
     | ThinkingItem
@@ -290,4 +302,5 @@ Item = (
     | TokenizedItem
     | DetokenizedItem
     | ClassifiedItem
+    | ProgressItem
 )

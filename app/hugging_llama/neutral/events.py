@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from hugging_llama.neutral.classification import Activation, ProblemType
 from hugging_llama.neutral.messages import ToolCall
@@ -21,11 +21,32 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """The first event of a generation whose prompt was cut, or whose request asks for it; counts as in Usage."""
+    """The first event, Progress apart, of a generation that had to wait or whose prompt was cut, or whose request asks
+    for it; counts as in Usage.
+
+    `queue_position`: its place in the queue when it came, 1 for the next one; `queue_ns`: how long it waited. Both are
+    0 if it found a place.
+    """
 
     num_prompt_tokens: int
     num_cached_tokens: int
     num_truncated_tokens: int
+    queue_position: int = 0
+    queue_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a generation is before its first token, for requests that ask for it.
+
+    `load`: its model is not in memory yet; `queue`: it waits for a place, `position` 1 is the next one; `prompt`:
+    `completed` of `total` tokens of its prompt have been computed.
+    """
+
+    phase: Literal["load", "queue", "prompt"]
+    position: int = 0
+    completed: int = 0
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +125,7 @@ class Finished:
     stop: str | None = None
 
 
-GenerateEvent = Started | PromptLogprobs | TextDelta | ThinkingDelta | ToolCallDelta | Finished
+GenerateEvent = Progress | Started | PromptLogprobs | TextDelta | ThinkingDelta | ToolCallDelta | Finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

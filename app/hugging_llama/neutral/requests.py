@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.formats import OutputFormat
 from hugging_llama.neutral.messages import Message, Tool
 from hugging_llama.neutral.models import ModelRef
@@ -125,9 +126,9 @@ class GenerateRequest:
     long, otherwise that is a ContextLengthError; `shift` lets the oldest tokens go when the answer fills the context,
     otherwise it ends there; `return_context` asks for the token ids in `Finished`.
 
-    `tells_start` asks for Started in any case. `prompt_logprobs` asks for PromptLogprobs: how many alternatives come
-    with each token of the prompt, None for none at all. With `max_tokens` 0 the prompt is then computed all the same,
-    and nothing else.
+    `tells_start` asks for Started in any case, `tells_progress` for Progress. `prompt_logprobs` asks for
+    PromptLogprobs: how many alternatives come with each token of the prompt, None for none at all. With `max_tokens` 0
+    the prompt is then computed all the same, and nothing else.
 
     Several answers to one prompt are as many requests, each with a seed of its own: all that come while the first one's
     prompt is being computed wait for it and copy its keys and values.
@@ -143,7 +144,9 @@ class GenerateRequest:
     shift: bool = True
     return_context: bool = False
     tells_start: bool = False
+    tells_progress: bool = False
     prompt_logprobs: int | None = None
+    caller: Caller = ANONYMOUS
 
     @property
     def tells_tokens(self) -> bool:
@@ -167,6 +170,7 @@ class GenerateCall:
     shift: bool = True
     return_context: bool = False
     tells_start: bool = False
+    tells_progress: bool = False
     prompt_logprobs: int | None = None
 
 
@@ -185,6 +189,7 @@ class EmbedRequest:
     normalize: bool = True
     context_length: int | None = None
     keep_alive_s: float | None = None
+    caller: Caller = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +205,7 @@ class ClassifyRequest:
     truncate: bool = True
     context_length: int | None = None
     keep_alive_s: float | None = None
+    caller: Caller = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

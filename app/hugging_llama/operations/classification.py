@@ -30,6 +30,7 @@ def classify(
         inputs=tuple(inputs),
         context_length=context_length or model.defaults.context_length,
         keep_alive_s=keep_alive_s,
+        caller=ctx.caller(),
     )
     return ctx.engine.classify(request)
 
@@ -58,6 +59,7 @@ def rerank(
         truncate=truncate,
         context_length=context_length or model.defaults.context_length,
         keep_alive_s=keep_alive_s,
+        caller=ctx.caller(),
     )
     return ctx.engine.classify(request)
 

@@ -34,5 +34,6 @@ def embed(
         normalize=normalize,
         context_length=context_length or model.defaults.context_length,
         keep_alive_s=keep_alive_s,
+        caller=ctx.caller(),
     )
     return ctx.engine.embed(request)

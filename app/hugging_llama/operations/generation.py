@@ -64,7 +64,9 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
         shift=call.shift,
         return_context=call.return_context,
         tells_start=call.tells_start,
+        tells_progress=call.tells_progress,
         prompt_logprobs=call.prompt_logprobs,
+        caller=ctx.caller(),
     )
     return ctx.observer.observe(ctx.engine.generate(request))
 

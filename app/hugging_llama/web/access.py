@@ -4,10 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from flask import Blueprint, Response, current_app, g, request
+from flask import Blueprint, Response, current_app, g, has_request_context, request
 
 from hugging_llama.dialects.documented import operation_of
 from hugging_llama.errors import ForbiddenError, KeyRejectedError, RateLimitedError
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.web.keys import KeyRing
 from hugging_llama.web.limits import Bucket, bucket_path
 from hugging_llama_config.keys import Key
@@ -95,3 +96,9 @@ def current_key() -> Key | None:
     """The key of the current request, None on a server without keys."""
     found = g.get(_KEY)
     return found if isinstance(found, Key) else None
+
+
+def caller() -> Caller:
+    """Between whom the engine takes turns: those of one key are one caller."""
+    key = current_key() if has_request_context() else None
+    return Caller(key.id, key.priority) if key else ANONYMOUS

@@ -135,6 +135,7 @@ def _install(
         engine=engine or RemoteEngine(settings),
         observer=metrics.GenerationMetrics(registry),
         responses=ResponseStore.of(settings),
+        caller=access.caller,
     )
     if settings.preload and isinstance(context.engine, RemoteEngine):
         # once for each engine: a worker that is replaced must not bring back what has been unloaded since

@@ -16,7 +16,7 @@ from hugging_llama.client.base import EngineClient
 from hugging_llama.dialects.base import app_context
 from hugging_llama.dialects.documented import Answer, documented
 from hugging_llama.errors import EngineError, HuggingLlamaError
-from hugging_llama.neutral.events import EngineStatus, EventStream, Finished, GenerateEvent
+from hugging_llama.neutral.events import EngineStatus, EventStream, Finished, GenerateEvent, Progress
 from hugging_llama.web.context import Exporter, web_context
 
 blueprint = Blueprint("metrics", __name__)
@@ -92,6 +92,8 @@ class ObservedStream:
         except StopIteration:
             self._end("closed")
             raise
+        if isinstance(event, Progress):
+            return event
         now = time.perf_counter()
         histogram = self._metrics.first_event if self._is_first else self._metrics.inter_event
         histogram.observe(now - self._last)

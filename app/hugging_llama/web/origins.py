@@ -34,7 +34,10 @@ _HEADERS = (
     "x-api-key", "anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access",
     "openai-organization", "openai-project", "content-encoding", "x-request-id", "x-hf-token",
 )  # fmt: skip
-_EXPOSED = "X-Request-ID, Request-Id, X-Truncated-Tokens, X-Ignored-Fields, X-Freed-Bytes, Retry-After"
+_EXPOSED = (
+    "X-Request-ID, Request-Id, X-Truncated-Tokens, X-Queue-Position, X-Queue-Wait, X-Ignored-Fields, X-Freed-Bytes, "
+    "Retry-After"
+)
 _MAX_AGE_S = 43200
 _MAX_SAID = 100
 

@@ -25,8 +25,8 @@ from hugging_llama.dialects.base import (
     app_context,
     json_body,
     local_model,
+    start_headers,
     stream_response,
-    truncation_headers,
 )
 from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.request_id import request_id
@@ -161,5 +161,5 @@ def create_message() -> Response:
     else:
         found = events.drain()
         response = Response(encode(render.whole(found)), content_type="application/json")
-        response.headers.update(truncation_headers(*found))
+        response.headers.update(start_headers(*found))
     return response

@@ -135,6 +135,13 @@ class DebugInfo(AnswerSchema):
     rendered_template = fields.String(required=True)
 
 
+class Beginning(AnswerSchema):
+    phase = fields.String(required=True)
+    position = fields.Integer()
+    completed = fields.Integer()
+    total = fields.Integer()
+
+
 class _Generated(AnswerSchema):
     model = fields.String(required=True)
     created_at = fields.String(required=True)
@@ -149,6 +156,7 @@ class _Generated(AnswerSchema):
     eval_count = fields.Integer()
     eval_duration = fields.Float()
     logprobs = fields.List(fields.Nested(Logprob))
+    progress = fields.Nested(Beginning)
     debug_info = fields.Nested(DebugInfo, data_key="_debug_info")
 
 

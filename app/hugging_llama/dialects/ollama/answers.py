@@ -10,9 +10,9 @@ from hugging_llama.dialects.base import (
     Watched,
     app_context,
     local_model,
+    start_headers,
     stream_response,
     tell_ignored,
-    truncation_headers,
 )
 from hugging_llama.dialects.ollama import values
 from hugging_llama.dialects.ollama.clock import Stopwatch
@@ -65,6 +65,8 @@ def generate_call(body: Mapping[str, Any], prompt: Prompt, *, return_context: bo
     structured = values.parse_structured_outputs(body["structured_outputs"])
     if format and structured:
         raise InvalidRequestError("format and structured_outputs exclude each other", param="structured_outputs")
+    tells_progress = body["progress"] and body["stream"]
+    tell_ignored(["progress"] if body["progress"] and not tells_progress else [])
     return GenerateCall(
         prompt=prompt,
         options=dict(options.sampling) | values.parse_logprobs(body["logprobs"], body["top_logprobs"]),
@@ -74,6 +76,7 @@ def generate_call(body: Mapping[str, Any], prompt: Prompt, *, return_context: bo
         truncate=body["truncate"],
         shift=body["shift"],
         return_context=return_context,
+        tells_progress=tells_progress,
     )
 
 
@@ -90,6 +93,8 @@ def answer(
         return _answer_unload(model, render)
     generation.require(model, body["model"], Capability.COMPLETION)
     call = parse(body)
+    if call.tells_progress and (is_empty or body["debug_render_only"]):
+        tell_ignored(["progress"])  # one object is all that comes
     if is_empty:
         return _answer_load(model, call, render)
     if body["debug_render_only"]:
@@ -126,5 +131,5 @@ def _answer_generation(model: LocalModel, call: GenerateCall, render: AnswerRend
         return stream_response(events, render.line, error_line(endpoint_path()), NDJSON)
     found = events.drain()
     response = json_response(render.whole(found))
-    response.headers.update(truncation_headers(found[0]))
+    response.headers.update(start_headers(found[0]))
     return response

@@ -10,6 +10,7 @@ from hugging_llama.dialects.ollama.clock import Stopwatch, created_at
 from hugging_llama.neutral.events import (
     Finished,
     GenerateEvent,
+    Progress,
     PromptLogprobs,
     Started,
     TextDelta,
@@ -44,6 +45,16 @@ def _logprob(entry: TokenLogprob) -> Json:
     if entry.top:
         value["top_logprobs"] = [_logprob(other) for other in entry.top]
     return value
+
+
+def _progress(found: Progress) -> Json:
+    match found.phase:
+        case "queue":
+            return {"phase": "queue", "position": found.position}
+        case "prompt":
+            return {"phase": "prompt", "completed": found.completed, "total": found.total}
+        case "load":
+            return {"phase": "load"}
 
 
 class Piece(Protocol):
@@ -83,6 +94,8 @@ class AnswerRenderer:
     def line(self, event: GenerateEvent) -> bytes:
         """One NDJSON line for one event; nothing for one that this API has no line for."""
         match event:
+            case Progress():
+                return json_line(self._object("") | {"done": False, "progress": _progress(event)})
             case Started() | PromptLogprobs():
                 return b""
             case TextDelta(text, logprobs):
@@ -101,7 +114,7 @@ class AnswerRenderer:
         end: Json = {}
         for event in events:
             match event:
-                case Started() | PromptLogprobs():
+                case Progress() | Started() | PromptLogprobs():
                     pass
                 case TextDelta(piece, entries):
                     text.append(piece)

@@ -77,6 +77,10 @@ class AnswerSchema(fields.GoSchema):
     top_logprobs = fields.GoInt(
         load_default=0, schema={"minimum": 0, "maximum": 20}, about="How many alternatives come with each token."
     )
+    progress = fields.GoBool(
+        load_default=False,
+        about="Ours: objects with `progress` come before the first token, while the request waits or is computed.",
+    )
     debug_render_only = fields.GoBool(
         data_key="_debug_render_only", load_default=False, about="Answer with the rendered prompt alone."
     )

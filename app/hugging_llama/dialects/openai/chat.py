@@ -11,9 +11,9 @@ from hugging_llama.dialects.base import (
     app_context,
     json_body,
     local_model,
+    start_headers,
     stream_response,
     tell_ignored,
-    truncation_headers,
 )
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
 from hugging_llama.dialects.documented import documented, events_of, json_answer
@@ -39,6 +39,7 @@ from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
     Finished,
     GenerateEvent,
+    Progress,
     PromptLogprobs,
     Started,
     TextDelta,
@@ -127,7 +128,7 @@ class ChatRenderer:
         """The events of the stream for one event of one choice."""
         index, found = item
         match found:
-            case Started() | PromptLogprobs():
+            case Progress() | Started() | PromptLogprobs():
                 return b""
             case TextDelta(text, entries):
                 return self._delta(index, {"content": text}, entries)
@@ -256,5 +257,5 @@ def chat_completions() -> Response:
     else:
         found = events.drain()
         response = json_response(render.whole(found))
-        response.headers.update(truncation_headers(*found))
+        response.headers.update(start_headers(*found))
     return response

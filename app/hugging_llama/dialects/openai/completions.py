@@ -13,8 +13,8 @@ from hugging_llama.dialects.base import (
     app_context,
     json_body,
     local_model,
+    start_headers,
     stream_response,
-    truncation_headers,
 )
 from hugging_llama.dialects.body_fields import BodyField, Refused
 from hugging_llama.dialects.documented import documented, events_of, json_answer
@@ -234,5 +234,5 @@ def completions() -> Response:
     else:
         found = events.drain()
         response = json_response(render.whole(found))
-        response.headers.update(truncation_headers(*found))
+        response.headers.update(start_headers(*found))
     return response

@@ -7,9 +7,9 @@ from hugging_llama.dialects.base import (
     app_context,
     json_body,
     local_model,
+    start_headers,
     stream_response,
     tell_ignored,
-    truncation_headers,
 )
 from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.openai.answers import json_response
@@ -62,7 +62,7 @@ def create_response() -> Response:
         return stream_response(events, render.chunk, render.failure, SSE)
     found = events.drain()
     response = json_response(render.whole(found))
-    response.headers.update(truncation_headers(*found))
+    response.headers.update(start_headers(*found))
     return response
 
 

@@ -1,0 +1,17 @@
+"""Who asks: what the engine takes turns between."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One of those who share the engine, by a name that whoever lets them in has chosen; "" is everybody without one.
+
+    A higher `priority` goes first where requests wait.
+    """
+
+    id: str = ""
+    priority: int = 0
+
+
+ANONYMOUS = Caller()

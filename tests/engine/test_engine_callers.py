@@ -1,0 +1,98 @@
+"""Callers in the whole engine: whose request is prepared next, and what is told while a model is loaded."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from hugging_llama.engine.intake import Intake
+from hugging_llama.errors import EngineBusyError
+from hugging_llama.neutral.callers import Caller
+from hugging_llama.neutral.events import Embeddings, Finished, Progress, TextDelta
+from hugging_llama.neutral.requests import EmbedRequest
+from tests.engine.clients import DEMO_REF, EMBED_REF, SETTINGS, WAIT_S, Clients, GatedLoad
+
+BULK, OTHER = Caller("bulk"), Caller("other")
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[Clients]:
+    found = Clients()
+    yield found
+    found.engine.close()
+
+
+def test_requests_are_prepared_for_callers_in_turn() -> None:
+    intake, may_go, done = Intake(1, "test"), threading.Event(), threading.Event()
+    order: list[str] = []
+    intake.submit(BULK, lambda: order.append("first") if may_go.wait(WAIT_S) else None)
+    for number in range(5):
+        intake.submit(BULK, lambda number=number: order.append(f"bulk {number}"))  # type: ignore[misc]
+    intake.submit(OTHER, lambda: order.append("other"))
+    intake.submit(OTHER, done.set)
+    may_go.set()
+    assert done.wait(WAIT_S)
+    intake.close()
+    assert order[:3] == ["first", "other", "bulk 0"]
+    with pytest.raises(RuntimeError):
+        intake.submit(OTHER, done.set)
+
+
+def test_a_load_is_told_to_those_who_ask() -> None:
+    gate = GatedLoad()
+    clients = Clients(load=gate)
+    asking = clients.send("x", tells_progress=True)
+    silent = clients.send("x")
+    gate.started.get(timeout=WAIT_S)
+    clients.wait_for_text(asking)
+    assert not clients.has_ended(asking)
+    gate.may_go.set()
+    told = [type(answer) for answer in clients.answers(asking)]
+    assert clients.answers(asking)[0] == Progress(phase="load")
+    assert told[-1] is Finished
+    assert TextDelta in told
+    assert not any(isinstance(answer, Progress) for answer in clients.answers(silent))
+    again = clients.answers(clients.send("x", tells_progress=True))
+    assert Progress(phase="load") not in again
+    clients.engine.close()
+
+
+def test_a_prompt_that_is_computed_in_pieces_is_told(clients: Clients) -> None:
+    key = clients.send("one two three " * 300, tells_progress=True, context_length=2048)
+    answers = clients.answers(key)
+    told = [answer for answer in answers if isinstance(answer, Progress) and answer.phase == "prompt"]
+    end = answers[-1]
+    assert isinstance(end, Finished)
+    assert told
+    assert all(answer.total == end.usage.num_prompt_tokens for answer in told)
+    assert answers.index(told[-1]) < next(i for i, answer in enumerate(answers) if isinstance(answer, TextDelta))
+
+
+def test_callers_of_embeddings_are_known_to_the_runner(clients: Clients) -> None:
+    keys = []
+    for number in range(6):
+        key = clients.key()
+        caller = BULK if number < 5 else OTHER
+        clients.engine.embed(key, EmbedRequest(model=EMBED_REF, inputs=("a", "b"), caller=caller))
+        keys.append(key)
+    assert all(isinstance(clients.answers(key)[-1], Embeddings) for key in keys)
+
+
+def test_a_full_queue_of_models_is_refused_before_anything_is_told() -> None:
+    gate = GatedLoad()
+    clients = Clients(replace(SETTINGS, max_queue=1, max_loaded_models=1), load=gate)
+    first = clients.send("x")
+    gate.started.get(timeout=WAIT_S)
+    clients.send("x", EMBED_REF, caller=OTHER)
+    refused = clients.answers(clients.send("x", EMBED_REF, tells_progress=True, caller=OTHER))
+    assert [type(answer) for answer in refused] == [EngineBusyError]
+    gate.may_go.set()
+    assert clients.text(first)
+    clients.engine.close()
+
+
+def test_generation_goes_on_with_callers(clients: Clients) -> None:
+    alone = clients.text(clients.send("What is the capital of France?"))
+    keys = [clients.send("What is the capital of France?", DEMO_REF, caller=caller) for caller in (BULK, BULK, OTHER)]
+    assert [clients.text(key) for key in keys] == [alone] * 3

@@ -1,0 +1,148 @@
+"""Who asks reaches the engine, and who waits is told."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hugging_llama.dialects.base import EXTENSION
+from hugging_llama.errors import EngineBusyError
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
+from hugging_llama.neutral.events import Finished, FinishReason, Progress, Started, TextDelta
+from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest, GenerateRequest
+from tests.functional.conftest import MakeClient
+from tests.functional.test_generate import lines, post
+from tests.hub_cache import MINILM
+
+HI = [{"role": "user", "content": "Hi"}]
+DONE = Finished(reason=FinishReason.STOP)
+WAITED = Started(
+    num_prompt_tokens=9, num_cached_tokens=0, num_truncated_tokens=0, queue_position=3, queue_ns=1_234_500_000
+)
+BODIES: list[tuple[str, dict[str, Any]]] = [
+    ("/api/generate", {"prompt": "Hi"}),
+    ("/api/chat", {"messages": HI}),
+    ("/v1/chat/completions", {"messages": HI}),
+    ("/v1/chat/completions", {"messages": HI, "n": 2}),
+    ("/v1/completions", {"prompt": "x"}),
+    ("/v1/responses", {"input": "x"}),
+    ("/v1/messages", {"messages": HI, "max_tokens": 9}),
+]
+
+
+def test_everybody_is_one_caller_unless_somebody_says_more(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    post(client, "/api/chat", {"model": "demo", "messages": HI})
+    context = client.application.extensions[EXTENSION]
+    client.application.extensions[EXTENSION] = replace(context, caller=lambda: Caller("me", priority=2))
+    for path, body in BODIES:
+        post(client, path, {"model": "demo", **body})
+    post(client, "/api/embed", {"model": MINILM, "input": "x"})
+    first, *others = engine.requests
+    assert isinstance(first, GenerateRequest)
+    assert first.caller == ANONYMOUS
+    assert len(others) == len(BODIES) + 2
+    for request in others:
+        assert isinstance(request, GenerateRequest | EmbedRequest | ClassifyRequest)
+        assert request.caller == Caller("me", priority=2)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("path", "body"), BODIES)
+def test_who_had_to_wait_is_told_in_every_dialect(
+    make_client: MakeClient, path: str, body: dict[str, Any], stream: bool
+) -> None:
+    client, _ = make_client(generate=[WAITED, TextDelta("Hi"), DONE])
+    response = post(client, path, {"model": "demo", "stream": stream, **body})
+    assert response.headers["X-Queue-Position"] == "3"
+    assert response.headers["X-Queue-Wait"] == "1.234"
+    assert "X-Truncated-Tokens" not in response.headers
+    response.get_data()
+
+
+def test_who_did_not_wait_is_told_nothing(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    response = post(client, "/api/chat", {"model": "demo", "messages": HI})
+    assert "X-Queue-Position" not in response.headers
+    assert "X-Queue-Wait" not in response.headers
+
+
+TOLD = [
+    Progress(phase="load"),
+    Progress(phase="queue", position=2),
+    Progress(phase="prompt", completed=0, total=40),
+    Progress(phase="prompt", completed=32, total=40),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "empty"),
+    [
+        ("/api/generate", {"prompt": "Hi"}, {"response": ""}),
+        ("/api/chat", {"messages": HI}, {"message": {"role": "assistant", "content": ""}}),
+    ],
+)
+def test_progress_comes_before_the_answer(
+    make_client: MakeClient, path: str, body: dict[str, Any], empty: dict[str, Any]
+) -> None:
+    client, engine = make_client(generate=[*TOLD, WAITED, TextDelta("Hi"), DONE])
+    response = post(client, path, {"model": "demo", "progress": True, **body})
+    found = lines(response)
+    (request,) = engine.requests
+    assert isinstance(request, GenerateRequest)
+    assert request.tells_progress
+    assert [line.get("progress") for line in found[:4]] == [
+        {"phase": "load"},
+        {"phase": "queue", "position": 2},
+        {"phase": "prompt", "completed": 0, "total": 40},
+        {"phase": "prompt", "completed": 32, "total": 40},
+    ]
+    for line in found[:4]:
+        assert line.items() >= {"model": "demo", "done": False, **empty}.items()
+    assert len(found) == 6
+    assert not any("progress" in line for line in found[4:])
+
+
+def test_an_error_after_progress_is_a_line(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[TOLD[0], EngineBusyError("full", queue_depth=1, retry_after_s=7)])
+    response = post(client, "/api/chat", {"model": "demo", "messages": HI, "progress": True})
+    assert response.status_code == 200
+    assert list(lines(response)[-1]) == ["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": HI, "stream": False},
+        {"messages": []},
+        {"messages": HI, "_debug_render_only": True},
+    ],
+)
+def test_progress_of_an_answer_in_one_piece_is_named_as_ignored(make_client: MakeClient, body: dict[str, Any]) -> None:
+    client, engine = make_client()
+    response = post(client, "/api/chat", {"model": "demo", "progress": True, **body})
+    assert response.status_code == 200
+    assert response.headers["X-Ignored-Fields"] == "progress"
+    assert not any(isinstance(request, GenerateRequest) and request.tells_progress for request in engine.requests)
+
+
+@pytest.mark.parametrize("value", ["yes", 1, {}])
+def test_progress_is_true_or_false(make_client: MakeClient, value: Any) -> None:
+    client, _ = make_client()
+    assert post(client, "/api/chat", {"model": "demo", "messages": HI, "progress": value}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/api/chat", {"messages": HI}, 503),
+        ("/v1/chat/completions", {"messages": HI}, 503),
+        ("/v1/messages", {"messages": HI, "max_tokens": 9}, 529),
+    ],
+)
+def test_a_full_queue_says_when_to_come_back(
+    make_client: MakeClient, path: str, body: dict[str, Any], status: int
+) -> None:
+    client, _ = make_client(generate=[EngineBusyError("full", queue_depth=20, retry_after_s=17.4)])
+    response = post(client, path, {"model": "demo", **body})
+    assert (response.status_code, response.headers["Retry-After"]) == (status, "17")

@@ -1,0 +1,67 @@
+"""Several callers wait for models: nobody's one model comes after all of somebody else's."""
+
+import pytest
+
+from hugging_llama.engine.instances import Ticket
+from hugging_llama.errors import EngineBusyError
+from hugging_llama.neutral.callers import Caller
+from tests.unit.registry_world import FakeModel, World
+
+BULK, OTHER = Caller("bulk"), Caller("other")
+
+
+def serve_all(world: World, tickets: dict[int, Ticket[FakeModel]]) -> list[int]:
+    """Each request is over as soon as it has its model; in which order they had it."""
+    order: list[int] = []
+    while len(order) < len(tickets):
+        world.run()
+        new = [number for number in tickets if number in world.answers and number not in order]
+        assert new, "nobody goes on"
+        order += new
+        for number in new:
+            world.registry.release(tickets[number])
+    return order
+
+
+def test_models_are_loaded_for_callers_in_turn() -> None:
+    world = World(max_loaded=1, keep_alive_s=0.0)
+    busy = world.use("busy")
+    tickets = dict(world.ask(f"bulk-{number}", caller=BULK) for number in range(5))
+    tickets |= dict(world.ask(f"other-{number}", caller=OTHER) for number in range(2))
+    world.registry.release(busy)
+    serve_all(world, tickets)
+    assert world.loads[1:] == ["bulk-0", "other-0", "bulk-1", "other-1", "bulk-2", "bulk-3", "bulk-4"]
+
+
+def test_a_higher_priority_is_loaded_first() -> None:
+    world = World(max_loaded=1, keep_alive_s=0.0)
+    busy = world.use("busy")
+    tickets = dict([world.ask("low", caller=OTHER), world.ask("high", caller=Caller("x", priority=1))])
+    world.registry.release(busy)
+    serve_all(world, tickets)
+    assert world.loads[1:] == ["high", "low"]
+
+
+def test_a_full_queue_tells_how_long_loads_have_taken() -> None:
+    world = World(max_loaded=1, max_queue=2)
+    number, busy = world.ask("a")
+    world.now += 9.0  # so long the load takes
+    world.run()
+    assert number in world.answers
+    world.ask("b", caller=BULK)
+    world.ask("c", caller=BULK)
+    with pytest.raises(EngineBusyError) as caught:
+        world.ask("d", caller=BULK)
+    assert caught.value.facts == {"queue_depth": 2, "retry_after_s": 18.0}
+    world.ask("e", caller=OTHER)
+    world.registry.release(busy)
+
+
+def test_what_must_be_loaded_is_known_before() -> None:
+    world = World(max_loaded=1, max_queue=1)
+    _, waiting = world.ask("a")
+    assert world.registry.must_load(waiting.ref)
+    world.run()
+    assert not world.registry.must_load(waiting.ref)
+    _, queued = world.ask("b")
+    assert not world.registry.must_load(queued.ref), "it would be refused"

@@ -93,6 +93,7 @@ def test_more_sequences_than_the_cache_holds(tmp_path: Path) -> None:
     add_to_hub_cache(tmp_path / "hub", SMALL, make_checkpoint(tmp_path / "made", byte_tokenizer(), **sizes))
     settings = {"kv_cache_bytes": str(MIB), "standby_engine": "false", "dtype": "float32"}
     with live_server(tmp_path, tmp_path / "hub", **settings) as live:
+
         def ask(number: int) -> int:
             return generate(live, SMALL, "y" * (20 * number + 1), num_predict=100, temperature=100.0).status_code
 

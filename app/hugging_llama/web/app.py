@@ -23,8 +23,7 @@ from hugging_llama.operations import residency
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
 from hugging_llama.store.responses import ResponseStore
-from hugging_llama.web import docs, health, metrics
-from hugging_llama.web.access import Gatekeeper
+from hugging_llama.web import access, docs, health, metrics
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
 from hugging_llama.web.errors import ErrorPages, RenderError, register_route_errors
@@ -51,7 +50,7 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     exporter = metrics.measure_http(app, registry)
     _install(app, settings, engine, registry, exporter)
     blueprint = _own_blueprint("hugging_llama")
-    gatekeeper = Gatekeeper(KeyRing(settings.keys_file), settings.run_dir)
+    gatekeeper = access.Gatekeeper(KeyRing(settings.keys_file), settings.run_dir)
     gatekeeper.install(blueprint)
     app.extensions[ACCESS_EXTENSION] = gatekeeper
     app.register_blueprint(blueprint)

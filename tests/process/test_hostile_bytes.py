@@ -162,7 +162,9 @@ GOOD = (
     CHUNKED + b"%x;a=b\r\n" % (len(JSON) - 1) + JSON[:-1] + b"\r\n1\r\n}\r\n0\r\nX-Trailer: 1\r\n\r\n",
     b"GET /v1/models?a=%41 HTTP/1.1\r\n" + H + b"Origin: http://localhost\r\nAccept: */*\r\n\r\n",
     b"HEAD /api/tags HTTP/1.0\r\nConnection: keep-alive\r\n" + H + b"\r\n" + SMUGGLED,
-    b"OPTIONS /api/chat HTTP/1.1\r\nOrigin: http://localhost:3000\r\nAccess-Control-Request-Method: POST\r\n" + H + b"\r\n",
+    b"OPTIONS /api/chat HTTP/1.1\r\nOrigin: http://localhost:3000\r\nAccess-Control-Request-Method: POST\r\n"
+    + H
+    + b"\r\n",
 )
 PIECES = (
     b"\r\n",

@@ -4,8 +4,8 @@ import shutil
 import sys
 import threading
 import time
-from pathlib import Path
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tests.soak.clients import PULL_END, asks
 from tests.soak.exchange import Ask, End, Outcome, send

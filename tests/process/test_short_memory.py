@@ -63,6 +63,20 @@ def check_recovered(live: LiveServer) -> None:
         wait_until(lambda name=name: live.figure(name) == 0)  # type: ignore[misc]
 
 
+def test_a_step_that_does_not_fit(live: LiveServer) -> None:
+    """torch says so and the request ends; oneDNN may take the engine with it (it crashes, or never computes again in
+    that thread, which ends the engine), and then a new one serves."""
+    # first of all, as memory that a larger model has left would do
+    # the keys and values of such a prompt, and of none before, need a slab of their own
+    prompt = "a long story " * 1200
+    with Limit(live.engine(), 1 * MIB):
+        refused = generate(live, SMALL, prompt, num_ctx=16384)
+    assert refused.status_code in (500, 503), refused.text[:200]
+    assert "memory" in refused.json()["error"] or "engine process ended" in refused.json()["error"]
+    check_recovered(live)
+    assert generate(live, SMALL, prompt, num_ctx=16384).status_code == 200
+
+
 def test_a_load_that_does_not_fit(live: LiveServer) -> None:
     engine = live.engine()
     for _ in range(3):
@@ -75,19 +89,6 @@ def test_a_load_that_does_not_fit(live: LiveServer) -> None:
     assert live.engine().pid == engine.pid
     assert generate(live, LARGE).status_code == 200
     requests.post(f"{live.url}/api/generate", json={"model": LARGE, "keep_alive": 0}, timeout=60)
-
-
-def test_a_step_that_does_not_fit(live: LiveServer) -> None:
-    """torch says so and the request ends; oneDNN may take the engine with it (it crashes, or never computes again in
-    that thread, which ends the engine), and then a new one serves."""
-    # the keys and values of such a prompt, and of none before, need a slab of their own
-    prompt = "a long story " * 1200
-    with Limit(live.engine(), 1 * MIB):
-        refused = generate(live, SMALL, prompt, num_ctx=16384)
-    assert refused.status_code in (500, 503), refused.text[:200]
-    assert "memory" in refused.json()["error"] or "engine process ended" in refused.json()["error"]
-    check_recovered(live)
-    assert generate(live, SMALL, prompt, num_ctx=16384).status_code == 200
 
 
 def test_more_sequences_than_the_cache_holds(tmp_path: Path) -> None:

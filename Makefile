@@ -6,12 +6,16 @@ BIN := $(VENV)/bin
 NATIVE := hatch_build.py $(wildcard app/hugging_llama/engine/native/src/*)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help serve test test-all check format clean
+.PHONY: help serve test test-all soak check format clean
+# of `make soak`: MINUTES=20 CLIENTS=200
+MINUTES ?= 20
+CLIENTS ?= 200
 
 help:
 	@echo "make serve     install into $(VENV) and serve on 127.0.0.1:11434 with the bundled demo model"
 	@echo "make test      install and run all quick tests"
 	@echo "make test-all  the same with the slow ones"
+	@echo "make soak      20 minutes of 200 clients while processes are killed (MINUTES=, CLIENTS=); one table, status 1 on a breach"
 	@echo "make check     lint, format, types, import contracts"
 	@echo "make format    let ruff rewrite the sources"
 	@echo "make clean     remove $(VENV) and caches"
@@ -38,6 +42,9 @@ test: $(VENV)/.dev
 
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not gpu"
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) --clients $(CLIENTS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hugging_llama_config import metrics_files
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
@@ -150,6 +151,9 @@ def post_fork(server: Any, worker: Any) -> None:
     # reload in this time would wait for it in vain
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT):
         signal.signal(number, lambda signum, frame: os._exit(0))
+    if not metrics_files.reserve(server.hugging_llama.metrics_dir, os.getpid()):
+        server.log.warning("there is no space for the metrics of this worker: they are not part of the sum")
+        os.environ.pop(_METRICS_VARIABLE, None)
     worker.hugging_llama_life_line = server.hugging_llama.life_lines[-1].reader
 
 
@@ -174,6 +178,7 @@ def child_exit(server: Any, worker: Any) -> None:
     # prometheus_client's own function does this too; importing it here would give every later worker its locks
     for path in state.metrics_dir.glob(f"gauge_live*_{worker.pid}.db"):
         path.unlink(missing_ok=True)
+    metrics_files.shrink(state.metrics_dir, worker.pid)
     oldest = min((other.age for other in server.WORKERS.values()), default=server.worker_age + 1)
     for life_line in [line for line in state.life_lines if _is_unused(line, oldest)]:
         state.life_lines.remove(life_line)

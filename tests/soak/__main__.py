@@ -4,6 +4,7 @@ import argparse
 import faulthandler
 import signal
 import sys
+from pathlib import Path
 
 from tests.soak.report import breaches, table
 from tests.soak.run import Plan, soak
@@ -16,10 +17,11 @@ def main() -> int:
     parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS")
     parser.add_argument("--measure-every", type=float, default=60.0, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep-log", type=Path, metavar="FILE", help="where the server's log goes at the end")
     given = parser.parse_args()
     faulthandler.register(signal.SIGUSR1)  # where it is, for who waits for it
     plan = Plan(given.minutes * 60, given.clients, given.kill_every, given.measure_every, given.seed)
-    record = soak(plan)
+    record = soak(plan, given.keep_log)
     problems = breaches(plan, record)
     print(table(plan, record, problems), flush=True)
     return 1 if problems else 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import psutil  # type: ignore[import-untyped]
@@ -37,11 +38,12 @@ def measure(world: World) -> Measure:
     """Waits until nobody is missing and all models are loaded, so that two measures compare. Raises TimeoutError."""
     deadline = time.monotonic() + _WHOLE_WITHIN_S
     while time.monotonic() < deadline:
-        if all(send(world.port, touch).end is End.ANSWER for touch in _TOUCHES):
+        with ThreadPoolExecutor(len(_TOUCHES)) as pool:
+            touched = list(pool.map(lambda touch: send(world.port, touch).end, _TOUCHES))
+        if set(touched) == {End.ANSWER}:
             roles = world.by_role()
             if {role: len(roles.get(role, [])) for role in WHOLE} == WHOLE and _is_settled(roles["standby"][0]):
-                with contextlib.suppress(psutil.Error, OSError):
-                    return _look(world, roles)
+                return _look(world, roles)
         time.sleep(0.2)
     raise TimeoutError(f"the server is not whole: { ({role: len(some) for role, some in world.by_role().items()}) }")
 
@@ -65,8 +67,10 @@ def _look(world: World, roles: dict[str, list[psutil.Process]]) -> Measure:
     descriptors: dict[str, int] = {}
     for role, processes in roles.items():
         for process in processes:
-            pss[role] = pss.get(role, 0) + _pss_bytes(process.pid)
-            descriptors[role] = max(descriptors.get(role, 0), process.num_fds())
+            # pulls come and go; who else goes is missed by the next look, or was killed
+            with contextlib.suppress(psutil.Error, OSError):
+                pss[role] = pss.get(role, 0) + _pss_bytes(process.pid)
+                descriptors[role] = max(descriptors.get(role, 0), process.num_fds())
     names = ("running", "waiting", "kv_used_tokens")
     figures = {name: world.server.figure(name) for name in names}
     counts = {role: len(processes) for role, processes in roles.items()}

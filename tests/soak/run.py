@@ -1,8 +1,11 @@
 """Clients, a killer and a look at the server each minute, all at once."""
 
+import shutil
+import sys
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tests.soak.clients import PULL_END, asks
 from tests.soak.exchange import Ask, End, Outcome, send
@@ -41,8 +44,8 @@ class Record:
     trouble: list[str] = field(default_factory=list)
 
 
-def soak(plan: Plan) -> Record:
-    """A server from its start to its end, under load and fire."""
+def soak(plan: Plan, keep_log: Path | None = None) -> Record:
+    """A server from its start to its end, under load and fire; `keep_log` is where its log goes."""
     record = Record()
     with world() as here:
         record.before = measure(here)
@@ -51,6 +54,8 @@ def soak(plan: Plan) -> Record:
         _end_pulls(here, record)
         record.leftover_files = here.leftovers()
         server = here
+        if keep_log is not None:
+            shutil.copyfile(here.server.log, keep_log)
     record.leftover_processes = [" ".join(process.cmdline()) for process in server.processes()]
     return record
 
@@ -91,7 +96,15 @@ def _mark(here: World, plan: Plan, killer: Killer, record: Record, began_at: flo
                 record.marks.append(measure(here))
             except TimeoutError as error:
                 record.trouble.append(str(error))
+        _tell(record, time.monotonic() - began_at)
         due_at += plan.measure_every_s
+
+
+def _tell(record: Record, seconds: float) -> None:
+    lost = sum(outcome.end is End.LOST for outcome in record.outcomes)
+    memory = f"{record.marks[-1].total_bytes / 2**20:.0f} MiB" if record.marks else "not measured"
+    line = f"{seconds:.0f} s: {len(record.outcomes)} requests, {lost} lost, memory {memory}"
+    print(line, file=sys.stderr, flush=True)
 
 
 def _ask_on(here: World, seed: int, stopping: threading.Event, outcomes: list[Outcome]) -> None:

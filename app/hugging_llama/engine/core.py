@@ -141,6 +141,7 @@ class StepLoop(RunnerThread):
             _, logits = self._model_runner.run(batch)
             return [_Computed(batch, logits)]
         except Exception as error:
+            exit_if_device_lost(error)
             is_short = is_out_of_memory(error)
             failure = _memory_error(error) if is_short else as_generation_error(error)
         logger.warning("a step over %d sequences failed: %s", len(batch.rows), failure)

@@ -1,5 +1,6 @@
-"""The end of a device: after some errors (an assertion in a kernel, an access outside of its memory) nothing works on
-it any more in this process, for no model."""
+"""Errors after which a process is of no use: on an accelerator (an assertion in a kernel, an access outside of its
+memory) nothing works any more, for no model; and a thread in which oneDNN once found no memory for its code never gets
+any again, however much is free, because the error is kept for the thread and nobody takes it back."""
 
 import logging
 import os
@@ -9,10 +10,14 @@ import torch
 logger = logging.getLogger(__name__)
 
 EXIT_STATUS = 70
+NO_PRIMITIVE = "could not create a primitive"
+"""oneDNN's words without memory for code or scratch; of what it can't compute it "could not create a … descriptor"."""
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """True if `error` came from the accelerator and nothing can be done there since."""
+    """True if `error` came from the accelerator and nothing can be done there since, or from oneDNN for good."""
+    if isinstance(error, RuntimeError) and str(error) == NO_PRIMITIVE:
+        return True
     if not isinstance(error, torch.AcceleratorError):
         return False
     try:

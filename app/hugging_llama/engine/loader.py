@@ -129,9 +129,9 @@ class Loader:
         except HuggingLlamaError:
             raise
         except Exception as error:
-            exit_if_device_lost(error)
             if is_out_of_memory(error):
                 raise InsufficientMemoryError("there is not enough memory to load this model") from error
+            exit_if_device_lost(error)
             _log.warning("a model could not be loaded", exc_info=True)
             raise ModelLoadError(_sentence(error)) from error
 

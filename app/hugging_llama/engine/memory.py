@@ -10,14 +10,13 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import torch
 
+from hugging_llama.engine.device_loss import NO_PRIMITIVE
 from hugging_llama.errors import InsufficientMemoryError
 
 _GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 _GROUP_USE = Path("/sys/fs/cgroup/memory.current")
 _GROUP_PARTS = Path("/sys/fs/cgroup/memory.stat")
 _SIGNS = ("allocate memory", "MPS backend out of memory")
-_NO_PRIMITIVE = "could not create a primitive"
-"""oneDNN's, when it has no room for its code or its scratch; of what it can't compute it can't create a descriptor."""
 
 
 def free_bytes(device: torch.device) -> int:
@@ -39,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # the allocators of the CPU and of MPS have no class of their own
     text = str(error)
-    return isinstance(error, RuntimeError) and (any(sign in text for sign in _SIGNS) or text == _NO_PRIMITIVE)
+    return isinstance(error, RuntimeError) and (any(sign in text for sign in _SIGNS) or text == NO_PRIMITIVE)
 
 
 @contextmanager

@@ -1,0 +1,40 @@
+"""The files in which a web worker counts, mapped into its memory by prometheus_client.
+
+That library makes them as long as they may become without asking for the space, and on a disk that is full the first
+figure then ends the worker by SIGBUS, and so every later worker's. So the space is taken before; a worker that gets
+none counts for itself. Standard library only, as the master calls this.
+"""
+
+import os
+from pathlib import Path
+
+_BYTES = {"counter": 2**17, "gauge_max": 2**16, "histogram": 2**20}
+_LENGTH_BYTES = 4
+
+
+def reserve(folder: Path, pid: int) -> bool:
+    """Take the space for the figures of the worker `pid`. False if there is none; then nothing is left of the try."""
+    try:
+        for kind, size in _BYTES.items():
+            with (folder / f"{kind}_{pid}.db").open("xb") as file:
+                file.write(bytes(size))
+    except OSError:
+        for kind in _BYTES:
+            (folder / f"{kind}_{pid}.db").unlink(missing_ok=True)
+        return False
+    return True
+
+
+def shrink(folder: Path, pid: int) -> None:
+    """Give back what a worker that is gone has not used: its counters stay, and are part of every later sum."""
+    for kind in _BYTES:
+        path = folder / f"{kind}_{pid}.db"
+        try:
+            with path.open("rb") as file:
+                used = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if used:
+                os.truncate(path, used)
+            else:
+                path.unlink()
+        except OSError:
+            continue  # it never counted

@@ -145,4 +145,4 @@ def test_a_full_queue_says_when_to_come_back(
 ) -> None:
     client, _ = make_client(generate=[EngineBusyError("full", queue_depth=20, retry_after_s=17.4)])
     response = post(client, path, {"model": "demo", **body})
-    assert (response.status_code, response.headers["Retry-After"]) == (status, "17")
+    assert (response.status_code, response.headers["Retry-After"]) == (status, "18")

@@ -23,7 +23,9 @@ ALLOWED = {
     "app/hugging_llama/store/places.py": "time stamps of files",
     "app/hugging_llama/store/pruning.py": "the age of files",
     "app/hugging_llama/store/blobs.py": "the age of files",
+    "cli/hugging_llama_cli/commands/keys.py": "ages for readers",
     "cli/hugging_llama_cli/render.py": "ages for readers",
+    "config/hugging_llama_config/keys.py": "when a key was made",
 }
 
 

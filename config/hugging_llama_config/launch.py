@@ -43,6 +43,7 @@ _WEB_ONLY = (
     "worker_connections",
     "graceful_timeout_s",
     "origins",
+    "trusted_proxies",
     "home",
     "run_dir",
     "hub_cache",
@@ -57,12 +58,14 @@ _WEB_ONLY = (
     "watch_disconnect",
     "max_body_bytes",
     "max_blob_bytes",
+    "body_timeout_s",
     "duration_unit",
     "store_responses",
     "stored_responses_bytes",
     "stored_responses_s",
     "trust_remote_code",
     "allow_pickle",
+    "audit_log",
 )
 # what the engine may see of our environment: secrets of the app that mounts us are none of its business
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "VIRTUAL_ENV", "XDG_CACHE_HOME")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from hugging_llama.client.base import EngineClient
+from hugging_llama.operations.audit_log import AuditLog
 from hugging_llama.operations.observer import Observer
 from hugging_llama.store.local import Store
 from hugging_llama.store.responses import ResponseStore
@@ -11,10 +12,12 @@ from hugging_llama_config.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class AppContext:
-    """The settings, the models on disk, the way to the engine, who watches the generations, the kept answers."""
+    """The settings, the models on disk, the way to the engine, who watches the generations, the kept answers, and
+    where it is written down what is done to the models."""
 
     settings: Settings
     store: Store
     engine: EngineClient
     observer: Observer
     responses: ResponseStore = field(default_factory=ResponseStore)
+    audit: AuditLog | None = None

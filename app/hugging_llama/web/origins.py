@@ -6,6 +6,7 @@ mounts us has rules of its own.
 
 import ipaddress
 import logging
+import re
 import socket
 from dataclasses import dataclass, field
 
@@ -73,10 +74,14 @@ class Gate:
             return Response(status=403)
         if origin and request.method == "OPTIONS":
             return self._preflight()
-        host = _name_of(request.headers.get("Host", ""))
-        if _is_loopback(request.environ.get("SERVER_NAME", "")) and not self._is_ours(host):
-            self._say(f"the host {host[:200]!r} is not a name of this machine; a proxy in front must rewrite it")
-            return Response(status=403)
+        # clients of HTTP/1.0 need not name us, and no browser is one
+        if not request.headers.get("Host") and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
+            return Response(status=400)
+        if _is_loopback(request.environ.get("SERVER_NAME", "")):
+            for host in map(_name_of, _asked_hosts()):
+                if not self._is_ours(host):
+                    self._say(f"the host {host[:200]!r} is not a name of ours; a proxy in front must rewrite it")
+                    return Response(status=403)
         return None
 
     def mark(self, response: Response) -> Response:
@@ -122,6 +127,14 @@ def _matches(pattern: str, origin: str) -> bool:
     if not star:
         return origin == pattern
     return len(origin) >= len(head) + len(tail) and origin.startswith(head) and origin.endswith(tail)
+
+
+def _asked_hosts() -> list[str]:
+    """The names by which we are called: in the Host header, and in the target where that is a whole URL."""
+    target = request.environ.get("RAW_URI", "")
+    _, slashes, rest = target.partition("://")
+    is_url = slashes and not target.startswith("/")
+    return [request.headers.get("Host", ""), *([re.split(r"[/?#]", rest, maxsplit=1)[0]] if is_url else [])]
 
 
 def _name_of(host: str) -> str:

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, json_body
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.operations.removal import copy_model
@@ -26,6 +26,6 @@ _schema = CopySchema()
 @documented(empty_answer(), request=_schema)
 def copy() -> Response:
     """Give a model another name; the answer is its status alone."""
-    body = json_body(_schema)
+    body = json_body(_schema, limit=SMALL_BODY_BYTES)
     copy_model(app_context(), body["source"], body["destination"])
     return Response()

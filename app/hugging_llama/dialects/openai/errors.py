@@ -9,6 +9,7 @@ from hugging_llama.dialects.openai.render import Json, encode, event
 _STATUS: Statuses = {
     errors.RequestError: 400,
     errors.BodyTooLargeError: 413,
+    errors.BodyTooSlowError: 408,
     errors.ModelNotFoundError: 404,
     errors.ResponseNotFoundError: 404,
     errors.AccessError: 403,
@@ -19,7 +20,12 @@ _STATUS: Statuses = {
 }
 # the word by which clients know that they must send less
 _CODES = {errors.ContextLengthError.code: "context_length_exceeded"}
-_TYPES = {400: "invalid_request_error", 404: "not_found_error", 413: "invalid_request_error"}
+_TYPES = {
+    400: "invalid_request_error",
+    404: "not_found_error",
+    408: "invalid_request_error",
+    413: "invalid_request_error",
+}
 
 
 def status_of(error: errors.HuggingLlamaError) -> int:

@@ -1,4 +1,5 @@
-"""A real gunicorn with our configuration and the whole application, over the scripted engine."""
+"""A real gunicorn with our configuration and the whole application, over the scripted engine; and the application in
+this process, beside a stand-in Hub."""
 
 import sys
 from collections.abc import Iterator
@@ -6,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.functional.conftest import hub_cache, make_client, settings  # noqa: F401
+from tests.functional.field_probes import World
+from tests.functional.field_probes import world as probed_world
 from tests.live_server import LiveServer, live_server
 
 BODY_TIMEOUT_S = 1.0
@@ -21,3 +25,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         folder, folder / "hub", COMMAND, hub_endpoint="http://127.0.0.1:9", body_timeout_s=str(BODY_TIMEOUT_S)
     ) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with probed_world(tmp_path_factory.mktemp("world")) as found:
+        yield found

@@ -1,6 +1,7 @@
 """Bytes to a server, and what comes back: for requests that no client library would send."""
 
 import contextlib
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,5 +39,4 @@ def read_to_end(sock: socket.socket) -> bytes:
 
 def statuses(answers: bytes) -> list[int]:
     """The status of each answer."""
-    lines = answers.split(b"HTTP/1.1 ")[1:]
-    return [int(line[:3]) for line in lines]
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", answers)]

@@ -21,6 +21,7 @@ _DEFAULT_ORIGINS = (
     *(f"{scheme}://*" for scheme in ("app", "file", "tauri", "vscode-webview", "vscode-file")),
 )
 _LOCAL_ENDINGS = (".localhost", ".local", ".internal")
+_BRACKETED = re.compile(r"\[([^]]*)\](:[0-9]*)?")
 _METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _STAINLESS = (
     "arch", "async", "custom-poll-interval", "helper-method", "lang", "os", "package-version", "poll-helper",
@@ -139,8 +140,8 @@ def _asked_hosts() -> list[str]:
 
 def _name_of(host: str) -> str:
     """The name or address in a Host header, without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
+    if found := _BRACKETED.fullmatch(host):
+        return found[1]
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdigit() and ":" not in name else host).lower()
 

@@ -11,7 +11,7 @@ from hugging_llama.errors import BodyTooLargeError, BodyTooSlowError, InvalidReq
 blueprint = Blueprint("openai_audio", __name__)
 
 _MAX_BYTES = 25 * 2**20
-_TIMEOUTS = 10
+_TIMEOUTS = 4
 """The form is read in one go, so all of it has the time of so many pieces."""
 
 
@@ -27,6 +27,8 @@ def transcriptions() -> Response:
         with clock:
             form, files = request.form, request.files
     except HTTPException as error:
+        if clock.is_over:
+            raise BodyTooSlowError from None
         if error.code == 413:
             raise BodyTooLargeError(_MAX_BYTES) from None
         raise InvalidRequestError(f"failed to parse multipart form: {error.description}") from None

@@ -18,7 +18,10 @@ BANNED_CALLS = re.compile(
     r"|torch\.hub\..*|tempfile\.mktemp|ssl\._create_unverified_context|shutil\.unpack_archive"
 )
 ALLOWED_MODULES = {
-    ("app/hugging_llama/engine/conversion_pickle.py", "zipfile"),  # lists what a checkpoint holds, in a process with limits
+    (
+        "app/hugging_llama/engine/conversion_pickle.py",
+        "zipfile",
+    ),  # lists what a checkpoint holds, in a process with limits
 }
 ALLOWED_CALLS = {
     ("cli/hugging_llama_cli/commands/serve.py", "os.execve"),  # becomes gunicorn, with arguments of its own

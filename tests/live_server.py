@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import requests
 
+from tests.secrets_in_logs import check_no_secrets
+
 START_TIMEOUT_S = 120.0
 
 
@@ -100,6 +102,7 @@ def live_server(
             yield server
         finally:
             stop(process)
+            check_no_secrets(log)
 
 
 def wait_until_ready(server: LiveServer) -> None:

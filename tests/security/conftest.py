@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hugging_llama.engine.template_process import TemplateProcess
 from tests.functional.conftest import hub_cache, make_client, settings  # noqa: F401
 from tests.functional.field_probes import World
 from tests.functional.field_probes import world as probed_world
@@ -31,3 +32,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with probed_world(tmp_path_factory.mktemp("world")) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def template_process() -> Iterator[TemplateProcess]:
+    process = TemplateProcess()
+    yield process
+    process.close()

@@ -190,8 +190,13 @@ def test_many_processes_write_whole_lines(log: Path) -> None:
 @pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
 def test_nothing_but_a_file_is_written_to(log: Path, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
-    {"folder": log.mkdir, "link": lambda: log.symlink_to(target), "pipe": lambda: os.mkfifo(log)}[kind]()
-    with pytest.raises(OSError):
+    if kind == "folder":
+        log.mkdir()
+    elif kind == "link":
+        log.symlink_to(target)
+    else:
+        os.mkfifo(log)
+    with pytest.raises(OSError, match=r"Is a directory|symbolic links|No such device"):
         append(str(log), b"x\n")
     assert not target.exists()
 

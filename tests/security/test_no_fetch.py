@@ -155,12 +155,13 @@ def test_s8_where_to_ask_for_a_token_is_not_the_hubs_to_say(hub: StandInHub, tra
     realm = {"WWW-Authenticate": f'Bearer realm="http://127.0.0.1:{trap.port}/token",service="x"'}
     http = HubHttp(HubAccess(endpoint=hub.endpoint, token="hf_good"), RetryPolicy())
     for status in (401, 403, 503):
-        hub.fault("/api/models/", "status", status, headers=realm)
-        with contextlib.suppress(TransientError):
-            http.get(f"{hub.endpoint}/api/models/acme/x/revision/main").close()
+        hub.fault("/api/models/", "status", status, 1, **realm)
+        url = f"{hub.endpoint}/api/models/acme/x/revision/main"
+        with contextlib.suppress(TransientError), http.get(url) as reply:
+            assert reply.headers["WWW-Authenticate"] == realm["WWW-Authenticate"]
     http.close()
     assert trap.num_connections == 0
-    assert hub.seen
+    assert len(hub.seen) == 3
 
 
 def test_a_trap_counts(trap: Trap, tmp_path: Path) -> None:

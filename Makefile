@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NATIVE := hatch_build.py $(wildcard app/hugging_llama/engine/native/src/*)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help serve test test-all soak check format clean
+.PHONY: help serve test test-all soak audit check format clean
 # of `make soak`: MINUTES=20 CLIENTS=200
 MINUTES ?= 20
 CLIENTS ?= 200
@@ -17,6 +17,7 @@ help:
 	@echo "make test-all  the same with the slow ones"
 	@echo "make soak      20 minutes of 200 clients while processes are killed (MINUTES=, CLIENTS=); one table, status 1 on a breach"
 	@echo "make check     lint, format, types, import contracts"
+	@echo "make audit     ask the public databases for advisories about what constraints.txt pins"
 	@echo "make format    let ruff rewrite the sources"
 	@echo "make clean     remove $(VENV) and caches"
 
@@ -52,9 +53,15 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# strict: pip-audit takes a package that its database does not know, or that it can't ask for, for one without advisories
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) app/hugging_llama/engine/native/kernels.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/clients/js/node_modules
+	rm -rf $(VENV) $(VENV)-audit app/hugging_llama/engine/native/kernels.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/clients/js/node_modules

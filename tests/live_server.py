@@ -17,6 +17,8 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import requests
 
+from tests.secrets_in_logs import check_no_secrets
+
 START_TIMEOUT_S = 120.0
 
 
@@ -67,7 +69,7 @@ def free_port() -> int:
 
 @contextmanager
 def live_server(
-    folder: Path, hub_cache: Path, command: list[str] | None = None, **settings: str
+    folder: Path, hub_cache: Path, command: list[str] | None = None, /, **settings: str
 ) -> Iterator[LiveServer]:
     """`hugging-llama serve` (or `command`) until the block ends; `settings` become HUGGING_LLAMA_* variables."""
     port = free_port()
@@ -100,6 +102,7 @@ def live_server(
             yield server
         finally:
             stop(process)
+            check_no_secrets(log)
 
 
 def wait_until_ready(server: LiveServer) -> None:

@@ -5,6 +5,7 @@ HuggingLlamaError
 │   ├── InvalidRequestError           param
 │   │   └── PreviousResponseError         param, id
 │   ├── BodyTooLargeError             limit
+│   ├── BodyTooSlowError              (none)
 │   ├── UnsupportedCapabilityError    model, capabilities, canonical
 │   ├── ContextLengthError            num_prompt_tokens, limit
 │   └── GrammarError                  path
@@ -77,6 +78,15 @@ class BodyTooLargeError(RequestError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"the request body is larger than {limit} bytes", limit=limit)
+
+
+class BodyTooSlowError(RequestError):
+    """The body did not come in time."""
+
+    code = "body_too_slow"
+
+    def __init__(self) -> None:
+        super().__init__("the request body did not come in time")
 
 
 class UnsupportedCapabilityError(RequestError):

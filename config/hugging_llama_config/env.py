@@ -54,6 +54,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "idle_event_timeout_s": (0.001, math.inf),
     "max_body_bytes": (1, _LARGEST),
     "max_blob_bytes": (1, _LARGEST),
+    "body_timeout_s": (0.001, math.inf),
     "stored_responses_bytes": (2**20, _LARGEST),
     "stored_responses_s": (1, math.inf),
 }
@@ -221,6 +222,28 @@ def _read_paths(text: str) -> tuple[str, ...]:
     return paths
 
 
+def _read_file(text: str) -> str:
+    """An absolute path: what is relative would depend on where each process was started."""
+    if not text.startswith(("/", "~")):
+        raise ValueError(f"{text!r} is not an absolute path")
+    path = Path(text).expanduser()
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}")
+    return str(path)
+
+
+def _read_networks(text: str) -> tuple[str, ...]:
+    """Addresses and networks; `*` is everybody."""
+    networks = _read_list(text)
+    for network in networks:
+        if network != "*":
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{network!r} is not an address or a network: {error}") from None
+    return networks
+
+
 def _read_host(text: str) -> str:
     """A port in it would be taken for part of an IPv6 address."""
     text = text.removeprefix("[").removesuffix("]")
@@ -243,10 +266,12 @@ def _read_origins(text: str) -> tuple[str, ...]:
 
 
 _READERS_BY_NAME: Mapping[str, Callable[[str], Any]] = {
+    "audit_log": _read_file,
     "host": _read_host,
     "load_timeout_s": _read_load_timeout,
     "model_dirs": _read_paths,
     "origins": _read_origins,
+    "trusted_proxies": _read_networks,
 }
 _READERS_BY_TYPE: Mapping[type, Callable[[str], Any]] = {
     bool: _read_bool,

@@ -44,9 +44,16 @@ preload_app = False
 # the heartbeat of a worker's hub, not a limit on requests
 timeout = 60
 graceful_timeout = max(1, round(_settings.graceful_timeout_s))
+# also the time that a client has for a request's line and headers, all in all
 keepalive = 5
-# browsers send to localhost the cookies of all that runs there
+# what is named here holds whatever gunicorn's own defaults become; browsers send to localhost the cookies of all that
+# runs there
+limit_request_line = 4094
+limit_request_fields = 100
 limit_request_field_size = 64 * 1024
+# X-Forwarded-* of others is no more than text; in place of gunicorn's own default, which trusts the whole machine, and
+# of its variable FORWARDED_ALLOW_IPS
+forwarded_allow_ips = ",".join(_settings.trusted_proxies)
 # counters of dead workers stay on disk, so workers are not replaced without need
 max_requests = 0
 # its server thread lives in the master, which forks

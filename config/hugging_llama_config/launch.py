@@ -46,6 +46,7 @@ _WEB_ONLY = (
     "worker_connections",
     "graceful_timeout_s",
     "origins",
+    "trusted_proxies",
     "home",
     "run_dir",
     "hub_cache",
@@ -60,6 +61,7 @@ _WEB_ONLY = (
     "watch_disconnect",
     "max_body_bytes",
     "max_blob_bytes",
+    "body_timeout_s",
     "duration_unit",
     "keys_file",
     "insecure_no_auth",
@@ -68,6 +70,7 @@ _WEB_ONLY = (
     "stored_responses_s",
     "trust_remote_code",
     "allow_pickle",
+    "audit_log",
 )
 # what the engine may see of our environment: secrets of the app that mounts us are none of its business
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "VIRTUAL_ENV", "XDG_CACHE_HOME")

@@ -22,6 +22,7 @@ class Settings:
     worker_connections: int = 2000
     graceful_timeout_s: float = 30.0
     origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
     # where things lie
     home: str = ""
     run_dir: str = ""
@@ -57,6 +58,7 @@ class Settings:
     watch_disconnect: bool = True
     max_body_bytes: int = 64 * 2**20
     max_blob_bytes: int = 2**40
+    body_timeout_s: float = 30.0
     duration_unit: str = "ns"
     # answers that are kept
     store_responses: bool = True
@@ -69,6 +71,7 @@ class Settings:
     allow_pickle: bool = False
     # what is written
     log_level: str = "info"
+    audit_log: str = ""
 
     def to_json(self) -> str:
         """The settings as JSON, for the engine process; `from_json` reads it back."""
@@ -78,7 +81,7 @@ class Settings:
     def from_json(cls, text: str) -> "Settings":
         """Raises TypeError on a field this version does not know."""
         values: dict[str, Any] = json.loads(text)
-        for name in ("preload", "model_dirs", "origins"):
+        for name in ("preload", "model_dirs", "origins", "trusted_proxies"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 

@@ -13,7 +13,6 @@ import pytest
 from werkzeug.serving import make_server
 
 from hugging_llama import create_app
-from hugging_llama.dialects import upload
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 from tests.functional.conftest import MakeClient
@@ -107,10 +106,9 @@ def test_an_application_that_mounts_us_may_limit_its_own_requests(settings: Sett
 
 
 @pytest.fixture
-def port(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def port(settings: Settings) -> Iterator[int]:
     """A server of threads whose clients may be silent for a moment only."""
-    monkeypatch.setattr(upload, "STALLED_TIMEOUT_S", 0.1)
-    app = create_app(replace(settings, max_blob_bytes=2**30), engine=ScriptedEngine())
+    app = create_app(replace(settings, max_blob_bytes=2**30, body_timeout_s=0.03), engine=ScriptedEngine())
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

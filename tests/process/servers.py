@@ -19,6 +19,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from tests.live_server import free_port
+from tests.secrets_in_logs import check_no_secrets
 
 HERE = Path(__file__).parent
 START_TIMEOUT_S = 30.0
@@ -131,6 +132,7 @@ def serve(kind: str = "gevent", **settings: str) -> Iterator[Server]:
             for client in server.clients:
                 client.leave()
             stop(server)
+            check_no_secrets(log)
 
 
 def answers(server: Server) -> bool:

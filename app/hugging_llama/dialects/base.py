@@ -33,11 +33,15 @@ ACCESS_EXTENSION = "hugging_llama_access"
 STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 IGNORED_HEADER = "X-Ignored-Fields"
 _MAX_IGNORED_SHOWN = 20
+SMALL_BODY_BYTES = 2**16
+"""For the body of an endpoint that takes names and switches."""
 OUR_FAULT = "internal server error; the server's log has the details"
 
 
 class ClientGoneError(Exception):
     """The caller closed the connection before there was anything to say."""
+
+    code = "left"
 
 
 class EndWatch(Protocol):
@@ -103,15 +107,16 @@ def visible_models() -> list[LocalModel]:
 
 def json_payload(empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
     """The request's body as an object; `empty` is the error's text where there is none, `limit` in bytes where the
-    server's own is too much. Raises InvalidRequestError or BodyTooLargeError."""
-    most = app_context().settings.max_body_bytes
-    return parse_object(read_body(request, most if limit is None else min(limit, most)), empty)
+    server's own is too much. Raises InvalidRequestError, BodyTooLargeError or BodyTooSlowError."""
+    settings = app_context().settings
+    most = settings.max_body_bytes if limit is None else min(limit, settings.max_body_bytes)
+    return parse_object(read_body(request, most, settings.body_timeout_s), empty)
 
 
 def json_body(schema: BodySchema, empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
     """The request's body as `schema` reads it; the answer's header tells what of it nothing is done with.
 
-    Raises InvalidRequestError or BodyTooLargeError.
+    Raises InvalidRequestError, BodyTooLargeError or BodyTooSlowError.
     """
     payload = json_payload(empty, limit)
     tell_ignored(schema.ignored(payload))

@@ -6,21 +6,41 @@ from typing import Any, NoReturn
 import msgspec
 from flask import Request
 
+from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
 from hugging_llama.dialects.compression import decompressed
-from hugging_llama.errors import BodyTooLargeError, InvalidRequestError
+from hugging_llama.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
+
+MAX_DEPTH = 200
+"""How deep a body may nest: whatever walks through it has one of Python's thousand frames for each level."""
 
 _LITERALS = ("true", "false", "null")
 
 
-def read_body(request: Request, limit: int) -> bytes:
+def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
     """The body, decompressed. Flask's own limit would cut a chunked body short without a word, so it is counted here.
-    Raises BodyTooLargeError, InvalidRequestError."""
+    `timeout_s` is for each piece. Raises BodyTooLargeError, BodyTooSlowError, InvalidRequestError."""
     if request.content_length is not None and request.content_length > limit:
         raise BodyTooLargeError(limit)
-    body = request.stream.read(limit + 1)
-    if len(body) > limit:
-        raise BodyTooLargeError(limit)
-    return decompressed(body, request.headers.get("Content-Encoding", ""), limit)
+    body = bytearray()
+    while piece := _read_piece(request, min(PIECE_BYTES, limit + 1 - len(body)), timeout_s):
+        body += piece
+        if len(body) > limit:
+            raise BodyTooLargeError(limit)
+    return decompressed(bytes(body), request.headers.get("Content-Encoding", ""), limit)
+
+
+def _read_piece(request: Request, size: int, timeout_s: float) -> bytes:
+    clock = BodyClock(socket_of(request), timeout_s)
+    try:
+        with clock:
+            piece: bytes = request.stream.read(size)
+    except Exception:
+        if clock.is_over:
+            raise BodyTooSlowError from None
+        raise
+    if clock.is_over:
+        raise BodyTooSlowError
+    return piece
 
 
 def parse_object(body: bytes, empty: str = "missing request body") -> dict[str, Any]:
@@ -36,9 +56,23 @@ def parse_object(body: bytes, empty: str = "missing request body") -> dict[str, 
         value = _first_value(body)
     if value is None:
         return {}
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
+        raise InvalidRequestError("exceeded max depth")
     if not isinstance(value, dict):
         raise InvalidRequestError(f"json: cannot unmarshal {go_kind(value)} into Go value of type api.Request")
     return value
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether lists and objects lie in each other more than MAX_DEPTH times; level by level, as a call a level is what
+    must not be."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = (child for part in level for child in (part.values() if isinstance(part, dict) else part))
+        level = [child for child in inner if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def go_kind(value: Any) -> str:

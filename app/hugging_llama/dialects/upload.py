@@ -4,36 +4,38 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import Iterator
 
 from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected
 
 from hugging_llama.dialects.base import ClientGoneError
+from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
 
-STALLED_TIMEOUT_S = 120.0
-"""How long a client may send nothing of a body that it has announced."""
-_CHUNK_BYTES = 2**20
-_SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
+_CHUNK_BYTES = 4 * PIECE_BYTES
 
 
 class Upload:
-    """One request's body. `put_away` on its response before anything of it is read."""
+    """One request's body. `put_away` on its response before anything of it is read. `timeout_s` is for PIECE_BYTES."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, timeout_s: float) -> None:
         request.max_content_length = sys.maxsize  # an application that mounts us may limit its own requests
         self.size_bytes = request.content_length
         self._stream = request.stream
-        self._socket = next((request.environ[key] for key in _SOCKET_KEYS if request.environ.get(key)), None)
+        self._connection = socket_of(request)
+        self._timeout_s = timeout_s * _CHUNK_BYTES / PIECE_BYTES
         self._is_whole = False
 
     def read(self, size: int) -> bytes:
-        """The next piece, empty at the end. Raises ClientGoneError if the client left or sends nothing any more."""
-        with self._time_limit():
-            try:
-                chunk = self._stream.read(size)
-            except (ClientDisconnected, TimeoutError, ConnectionError) as error:
-                raise ClientGoneError from error
+        """The next piece, at most so big, empty at the end. Raises ClientGoneError if the client left or sends too
+        slowly."""
+        clock = BodyClock(self._connection, self._timeout_s)
+        try:
+            with clock:
+                chunk: bytes = self._stream.read(min(size, _CHUNK_BYTES))
+        except (ClientDisconnected, ConnectionError) as error:
+            raise ClientGoneError from error
+        if clock.is_over:
+            raise ClientGoneError
         self._is_whole = not chunk
         return chunk
 
@@ -48,19 +50,6 @@ class Upload:
                 while not self._is_whole and left > 0:
                     left -= len(self.read(_CHUNK_BYTES))
                     time.sleep(0.001)  # lets other greenlets run, though there is more to read at once
-            if not self._is_whole and self._socket is not None:
+            if not self._is_whole and self._connection is not None:
                 with contextlib.suppress(OSError):
-                    self._socket.shutdown(socket.SHUT_RDWR)
-
-    @contextlib.contextmanager
-    def _time_limit(self) -> Iterator[None]:
-        if self._socket is None:
-            yield
-            return
-        before = self._socket.gettimeout()
-        self._socket.settimeout(STALLED_TIMEOUT_S)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):
-                self._socket.settimeout(before)
+                    self._connection.shutdown(socket.SHUT_RDWR)

@@ -104,7 +104,8 @@ class ResponseReader:
         try:
             return self._parts(more())
         except Exception as error:  # of a template that its loader took: the rest of the answer is text
-            _log.warning("the tokenizer's response_template failed on an answer: %s", error)
+            _log.warning("the tokenizer's response_template failed on an answer: %s", type(error).__name__)
+            _log.debug("what it failed on", exc_info=error)  # may quote the answer
             self._is_broken, self.is_inside = True, False
             return joined([self._body + self._space + text])
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 from hugging_llama.errors import BodyTooLargeError, InvalidRequestError
+from hugging_llama.operations.audit import audited
 from hugging_llama.operations.context import AppContext
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
@@ -21,6 +22,7 @@ def has_blob(ctx: AppContext, digest: str) -> bool:
     return ctx.store.blobs.has(parse_digest(digest))
 
 
+@audited("upload", "digest")
 def receive_blob(ctx: AppContext, digest: str, read: Callable[[int], bytes], size_bytes: int | None) -> bool:
     """Keep the content that `read` gives piece by piece; whether it was not here before, else nothing is read.
 

@@ -11,6 +11,7 @@ from hugging_llama.neutral.events import EventStream
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.transfer import TransferProgress
+from hugging_llama.operations.audit import audited
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.creation import (
     Creation,
@@ -57,6 +58,7 @@ class NewModel:
     licenses: tuple[str, ...] = ()
 
 
+@audited("create", "model")
 def create_model(ctx: AppContext, new: NewModel) -> EventStream[TransferProgress]:
     """Make a named model, in place of the one that had its name; the last status is "success".
 

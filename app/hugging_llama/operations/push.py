@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from hugging_llama.errors import InvalidRequestError, KeyRejectedError
+from hugging_llama.neutral.events import EventStream
 from hugging_llama.neutral.models import LocalModel
+from hugging_llama.neutral.transfer import TransferProgress
+from hugging_llama.operations.audit import audited
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import resolve_model
 from hugging_llama.store import names, push_stream
-from hugging_llama.store.child_stream import ChildStream
 from hugging_llama.store.hub_http import HubAccess
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.push_files import files_of
@@ -17,6 +19,7 @@ from hugging_llama.store.push_request import PushRequest
 _MAX_REPO = 96
 
 
+@audited("push", "model")
 def push_model(
     ctx: AppContext,
     name: str,
@@ -24,7 +27,7 @@ def push_model(
     *,
     modelfile: Callable[[LocalModel], str],
     private: bool | None = None,
-) -> ChildStream:
+) -> EventStream[TransferProgress]:
     """Push a named model to the repository that its own name is: an iterator of TransferProgress whose `close` ends it.
 
     `token` is the caller's, "" for the one of the settings. `modelfile` writes the text that is pushed beside the

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import msgspec
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
+from hugging_llama.operations.audit import audited
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import disk_errors, resolve_model
 from hugging_llama.operations.residency import unload_named
@@ -15,6 +16,7 @@ from hugging_llama.store.blocking import run_blocking
 _SHOWN = 100
 
 
+@audited("copy", "model", "to")
 def copy_model(ctx: AppContext, source: str, destination: str) -> None:
     """Give a model another name, in place of the named model that had it. Weights are not copied.
 
@@ -41,6 +43,7 @@ def copy_model(ctx: AppContext, source: str, destination: str) -> None:
         unload_named(ctx, name)
 
 
+@audited("delete", "model")
 def delete_model(ctx: AppContext, name: str) -> int:
     """Delete a model from disk and memory, and what no other model needs of it; returns the bytes that went.
 

@@ -6,12 +6,14 @@ from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import EventStream, Loaded
 from hugging_llama.neutral.models import LoadedModel, LocalModel, ModelRef
 from hugging_llama.neutral.requests import LoadRequest
+from hugging_llama.operations.audit import audited
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import resolve_model
 
 logger = logging.getLogger(__name__)
 
 
+@audited("load", "model")
 def load(
     ctx: AppContext, model: LocalModel, *, keep_alive_s: float | None, context_length: int | None = None
 ) -> EventStream[Loaded]:
@@ -20,6 +22,7 @@ def load(
     return ctx.engine.load(LoadRequest(model=model.ref, keep_alive_s=keep_alive_s, context_length=context_length))
 
 
+@audited("unload", "model")
 def unload(ctx: AppContext, model: LocalModel) -> None:
     """Unload the model once its last request has ended; one that is not loaded is fine."""
     ctx.engine.unload(model.ref)

@@ -2,11 +2,14 @@
 
 from typing import Literal
 
+from hugging_llama.neutral.events import EventStream
+from hugging_llama.neutral.transfer import TransferProgress
+from hugging_llama.operations.audit import audited
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store import pull_stream
-from hugging_llama.store.pull_stream import PullStream
 
 
+@audited("pull", "model", "revision")
 def pull_model(
     ctx: AppContext,
     name: str,
@@ -14,7 +17,7 @@ def pull_model(
     trust_remote_code: bool = False,
     kind: Literal["model", "adapter"] = "model",
     allow_pickle: bool = False,
-) -> PullStream:
+) -> EventStream[TransferProgress]:
     """Bring a model, or a LoRA adapter, into the Hub's cache: an iterator of TransferProgress whose `close` stops it.
 
     `allow_pickle` is for those who convert what came.

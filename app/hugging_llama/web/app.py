@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from hugging_llama.client.base import EngineClient
 from hugging_llama.client.remote import RemoteEngine
+from hugging_llama.dialects import caller
 from hugging_llama.dialects.anthropic import blueprints as anthropic_blueprints
 from hugging_llama.dialects.anthropic import errors as anthropic_errors
 from hugging_llama.dialects.base import ACCESS_EXTENSION, EXTENSION, WATCH_EXTENSION
@@ -20,6 +21,7 @@ from hugging_llama.dialects.openai import blueprints as openai_blueprints
 from hugging_llama.dialects.openai import errors as openai_errors
 from hugging_llama.dialects.request_id import name_in_answers
 from hugging_llama.operations import residency
+from hugging_llama.operations.audit_log import AuditLog
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
 from hugging_llama.store.responses import ResponseStore
@@ -87,6 +89,18 @@ def create_blueprint(
     return blueprint
 
 
+def _audit_log(settings: Settings) -> AuditLog | None:
+    """Raises ConfigError if the operator wants one and it can't be written."""
+    if not settings.audit_log:
+        return None
+    log = AuditLog(settings.audit_log, partial(caller.actor, settings.trusted_proxies))
+    try:
+        log.check()
+    except OSError as error:
+        raise ConfigError(f"HUGGING_LLAMA_AUDIT_LOG: {settings.audit_log} can't be written: {error.strerror}") from None
+    return log
+
+
 def _begin_preload(context: AppContext) -> None:
     if isinstance(context.engine, RemoteEngine):
         context.engine.start()
@@ -135,6 +149,7 @@ def _install(
         observer=metrics.GenerationMetrics(registry),
         responses=ResponseStore.of(settings),
         caller=access.caller,
+        audit=_audit_log(settings),
     )
     if settings.preload and isinstance(context.engine, RemoteEngine):
         # once for each engine: a worker that is replaced must not bring back what has been unloaded since

@@ -6,6 +6,7 @@ mounts us has rules of its own.
 
 import ipaddress
 import logging
+import re
 import socket
 from dataclasses import dataclass, field
 
@@ -22,6 +23,7 @@ _DEFAULT_ORIGINS = (
     *(f"{scheme}://*" for scheme in ("app", "file", "tauri", "vscode-webview", "vscode-file")),
 )
 _LOCAL_ENDINGS = (".localhost", ".local", ".internal")
+_BRACKETED = re.compile(r"\[([^]]*)\](:[0-9]*)?")
 _METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _STAINLESS = (
     "arch", "async", "custom-poll-interval", "helper-method", "lang", "os", "package-version", "poll-helper",
@@ -78,13 +80,17 @@ class Gate:
             return empty_response(403)
         if origin and request.method == "OPTIONS":
             return self._preflight()
+        # clients of HTTP/1.0 need not name us, and no browser is one
+        if not request.headers.get("Host") and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
+            return empty_response(400)
         if not _is_loopback(request.environ.get("SERVER_NAME", "")):
             return None
-        host = _name_of(request.headers.get("Host", ""))
-        if not self._is_ours(host):
-            self._say(f"the host {host[:200]!r} is not a name of this machine; a proxy in front must rewrite it")
-            return empty_response(403)
+        for host in map(_name_of, _asked_hosts()):
+            if not self._is_ours(host):
+                self._say(f"the host {host[:200]!r} is not a name of ours; a proxy in front must rewrite it")
+                return empty_response(403)
         # as in Ollama, for paths of any kind
+        host = _name_of(request.headers.get("Host", ""))
         return empty_response(204) if request.method == "OPTIONS" and _address(host) is None else None
 
     def mark(self, response: Response) -> Response:
@@ -132,10 +138,18 @@ def _matches(pattern: str, origin: str) -> bool:
     return len(origin) >= len(head) + len(tail) and origin.startswith(head) and origin.endswith(tail)
 
 
+def _asked_hosts() -> list[str]:
+    """The names by which we are called: in the Host header, and in the target where that is a whole URL."""
+    target = request.environ.get("RAW_URI", "")
+    _, slashes, rest = target.partition("://")
+    is_url = slashes and not target.startswith("/")
+    return [request.headers.get("Host", ""), *([re.split(r"[/?#]", rest, maxsplit=1)[0]] if is_url else [])]
+
+
 def _name_of(host: str) -> str:
     """The name or address in a Host header, without its port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
+    if found := _BRACKETED.fullmatch(host):
+        return found[1]
     name, colon, port = host.rpartition(":")
     return (name if colon and port.isdigit() and ":" not in name else host).lower()
 

@@ -14,6 +14,7 @@ REQUEST_ID_HEADER = "Request-Id"
 _STATUS: Statuses = {
     errors.RequestError: 400,
     errors.BodyTooLargeError: 413,
+    errors.BodyTooSlowError: 408,
     errors.ModelNotFoundError: 404,
     errors.AccessError: 403,
     errors.KeyRejectedError: 401,
@@ -26,6 +27,7 @@ _TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
+    408: "invalid_request_error",
     413: "request_too_large",
     429: "rate_limit_error",
     529: "overloaded_error",

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import json_payload
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, json_payload
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama.answers import json_response
@@ -50,7 +50,7 @@ def delete_key(key: str) -> Response:
 @documented(body_type="application/json", role="use")
 def web_search() -> Response:
     """Asks for what only a cloud does."""
-    json_payload()
+    json_payload(limit=SMALL_BODY_BYTES)
     return _refusal("ollama cloud is disabled: web search is unavailable", 403)
 
 
@@ -58,7 +58,7 @@ def web_search() -> Response:
 @documented(body_type="application/json", role="use")
 def web_fetch() -> Response:
     """Asks for what only a cloud does."""
-    json_payload()
+    json_payload(limit=SMALL_BODY_BYTES)
     return _refusal("ollama cloud is disabled: web fetch is unavailable", 403)
 
 

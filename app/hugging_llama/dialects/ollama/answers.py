@@ -1,6 +1,7 @@
 """How /api/generate and /api/chat answer once a request is parsed: load, unload, stream, or one object."""
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _SAID = "hugging_llama_unknown_options"
 _MAX_SAID = 1000
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 
 
 def json_response(value: Any, content_type: str = JSON) -> Response:
@@ -52,7 +54,7 @@ def request_options(options: Mapping[str, Any]) -> ParsedOptions:
 
 def _say_once(names: Iterable[str], text: str) -> None:
     said: set[str] = current_app.extensions.setdefault(_SAID, set())
-    for name in (name[:80] for name in names):
+    for name in filter(_NAME.fullmatch, names):  # what is no name may be text, which is nobody's business
         if name not in said and len(said) < _MAX_SAID:  # names come from callers: only so many are kept
             said.add(name)
             logger.warning(text, name)

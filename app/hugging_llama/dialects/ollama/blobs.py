@@ -35,7 +35,7 @@ def find(digest: str) -> Response:
 )
 def receive(digest: str) -> Response:
     """Keep the body if its sha256 is the one in the path: 201, or 200 if it was here already."""
-    upload = Upload(request)
+    upload = Upload(request, app_context().settings.body_timeout_s)
 
     @after_this_request
     def _put_away(response: Response) -> Response:

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import app_context, check_names, empty_response, json_body
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_names, empty_response, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.errors import InvalidRequestError
@@ -29,7 +29,7 @@ _schema = DeleteSchema()
 @documented(empty_answer(), request=_schema, role="manage")
 def delete() -> Response:
     """Delete a model from disk and memory; the answer has no body, a header says how many bytes went."""
-    body = json_body(_schema)
+    body = json_body(_schema, limit=SMALL_BODY_BYTES)
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("model is required", param="model")

@@ -17,6 +17,7 @@ _CAPABILITY_ENDPOINTS = {"/api/chat": "chat", "/api/generate": "generate"}
 _STATUS: Statuses = {
     errors.RequestError: 400,
     errors.BodyTooLargeError: 413,
+    errors.BodyTooSlowError: 408,
     errors.ModelNotFoundError: 404,
     errors.KeyRejectedError: 401,
     errors.ForbiddenError: 403,

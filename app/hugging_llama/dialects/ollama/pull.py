@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, check_names, json_body, stream_response
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, Watched, app_context, check_names, json_body, stream_response
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer, lines_of
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -62,7 +62,7 @@ def render_progress(progress: TransferProgress) -> Json:
 )
 def pull() -> Response:
     """Fetch a model from the Hub into the cache; streams progress unless `stream` is false."""
-    body = json_body(_schema)
+    body = json_body(_schema, limit=SMALL_BODY_BYTES)
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("invalid model name", param="model")
@@ -74,7 +74,7 @@ def pull() -> Response:
     progress = pull_model(
         app_context(),
         name,
-        revision=body["revision"],
+        body["revision"],
         trust_remote_code=body["trust_remote_code"],
     )
     events = Watched(progress)

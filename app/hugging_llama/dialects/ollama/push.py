@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import Watched, app_context, check_names, json_body, stream_response
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, Watched, app_context, check_names, json_body, stream_response
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer, lines_of
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -95,7 +95,7 @@ def request_token() -> str:
 )
 def push() -> Response:
     """Push a named model to the Hub; streams progress unless `stream` is false."""
-    body = json_body(_schema)
+    body = json_body(_schema, limit=SMALL_BODY_BYTES)
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("model is required", param="model")

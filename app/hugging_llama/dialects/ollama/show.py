@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import app_context, check_names, json_body
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_names, json_body
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -107,7 +107,7 @@ def _modelfile(model: LocalModel, description: ModelDescription, own: Json, para
 @documented(json_answer(schemas.Show), request=_schema, role="use")
 def show() -> Response:
     """What is known of a model on disk, and what it takes in memory; with `remote` the latter alone, from the Hub."""
-    body = json_body(_schema)
+    body = json_body(_schema, limit=SMALL_BODY_BYTES)
     context_length = request_options(body["options"]).context_length
     ctx = app_context()
     name = body["model"] or body["name"]

@@ -3,13 +3,16 @@
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import HTTPException
 
-from hugging_llama.dialects.base import local_model
+from hugging_llama.dialects.base import app_context, local_model
+from hugging_llama.dialects.body_clock import BodyClock, socket_of
 from hugging_llama.dialects.documented import documented
-from hugging_llama.errors import BodyTooLargeError, InvalidRequestError, UnsupportedCapabilityError
+from hugging_llama.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError, UnsupportedCapabilityError
 
 blueprint = Blueprint("openai_audio", __name__)
 
 _MAX_BYTES = 25 * 2**20
+_TIMEOUTS = 4
+"""The form is read in one go, so all of it has the time of so many pieces."""
 
 
 @blueprint.post("/v1/audio/transcriptions")
@@ -19,12 +22,18 @@ def transcriptions() -> Response:
     request.max_content_length = _MAX_BYTES
     if request.mimetype != "multipart/form-data":
         raise InvalidRequestError("failed to parse multipart form: request Content-Type isn't multipart/form-data")
+    clock = BodyClock(socket_of(request), _TIMEOUTS * app_context().settings.body_timeout_s)
     try:
-        form, files = request.form, request.files
+        with clock:
+            form, files = request.form, request.files
     except HTTPException as error:
+        if clock.is_over:
+            raise BodyTooSlowError from None
         if error.code == 413:
             raise BodyTooLargeError(_MAX_BYTES) from None
         raise InvalidRequestError(f"failed to parse multipart form: {error.description}") from None
+    if clock.is_over:
+        raise BodyTooSlowError
     name = form.get("model", "")
     if not name:
         raise InvalidRequestError("model is required", param="model")

@@ -9,6 +9,7 @@ from hugging_llama.dialects.openai.render import Json, encode, event
 _STATUS: Statuses = {
     errors.RequestError: 400,
     errors.BodyTooLargeError: 413,
+    errors.BodyTooSlowError: 408,
     errors.ModelNotFoundError: 404,
     errors.ResponseNotFoundError: 404,
     errors.AccessError: 403,
@@ -23,6 +24,7 @@ _CODES = {errors.ContextLengthError.code: "context_length_exceeded"}
 _TYPES = {
     400: "invalid_request_error",
     404: "not_found_error",
+    408: "invalid_request_error",
     413: "invalid_request_error",
     429: "rate_limit_error",
 }

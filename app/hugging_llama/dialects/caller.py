@@ -1,0 +1,58 @@
+"""Who sends the current request, as far as we know: the name of a key and an address."""
+
+import ipaddress
+from collections.abc import Collection
+
+from flask import has_request_context, request
+
+from hugging_llama.dialects.request_id import request_id
+from hugging_llama.operations.audit_log import Actor
+
+KEY_ID = "hugging_llama.key_id"
+"""Where in the WSGI environ the id of the request's key stands, if it was let in by one; never the key."""
+ANONYMOUS = "anonymous"
+_SERVER = Actor(who="server", address="", request_id="")
+
+
+def caller_id() -> str:
+    """The id of the key by which the request was let in."""
+    return str(request.environ.get(KEY_ID) or ANONYMOUS)
+
+
+def caller_address(trusted: Collection[str]) -> str:
+    """The client's address: what the connection says, or, behind `trusted` proxies, the last one that they name and
+    that is none of them. "" where the server tells none."""
+    address = request.environ.get("REMOTE_ADDR", "")
+    named = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",")]
+    while named and _is_among(address, trusted):
+        found = named.pop()
+        if _parsed(found) is None:  # not written by a proxy of ours: the one that we see is all we know
+            break
+        address = found
+    return str(address)
+
+
+def actor(trusted: Collection[str]) -> Actor:
+    """Who acts: the caller of the current request; the server itself outside of one."""
+    if not has_request_context():
+        return _SERVER
+    return Actor(who=caller_id(), address=caller_address(trusted), request_id=request_id())
+
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _parsed(text: str) -> _Address | None:
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def _is_among(text: str, networks: Collection[str]) -> bool:
+    address = _parsed(text)
+    return any(
+        network == "*" or (address is not None and address in ipaddress.ip_network(network)) for network in networks
+    )

@@ -1,0 +1,58 @@
+"""What a proxy says of its client is believed of the operator's proxies alone."""
+
+import pytest
+import requests
+
+from hugging_llama.dialects.caller import caller_address
+from hugging_llama_config.env import ConfigError, load_settings
+from tests.functional.conftest import MakeClient
+from tests.live_server import LiveServer
+
+US, PROXY, OTHER, CLIENT = "127.0.0.1", "10.0.0.1", "10.0.0.2", "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "named", "found"),
+    [
+        ((), PROXY, CLIENT, PROXY),
+        ((), US, CLIENT, US),
+        ((PROXY,), PROXY, CLIENT, CLIENT),
+        ((PROXY,), OTHER, CLIENT, OTHER),
+        ((PROXY,), PROXY, "", PROXY),
+        ((PROXY,), PROXY, f"198.51.100.1, {CLIENT}", CLIENT),  # the first is what the client itself wrote
+        (("10.0.0.0/8",), PROXY, f"198.51.100.1, {CLIENT}, {OTHER}", CLIENT),
+        (("10.0.0.0/8",), PROXY, OTHER, OTHER),
+        ((PROXY,), PROXY, "evil", PROXY),
+        ((PROXY,), PROXY, f"{CLIENT}, <script>", PROXY),
+        ((PROXY,), f"::ffff:{PROXY}", CLIENT, CLIENT),
+        (("fd00::/8",), "fd00::1", "2001:db8::9", "2001:db8::9"),
+        (("*",), PROXY, f"{CLIENT}, {OTHER}", CLIENT),
+        ((PROXY,), "", CLIENT, ""),
+    ],
+)
+def test_whose_word_counts(
+    make_client: MakeClient, trusted: tuple[str, ...], peer: str, named: str, found: str
+) -> None:
+    client, _ = make_client()
+    with client.application.test_request_context(
+        "/", headers={"X-Forwarded-For": named}, environ_overrides={"REMOTE_ADDR": peer}
+    ):
+        assert caller_address(trusted) == found
+
+
+def test_nobody_is_trusted_unless_the_operator_says_so(server: LiveServer) -> None:
+    """Not even on this machine, where gunicorn's own default is to trust: a redirect would show it."""
+    headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.com", "Script-Name": "/evil"}
+    found = requests.get(f"{server.url}/api/tags/", headers=headers, allow_redirects=False, timeout=30)
+    assert (found.status_code, found.headers["Location"]) == (301, "/api/tags")
+    assert load_settings(environ={}).trusted_proxies == ()
+
+
+@pytest.mark.parametrize("text", ["proxy", "10.0.0.1/8", "10.0.0.0/99", "10.0.0.1:80"])
+def test_what_is_no_address_stops_the_start(text: str) -> None:
+    with pytest.raises(ConfigError, match="HUGGING_LLAMA_TRUSTED_PROXIES"):
+        load_settings(environ={"HUGGING_LLAMA_TRUSTED_PROXIES": text})
+    assert load_settings(environ={"HUGGING_LLAMA_TRUSTED_PROXIES": "::1, 10.0.0.0/8"}).trusted_proxies == (
+        "::1",
+        "10.0.0.0/8",
+    )

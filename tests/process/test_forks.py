@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.process.servers import wait_until
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    monkeypatch.setattr(launch, "ENGINE_COMMAND", (launch.sys.executable, str(Path(scripted_engine.__file__))))
+    monkeypatch.setattr(launch, "ENGINE_COMMAND", (sys.executable, str(Path(scripted_engine.__file__))))
     monkeypatch.setattr(launch, "LINGER_S", 0.1)
     with tempfile.TemporaryDirectory(prefix="hl-") as run_dir:
         settings = Settings(run_dir=run_dir)

@@ -24,14 +24,14 @@ MIB = 2**20
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("memory")
     small = {"max_position_embeddings": 16384}
-    # some 400 MB, far more than is left below
-    large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 6, "num_key_value_heads": 4}
+    # some 140 MB, far more than is left below
+    large = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 2, "num_key_value_heads": 4}
     for name, sizes in ((SMALL, small), (LARGE, large)):
         made = make_checkpoint(folder / name.replace("/", "-"), byte_tokenizer(), **sizes)
         add_to_hub_cache(folder / "hub", name, made)
     # no second engine: what is short is the address space of the one that serves
     settings = {"standby_engine": "false", "dtype": "float32", "context_length": "16384", "prefix_cache": "false"}
-    with live_server(folder, folder / "hub", **settings) as server:
+    with live_server(folder, folder / "hub", None, **settings) as server:
         assert generate(server, SMALL).status_code == 200
         yield server
 
@@ -80,7 +80,7 @@ def test_a_step_that_does_not_fit(live: LiveServer) -> None:
 def test_a_load_that_does_not_fit(live: LiveServer) -> None:
     engine = live.engine()
     for _ in range(3):
-        with Limit(engine, 96 * MIB):
+        with Limit(engine, 48 * MIB):
             refused = generate(live, LARGE)
             assert generate(live, SMALL).status_code == 200
         assert refused.status_code == 500
@@ -96,7 +96,7 @@ def test_more_sequences_than_the_cache_holds(tmp_path: Path) -> None:
     sizes = {"max_position_embeddings": 1024}
     add_to_hub_cache(tmp_path / "hub", SMALL, make_checkpoint(tmp_path / "made", byte_tokenizer(), **sizes))
     settings = {"kv_cache_bytes": str(MIB), "standby_engine": "false", "dtype": "float32"}
-    with live_server(tmp_path, tmp_path / "hub", **settings) as live:
+    with live_server(tmp_path, tmp_path / "hub", None, **settings) as live:
 
         def ask(number: int) -> int:
             return generate(live, SMALL, "y" * (20 * number + 1), num_predict=100, temperature=100.0).status_code

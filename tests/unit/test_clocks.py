@@ -16,6 +16,7 @@ ALLOWED = {
     "app/hugging_llama/dialects/openai/render.py": "created",
     "app/hugging_llama/dialects/openai/responses/response.py": "created_at and completed_at",
     "app/hugging_llama/engine/engine.py": "expires_at of ps, from a monotonic remainder",
+    "app/hugging_llama/operations/audit_log.py": "when a thing was done",
     "app/hugging_llama/store/manifests.py": "modified_at",
     "app/hugging_llama/store/responses.py": "the age of rows, which outlive the machine's uptime",
     "app/hugging_llama/store/conversion_folder.py": "the age of folders",

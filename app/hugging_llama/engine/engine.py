@@ -188,10 +188,8 @@ class Engine:
             left = list(self._entries.values())
         for entry in left:
             self._end(entry, EngineShutdownError("the engine is shutting down"))
-        for pool in (self._intake, self._adapter_intake):
-            pool.close()
-        self._timer.close()
-        self._watch.close()
+        for thing in (self._intake, self._adapter_intake, self._timer, self._watch):
+            thing.close()
         end = time.monotonic() + _LONGEST_CLOSE_S
         while (thread := self._busy_thread()) is not None and time.monotonic() < end:
             thread.join(max(end - time.monotonic(), 0.0))
@@ -229,8 +227,8 @@ class Engine:
             self._end(entry, ready.error)
             return
         try:
-            pool = self._intake if ready.has_adapter(entry.request.model) else self._adapter_intake
-            pool.submit(entry.caller, lambda: self._work(entry, ready))
+            intake = self._intake if ready.has_adapter(entry.request.model) else self._adapter_intake
+            intake.submit(entry.caller, lambda: self._work(entry, ready))
         except RuntimeError:  # the pool takes nothing any more
             self._end(entry, EngineShutdownError("the engine is shutting down"))
 

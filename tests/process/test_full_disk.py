@@ -20,6 +20,8 @@ from tests.live_server import LiveServer, live_server
 from tests.process.servers import HERE, wait_until
 from tests.store import models
 
+pytestmark = pytest.mark.slow
+
 GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "scripted_gunicorn.py"), "hugging_llama:create_app()"]
 DEMO = "hugging-llama/demo"
 CONTENT = bytes(range(256)) * 4096

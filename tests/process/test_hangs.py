@@ -15,6 +15,8 @@ from tests.engine.checkpoints import make_checkpoint
 from tests.process.servers import Server, engine_pids, is_alive, serve, supervisor_of, wait_until
 from tests.process.test_life_cycle import last_objects
 
+pytestmark = pytest.mark.slow
+
 SILENT_S = 1.0
 # a busy machine takes its time; without a watchdog nothing happens for ever
 NOTICED_S = 15.0

@@ -13,6 +13,8 @@ import pytest
 
 from tests.process.servers import Server, Stream, engine_pids, serve, supervisor_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 STREAMS = 64
 RECOVERY_S = 5.0
 VICTIMS = ("engine", "supervisor", "worker")

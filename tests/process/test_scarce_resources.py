@@ -18,6 +18,8 @@ from hugging_llama_config.launch import socket_path
 from hugging_llama_config.settings import Settings
 from tests.process.servers import Server, is_alive, serve, wait_until
 
+pytestmark = pytest.mark.slow
+
 IDLE = 1000
 HEALTH_S = 1.0
 

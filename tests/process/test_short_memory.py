@@ -16,6 +16,8 @@ from tests.hub_cache import add_to_hub_cache
 from tests.live_server import LiveServer, live_server
 from tests.process.servers import wait_until
 
+pytestmark = pytest.mark.slow
+
 SMALL, LARGE = "acme/small", "acme/large"
 MIB = 2**20
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import pytest
 import requests
 
 from tests.live_server import LiveServer
 from tests.security.conftest import BODY_TIMEOUT_S
 from tests.security.raw import ANSWER_TIMEOUT_S, connected, read_to_end, statuses
+
+pytestmark = pytest.mark.slow
 
 PIECE_BYTES = 2**16
 LENGTH = b"Content-Length: 60000\r\n"

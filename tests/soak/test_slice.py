@@ -9,6 +9,8 @@ from tests.soak.measures import Measure
 from tests.soak.report import breaches, memory_spread, percentiles, table
 from tests.soak.run import Plan, Record, soak
 
+pytestmark = pytest.mark.slow
+
 PLAN = Plan(seconds=1200, clients=1, kill_every_s=20, measure_every_s=60, seed=1)
 
 

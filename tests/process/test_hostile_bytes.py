@@ -133,7 +133,7 @@ REFUSED: dict[str, bytes] = {
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0" * 30,
     "a TLS hello": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(200)),
     "a line of 10 KB": b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n" + H + b"\r\n" + SMUGGLED,
-    "a header of 10 KB": b"GET / HTTP/1.1\r\n" + H + b"X-A: " + b"a" * 10_000 + b"\r\n\r\n" + SMUGGLED,
+    "a header of 70 KB": b"GET / HTTP/1.1\r\n" + H + b"X-A: " + b"a" * 70_000 + b"\r\n\r\n" + SMUGGLED,
     "200 headers": b"GET / HTTP/1.1\r\n" + H + b"".join(b"X-%d: 1\r\n" % n for n in range(200)) + b"\r\n" + SMUGGLED,
     "a chunk size that is none": CHUNKED + b"xyz\r\n" + SMUGGLED,
     "a negative chunk": CHUNKED + b"-1\r\n" + JSON + b"\r\n0\r\n\r\n" + SMUGGLED,

@@ -5,6 +5,7 @@ Nobody ends of it, nothing is answered twice, and who streams meanwhile notices 
 
 import contextlib
 import random
+import re
 import socket
 import sys
 import threading
@@ -100,8 +101,8 @@ def talk(server: LiveServer, data: bytes, *, timeout_s: float = 20.0) -> bytes:
 
 def statuses(answer: bytes) -> list[int]:
     """Of all answers on a connection; interim ones apart."""
-    heads = [part for part in answer.split(b"HTTP/1.1 ")[1:] if not part.startswith(b"100")]
-    return [int(head[:3]) for head in heads]
+    # a page that says what is wrong may quote it
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) [A-Z][^\n]*\r\n", answer) if status != b"100"]
 
 
 REFUSED: dict[str, bytes] = {

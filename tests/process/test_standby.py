@@ -85,3 +85,11 @@ def test_both_end_with_a_killed_supervisor(supervised: Supervised) -> None:
     first, second = supervised.wait_for("ready", 2)
     os.kill(psutil.Process(first).ppid(), signal.SIGKILL)
     wait_until(lambda: not is_alive(first) and not is_alive(second), WAIT_S)
+
+
+def test_a_killed_standby_is_replaced_while_the_engine_serves(supervised: Supervised) -> None:
+    first, second = supervised.wait_for("ready", 2)
+    os.kill(second, signal.SIGKILL)
+    third = supervised.wait_for("ready", 3)[2]
+    os.kill(first, signal.SIGKILL)
+    assert supervised.wait_for("serving:launch", 2) == [first, third]

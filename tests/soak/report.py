@@ -1,6 +1,7 @@
 """A soak's table, and what in it is not as it should be."""
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable
 
@@ -30,9 +31,9 @@ def breaches(plan: Plan, record: Record) -> list[str]:
     found += [f"still running: {command}" for command in record.leftover_processes]
     if record.before and record.after:
         found += _leaks(record.before, record.after)
-    spread = memory_spread(record.marks, plan)
-    if spread is not None and spread > FLAT_WITHIN:
-        found.append(f"memory is not flat: {spread:.1%} between the marks")
+    growth = memory_growth(record.marks, plan)
+    if growth is not None and abs(growth) > FLAT_WITHIN:
+        found.append(f"memory is not flat: {growth:+.1%} from minute 5 on")
     return found
 
 
@@ -47,12 +48,21 @@ def _leaks(before: Measure, after: Measure) -> list[str]:
     return found
 
 
-def memory_spread(marks: list[Measure], plan: Plan) -> float | None:
-    """The largest over the smallest sum of PSS from the fifth minute on; None for a run that is too short to say."""
+def late_marks(marks: list[Measure], plan: Plan) -> list[Measure]:
+    """Those from the fifth minute on; none of a run that is too short to say anything."""
     if plan.seconds < 2 * FLAT_FROM_S or not marks:
+        return []
+    return [mark for mark in marks if mark.at >= marks[0].at - plan.measure_every_s + FLAT_FROM_S]
+
+
+def memory_growth(marks: list[Measure], plan: Plan) -> float | None:
+    """By how much of its mean the sum of PSS grows from the fifth minute to the end, by a straight line through all
+    marks: single ones depend on how old the engine is that was killed last, and on what it does at the moment."""
+    late = late_marks(marks, plan)
+    if len(late) < 3:
         return None
-    late = [mark.total_bytes for mark in marks if mark.at >= marks[0].at - plan.measure_every_s + FLAT_FROM_S]
-    return max(late) / min(late) - 1 if len(late) > 1 else None
+    line = statistics.linear_regression([mark.at for mark in late], [mark.total_bytes for mark in late])
+    return line.slope * (late[-1].at - late[0].at) / statistics.fmean(mark.total_bytes for mark in late)
 
 
 def table(plan: Plan, record: Record, problems: list[str]) -> str:
@@ -67,8 +77,10 @@ def table(plan: Plan, record: Record, problems: list[str]) -> str:
     lines += ["", "| memory (PSS, MiB) | web | engine | standby | all |", "|---|---|---|---|---|"]
     named = [("before", record.before), *((f"mark {n + 1}", mark) for n, mark in enumerate(record.marks))]
     lines += [_memory_row(name, found) for name, found in [*named, ("after", record.after)] if found]
-    if (spread := memory_spread(record.marks, plan)) is not None:
-        lines.append(f"| spread from minute 5 on | | | | {spread:.1%} |")
+    if (growth := memory_growth(record.marks, plan)) is not None:
+        sizes = [mark.total_bytes for mark in late_marks(record.marks, plan)]
+        lines.append(f"| growth from minute 5 on | | | | {growth:+.1%} |")
+        lines.append(f"| largest over smallest mark | | | | {max(sizes) / min(sizes) - 1:.1%} |")
     if record.before and record.after:
         lines += ["", f"descriptors before {record.before.descriptors}, after {record.after.descriptors}"]
         lines += [f"processes before {record.before.processes}, after {record.after.processes}"]

@@ -148,11 +148,13 @@ class Supervisor:
 
     def _wait_with_standby(self, engine: Engine) -> None:
         """Until the engine ended or there is a reason to end; meanwhile another one gets ready."""
-        if self._standby_after_s is not None:
+        while not self._ended and engine.process.poll() is None:
             self._wait(self._standby_after_s, engine)
-            if not self._ended and engine.process.poll() is None:
+            if self._standby is not None and self._standby.process.poll() is not None:
+                self._standby.let_go()
+                self._standby = None
+            if self._standby is None and not self._ended and engine.process.poll() is None:
                 self._standby = self._spawn()
-        self._wait(None, engine)
 
     def _wait(self, timeout_s: float | None, engine: Engine | None) -> None:
         """Until the engine ended, the time is over or there is a reason to end."""

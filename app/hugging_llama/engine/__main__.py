@@ -21,7 +21,10 @@ from hugging_llama_config.settings import Settings
 def serve(arguments: Sequence[str], make_engine: Callable[[Settings], Callable[[Emit], EngineFacade]]) -> NoReturn:
     """Read the launch, serve what `make_engine` makes of the settings, end the process when told to stop."""
     path, pipe = arguments[0], int(arguments[1]) if len(arguments) > 1 else None
-    launch = Launch.from_json(sys.stdin.read())
+    text = sys.stdin.read()
+    if not text:
+        sys.exit(0)  # it stood by, and its supervisor has ended
+    launch = Launch.from_json(text)
     _close_stdin()
     faulthandler.enable()
     configure_logging(launch.settings.log_level, "engine")

@@ -33,7 +33,7 @@ class LiveServer:
 
     def figure(self, name: str) -> float:
         """What the engine says of itself under this name in /metrics; -1 if it says nothing."""
-        text = requests.get(f"{self.url}/metrics", timeout=10).text
+        text = requests.get(f"{self.url}/metrics", timeout=30).text
         found = re.search(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else -1.0
 

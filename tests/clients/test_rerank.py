@@ -1,10 +1,7 @@
 """Reranking and classification against a real server: real scores, many callers at once, and one who leaves."""
 
 import json
-import re
 import socket
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,9 @@ from sentence_transformers import CrossEncoder
 
 from tests.clients.conftest import MOOD, RERANKER
 from tests.live_server import LiveServer
+from tests.process.servers import wait_until
 
+WAIT_S = 60.0
 QUERY = "How many people live in Berlin?"
 DOCUMENTS = ["Berlin is known for its museums.", "", "Berlin had 3.5 million inhabitants.", "x" * 300]
 
@@ -74,26 +73,18 @@ def test_a_caller_who_leaves_is_noticed(classifier_server: LiveServer) -> None:
     with socket.create_connection((str(address.hostname), int(address.port or 0))) as connection:
         head = f"POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
-        wait_until(lambda: metric(classifier_server, "running") == 1)
-    wait_until(lambda: metric(classifier_server, "cancelled_total") == before + 1)
+        wait_until(lambda: metric(classifier_server, "running") == 1, WAIT_S)
+    wait_until(lambda: metric(classifier_server, "cancelled_total") == before + 1, WAIT_S)
     assert metric(classifier_server, "running") == 0
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.01)
 
 
 def metric(server: LiveServer, name: str) -> float:
     """A figure of the engine; waits while a busy one has no time to tell."""
-    found: list[str] = []
+    found: list[float] = []
 
     def is_told() -> bool:
-        text = requests.get(f"{server.url}/metrics", timeout=30).text
-        found[:] = re.findall(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
-        return bool(found)
+        found[:] = [server.figure(name)]
+        return found[0] >= 0
 
-    wait_until(is_told)
-    return float(found[0])
+    wait_until(is_told, WAIT_S)
+    return found[0]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
-from hugging_llama.dialects.caller import KEY_ID
+from hugging_llama.dialects.base import EXTENSION
 from hugging_llama.errors import ModelLoadError
+from hugging_llama.neutral.callers import Caller
 from hugging_llama.store.audit_file import append
 from hugging_llama_config.env import ConfigError, load_settings
 from tests.functional.conftest import MakeClient
@@ -101,7 +103,9 @@ def test_who_and_whence(make_client: MakeClient, log: Path) -> None:
 
     found = delete(REMOTE_ADDR="192.0.2.1")
     assert (found["who"], found["address"], found["request_id"]) == ("anonymous", "192.0.2.1", "abc")
-    assert delete(REMOTE_ADDR="10.0.0.1", **{KEY_ID: "ci"}) == lines(log)[-1]
+    extensions = client.application.extensions
+    extensions[EXTENSION] = replace(extensions[EXTENSION], caller=lambda: Caller("ci"))
+    assert delete(REMOTE_ADDR="10.0.0.1") == lines(log)[-1]
     assert (lines(log)[-1]["who"], lines(log)[-1]["address"]) == ("ci", "203.0.113.9")
 
 

@@ -5,18 +5,11 @@ from collections.abc import Collection
 
 from flask import has_request_context, request
 
+from hugging_llama.dialects.base import app_context
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.operations.audit_log import Actor
 
-KEY_ID = "hugging_llama.key_id"
-"""Where in the WSGI environ the id of the request's key stands, if it was let in by one; never the key."""
-ANONYMOUS = "anonymous"
 _SERVER = Actor(who="server", address="", request_id="")
-
-
-def caller_id() -> str:
-    """The id of the key by which the request was let in."""
-    return str(request.environ.get(KEY_ID) or ANONYMOUS)
 
 
 def caller_address(trusted: Collection[str]) -> str:
@@ -36,7 +29,7 @@ def actor(trusted: Collection[str]) -> Actor:
     """Who acts: the caller of the current request; the server itself outside of one."""
     if not has_request_context():
         return _SERVER
-    return Actor(who=caller_id(), address=caller_address(trusted), request_id=request_id())
+    return Actor(who=app_context().caller().id or "anonymous", address=caller_address(trusted), request_id=request_id())
 
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address

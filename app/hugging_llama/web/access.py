@@ -6,7 +6,6 @@ from fnmatch import fnmatchcase
 
 from flask import Blueprint, Response, current_app, g, has_request_context, request
 
-from hugging_llama.dialects.caller import KEY_ID
 from hugging_llama.dialects.documented import operation_of
 from hugging_llama.errors import ForbiddenError, KeyRejectedError, RateLimitedError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
@@ -44,7 +43,6 @@ class Gatekeeper:
             raise ForbiddenError(f"this key may not do this: it has no role {role!r}", role=role)
         self._limit(key)
         setattr(g, _KEY, key)
-        request.environ[KEY_ID] = key.id
 
     def mark(self, response: Response) -> Response:
         """What is left to a caller, as OpenAI's clients read it."""

@@ -85,13 +85,13 @@ class Gate:
             return empty_response(400)
         if not _is_loopback(request.environ.get("SERVER_NAME", "")):
             return None
-        for host in map(_name_of, _asked_hosts()):
+        hosts = _asked_hosts()
+        for host in hosts:
             if not self._is_ours(host):
                 self._say(f"the host {host[:200]!r} is not a name of ours; a proxy in front must rewrite it")
                 return empty_response(403)
         # as in Ollama, for paths of any kind
-        host = _name_of(request.headers.get("Host", ""))
-        return empty_response(204) if request.method == "OPTIONS" and _address(host) is None else None
+        return empty_response(204) if request.method == "OPTIONS" and _address(hosts[0]) is None else None
 
     def mark(self, response: Response) -> Response:
         """Lets the page that asked read the answer."""
@@ -139,11 +139,12 @@ def _matches(pattern: str, origin: str) -> bool:
 
 
 def _asked_hosts() -> list[str]:
-    """The names by which we are called: in the Host header, and in the target where that is a whole URL."""
+    """The names by which we are called: in the Host header, then in the target where that is a whole URL."""
     target = request.environ.get("RAW_URI", "")
     _, slashes, rest = target.partition("://")
     is_url = slashes and not target.startswith("/")
-    return [request.headers.get("Host", ""), *([re.split(r"[/?#]", rest, maxsplit=1)[0]] if is_url else [])]
+    asked = [request.headers.get("Host", ""), *([re.split(r"[/?#]", rest, maxsplit=1)[0]] if is_url else [])]
+    return [_name_of(host) for host in asked]
 
 
 def _name_of(host: str) -> str:

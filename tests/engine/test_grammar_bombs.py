@@ -3,6 +3,8 @@
 import itertools
 import json
 import string
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -98,13 +100,26 @@ def test_a_trial_survives_what_it_tries() -> None:
     assert trial.run(fine) > 0
     with pytest.raises(GrammarError, match="too long"):
         trial.run(grammar_of(TOO_MUCH["a sequence of loops"]))
-    with pytest.raises(GrammarError, match="memory"):
+    with pytest.raises(GrammarError, match="memory|too long"):  # which comes first is the machine's to say
         trial.run(grammar_of(TOO_MUCH["a large multiple"]))
     assert trial.run(fine) > 0
     assert trial.run("no grammar at all") > 0, "what makes no sense is the compiler's to tell"
     trial.close()
     with pytest.raises(EngineShutdownError):
         trial.run(fine)
+
+
+def test_a_trial_ends_for_its_memory() -> None:
+    """Of a process of its own, as the limit is for all that it maps; its clock is no matter here."""
+    program = (
+        "import sys\n"
+        "from hugging_llama.engine.grammars import trial_worker\n"
+        "trial_worker.LONGEST_COMPILATION_S = 300.0\n"
+        "print(trial_worker.tried(trial_worker.vocabulary_of(300, {'<end>': 299}), sys.argv[1]))\n"
+    )
+    grammar = grammar_of(TOO_MUCH["a large multiple"])
+    answer = subprocess.run([sys.executable, "-c", program, grammar], capture_output=True, text=True, check=True)
+    assert "too much memory" in answer.stdout
 
 
 def test_a_trial_that_was_killed_is_started_again() -> None:

@@ -111,7 +111,7 @@ def wait_until_ready(server: LiveServer) -> None:
     while time.monotonic() < deadline and server.process.poll() is None:
         # refused until the port is open, and slow while a busy machine still starts the workers
         with contextlib.suppress(requests.ConnectionError, requests.Timeout):
-            if requests.get(f"{server.url}/ready", timeout=5).ok:
+            if requests.get(f"{server.url}/ready", timeout=60).ok:
                 return
         time.sleep(0.1)
     raise AssertionError(f"the server did not get ready:\n{server.log.read_text()[-5000:]}")

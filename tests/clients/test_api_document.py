@@ -19,14 +19,14 @@ def post(server: LiveServer, path: str, body: dict[str, Any]) -> requests.Respon
 
 
 def test_health(server: LiveServer) -> None:
-    assert requests.get(f"{server.url}/health", timeout=10).json() == {"status": "ok", "device": "cpu"}
+    assert requests.get(f"{server.url}/health", timeout=60).json() == {"status": "ok", "device": "cpu"}
 
 
 def test_root_and_version_answer_get_and_head(server: LiveServer) -> None:
-    assert requests.get(server.url, timeout=10).text == "Ollama is running"
-    assert requests.head(server.url, timeout=10).status_code == 200
-    assert set(requests.get(f"{server.url}/api/version", timeout=10).json()) == {"version"}
-    assert requests.head(f"{server.url}/api/version", timeout=10).content == b""
+    assert requests.get(server.url, timeout=60).text == "Ollama is running"
+    assert requests.head(server.url, timeout=60).status_code == 200
+    assert set(requests.get(f"{server.url}/api/version", timeout=60).json()) == {"version"}
+    assert requests.head(f"{server.url}/api/version", timeout=60).content == b""
 
 
 def test_generate(server: LiveServer) -> None:
@@ -119,7 +119,7 @@ def test_pull_tells_that_there_is_no_hub(server: LiveServer) -> None:
 
 
 def test_tags_and_the_deprecated_alias(server: LiveServer) -> None:
-    response = requests.get(f"{server.url}/api/tags", timeout=10)
+    response = requests.get(f"{server.url}/api/tags", timeout=60)
     models = {model["name"]: model for model in response.json()["models"]}
     assert set(models) == {f"{DEMO}:latest", f"{MINILM}:latest"}
     demo = models[f"{DEMO}:latest"]
@@ -129,14 +129,14 @@ def test_tags_and_the_deprecated_alias(server: LiveServer) -> None:
     assert demo["details"]["parameter_size"] == "3.72M"
     assert set(demo["capabilities"]) == {"completion", "tools", "thinking"}
     assert models[f"{MINILM}:latest"]["capabilities"] == ["embedding"]
-    alias = requests.get(f"{server.url}/api/models", timeout=10)
+    alias = requests.get(f"{server.url}/api/models", timeout=60)
     assert alias.content == response.content
     assert "Deprecation" in alias.headers
 
 
 def test_ps(server: LiveServer) -> None:
     post(server, "/api/generate", {"model": DEMO, "keep_alive": -1})
-    models = requests.get(f"{server.url}/api/ps", timeout=10).json()["models"]
+    models = requests.get(f"{server.url}/api/ps", timeout=60).json()["models"]
     demo = next(model for model in models if model["name"] == f"{DEMO}:latest")
     eight = ["name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"]
     assert list(demo)[:8] == eight
@@ -147,7 +147,7 @@ def test_ps(server: LiveServer) -> None:
 
 def test_metrics_cover_streams_and_engine(server: LiveServer) -> None:
     post(server, "/api/generate", {"model": DEMO, "prompt": "Hello", "options": {"num_predict": 3}})
-    text = requests.get(f"{server.url}/metrics", timeout=10).text
+    text = requests.get(f"{server.url}/metrics", timeout=60).text
     for name in (
         "flask_http_request_duration_seconds_bucket",
         "hugging_llama_time_to_first_token_seconds_bucket",
@@ -164,5 +164,5 @@ def test_metrics_cover_streams_and_engine(server: LiveServer) -> None:
 
 def test_unknown_paths_make_no_series(server: LiveServer) -> None:
     for number in range(20):
-        assert requests.get(f"{server.url}/odd/{number}", timeout=10).status_code == 404
-    assert "/odd/" not in requests.get(f"{server.url}/metrics", timeout=10).text
+        assert requests.get(f"{server.url}/odd/{number}", timeout=60).status_code == 404
+    assert "/odd/" not in requests.get(f"{server.url}/metrics", timeout=60).text

@@ -222,7 +222,7 @@ def test_who_leaves_ends_the_push(hub: StandInHub, client: ollama.Client, server
     next(parts)
     wait_until(lambda: bool(hub.requests("PUT /_upload/")))
     for _ in range(4):
-        assert requests.get(f"{server.url}/health", timeout=5).ok
+        assert requests.get(f"{server.url}/health", timeout=60).ok
     assert len(_children(server)) == 1
     parts.close()  # type: ignore[attr-defined]
     wait_until(lambda: not _children(server))

@@ -162,7 +162,7 @@ def test_a_process_that_was_killed_is_replaced(template_process: TemplateProcess
         child for child in psutil.Process().children() if "hugging_llama.engine.template_worker" in child.cmdline()
     )
     child.kill()
-    psutil.wait_procs([child], timeout=10)
+    psutil.wait_procs([child], timeout=60)
     assert render() == "a"
 
 

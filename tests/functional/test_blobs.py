@@ -119,7 +119,7 @@ def port(settings: Settings) -> Iterator[int]:
 
 
 def test_a_client_that_stops_in_the_middle_leaves_nothing(port: int, settings: Settings) -> None:
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(
             f"POST /api/blobs/{DIGEST} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(CONTENT)}\r\n\r\n".encode()
         )

@@ -70,7 +70,7 @@ def test_models_with_adapters_share_their_base(live: LiveServer, base: PreTraine
     with ThreadPoolExecutor(6) as clients:
         found = list(clients.map(lambda name: (name, generate(live, name)["response"]), [*want, *want]))
     assert found == [*want.items(), *want.items()]
-    (row,) = requests.get(f"{live.url}/api/ps", timeout=10).json()["models"]
+    (row,) = requests.get(f"{live.url}/api/ps", timeout=60).json()["models"]
     assert row["size"] > 0
 
 

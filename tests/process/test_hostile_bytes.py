@@ -67,7 +67,7 @@ def undisturbed(server: LiveServer) -> Iterator[None]:
     assert all(answer.count("xxxxx") == 20 and '"done":true' in answer for answer in answers)
     assert [*workers(server), engine(server)] == before
     wait_until(lambda: server.figure("running") == 0)
-    assert requests.get(f"{server.url}/api/version", timeout=10).ok
+    assert requests.get(f"{server.url}/api/version", timeout=60).ok
 
 
 def workers(server: LiveServer) -> list[int]:

@@ -112,7 +112,7 @@ def test_sixty_four_clients_stream_at_once_while_health_is_polled(gevent_server:
 def test_a_long_header_is_taken_and_an_endless_one_is_not(gevent_server: Server) -> None:
     # browsers send a page's requests to localhost with the cookies of all that runs there
     for length, status in ((30_000, 200), (100_000, 431)):
-        connection = http.client.HTTPConnection("127.0.0.1", gevent_server.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", gevent_server.port, timeout=60)
         with contextlib.closing(connection):
             connection.request("GET", "/status", headers={"Cookie": "x" * length})
             assert connection.getresponse().status == status

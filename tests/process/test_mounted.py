@@ -67,7 +67,7 @@ def test_six_processes_that_race_for_an_engine_get_exactly_one() -> None:
             found = [racer.stdout.readline().split() for racer in racers if racer.stdout]
         finally:
             for racer in racers:
-                racer.communicate(timeout=20)
+                racer.communicate(timeout=60)
         assert [tokens for tokens, _ in found] == ["3"] * 6
         (engine,) = {int(pid) for _, pid in found}
         # nobody is connected any more: the engine leaves, and its supervisor does not start another

@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
 
 
 def connect(server: Server, number: int) -> list[socket.socket]:
-    return [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(number)]
+    return [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(number)]
 
 
 def close(sockets: list[socket.socket]) -> None:

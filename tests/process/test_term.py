@@ -17,7 +17,7 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "scripted_gunicor
 
 
 def tags(url: str) -> list[str]:
-    return [model["name"] for model in requests.get(f"{url}/api/tags", timeout=10).json()["models"]]
+    return [model["name"] for model in requests.get(f"{url}/api/tags", timeout=60).json()["models"]]
 
 
 class Caller:

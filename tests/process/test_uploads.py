@@ -47,7 +47,7 @@ class Server:
         return os.listdir(self.home / "blobs") if (self.home / "blobs").exists() else []
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def kill(self) -> None:
         for process in (*psutil.Process(self.process.pid).children(recursive=True), self.process):
@@ -66,7 +66,7 @@ def serve(folder: Path, **settings: str) -> Iterator[Server]:
 
     def answers() -> bool:
         try:
-            return requests.get(f"{server.url}/health", timeout=5).ok
+            return requests.get(f"{server.url}/health", timeout=60).ok
         except requests.ConnectionError:
             return False
 
@@ -134,7 +134,7 @@ def talk(server: Server, connection: http.client.HTTPConnection) -> None:
 
 def test_a_client_that_asks_before_it_sends(server: Server) -> None:
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
         for status in (b"HTTP/1.1 201 ", b"HTTP/1.1 200 "):
             sock.sendall(head.encode())
             assert sock.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -150,18 +150,18 @@ def test_a_client_that_asks_before_it_sends(server: Server) -> None:
 @pytest.mark.parametrize("kind", ["Transfer-Encoding: chunked", f"Content-Length: {len(CONTENT)}"])
 @pytest.mark.parametrize("reset", [False, True])
 def test_a_client_that_leaves_in_the_middle(server: Server, kind: str, reset: bool) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
         sock.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{kind}\r\n\r\n".encode())
         sock.sendall(b"500000\r\n" + CONTENT[: 3 * 2**20])
         wait_until(lambda: bool(server.blobs()))
         if reset:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     wait_until(lambda: not server.blobs())
-    assert requests.post(server.url + PATH, data=CONTENT, timeout=20).status_code == 201
+    assert requests.post(server.url + PATH, data=CONTENT, timeout=60).status_code == 201
 
 
 def test_chunks_that_are_none(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as sock:
         sock.sendall(f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n".encode())
         assert sock.recv(4096).startswith(b"HTTP/1.1 400 ")
         while sock.recv(4096):
@@ -172,13 +172,13 @@ def test_chunks_that_are_none(server: Server) -> None:
 def upload(server: Server, contents: dict[str, bytes]) -> dict[str, str]:
     files = {path: f"sha256:{hashlib.sha256(content).hexdigest()}" for path, content in contents.items()}
     for path, digest in files.items():
-        response = requests.post(f"{server.url}/api/blobs/{digest}", data=contents[path], timeout=20)
+        response = requests.post(f"{server.url}/api/blobs/{digest}", data=contents[path], timeout=60)
         assert response.status_code in (200, 201)
     return files
 
 
 def create(server: Server, **body: Any) -> list[dict[str, Any]]:
-    response = requests.post(f"{server.url}/api/create", json={"model": "mine", **body}, timeout=20)
+    response = requests.post(f"{server.url}/api/create", json={"model": "mine", **body}, timeout=60)
     return [json.loads(line) for line in response.text.splitlines()]
 
 
@@ -194,12 +194,12 @@ def test_a_server_that_is_killed_has_nothing_half_made(tmp_path: Path) -> None:
         cache = str(tmp_path / "hub")
         settings = {"HUGGING_LLAMA_HUB_ENDPOINT": hub.endpoint, "HUGGING_LLAMA_HUB_CACHE": cache}
         with serve(tmp_path, **settings) as server:
-            sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+            sock = socket.create_connection(("127.0.0.1", server.port), timeout=60)
             head = f"POST /api/blobs/sha256:{digest} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
             sock.sendall(head.encode() + body[:-1])
             wait_until(lambda: bool(server.blobs()))
             url = f"{server.url}/api/create"
-            making = requests.post(url, json={"model": "mine", "from": "acme/tiny"}, stream=True, timeout=20)
+            making = requests.post(url, json={"model": "mine", "from": "acme/tiny"}, stream=True, timeout=60)
             lines = making.iter_lines(chunk_size=1)
             wait_until(lambda: b"downloading" in next(lines))
             server.kill()

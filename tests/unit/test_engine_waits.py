@@ -101,14 +101,14 @@ def test_the_first_process_at_an_engine_is_told_so(settings: Settings) -> None:
     first.on_new_engine, second.on_new_engine = lambda: told.put("first"), lambda: told.put("second")
     with serving(settings):
         first.start()
-        assert told.get(timeout=5) == "first"
+        assert told.get(timeout=60) == "first"
         second.start()
         assert within(lambda: second.status(10).pid > 0)
         first.close()
         assert first.status(10).pid > 0
     with serving(settings):
         assert second.status(10).pid > 0
-        assert told.get(timeout=5) == "second"
+        assert told.get(timeout=60) == "second"
         assert first.status(10).pid > 0
         assert told.empty()
         first.close()
@@ -123,7 +123,7 @@ def test_every_engine_is_preloaded_once(settings: Settings, monkeypatch: pytest.
         apps = [create_app(settings) for _ in range(3)]
         mounted = Flask("theirs")
         mounted.register_blueprint(create_blueprint(settings))
-        assert preloaded.get(timeout=5).settings == settings
+        assert preloaded.get(timeout=60).settings == settings
         for app in (*apps, mounted):
             assert app.test_client().get("/ready").status_code == 200
         assert preloaded.empty()
@@ -131,7 +131,7 @@ def test_every_engine_is_preloaded_once(settings: Settings, monkeypatch: pytest.
             app.extensions["hugging_llama"].engine.close()
     with serving(settings):
         assert mounted.test_client().get("/ready").status_code == 200
-        assert preloaded.get(timeout=5).engine is mounted.extensions["hugging_llama"].engine
+        assert preloaded.get(timeout=60).engine is mounted.extensions["hugging_llama"].engine
         mounted.extensions["hugging_llama"].engine.close()
 
 

@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,6 @@ FLAGS = (
     "-std=c11",
     "-O3",
     "-fPIC",
-    "-shared",
     "-fvisibility=hidden",
     "-fno-math-errno",
     "-ffp-contract=off",
@@ -64,21 +65,33 @@ def _compile(flags: tuple[str, ...], library: Path) -> str:
     )
     if not compiler:
         return "there is no C compiler"
-    # a process that has the old library open keeps it; one that starts meanwhile never sees half of the new one
-    unfinished = library.with_suffix(f".{os.getpid()}")
-    sources = sorted(str(path) for path in (NATIVE / "src").glob("*.c"))
     try:
-        done = subprocess.run(
-            [*compiler, *flags, "-o", str(unfinished), *sources, "-lm"], capture_output=True, text=True
-        )
-        if done.returncode:
-            return f"{compiler[0]} failed:\n{done.stderr[-2000:]}"
-        unfinished.replace(library)
+        with tempfile.TemporaryDirectory() as objects, ThreadPoolExecutor(os.cpu_count()) as pool:
+            commands = [
+                [*compiler, *flags, "-c", "-o", os.path.join(objects, f"{source.stem}.o"), str(source)]
+                for source in sorted((NATIVE / "src").glob("*.c"))
+            ]
+            problem = next(filter(None, pool.map(_run, commands)), "")
+            return problem or _link(compiler, flags, [command[-2] for command in commands], library)
     except OSError as error:
         return f"{compiler[0]} failed: {error}"
+
+
+def _link(compiler: list[str], flags: tuple[str, ...], objects: list[str], library: Path) -> str:
+    # a process that has the old library open keeps it; one that starts meanwhile never sees half of the new one
+    unfinished = library.with_suffix(f".{os.getpid()}")
+    try:
+        problem = _run([*compiler, *flags, "-shared", "-o", str(unfinished), *objects, "-lm"])
+        if not problem:
+            unfinished.replace(library)
+        return problem
     finally:
         unfinished.unlink(missing_ok=True)
-    return ""
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    return f"{command[0]} failed:\n{done.stderr[-2000:]}" if done.returncode else ""
 
 
 if __name__ == "__main__":

@@ -13,27 +13,6 @@ import requests
 
 from tests.live_server import live_server
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        str(folder),
-        ".",
-    ]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
-    return next(folder.glob("*.whl"))
-
 
 def test_the_wheel_holds_our_three_packages_and_the_demo_model(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()

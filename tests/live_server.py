@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -33,9 +34,17 @@ class LiveServer:
 
     def figure(self, name: str) -> float:
         """What the engine says of itself under this name in /metrics; -1 if it says nothing."""
-        text = requests.get(f"{self.url}/metrics", timeout=30).text
+        text = requests.get(f"{self.url}/metrics", timeout=60).text
         found = re.search(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else -1.0
+
+    def told(self, name: str) -> float:
+        """As `figure`, once an engine that is busy has had the time to tell."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (found := self.figure(name)) < 0:
+            assert time.monotonic() < deadline, "the engine does not tell"
+            time.sleep(0.02)
+        return found
 
     def engine(self) -> psutil.Process:
         """The process of the engine that serves, by its socket; another one may stand by."""
@@ -52,7 +61,7 @@ class LiveServer:
     @contextmanager
     def one_cancelled(self) -> Iterator[None]:
         """A caller leaves a stream inside the block: the engine cancels its sequence, and runs none afterwards."""
-        before = self.figure("cancelled_total")
+        before = self.told("cancelled_total")
         yield
         deadline = time.monotonic() + START_TIMEOUT_S
         while (self.figure("cancelled_total"), self.figure("running")) != (before + 1, 0):
@@ -61,10 +70,12 @@ class LiveServer:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody uses now, and that no connection is given before a server has taken it."""
+    dice = random.SystemRandom()
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", dice.randrange(15_000, 32_000)))
+            return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -117,7 +128,7 @@ def wait_until_ready(server: LiveServer) -> None:
     raise AssertionError(f"the server did not get ready:\n{server.log.read_text()[-5000:]}")
 
 
-def stop(process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> None:
+def stop(process: subprocess.Popen[bytes], timeout_s: float = 60.0) -> None:
     """TERM, and KILL if that is not enough."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

@@ -35,7 +35,7 @@ def _serve(environ: Mapping[str, str], *argv: str) -> tuple[int, dict[str, Any],
     with subprocess.Popen(
         [*MODULE, *argv], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     told = json.loads(out) if out else {}
     if told:
         assert told["pid"] == process.pid, "signals must reach gunicorn, not a parent of it"

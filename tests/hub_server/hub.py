@@ -38,10 +38,10 @@ class Fault:
     """What happens to the next `times` requests whose "METHOD /path" matches `pattern`.
 
     Replies: status (arg the number, `headers` beside it), body (arg the bytes of the reply), redirect (arg the URL),
-    cut and stall (arg bytes are sent before), slow (arg bytes a second), held (arg an Allowance), corrupt, extra (more than announced),
-    no_range. Connections: drop (no reply at all), mute (nothing is ever said), reset (at once), lost_reply (the work is
-    done, its reply never sent). Uploads: cut_upload and stall_upload (arg bytes are read before), slow_upload (arg
-    bytes a second), held_upload (arg an Allowance).
+    cut and stall (arg bytes are sent before), slow (arg bytes a second), held (arg an Allowance), corrupt, extra (more
+    than announced), no_range. Connections: drop (no reply at all), mute (nothing is ever said), reset (at once),
+    lost_reply (the work is done, its reply never sent). Uploads: cut_upload and stall_upload (arg bytes are read
+    before), slow_upload (arg bytes a second), held_upload (arg an Allowance).
     """
 
     pattern: str

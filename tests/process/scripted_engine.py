@@ -42,8 +42,8 @@ from hugging_llama.neutral.requests import (
 )
 from hugging_llama_config.settings import Settings
 
-
 _LOOK_S = 0.02
+"""How often a sequence that waits for a file looks for it."""
 
 
 @dataclass(slots=True)

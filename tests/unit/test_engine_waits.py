@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -49,12 +50,12 @@ def test_the_first_and_the_next_event_have_time_limits(settings: Settings) -> No
             assert [next(stream) for _ in range(num_before)] == [TextDelta("xxxxx")] * num_before
             with pytest.raises(GenerationError, match="no event"):
                 next(stream)
-            assert within(lambda: num_running(remote) == 0)
+            assert within(partial(is_idle, remote))
             remote.close()
 
 
-def num_running(remote: RemoteEngine) -> int:
-    return remote.status(60).num_running
+def is_idle(remote: RemoteEngine) -> bool:
+    return remote.status(60).num_running == 0
 
 
 def test_questions_start_no_engine(settings: Settings) -> None:

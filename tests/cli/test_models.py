@@ -184,7 +184,7 @@ def _in(**delta: float) -> str:
         ({"minutes": 4.5}, "4 minutes from now"),
         ({"seconds": 61}, "About a minute from now"),
         ({"seconds": 30.5}, "30 seconds from now"),
-        ({"hours": 1}, "59 minutes from now"),
+        ({"minutes": 59.5}, "59 minutes from now"),
         ({"days": 290 * 365}, "Forever"),
         ({"seconds": -1}, "Stopping..."),
     ],

@@ -137,7 +137,7 @@ def test_a_long_header_is_taken_and_an_endless_one_is_not(gevent_server: Server)
 
 def test_term_ends_running_streams_with_a_last_object(tmp_path: Path) -> None:
     may_end = tmp_path / "may end"
-    with serve(HUGGING_LLAMA_GRACEFUL_TIMEOUT_S="5") as server:
+    with serve(HUGGING_LLAMA_GRACEFUL_TIMEOUT_S="8") as server:
         pids = server.pids()
         short = [server.open(f"/gen?n=5&tick_ms=5&until={quote(str(may_end))}") for _ in range(2)]
         long = [server.open("/gen?n=1000&tick_ms=100") for _ in range(4)]

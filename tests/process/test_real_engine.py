@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import requests
 
 from hugging_llama_config.launch import SPIN_COUNT
 from tests.live_server import LiveServer, live_server
-from tests.process.servers import wait_until
+from tests.process.servers import HERE, wait_until
 
+GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "patient_gunicorn.py"), "hugging_llama:create_app()"]
 DEMO = "hugging-llama/demo"
 # no end-of-sequence token may come: an answer does not end by itself, and does not repeat itself
 ENDLESS = {"temperature": 100.0, "top_k": 0, "top_p": 1.0, "min_new_tokens": 2000}
@@ -24,7 +26,7 @@ ENDLESS = {"temperature": 100.0, "top_k": 0, "top_p": 1.0, "min_new_tokens": 200
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """One sequence at a time: what comes second waits, however fast the model is."""
     folder = tmp_path_factory.mktemp("live")
-    with live_server(folder, folder / "hub", max_num_seqs="1", graceful_timeout_s="4") as server:
+    with live_server(folder, folder / "hub", GUNICORN, max_num_seqs="1", graceful_timeout_s="8") as server:
         assert b"done" in generate(server, num_predict=1).content
         yield server
 

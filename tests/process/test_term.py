@@ -68,7 +68,7 @@ def test_term_while_a_model_is_pulled_and_another_one_loads(tmp_path: Path) -> N
         hub.repos["acme/slow"] = Repo(models.chat_model(20_000_000))
         hub.fault("/_cdn/", "stall", 1_000_000, times=99)
         settings = {"hub_endpoint": hub.endpoint, "model_dirs": str(tmp_path / "models")}
-        with live_server(tmp_path, tmp_path / "hub", GUNICORN, **settings, graceful_timeout_s="4") as server:
+        with live_server(tmp_path, tmp_path / "hub", GUNICORN, **settings, graceful_timeout_s="8") as server:
             pull = Caller(f"{server.url}/api/pull", {"model": "acme/slow"})
             (name,) = [n for n in tags(server.url) if "never" in n]
             load = Caller(f"{server.url}/api/generate", {"model": name})

@@ -90,8 +90,8 @@ def test_a_killed_engine_fails_its_streams_and_comes_back(live: LiveServer) -> N
     last = json.loads(answers[0].content.splitlines()[-1])
     assert "error" in last
     assert requests.get(f"{live.url}/health", timeout=60).ok
-    # a request waits for the new engine, which imports torch and loads the model; one that the old one had taken while it
-    # died fails
+    # a request waits for the new engine, which imports torch and loads the model; one that the old one had taken while
+    # it died fails
     wait_until(lambda: json.loads(generate(live, num_predict=2).content.splitlines()[-1]).get("done", False))
     assert live.engine().pid != engine.pid
 

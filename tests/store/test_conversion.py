@@ -189,7 +189,7 @@ def test_closing_does_not_wait_for_a_hash(home: Home, gguf_file: Path, monkeypat
     monkeypatch.setattr(home.blobs, "add_file", add_file)
     reader = threading.Thread(target=list, args=(conversion,))
     reader.start()
-    assert is_hashing.wait(60)
+    assert is_hashing.wait(300)
     closer = threading.Thread(target=conversion.close)
     closer.start()
     closer.join(60)

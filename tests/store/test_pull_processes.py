@@ -135,7 +135,7 @@ def test_other_tools_wait_for_our_download(work: Workplace, tiny: Repo) -> None:
     command = [sys.executable, "-c", textwrap.dedent(code)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as other:
         assert list(stream)[-1].status == "success"
-        folder = other.communicate(timeout=60)[0].strip()
+        folder = other.communicate(timeout=120)[0].strip()
     assert folder == work.store.resolve("acme/tiny").ref.path
     assert sum(seen.sent for seen in work.hub.requests("GET /_cdn/")) == len(tiny.files["model.safetensors"])
 
@@ -358,6 +358,6 @@ def test_a_parent_that_is_killed_before_it_has_read_all_is_noticed() -> None:
         ours.sendall(b"{}\n")
         assert ours.recv(1, socket.MSG_PEEK)
     try:
-        assert child.communicate(timeout=60)[1] == b""
+        assert child.communicate(timeout=120)[1] == b""
     finally:
         child.kill()

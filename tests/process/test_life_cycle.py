@@ -90,7 +90,7 @@ def test_a_killed_worker_costs_its_own_streams_only_and_the_engine_frees_them(
         assert worker is not None
         clients[worker].append(client)
     num_clients = len(clients[victim]) + len(clients[other])
-    assert server.status()["num_running"] == num_clients
+    wait_until(lambda: server.status()["num_running"] == num_clients)
     os.kill(victim, signal.SIGKILL)
     wait_until(lambda: server.status()["num_running"] == len(clients[other]))
     may_end.touch()

@@ -53,7 +53,7 @@ class LiveServer:
             process
             for process in psutil.process_iter(["cmdline"])
             if "hugging_llama.engine" in (process.info["cmdline"] or [])[1:3]
-            and any(run_dir in connection.laddr for connection in process.net_connections("unix"))
+            and any(run_dir in address for address in _unix_addresses(process))
         ]
         assert len(found) == 1
         return found[0]
@@ -67,6 +67,13 @@ class LiveServer:
         while (self.figure("cancelled_total"), self.figure("running")) != (before + 1, 0):
             assert time.monotonic() < deadline, "the sequence was not cancelled"
             time.sleep(0.02)
+
+
+def _unix_addresses(process: psutil.Process) -> list[str]:
+    """None of a process that has ended meanwhile, such as another server's engine."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [str(connection.laddr) for connection in process.net_connections("unix")]
+    return []
 
 
 def free_port() -> int:

@@ -51,7 +51,8 @@ class Server:
 
     def kill(self) -> None:
         for process in (*psutil.Process(self.process.pid).children(recursive=True), self.process):
-            process.send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
         self.process.wait()
 
 

@@ -42,7 +42,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not gpu"
+	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m "not gpu"
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --clients $(CLIENTS)

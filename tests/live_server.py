@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import signal
 import socket
@@ -19,7 +20,7 @@ import requests
 
 from tests.secrets_in_logs import check_no_secrets
 
-START_TIMEOUT_S = 120.0
+START_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,17 @@ class LiveServer:
 
     def figure(self, name: str) -> float:
         """What the engine says of itself under this name in /metrics; -1 if it says nothing."""
-        text = requests.get(f"{self.url}/metrics", timeout=30).text
+        text = requests.get(f"{self.url}/metrics", timeout=60).text
         found = re.search(rf"^hugging_llama_engine_{name} (\S+)$", text, re.MULTILINE)
         return float(found[1]) if found else -1.0
+
+    def told(self, name: str) -> float:
+        """As `figure`, once an engine that is busy has had the time to tell."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while (found := self.figure(name)) < 0:
+            assert time.monotonic() < deadline, "the engine does not tell"
+            time.sleep(0.02)
+        return found
 
     def engine(self) -> psutil.Process:
         """The process of the engine that serves, by its socket; another one may stand by."""
@@ -44,7 +53,7 @@ class LiveServer:
             process
             for process in psutil.process_iter(["cmdline"])
             if "hugging_llama.engine" in (process.info["cmdline"] or [])[1:3]
-            and any(run_dir in connection.laddr for connection in process.net_connections("unix"))
+            and any(run_dir in address for address in _unix_addresses(process))
         ]
         assert len(found) == 1
         return found[0]
@@ -52,7 +61,7 @@ class LiveServer:
     @contextmanager
     def one_cancelled(self) -> Iterator[None]:
         """A caller leaves a stream inside the block: the engine cancels its sequence, and runs none afterwards."""
-        before = self.figure("cancelled_total")
+        before = self.told("cancelled_total")
         yield
         deadline = time.monotonic() + START_TIMEOUT_S
         while (self.figure("cancelled_total"), self.figure("running")) != (before + 1, 0):
@@ -60,11 +69,20 @@ class LiveServer:
             time.sleep(0.02)
 
 
+def _unix_addresses(process: psutil.Process) -> list[str]:
+    """None of a process that has ended meanwhile, such as another server's engine."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [str(connection.laddr) for connection in process.net_connections("unix")]
+    return []
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody uses now, and that no connection is given before a server has taken it."""
+    dice = random.SystemRandom()
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", dice.randrange(15_000, 32_000)))
+            return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -83,6 +101,8 @@ def live_server(
             "HF_HUB_CACHE": str(hub_cache),
             "HUGGING_LLAMA_RUN_DIR": run_dir,
             "HUGGING_LLAMA_PORT": str(port),
+            # by itself it takes what is faster at the moment, and a busy machine says now this and now that
+            "HUGGING_LLAMA_DTYPE": "float32",
             "OLLAMA_HOST": f"127.0.0.1:{port}",
         }
         environ |= {f"HUGGING_LLAMA_{name.upper()}": value for name, value in settings.items()}
@@ -117,7 +137,7 @@ def wait_until_ready(server: LiveServer) -> None:
     raise AssertionError(f"the server did not get ready:\n{server.log.read_text()[-5000:]}")
 
 
-def stop(process: subprocess.Popen[bytes], timeout_s: float = 30.0) -> None:
+def stop(process: subprocess.Popen[bytes], timeout_s: float = 60.0) -> None:
     """TERM, and KILL if that is not enough."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

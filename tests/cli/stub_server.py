@@ -200,8 +200,11 @@ class StubServer:
 
     def _pull(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for event in self.pull_events:
-            time.sleep(event.pop("sleep_s", 0))
+            until = event.pop("until", None)
             yield event
+            while until is not None and not until.wait(0.05):  # goes on, but not to its end
+                event["completed"] += 10**6
+                yield event
         self.models = [*self.models, CHAT_MODEL | {"name": f"{body['model']}:latest"}]
 
     def _reply(self, text: str, *, is_chat: bool) -> Iterator[dict[str, Any]]:

@@ -49,7 +49,7 @@ class TerminalSession:
     def send(self, text: str) -> None:
         os.write(self._leader, text.encode())
 
-    def expect(self, wanted: str, timeout_s: float = 20.0) -> str:
+    def expect(self, wanted: str, timeout_s: float = 60.0) -> str:
         """Wait until `wanted` is in the output that no earlier `expect` took; gives that output up to there."""
         deadline = time.monotonic() + timeout_s
         while (at := self.text.find(wanted, self._seen)) < 0:
@@ -63,7 +63,7 @@ class TerminalSession:
 
         readline takes no notice of a signal in the moment between its prompt and its waiting for a key.
         """
-        for _ in range(10):
+        for _ in range(30):
             self.send(key)
             try:
                 self.expect(wanted, timeout_s=2.0)
@@ -72,7 +72,7 @@ class TerminalSession:
             return
         raise AssertionError(f"{wanted!r} did not come")
 
-    def finish(self, timeout_s: float = 20.0) -> int:
+    def finish(self, timeout_s: float = 60.0) -> int:
         """Read to the end and return the exit code."""
         deadline = time.monotonic() + timeout_s
         while self._read(deadline - time.monotonic()):

@@ -156,6 +156,7 @@ def _fake_nvidia_smi(folder: Path, script: str) -> None:
 def test_the_largest_gpu_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
     _fake_nvidia_smi(tmp_path, "echo '8192, Small'; echo '24564, NVIDIA GeForce RTX 4090'; echo '[N/A], Odd'")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(machine_memory, "_TIMEOUT_S", 60.0)
     assert machine_memory.machine_memory() == MachineMemory(24564 * 2**20, "NVIDIA GeForce RTX 4090", "cuda")
     assert invoke("catalog")[2].startswith("Models that fit 25 GB (NVIDIA GeForce RTX 4090)")
 

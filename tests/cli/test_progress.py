@@ -2,6 +2,7 @@
 
 import io
 import re
+import threading
 
 import pytest
 
@@ -244,10 +245,12 @@ def test_lines_speak_of_all_files_where_there_are_several(clock: _Clock) -> None
     ]
 
 
-def _slow_pull(server: StubServer) -> None:
-    server.pull_events = [{"status": "pulling manifest"}]
-    server.pull_events += [_event("model.safetensors", n * _GB // 5) | {"sleep_s": 0.05} for n in range(1, 21)]
-    server.pull_events += [{"status": "success"}]
+def _slow_pull(server: StubServer) -> threading.Event:
+    """A pull that gets on until the event is set, and to its end then."""
+    may_end = threading.Event()
+    server.pull_events = [{"status": "pulling manifest"}, _event("model.safetensors", _GB) | {"until": may_end}]
+    server.pull_events += [_event("model.safetensors", 4 * _GB), {"status": "success"}]
+    return may_end
 
 
 @pytest.mark.parametrize(
@@ -255,11 +258,12 @@ def _slow_pull(server: StubServer) -> None:
     [(40, "model        100%"), (80, "100% ▕████████▏ 4 GB"), (200, "100% ▕████████████████████████▏ 4 GB")],
 )
 def test_a_pull_on_a_terminal(environ: dict[str, str], server: StubServer, columns: int, done: str) -> None:
-    _slow_pull(server)
+    may_end = _slow_pull(server)
     with TerminalSession([*MODULE, "pull", "org/name"], environ, columns=columns) as session:
         session.expect("pulling manifest")
         session.expect("model")
-        session.expect(" GB/s")
+        session.expect("B/s")
+        may_end.set()
         assert session.finish() == 0
     assert session.text.rstrip().endswith("success")
     assert done in session.text

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hugging_llama_cli import port as port_module
 from tests.cli.conftest import MODULE, Invoke
 from tests.cli.stub_server import StubServer
 
@@ -35,7 +36,7 @@ def _serve(environ: Mapping[str, str], *argv: str) -> tuple[int, dict[str, Any],
     with subprocess.Popen(
         [*MODULE, *argv], env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     told = json.loads(out) if out else {}
     if told:
         assert told["pid"] == process.pid, "signals must reach gunicorn, not a parent of it"
@@ -108,7 +109,8 @@ def test_nobody_is_let_in_without_keys_by_mistake(invoke: Invoke, serve_environ:
     assert _serve(serve_environ, *argv)[0] == 0
 
 
-def test_a_port_that_is_taken(invoke: Invoke, server: StubServer) -> None:
+def test_a_port_that_is_taken(invoke: Invoke, server: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(port_module, "_PROBE_TIMEOUT_S", 60.0)
     port = server.url.rpartition(":")[2]
     code, out, err = invoke("serve", "--port", port)
     assert (code, out) == (1, "")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hugging_llama_cli import terminal as terminal_module
 from hugging_llama_cli.terminal import Spinner, TextWriter
 
 _WIDTH = 20
@@ -80,7 +81,7 @@ def test_without_a_terminal_text_goes_through_untouched() -> None:
 def test_the_spinner_turns_and_leaves_nothing() -> None:
     terminal = _Terminal()
     with Spinner(terminal):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "⠙" not in terminal.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
     assert terminal.getvalue().startswith("\r⠋ \r⠙ ")
@@ -88,7 +89,8 @@ def test_the_spinner_turns_and_leaves_nothing() -> None:
 
 
 @pytest.mark.parametrize("stream", [_Terminal(), io.StringIO()])
-def test_a_short_wait_needs_no_spinner(stream: io.StringIO) -> None:
+def test_a_short_wait_needs_no_spinner(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal_module, "_SPINNER_DELAY_S", 600.0)
     with Spinner(stream) as spinner:
         spinner.stop()
     assert stream.getvalue() == ""

@@ -70,7 +70,7 @@ def test_the_next_place_is_the_other_callers(one_place: LiveServer) -> None:
         assert answer.headers["X-Queue-Position"] == "1"
         assert float(answer.headers["X-Queue-Wait"]) > 0
         assert not any(asked.is_answered for asked in bulk)
-        assert one_place.figure("waiting") == 4
+        assert one_place.told("waiting") == 4
     for number, asked in enumerate(bulk, 1):
         with closing(asked.begun()) as answer:
             assert answer.headers["X-Queue-Position"] == str(number)

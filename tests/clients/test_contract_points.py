@@ -353,21 +353,17 @@ def test_22_anthropics_messages_need_max_tokens_and_stream_calls_in_two_parts(ca
 def test_23_a_caller_that_leaves_frees_its_place(
     call: Caller, server: LiveServer, path: str, asked: dict[str, Any]
 ) -> None:
-    def running() -> float:
-        text = call("/metrics", method="GET").text
-        return float(re.search(r"^hugging_llama_engine_running ([0-9.]+)", text, re.M).group(1))  # type: ignore[union-attr]
-
     endless = {"min_new_tokens": 100000, "num_predict": -1}
     assert call("/api/create", {"model": "point-23", "from": DEMO, "parameters": endless, "stream": False}).ok
-    wait_until(lambda: running() == 0)
+    wait_until(lambda: server.figure("running") == 0)
     body = json.dumps({"model": "point-23", **asked}).encode()
     host, _, port = server.url.removeprefix("http://").partition(":")
     with contextlib.closing(socket.create_connection((host, int(port)))) as client:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
         assert client.recv(100).startswith(b"HTTP/1.1 200")
-        wait_until(lambda: running() > 0)
-    wait_until(lambda: running() == 0)
+        wait_until(lambda: server.figure("running") > 0)
+    wait_until(lambda: server.figure("running") == 0)
 
 
 def test_24_foreign_pages_are_refused_and_private_names_are_not(call: Caller) -> None:

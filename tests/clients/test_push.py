@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from hugging_llama.store.manifests import Manifest, Manifests, Source, StoredMes
 from hugging_llama.store.names import parse_name
 from hugging_llama.store.pull import PullRequest, pull_files
 from tests.hub_cache import add_to_hub_cache
-from tests.hub_server import GOOD_TOKEN, READ_TOKEN, StandInHub
+from tests.hub_server import GOOD_TOKEN, READ_TOKEN, Allowance, StandInHub
 from tests.live_server import LiveServer, live_server
 from tests.process.servers import wait_until
 from tests.store import models
@@ -93,8 +94,13 @@ def test_pushed_and_pulled_back(hub: StandInHub, client: ollama.Client, folder: 
         template="{{ messages }}", messages=(StoredMessage(role="user", content="Hi"),), licenses=("MIT",),
         context_length=512,
     )  # fmt: skip
-    hub.fault("PUT /_upload/", "slow_upload", 20_000_000)
-    parts = list(client.push("me/mine", stream=True))
+    allowance = Allowance(1_000_000)
+    hub.fault("PUT /_upload/", "held_upload", allowance)
+    parts = []
+    for part in client.push("me/mine", stream=True):
+        parts.append(part)
+        if part.total == len(KEPT["model.safetensors"]):  # a piece at a time, when it was seen how far it is
+            allowance.raise_by(math.inf if part.completed == part.total else 1_000_000)
     assert parts[0].status == "retrieving manifest"
     assert [part.status for part in parts[-2:]] == ["pushing manifest", "success"]
     digest = models.sha256(KEPT["model.safetensors"])
@@ -148,7 +154,7 @@ def test_refused_at_once(
 ) -> None:
     for name in ("me/mine:latest", "short:latest", f"me/x:{'a' * 40}", "me/x.git:latest"):
         _write(folder, name)
-    answer = requests.post(f"{server.url}/api/push", json=body, headers={"X-HF-Token": SECRET}, timeout=30)
+    answer = requests.post(f"{server.url}/api/push", json=body, headers={"X-HF-Token": SECRET}, timeout=60)
     assert (answer.status_code, text in answer.json()["error"]) == (status, True), answer.text
     assert hub.seen == []
 
@@ -191,7 +197,7 @@ def test_the_token_is_nowhere_to_be_seen(
     hub: StandInHub, client: ollama.Client, server: LiveServer, folder: Path
 ) -> None:
     _write(folder, "me/mine:latest")
-    hub.fault("PUT /_upload/", "slow_upload", 20_000_000)
+    hub.fault("PUT /_upload/", "held_upload", Allowance(1_000_000))
     for part in client.push("me/mine", stream=True):
         if part.completed and part.total and part.completed < part.total:
             (child,) = _children(server)
@@ -232,7 +238,7 @@ def test_who_leaves_ends_the_push(hub: StandInHub, client: ollama.Client, server
 def test_killed_in_the_middle(hub: StandInHub, client: ollama.Client, folder: Path, tmp_path: Path) -> None:
     """A whole server, by kill -9: no commit. Another one on the same home then pushes the model."""
     _write(folder, "me/mine:latest")
-    hub.fault("PUT /_upload/", "slow_upload", 10_000_000)
+    hub.fault("PUT /_upload/", "held_upload", Allowance(6_000_000))
     home, cache = str(folder / "home"), folder / "hub"
     with live_server(tmp_path, cache, SCRIPTED, hub_endpoint=hub.endpoint, home=home) as victim:
         with ollama.Client(host=victim.url, headers={"X-HF-Token": SECRET}) as its_client:
@@ -241,7 +247,8 @@ def test_killed_in_the_middle(hub: StandInHub, client: ollama.Client, folder: Pa
             children = _children(victim)
             assert children
             for process in (psutil.Process(victim.process.pid), *psutil.Process(victim.process.pid).children()):
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):  # without their master the others end by themselves
+                    process.kill()
         wait_until(lambda: not any(child.is_running() for child in children))
         victim.process.wait()
     assert set(hub.repos["me/mine"].files) == {".gitattributes"}

@@ -19,7 +19,7 @@ from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.tiny_models import VOCAB_SIZE
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class Echo:

@@ -24,6 +24,8 @@ from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
 from tests.engine.clients import DEMO_REF, EMBED_REF, SETTINGS, WAIT_S, Clients, GatedLoad
 
+FOR_EVER = {"max_tokens": None, "min_tokens": 100_000, "temperature": 1.0}
+
 
 @pytest.fixture(scope="module")
 def clients() -> Iterator[Clients]:
@@ -52,7 +54,7 @@ def test_a_key_in_use_is_refused(tiny: ModelRef) -> None:
 
 
 def test_cancel_in_the_middle(clients: Clients, tiny: ModelRef) -> None:
-    key = clients.send("x", tiny, sampling={"max_tokens": None, "temperature": 1.0})
+    key = clients.send("x", tiny, sampling=FOR_EVER)
     clients.wait_for_text(key)
     clients.engine.cancel(key)
     end = clients.answers(key)[-1]
@@ -82,8 +84,7 @@ def test_cancel_during_a_load(tiny: ModelRef) -> None:
 
 
 def test_a_connection_that_goes_takes_its_requests_along(clients: Clients, tiny: ModelRef) -> None:
-    forever = {"max_tokens": None, "min_tokens": 100_000, "temperature": 1.0}
-    gone = [clients.send("x", tiny, connection=5, sampling=forever) for _ in range(3)]
+    gone = [clients.send("x", tiny, connection=5, sampling=FOR_EVER) for _ in range(3)]
     stays = clients.send("x", tiny, connection=6)
     clients.engine.cancel_connection(5)
     assert clients.text(stays) is not None
@@ -153,16 +154,16 @@ def test_unloading_gives_the_weights_back(tiny: ModelRef) -> None:
 
 def test_a_short_keep_alive_runs_out(tiny: ModelRef) -> None:
     clients = Clients()
-    clients.load(tiny, keep_alive_s=0.05)
-    loaded_again = threading.Event()
+    is_unloaded = threading.Event()
     unload = clients.engine._registry._unload
 
     def watched(model: Any) -> None:
         unload(model)
-        loaded_again.set()
+        is_unloaded.set()
 
     clients.engine._registry._unload = watched
-    assert loaded_again.wait(WAIT_S)
+    clients.load(tiny, keep_alive_s=0.05)
+    assert is_unloaded.wait(WAIT_S)
     clients.engine.close()
 
 

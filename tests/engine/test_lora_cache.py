@@ -138,13 +138,13 @@ def test_the_size_can_be_asked_for_while_one_loads(
 
     def slow(layers: AdaptedLayers, files: AdapterFiles, key: str) -> object:
         is_loading.set()
-        assert may_go.wait(30)
+        assert may_go.wait(60)
         return load(layers, files, key)
 
     monkeypatch.setattr(AdaptedLayers, "load", slow)
     with ThreadPoolExecutor(1) as pool:
         taken = pool.submit(cache.take, folders[0])
-        assert is_loading.wait(30)
+        assert is_loading.wait(60)
         assert cache.size_bytes == 0
         may_go.set()
         assert cache.size_bytes in (0, taken.result().num_bytes)

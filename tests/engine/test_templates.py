@@ -213,6 +213,6 @@ def test_a_close_ends_a_rendering() -> None:
             assert not rendering.done()
         process.close()
         with pytest.raises(EngineShutdownError):
-            rendering.result(timeout=30)
+            rendering.result(timeout=60)
     with pytest.raises(EngineShutdownError):
         process.render("{{ 1 }}", row, None, {}, longest_s=1.0)

@@ -18,6 +18,7 @@ from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import ChatPrompt, Prompt, TextPrompt, TokenizeRequest, TokensPrompt
 from tests.engine.checkpoints import DEMO, make_checkpoint, piece_tokenizer
 from tests.engine.clients import DEMO_REF, EMBED_REF, Clients, GatedLoad
+from tests.process.servers import wait_until
 
 TEXT = "Grüße, Welt 🌍!\n  two  spaces "
 
@@ -141,8 +142,7 @@ def test_keep_alive_is_that_of_the_last_request(clients: Clients, pieces: ModelR
     row = next(row for row in clients.engine.loaded() if row.name == "pieces")
     assert math.isinf(row.expires_at_s)
     assert isinstance(clients.tokenize(pieces, TextPrompt(text="a"), keep_alive_s=0.0), Tokenized)
-    with clients._changed:
-        assert clients._changed.wait_for(lambda: "pieces" not in clients.names, 10)
+    wait_until(lambda: "pieces" not in clients.names)
 
 
 def test_a_cancelled_one_has_no_answer() -> None:

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 
 from hugging_llama import create_app
 from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.store import local
 from hugging_llama.store.hub_http import HubAccess
 from hugging_llama.store.names import parse_name
 from hugging_llama.store.pull import PullRequest, pull_files
@@ -90,6 +91,7 @@ class Racer:
 
 
 if __name__ == "__main__":
+    local._LOCK_TIMEOUT_S = 300.0  # twenty in a row on a slow disk are nobody's fault
     folder, hub, seed, threads, rounds = sys.argv[1:]
     racer = Racer(race_settings(Path(folder), hub), int(seed))
     racer.run(int(threads), int(rounds))

@@ -282,7 +282,7 @@ def test_the_models_that_the_settings_name_are_preloaded(make_client: MakeClient
         return [Loaded(model=LOADED)]
 
     _, engine = make_client(preload=("no/such", "demo"), load=load)
-    assert started.wait(10)
+    assert started.wait(60)
     assert [request.model.name for request in engine.requests] == [f"{DEMO}:latest"]
 
 

@@ -19,7 +19,7 @@ GOOD_TOKEN is of the user `me`, who may write below `me/` and `acme/` and read a
 read what is public; BAD_TOKEN is refused.
 """
 
-from tests.hub_server.hub import Fault, Seen, StandInHub
+from tests.hub_server.hub import Allowance, Fault, Seen, StandInHub
 from tests.hub_server.repository import (
     BAD_TOKEN,
     GOOD_TOKEN,
@@ -37,6 +37,7 @@ __all__ = [
     "GOOD_TOKEN",
     "READ_TOKEN",
     "Account",
+    "Allowance",
     "Fault",
     "Repo",
     "Seen",

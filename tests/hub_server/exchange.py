@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.hub_server.hub import Fault, Seen, StandInHub
 
 _CHUNK = 2**16
+_FOR_EVER_S = 600.0
 
 
 class ConnectionLostError(ConnectionError):
@@ -56,8 +57,10 @@ class Exchange(http.server.BaseHTTPRequestHandler):
         while self.body_left:
             if self.mode in ("cut_upload", "stall_upload") and self.record.received >= self.amount:
                 if self.mode == "stall_upload":
-                    self.hub.stopping.wait(60)
+                    self.hub.stopping.wait(_FOR_EVER_S)
                 self.lose_connection()
+            if self.mode == "held_upload":
+                self.amount.wait_for(self.record.received + 1, self.hub.stopping)
             chunk = self.rfile.read1(min(_CHUNK, self.body_left))
             if not chunk:
                 raise ConnectionLostError
@@ -150,8 +153,10 @@ class Exchange(http.server.BaseHTTPRequestHandler):
                 chunk = bytes([chunk[0] ^ 255]) + chunk[1:]
             if mode in ("cut", "stall") and self.record.sent + len(chunk) > arg:
                 if mode == "stall":
-                    self.hub.stopping.wait(60)
+                    self.hub.stopping.wait(_FOR_EVER_S)
                 return self.hang_up()
+            if mode == "held":
+                arg.wait_for(self.record.sent + len(chunk), self.hub.stopping)
             if mode == "slow":
                 time.sleep(len(chunk) / arg)
             self.record.sent += len(chunk)

@@ -1,7 +1,9 @@
 """The stand-in Hub itself: what it holds, what goes wrong, what it saw."""
 
 import http.server
+import math
 import re
+import socket
 import threading
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -10,15 +12,36 @@ from typing import Any
 from tests.hub_server.repository import BAD_TOKEN, GOOD_TOKEN, READ_TOKEN, Account, Repo
 
 
+class Allowance:
+    """How much of a body may pass before it waits where it is; whoever raises it lets it go on."""
+
+    def __init__(self, num_bytes: float) -> None:
+        self._num_bytes = num_bytes
+        self._changed = threading.Condition()
+
+    def raise_to(self, num_bytes: float = math.inf) -> None:
+        with self._changed:
+            self._num_bytes = num_bytes
+            self._changed.notify_all()
+
+    def raise_by(self, num_bytes: float) -> None:
+        self.raise_to(self._num_bytes + num_bytes)
+
+    def wait_for(self, num_bytes: float, stopping: threading.Event) -> None:
+        with self._changed:
+            while num_bytes > self._num_bytes and not stopping.is_set():
+                self._changed.wait(0.1)
+
+
 @dataclass
 class Fault:
     """What happens to the next `times` requests whose "METHOD /path" matches `pattern`.
 
     Replies: status (arg the number, `headers` beside it), body (arg the bytes of the reply), redirect (arg the URL),
-    cut and stall (arg bytes are sent before), slow (arg bytes a second), corrupt, extra (more than announced),
-    no_range. Connections: drop (no reply at all), mute (nothing is ever said), reset (at once), lost_reply (the work is
-    done, its reply never sent). Uploads: cut_upload and stall_upload (arg bytes are read before), slow_upload (arg
-    bytes a second).
+    cut and stall (arg bytes are sent before), slow (arg bytes a second), held (arg an Allowance), corrupt, extra (more
+    than announced), no_range. Connections: drop (no reply at all), mute (nothing is ever said), reset (at once),
+    lost_reply (the work is done, its reply never sent). Uploads: cut_upload and stall_upload (arg bytes are read
+    before), slow_upload (arg bytes a second), held_upload (arg an Allowance).
     """
 
     pattern: str
@@ -67,9 +90,14 @@ class StandInHub:
         class Request(HubRequest):
             pass
 
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128  # a full queue costs who connects seconds
+
         Request.hub = hub
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Request)
+        self._server = Server(("127.0.0.1", port), Request)
         self._server.daemon_threads = True
+        # of an upload that is slow little is on its way
+        self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**18)
         self.port = int(self._server.server_address[1])
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.other_host = f"http://localhost:{self.port}"  # where big files are, as with the real Hub

@@ -20,7 +20,7 @@ class HubRequest(Reads, Uploads):
         self.hub.seen.append(self.record)
         self.fault = self.hub.take_fault(f"{self.command} {self.path}")
         if self.mode in ("drop", "mute"):
-            self.hub.stopping.wait(60 if self.mode == "mute" else 0)
+            self.hub.stopping.wait(600 if self.mode == "mute" else 0)
             return self.hang_up()
         if self.mode == "reset":
             return self.lose_connection()

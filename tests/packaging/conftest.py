@@ -16,7 +16,7 @@ def build(tree: Path, target: str, **environ: str) -> Path:
     """Runs hatchling; returns what it made."""
     shutil.rmtree(tree / "dist", ignore_errors=True)
     command = [sys.executable, "-m", "hatchling", "build", "-t", target]
-    subprocess.run(command, cwd=tree, env={**os.environ, **environ}, capture_output=True, timeout=300, check=True)
+    subprocess.run(command, cwd=tree, env={**os.environ, **environ}, capture_output=True, timeout=900, check=True)
     return next(path for path in (tree / "dist").iterdir() if path.suffix in (".whl", ".gz"))
 
 

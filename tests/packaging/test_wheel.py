@@ -43,7 +43,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--no-deps",
         str(wheel),
     ]
-    subprocess.run(install, check=True, timeout=300)
+    subprocess.run(install, check=True, timeout=900)
     # a path added by a .pth file has its own .pth files ignored: the editable install does not come along
     (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return folder

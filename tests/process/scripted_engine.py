@@ -1,7 +1,8 @@
 """An engine process without torch: the real server over a facade that makes up its tokens.
 
 Started by the real supervisor as `python scripted_engine.py SOCKET`. A prompt tells what to do, as query text:
-`n` tokens of `size` bytes, one each `tick_ms`, after `prefill_ms`; `error` ends it with an error. With `hang` the
+`n` tokens of `size` bytes, one each `tick_ms`, after `prefill_ms`; `error` ends it with an error; with `until`, the
+path of a file, the second token and those after it come when that is there. With `hang` the
 thread that moves frames waits for ever, as it would for a lock that somebody else never gives back.
 """
 
@@ -41,6 +42,9 @@ from hugging_llama.neutral.requests import (
 )
 from hugging_llama_config.settings import Settings
 
+_LOOK_S = 0.02
+"""How often a sequence that waits for a file looks for it."""
+
 
 @dataclass(slots=True)
 class Sequence:
@@ -51,7 +55,12 @@ class Sequence:
     tick_s: float
     due_at: float
     error: str
+    until: str = ""
     made: int = 0
+
+    @property
+    def is_held(self) -> bool:
+        return bool(self.made and self.until and not os.path.exists(self.until))
 
 
 class ScriptedFacade:
@@ -78,6 +87,7 @@ class ScriptedFacade:
             tick_s=float(query.get("tick_ms", 0)) / 1000,
             due_at=time.monotonic() + float(query.get("prefill_ms", 0)) / 1000,
             error=query.get("error", ""),
+            until=query.get("until", ""),
         )
         self._max_batch = max(self._max_batch, len(self._sequences))
         self._arrived.put(None)
@@ -137,6 +147,9 @@ class ScriptedFacade:
             self._emit([answer for key, sequence in due for answer in self._step(key, sequence)])
 
     def _step(self, key: Key, sequence: Sequence) -> list[tuple[Key, Answer]]:
+        if sequence.is_held:
+            sequence.due_at = time.monotonic() + _LOOK_S
+            return []
         sequence.due_at += sequence.tick_s
         if sequence.left == 0:
             self._sequences.pop(key, None)

@@ -1,4 +1,8 @@
-"""The real gunicorn configuration with the scripted engine in the place of the one with torch."""
+"""The real gunicorn configuration with the scripted engine in the place of the one with torch.
+
+Between the end of a drain and that of the workers there are half of the graceful seconds: a machine that stands still
+for a moment must not cut an answer off.
+"""
 
 import sys
 from pathlib import Path
@@ -6,5 +10,9 @@ from pathlib import Path
 from hugging_llama_config import launch
 
 launch.ENGINE_COMMAND = (sys.executable, str(Path(__file__).with_name("scripted_engine.py")))
+
+from hugging_llama_config import gunicorn  # noqa: E402
+
+gunicorn._DRAIN_MARGIN_S = 60.0
 
 from hugging_llama_config.gunicorn import *  # noqa: E402, F403

@@ -22,7 +22,7 @@ from tests.live_server import free_port
 from tests.secrets_in_logs import check_no_secrets
 
 HERE = Path(__file__).parent
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
 
 GUNICORN = [sys.executable, "-m", "gunicorn"]
 KINDS = {
@@ -48,7 +48,7 @@ class Server:
         self.clients.append(client)
         return client
 
-    def get(self, path: str, timeout_s: float = 20.0) -> bytes:
+    def get(self, path: str, timeout_s: float = 60.0) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout_s)
         try:
             connection.request("GET", path)
@@ -56,7 +56,7 @@ class Server:
         finally:
             connection.close()
 
-    def lines(self, path: str, timeout_s: float = 20.0) -> list[dict[str, Any]]:
+    def lines(self, path: str, timeout_s: float = 60.0) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.get(path, timeout_s).splitlines()]
 
     def status(self) -> dict[str, Any]:
@@ -69,9 +69,15 @@ class Server:
 
     def has_connection_to(self, client: "Stream") -> bool:
         """Whether a worker still holds the connection of this client."""
+        return self.worker_of(client) is not None
+
+    def worker_of(self, client: "Stream") -> int | None:
+        """The worker that holds the connection of this client."""
         port = client.sock.getsockname()[1]
-        workers = [psutil.Process(pid) for pid in self.workers()]
-        return any(c.raddr and c.raddr.port == port for worker in workers for c in worker.net_connections("tcp"))
+        for worker in map(psutil.Process, self.workers()):
+            if any(c.raddr and c.raddr.port == port for c in worker.net_connections("tcp")):
+                return int(worker.pid)
+        return None
 
     def pids(self) -> list[int]:
         """Master, workers, supervisor and engine."""
@@ -90,7 +96,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> float:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> float:
     """The seconds until `condition` held. Fails the test if that takes longer than `timeout_s`."""
     started_at = time.monotonic()
     while not condition():
@@ -160,7 +166,7 @@ def stop(server: Server) -> None:
     if server.process.poll() is None:
         server.process.send_signal(signal.SIGTERM)
         try:
-            server.process.wait(10)
+            server.process.wait(60)
         except subprocess.TimeoutExpired:
             server.process.kill()
             server.process.wait()
@@ -184,7 +190,7 @@ class Stream:
         self.sock = socket.socket()
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
         self.sock.connect(("127.0.0.1", port))
         self.sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 

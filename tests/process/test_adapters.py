@@ -38,10 +38,10 @@ def create(live: LiveServer, name: str, folder: Path) -> requests.Response:
     for file in sorted(folder.iterdir()):
         content = file.read_bytes()
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        assert requests.post(f"{live.url}/api/blobs/{digest}", data=content, timeout=30).ok
+        assert requests.post(f"{live.url}/api/blobs/{digest}", data=content, timeout=60).ok
         adapters[file.name] = digest
     body = {"model": name, "from": BASE, "adapters": adapters, "stream": False}
-    return requests.post(f"{live.url}/api/create", json=body, timeout=30)
+    return requests.post(f"{live.url}/api/create", json=body, timeout=60)
 
 
 def generate(live: LiveServer, model: str) -> dict[str, Any]:

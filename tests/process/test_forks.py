@@ -22,7 +22,7 @@ from tests.process.servers import wait_until
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.setattr(launch, "ENGINE_COMMAND", (sys.executable, str(Path(scripted_engine.__file__))))
-    monkeypatch.setattr(launch, "LINGER_S", 0.1)
+    monkeypatch.setattr(launch, "LINGER_S", 1.0)
     with tempfile.TemporaryDirectory(prefix="hl-") as run_dir:
         settings = Settings(run_dir=run_dir)
         yield settings
@@ -34,7 +34,7 @@ def test_a_child_forgets_a_connection_that_has_ended(settings: Settings) -> None
     engine = RemoteEngine(settings)
     request = GenerateRequest(model=ModelRef(name="demo", path="demo"), prompt=TextPrompt(text="n=1"))
     list(engine.generate(request))
-    os.kill(engine.status(5).pid, signal.SIGKILL)
+    os.kill(engine.status(60).pid, signal.SIGKILL)
     (state,) = engine._states.values()
     connection = state.connection
     assert connection is not None

@@ -78,7 +78,7 @@ def engine(server: LiveServer) -> int:
     """Its pid, as it tells whoever says hello."""
     path, fingerprint = engine_socket(server)
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(60)
         sock.connect(path)
         sock.sendall(frame(codec.encode_command(wire.Hello(wire.PROTOCOL_VERSION, fingerprint, 1))))
         ((_, reply),) = codec.decode_items(next(FrameReader().feed(sock.recv(65536))))
@@ -86,7 +86,7 @@ def engine(server: LiveServer) -> int:
     return reply.pid
 
 
-def talk(server: LiveServer, data: bytes, *, timeout_s: float = 20.0) -> bytes:
+def talk(server: LiveServer, data: bytes, *, timeout_s: float = 60.0) -> bytes:
     """All that comes back until the server closes; our side says that nothing follows."""
     answer = b""
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=timeout_s) as sock:
@@ -276,7 +276,7 @@ def hostile_frames(rng: random.Random, fingerprint: str) -> tuple[str, bytes]:
 def say(path: str, data: bytes, rng: random.Random) -> bytes:
     """In pieces, and gone without a word, or after what comes back."""
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(20)
+        sock.settimeout(60)
         sock.connect(path)
         answer = b""
         with contextlib.suppress(OSError):

@@ -137,7 +137,7 @@ def _resident_bytes(engine: RemoteEngine, ref: ModelRef, expected: MemoryEstimat
     call = GenerateRequest(
         model=ref,
         prompt=TextPrompt(text=text),
-        sampling=SamplingParams(temperature=0.0),
+        sampling=SamplingParams(temperature=0.0, min_tokens=10**6),
         context_length=expected.num_ctx,
     )
     stream = engine.generate(call)

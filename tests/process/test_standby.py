@@ -13,7 +13,7 @@ import pytest
 
 from tests.process.servers import is_alive, wait_until
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 # tells when it is there and when it was told its settings, as the real engine does after its imports
 ENGINE = """
 import os, signal, sys
@@ -43,6 +43,12 @@ class Supervised:
         wait_until(lambda: len(self.said(what)) >= number, WAIT_S)
         return self.said(what)
 
+    def pair(self) -> tuple[int, int]:
+        """The engine that serves and the one that stands by; which of them is there first is chance."""
+        first = self.wait_for("serving:launch", 1)[0]
+        (second,) = set(self.wait_for("ready", 2)) - {first}
+        return first, second
+
 
 @pytest.fixture
 def supervised(tmp_path: Path) -> Iterator[Supervised]:
@@ -62,33 +68,33 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
 
 
 def test_a_second_engine_gets_ready_and_waits_for_its_settings(supervised: Supervised) -> None:
-    first, second = supervised.wait_for("ready", 2)
+    first, second = supervised.pair()
     assert supervised.said("serving:launch") == [first]
     assert is_alive(second)
 
 
 def test_it_takes_over_at_once_and_is_replaced(supervised: Supervised) -> None:
-    first, second = supervised.wait_for("ready", 2)
+    first, second = supervised.pair()
     os.kill(first, signal.SIGKILL)
     assert supervised.wait_for("serving:launch", 2) == [first, second]
     assert len(supervised.wait_for("ready", 3)) == 3
 
 
 def test_a_dead_standby_is_no_obstacle(supervised: Supervised) -> None:
-    first, second = supervised.wait_for("ready", 2)
+    first, second = supervised.pair()
     os.kill(second, signal.SIGKILL)
     os.kill(first, signal.SIGKILL)
     assert supervised.wait_for("serving:launch", 2)[1] not in (first, second)
 
 
 def test_both_end_with_a_killed_supervisor(supervised: Supervised) -> None:
-    first, second = supervised.wait_for("ready", 2)
+    first, second = supervised.pair()
     os.kill(psutil.Process(first).ppid(), signal.SIGKILL)
     wait_until(lambda: not is_alive(first) and not is_alive(second), WAIT_S)
 
 
 def test_a_killed_standby_is_replaced_while_the_engine_serves(supervised: Supervised) -> None:
-    first, second = supervised.wait_for("ready", 2)
+    first, second = supervised.pair()
     os.kill(second, signal.SIGKILL)
     third = supervised.wait_for("ready", 3)[2]
     os.kill(first, signal.SIGKILL)

@@ -5,10 +5,11 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import requests
 
 from tests.hub_server import Repo, StandInHub
-from tests.live_server import live_server
+from tests.live_server import LiveServer, live_server
 from tests.process.servers import HERE, is_alive, wait_until
 from tests.process.test_pulls import _downloads
 from tests.store import models
@@ -18,6 +19,16 @@ GUNICORN = [sys.executable, "-m", "gunicorn", "-c", str(HERE / "scripted_gunicor
 
 def tags(url: str) -> list[str]:
     return [model["name"] for model in requests.get(f"{url}/api/tags", timeout=60).json()["models"]]
+
+
+def num_served(server: LiveServer) -> int:
+    """The connections that its workers have accepted and that are open."""
+    port = int(server.url.rpartition(":")[2])
+    return sum(
+        connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == port
+        for worker in psutil.Process(server.process.pid).children()
+        for connection in worker.net_connections("tcp")
+    )
 
 
 class Caller:
@@ -55,17 +66,18 @@ def test_term_while_a_model_is_pulled_and_another_one_loads(tmp_path: Path) -> N
             (folder / name).write_bytes(content)
     with StandInHub() as hub:
         hub.repos["acme/slow"] = Repo(models.chat_model(20_000_000))
-        hub.fault("/_cdn/", "slow", 500_000, times=99)
+        hub.fault("/_cdn/", "stall", 1_000_000, times=99)
         settings = {"hub_endpoint": hub.endpoint, "model_dirs": str(tmp_path / "models")}
-        with live_server(tmp_path, tmp_path / "hub", GUNICORN, **settings, graceful_timeout_s="4") as server:
+        with live_server(tmp_path, tmp_path / "hub", GUNICORN, **settings, graceful_timeout_s="8") as server:
             pull = Caller(f"{server.url}/api/pull", {"model": "acme/slow"})
             (name,) = [n for n in tags(server.url) if "never" in n]
             load = Caller(f"{server.url}/api/generate", {"model": name})
-            wait_until(lambda: any(line.get("completed") for line in pull.lines), 20)
+            wait_until(lambda: any(line.get("completed") for line in pull.lines))
+            wait_until(lambda: num_served(server) == 2)
             downloads = _downloads(server)
             assert len(downloads) == 1
             server.process.terminate()
-            assert server.process.wait(20) == 0
+            assert server.process.wait(60) == 0
             assert "error" in pull.end()
             assert "shutting down" in str(load.end())
             assert load.status == 503

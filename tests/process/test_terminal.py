@@ -40,14 +40,14 @@ def test_closing_the_terminal(tmp_path: Path, nohup: bool, request: pytest.Fixtu
     server = Server(process, port, run_dir, log)
     request.addfinalizer(lambda: shutil.rmtree(run_dir))
     request.addfinalizer(lambda: stop(server))
-    wait_until(lambda: is_up(server), 30)
+    wait_until(lambda: is_up(server))
     os.close(ours)
     if nohup:
         os.kill(process.pid, signal.SIGHUP)
-        wait_until(lambda: is_up(server), 30)
+        wait_until(lambda: is_up(server))
         assert process.poll() is None
     else:
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
         wait_until(lambda: not engine_pids(server))
 
 

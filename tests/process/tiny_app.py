@@ -42,7 +42,7 @@ def health() -> dict[str, int]:
 
 @app.get("/status")
 def status() -> dict[str, object]:
-    found = msgspec.to_builtins(engine.status(10))
+    found = msgspec.to_builtins(engine.status(60))
     assert isinstance(found, dict)
     return found | {"fds": len(os.listdir("/proc/self/fd")), "worker": os.getpid()}
 

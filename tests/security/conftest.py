@@ -13,7 +13,7 @@ from tests.functional.field_probes import World
 from tests.functional.field_probes import world as probed_world
 from tests.live_server import LiveServer, live_server
 
-BODY_TIMEOUT_S = 1.0
+BODY_TIMEOUT_S = 5.0
 GUNICORN = Path(__file__).parents[1] / "process" / "scripted_gunicorn.py"
 COMMAND = [sys.executable, "-m", "gunicorn", "-c", str(GUNICORN), "hugging_llama:create_app()"]
 

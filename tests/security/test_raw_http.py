@@ -89,14 +89,14 @@ def test_section_6c_chunks_are_counted(server: LiveServer, excess: int) -> None:
 
     limit = 2**16
     for size, status in ((limit, 200), (limit + excess, 413)):
-        response = requests.post(f"{server.url}/api/show", data=iter(parts(size)), timeout=30)
+        response = requests.post(f"{server.url}/api/show", data=iter(parts(size)), timeout=60)
         assert response.status_code == status
 
 
 def test_section_6d_a_packed_body_is_unpacked_or_refused(server: LiveServer) -> None:
     for encoding, body, status in (("gzip", gzip.compress(CHAT), 200), ("br", CHAT, 400), ("gzip", CHAT, 400)):
         response = requests.post(
-            f"{server.url}/api/show", data=body, headers={"Content-Encoding": encoding}, timeout=30
+            f"{server.url}/api/show", data=body, headers={"Content-Encoding": encoding}, timeout=60
         )
         assert response.status_code == status
 
@@ -104,4 +104,4 @@ def test_section_6d_a_packed_body_is_unpacked_or_refused(server: LiveServer) -> 
 def test_headers_of_gunicorn_say_nothing_of_versions(server: LiveServer) -> None:
     """Of what is run here the answer tells the name at most."""
     for path in ("/", "/nowhere", "/api/show"):
-        assert not re.search(r"\d", requests.get(server.url + path, timeout=30).headers.get("Server", ""))
+        assert not re.search(r"\d", requests.get(server.url + path, timeout=60).headers.get("Server", ""))

@@ -19,8 +19,11 @@ from hugging_llama_config.settings import Settings
 from tests.hub_server import StandInHub
 
 QUICK = RetryPolicy(
-    attempts=4, connect_attempts=2, first_wait_s=0.02, max_wait_s=0.1, connect_timeout_s=2.0, read_timeout_s=1.0
+    attempts=4, connect_attempts=2, first_wait_s=0.02, max_wait_s=0.1, connect_timeout_s=60.0, read_timeout_s=120.0
 )
+"""Tries again soon, and takes no slow machine for a Hub that says nothing: see IMPATIENT."""
+IMPATIENT = dataclasses.replace(QUICK, attempts=10, read_timeout_s=0.5)
+"""For a Hub that does say nothing; what it does say may be late a few times."""
 
 
 @dataclass

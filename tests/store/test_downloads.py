@@ -48,8 +48,8 @@ class _Source:
 def test_files_arrive_without_anybody_asking() -> None:
     source = _Source()
     with Downloads(FILES, source.connect) as downloads:
-        assert source.is_all_done.wait(10)
-        assert downloads.wait(10)
+        assert source.is_all_done.wait(60)
+        assert downloads.wait(60)
         assert downloads.arrived() == {file.path: file.size_bytes for file in FILES}
     assert source.connections == source.closed == 4
 
@@ -60,13 +60,13 @@ def test_a_slow_file_holds_up_no_other() -> None:
         while len(source.done) < len(FILES) - 1:
             assert not downloads.wait(0.01)
         source.release.set()
-        assert downloads.wait(10)
+        assert downloads.wait(60)
 
 
 def test_the_first_failure_stops_all() -> None:
     source = _Source(hold=("0.bin", "1.bin"), broken="2.bin")
     with Downloads(FILES, source.connect) as downloads, pytest.raises(TransferError, match=r"2\.bin is broken"):
-        downloads.wait(10)
+        downloads.wait(60)
     assert not {"0.bin", "1.bin", "2.bin"} & set(source.done)
     assert source.closed == source.connections
 
@@ -82,8 +82,8 @@ def test_leaving_stops_what_is_under_way() -> None:
 def test_no_more_threads_than_files() -> None:
     source = _Source()
     with Downloads(FILES[:2], source.connect) as downloads:
-        assert downloads.wait(10)
+        assert downloads.wait(60)
     assert source.connections == 2
     with Downloads([], source.connect) as downloads:
-        assert downloads.wait(10)
+        assert downloads.wait(60)
         assert downloads.arrived() == {}

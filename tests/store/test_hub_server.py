@@ -25,7 +25,7 @@ def _with_library(hub: StandInHub, folder: Path, code: str, token: str = GOOD_TO
     """What `code` prints as JSON; a process of its own, as the library reads its settings when it is imported."""
     environ = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "HF_HUB_DISABLE_XET": "1", "HF_ENDPOINT": hub.endpoint}
     command = [sys.executable, "-c", _BEGIN + textwrap.dedent(code), hub.endpoint, str(folder), token]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return found

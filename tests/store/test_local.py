@@ -1,12 +1,16 @@
 """The models on disk: what is listed, what a name means, and that it is quick."""
 
+import builtins
 import contextlib
+import io
 import json
 import os
 import shutil
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,7 +201,7 @@ def test_every_file_may_be_a_strange_thing(store: Store, snapshot: Path) -> None
             if path != "tokenizer_config.json":
                 assert _names(store) == [DEMO]
             store.list()
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 60, "it does not wait for ever"
             if make is os.mkdir:
                 (snapshot / path).rmdir()
             else:
@@ -232,18 +236,35 @@ def test_nothing_is_read_again_while_nothing_changes(
     assert store.list()[0] == first
 
 
+@contextlib.contextmanager
+def _looks() -> Iterator[list[object]]:
+    """What is opened, and the folders that are read, inside of the block."""
+    seen: list[object] = []
+
+    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def look(path: object = ".", *args: Any, **kwargs: Any) -> Any:
+            seen.append(path)
+            return real(path, *args, **kwargs)
+
+        return look
+
+    with pytest.MonkeyPatch.context() as patch:
+        for place, name in ((os, "scandir"), (os, "listdir"), (os, "open"), (io, "open"), (builtins, "open")):
+            patch.setattr(place, name, noted(getattr(place, name)))
+        yield seen
+
+
 def test_many_models_are_quick(cache: Path, store: Store, tmp_path: Path) -> None:
     for number in range(100):
         files = _write(tmp_path / str(number), models.chat_model(seed=number))
         _age(add_to_hub_cache(cache, f"acme/m{number}", files))
     assert len(store.list()) == 101
-    started = time.perf_counter()
-    assert len(store.list()) == 101
-    assert time.perf_counter() - started < 0.25
-    started = time.perf_counter()
-    for _ in range(100):
+    with _looks() as looks:
+        assert len(store.list()) == 101
+    assert len(looks) < 250, "its refs and one of them for each: nothing else is looked into again"
+    with _looks() as looks:
         store.resolve("acme/m50")
-    assert (time.perf_counter() - started) / 100 < 0.002
+    assert len(looks) <= 2, "the others are not looked at"
 
 
 def test_repositories_that_come_and_go_in_a_cache_that_stood_still(cache: Path, store: Store, tmp_path: Path) -> None:

@@ -7,47 +7,69 @@ import textwrap
 
 import pytest
 
-from tests.hub_server import Repo
+from tests.hub_server import Allowance, Repo
 from tests.store import models
 from tests.store.conftest import Workplace
 
 UNDER_GEVENT = """
     import gevent.monkey
+    import time
+    real_sleep = time.sleep
     gevent.monkey.patch_all({patches})
-    import json, sys, time, gevent
+    import json, sys, gevent
     from hugging_llama.store.local import Store
     from hugging_llama.store.pull_stream import pull
     from hugging_llama_config.settings import Settings
 
     settings = Settings(hub_cache={cache!r}, hub_endpoint={endpoint!r})
-    worst, ticks = 0.0, 0
-    def tick():
-        global worst, ticks
+    beats = 0
+    def beat():  # a real thread, so that a machine that stands still is not taken for a process that is blocked
+        global beats
         while True:
-            started = time.perf_counter()
+            real_sleep(0.005)
+            beats += 1
+    gevent.monkey.get_original("_thread", "start_new_thread")(beat, ())
+    arriving, worst = set(), 0
+    def tick():
+        global worst
+        ticks = 0
+        while True:
+            before = beats
             gevent.sleep(0.005)
-            worst, ticks = max(worst, time.perf_counter() - started), ticks + 1
+            worst = max(worst, beats - before)
+            ticks += len(arriving) == 2
+            if ticks == 20:
+                print("go", flush=True)  # the rest of the file comes when others were served meanwhile
     ticker = gevent.spawn(tick)
-    def run():
-        return list(pull(settings, Store(settings), "acme/tiny"))[-1].status
-    jobs = [gevent.spawn(run) for _ in range(2)]
+    def run(number):
+        for progress in pull(settings, Store(settings), "acme/tiny"):
+            if progress.file == "model.safetensors":
+                arriving.add(number)
+        return progress.status
+    jobs = [gevent.spawn(run, number) for number in range(2)]
     gevent.joinall(jobs)
     stream = pull(settings, Store(settings), "acme/tiny")
     next(stream), next(stream)
     gevent.spawn_later(0.05, stream.close)
     list(stream)
-    print(json.dumps(dict(results=[job.value for job in jobs], worst=worst, ticks=ticks)))
+    print(json.dumps(dict(results=[job.value for job in jobs], worst=worst)))
 """
 
 
 @pytest.mark.parametrize("patches", ["", "subprocess=False, signal=False, os=False"])
 def test_under_gevent_others_are_served_meanwhile(work: Workplace, patches: str) -> None:
     tiny = work.hub.repos["acme/tiny"] = Repo(models.chat_model(20_000_000))
+    allowance = Allowance(1_000_000)
+    work.hub.fault("/_cdn/", "held", allowance)
     code = UNDER_GEVENT.format(patches=patches, cache=str(work.cache), endpoint=work.hub.endpoint)
-    run = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0, run.stderr
-    result = json.loads(run.stdout)
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "go\n"
+        allowance.raise_to()
+        out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    result = json.loads(out)
     assert result["results"] == ["success", "success"]
-    assert result["ticks"] > 20
-    assert result["worst"] < 0.5  # on a busy machine; else some milliseconds
+    assert result["worst"] < 200  # beats of five milliseconds and more: a second in which nobody else was served
     assert work.hub.sent() == len(tiny.files["model.safetensors"])

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.store import child_process, pull_process
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.pull_stream import PullStream, pull
-from tests.hub_server import Repo
+from tests.hub_server import Allowance, Repo
 from tests.store import models
 from tests.store.conftest import QUICK, Workplace
 
@@ -45,17 +46,23 @@ def _read_until(stream: PullStream, arrived: int) -> TransferProgress:
     return next(event for event in stream if event.file == "model.safetensors" and event.completed_bytes >= arrived)
 
 
-def _is_gone(pid: int, within_s: float = 5.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if state == "Z":
-            return True
-        time.sleep(0.02)
-    return False
+def _is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether it ends, which may take a busy machine a while."""
+    return _within_a_minute(lambda: not _is_alive(pid))
+
+
+def _within_a_minute(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return condition()
 
 
 def test_a_whole_pull(work: Workplace, tiny: Repo) -> None:
@@ -70,7 +77,8 @@ def test_killed_again_and_again(work: Workplace, tiny: Repo) -> None:
     content = tiny.files["model.safetensors"]
     kept: list[int] = []
     for fraction in (0.2, 0.4, 0.6, 0.8):
-        work.hub.fault("/_cdn/", "slow", 40_000_000)
+        # never whole before the kill, however late that comes
+        work.hub.fault("/_cdn/", "stall", int(fraction * len(content)) - (kept[-1] if kept else 0) + 2_000_000)
         stream = _start(work)
         _read_until(stream, int(fraction * len(content)))
         os.kill(_child(stream).pid, signal.SIGKILL)
@@ -87,13 +95,22 @@ def test_killed_again_and_again(work: Workplace, tiny: Repo) -> None:
     assert work.parts() == []
 
 
+def _arrived(events: list[TransferProgress]) -> int:
+    return max((event.completed_bytes for event in events if event.file == "model.safetensors"), default=0)
+
+
 def test_two_processes_share_one_download(work: Workplace, tiny: Repo) -> None:
-    work.hub.fault("/_cdn/", "slow", 40_000_000)
+    allowance = Allowance(0)
+    work.hub.fault("/_cdn/", "held", allowance)
     streams = [_start(work), _start(work)]
     results: list[list[TransferProgress]] = [[], []]
     threads = [threading.Thread(target=lambda i=i: results[i].extend(streams[i])) for i in range(2)]
     for thread in threads:
         thread.start()
+    for step in (5_000_000, 10_000_000):  # both see it grow
+        allowance.raise_to(step)
+        assert _within_a_minute(lambda: all(_arrived(events) > step - 100_000 for events in results))  # noqa: B023
+    allowance.raise_to()
     for thread in threads:
         thread.join()
     size = len(tiny.files["model.safetensors"])
@@ -101,7 +118,7 @@ def test_two_processes_share_one_download(work: Workplace, tiny: Repo) -> None:
     for events in results:
         counts = [event.completed_bytes for event in events if event.file == "model.safetensors"]
         assert counts == sorted(counts)
-        assert len({count for count in counts if 0 < count < size}) >= 2  # both saw it grow
+        assert len({count for count in counts if 0 < count < size}) >= 2
         assert events[-1].status == "success"
 
 
@@ -118,17 +135,20 @@ def test_other_tools_wait_for_our_download(work: Workplace, tiny: Repo) -> None:
     command = [sys.executable, "-c", textwrap.dedent(code)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as other:
         assert list(stream)[-1].status == "success"
-        folder = other.communicate(timeout=60)[0].strip()
+        folder = other.communicate(timeout=120)[0].strip()
     assert folder == work.store.resolve("acme/tiny").ref.path
     assert sum(seen.sent for seen in work.hub.requests("GET /_cdn/")) == len(tiny.files["model.safetensors"])
 
 
 def test_the_waiter_goes_on_when_the_first_one_leaves(work: Workplace, tiny: Repo) -> None:
-    work.hub.fault("/_cdn/", "slow", 20_000_000)
+    allowance = Allowance(4_000_000)
+    work.hub.fault("/_cdn/", "held", allowance)
     first = _start(work)
-    _read_until(first, 4_000_000)
+    _read_until(first, 3_900_000)
     second = _start(work)
-    _read_until(second, 5_000_000)
+    _read_until(second, 3_900_000)
+    allowance.raise_to(5_000_000)
+    _read_until(second, 4_900_000)
     first.close()
     assert list(second)[-1].status == "success"
     assert work.hub.sent() <= len(tiny.files["model.safetensors"]) + 10**6
@@ -136,7 +156,7 @@ def test_the_waiter_goes_on_when_the_first_one_leaves(work: Workplace, tiny: Rep
 
 
 def test_closing_stops_the_child_and_keeps_the_part(work: Workplace, tiny: Repo) -> None:
-    work.hub.fault("/_cdn/", "slow", 20_000_000)
+    work.hub.fault("/_cdn/", "stall", 4_000_000)
     stream = _start(work)
     _read_until(stream, 3_000_000)
     pid = _child(stream).pid
@@ -148,15 +168,21 @@ def test_closing_stops_the_child_and_keeps_the_part(work: Workplace, tiny: Repo)
 
 
 def test_the_transfer_ends_with_the_last_waiter(work: Workplace, tiny: Repo) -> None:
-    work.hub.fault("/_cdn/", "slow", 10_000_000, times=9)
+    allowance = Allowance(2_000_000)
+    work.hub.fault("/_cdn/", "stall", 4_000_000)
+    work.hub.fault("/_cdn/", "held", allowance)
+    work.hub.fault("/_cdn/", "stall", 300_000, times=9)
     streams = [_start(work) for _ in range(3)]
-    for number, stream in enumerate(streams):
-        _read_until(stream, 1_000_000 * (number + 1))
+    for stream in streams:
+        _read_until(stream, 3_900_000)
     pids = [_child(stream).pid for stream in streams]
-    for stream in streams[:2]:
-        stream.close()
-    _read_until(streams[2], 5_000_000)  # the last one has taken over
-    assert not _is_gone(pids[2], 0.0)
+    streams[0].close()
+    for stream in streams[1:]:  # either has taken over
+        _read_until(stream, 5_850_000)
+    streams[1].close()
+    allowance.raise_to(2_300_000)
+    _read_until(streams[2], 6_050_000)  # the last one has, or went on
+    assert _is_alive(pids[2])
     streams[2].close()
     assert all(map(_is_gone, pids))
     (part,) = work.parts()
@@ -173,7 +199,7 @@ def test_closing_wakes_a_blocked_next(work: Workplace, tiny: Repo) -> None:
     timer.start()
     started = time.monotonic()
     list(stream)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 60
     timer.join()
 
 
@@ -189,14 +215,14 @@ def test_a_stream_that_was_never_read_starts_nothing(work: Workplace, tiny: Repo
 
 
 def test_something_is_said_while_nothing_happens(work: Workplace, tiny: Repo) -> None:
-    slow = dataclasses.replace(QUICK, read_timeout_s=30.0)
+    slow = dataclasses.replace(QUICK, read_timeout_s=600.0)
     work.hub.fault("/_cdn/", "stall", 1_000_000)
     stream = pull(work.settings, work.store, "acme/tiny", policy=slow)
     _read_until(stream, 1)
     started = time.monotonic()
     next(stream)
     next(stream)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 60
     stream.close()
 
 
@@ -249,14 +275,14 @@ def test_the_child_dies_with_its_parent(work: Workplace, tiny: Repo) -> None:
     ) as parent:
         assert parent.stdout
         pid = int(parent.stdout.readline())
-        assert not _is_gone(pid, 0.1)
+        assert _is_alive(pid)
         parent.kill()
     assert _is_gone(pid)
 
 
 def test_the_token_is_not_in_the_command_line(work: Workplace, tiny: Repo) -> None:
     work.token = "hf_secret_token"
-    work.hub.fault("/_cdn/", "slow", 20_000_000)
+    work.hub.fault("/_cdn/", "stall", 2_000_000)
     stream = _start(work)
     _read_until(stream, 1_000_000)
     pid = _child(stream).pid
@@ -288,11 +314,13 @@ def test_a_full_disk(work: Workplace, tiny: Repo, tmp_path: Path) -> None:
     if mounted.returncode != 0:
         pytest.skip("can't mount a file system here")
     try:
-        work.hub.fault("/_cdn/", "slow", 40_000_000)
+        allowance = Allowance(3_000_000)
+        work.hub.fault("/_cdn/", "held", allowance)
         stream = _start(work)
-        _read_until(stream, 2_000_000)
+        _read_until(stream, 2_900_000)
         with contextlib.suppress(OSError):
-            (work.cache / "other").write_bytes(b"x" * SIZE)  # somebody else fills it
+            (work.cache / "other").write_bytes(bytes(2**25))  # somebody else fills it
+        allowance.raise_to(3_500_000)
         with pytest.raises(TransferError) as caught:
             list(stream)
         assert caught.value.facts == {"repo": "acme/tiny", "cause": "disk full"}
@@ -326,10 +354,10 @@ def test_a_parent_that_is_killed_before_it_has_read_all_is_noticed() -> None:
             [sys.executable, "-c", _STALLED, str(theirs.fileno())], pass_fds=[theirs.fileno()], stderr=subprocess.PIPE
         )
         theirs.close()
-        ours.settimeout(20)
+        ours.settimeout(60)
         ours.sendall(b"{}\n")
         assert ours.recv(1, socket.MSG_PEEK)
     try:
-        assert child.communicate(timeout=60)[1] == b""
+        assert child.communicate(timeout=120)[1] == b""
     finally:
         child.kill()

@@ -11,7 +11,7 @@ from hugging_llama.store import remote_size as module
 from hugging_llama.store.remote_size import remote_size
 from hugging_llama.testing import ScriptedEngine
 from tests.hub_server import Repo
-from tests.store.conftest import QUICK, Workplace
+from tests.store.conftest import IMPATIENT, QUICK, Workplace
 from tests.store.models import CONFIG, chat_model, safetensors, sentence_model, sharded_model
 
 SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "dtype": "bfloat16"}
@@ -74,9 +74,12 @@ def test_what_can_go_wrong(work: Workplace, name: str, change: dict[str, Any], e
 
 @pytest.mark.parametrize(("mode", "arg"), [("status", 503), ("cut", 4), ("stall", 4), ("body", b"{")])
 @pytest.mark.parametrize("what", ["revision", "tree", "config.json", "_cdn.*safetensors"])
-def test_a_hub_in_trouble_is_a_typed_error(work: Workplace, mode: str, arg: Any, what: str) -> None:
+def test_a_hub_in_trouble_is_a_typed_error(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch, mode: str, arg: Any, what: str
+) -> None:
     work.hub.repos["acme/chat"] = Repo(chat_model())
     work.hub.fault(what, mode, arg)
+    monkeypatch.setattr(module, "_POLICY", IMPATIENT)
     with pytest.raises(HuggingLlamaError):
         remote_size(work.settings, "acme/chat")
 

@@ -238,8 +238,10 @@ def test_what_can_not_be_opened_is_told(store: ResponseStore, tmp_path: Path) ->
 _COMMON = """
     import sys
     from hugging_llama.errors import StorageError
+    from hugging_llama.store import response_file
     from hugging_llama.store.responses import ResponseStore
     from tests.store.test_responses import response
+    response_file._BUSY_TIMEOUT_S = 120.0
     store = ResponseStore(sys.argv[1], 2**26, 1e6)
 """
 _WRITER = """

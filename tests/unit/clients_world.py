@@ -22,7 +22,7 @@ def request(text: str) -> GenerateRequest:
     return GenerateRequest(model=MODEL, prompt=TextPrompt(text=text))
 
 
-def within(condition: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+def within(condition: Callable[[], bool], timeout_s: float = 60.0) -> bool:
     deadline = time.monotonic() + timeout_s
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -44,7 +44,7 @@ def serving(
         yield server
     finally:
         server.stop()
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -40,7 +40,7 @@ def ask_replayed(wire: Wire, answer: bytes) -> Stream:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
-            return await asyncio.wait_for(ask(port, wire.path, wire.body(PROMPT, 2), wire.read), 30)
+            return await asyncio.wait_for(ask(port, wire.path, wire.body(PROMPT, 2), wire.read), 60)
 
     return asyncio.run(run())
 

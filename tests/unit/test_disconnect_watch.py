@@ -49,7 +49,7 @@ def test_a_cancelled_watch_is_silent_and_the_descriptor_can_be_watched_again(
     watch.watch({"gunicorn.socket": ours}, first.set).cancel()
     watch.watch({"gunicorn.socket": ours}, second.set)
     theirs.close()
-    assert second.wait(5)
+    assert second.wait(60)
     assert not first.is_set()
 
 
@@ -79,13 +79,13 @@ def test_a_callback_that_fails_does_not_end_the_other_watches(
     with caplog.at_level(logging.ERROR):
         watch.watch({"gunicorn.socket": ours}, fail)
         theirs.close()
-        assert failed.wait(5)
+        assert failed.wait(60)
     again, other = socket.socketpair()
     with again, other:
         gone = threading.Event()
         watch.watch({"gunicorn.socket": again}, gone.set)
         other.close()
-        assert gone.wait(5)
+        assert gone.wait(60)
 
 
 def test_a_descriptor_that_was_closed_meanwhile_ends_nothing_else(
@@ -108,27 +108,32 @@ def test_a_descriptor_that_was_closed_meanwhile_ends_nothing_else(
     gone = threading.Event()
     watch.watch({"gunicorn.socket": pair[0]}, gone.set)
     pair[1].close()
-    assert looked.wait(5)
+    assert looked.wait(60)
     again, other = socket.socketpair()
     with again, other:
         second = threading.Event()
         watch.watch({"gunicorn.socket": again}, second.set)
         other.close()
-        assert second.wait(5)
+        assert second.wait(60)
     assert not gone.is_set()
+
+
+def num_watching() -> int:
+    """The threads of watches; others of this process, from tests before, may end at any time."""
+    return sum(thread.name == "hugging-llama-disconnects" for thread in threading.enumerate())
 
 
 def test_one_thread_watches_all_and_ends_with_the_watch(
     pair: tuple[socket.socket, socket.socket], watch: DisconnectWatch
 ) -> None:
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = num_watching(), set(os.listdir("/proc/self/fd"))
     handles = [watch.watch({"gunicorn.socket": pair[0]}, lambda: None) for _ in range(50)]
-    assert threading.active_count() == threads + 1
+    assert num_watching() == threads + 1
     for handle in handles[1:]:
         handle.cancel()
     watch.close()
-    assert threading.active_count() == threads
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert num_watching() == threads
+    assert set(os.listdir("/proc/self/fd")) <= descriptors
     handles[0].cancel()
     watch.close()
 
@@ -141,7 +146,7 @@ def test_a_closed_watch_calls_nobody_and_can_be_used_again(
     watch.close()
     watch.watch({"gunicorn.socket": pair[0]}, second.set)
     pair[1].close()
-    assert second.wait(5)
+    assert second.wait(60)
     assert not first.is_set()
 
 
@@ -156,17 +161,17 @@ def test_what_can_t_be_watched_is_left_alone(pair: tuple[socket.socket, socket.s
 
     closed = socket.socket()
     closed.close()
-    before = threading.active_count()
+    before = num_watching()
     for environ in ({}, {"gunicorn.socket": None}, {"gunicorn.socket": TlsSocket()}, {"werkzeug.socket": closed}):
         watch.watch(environ, lambda: None).cancel()
-    assert threading.active_count() == before
+    assert num_watching() == before
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
 def test_a_client_that_takes_nothing_has_a_time_limit_also_where_none_is_watched() -> None:
-    before = threading.active_count()
+    before = num_watching()
     with socket.socket() as sock:
         off = DisconnectWatch(enabled=False, stalled_timeout_s=7)
         off.watch({"gunicorn.socket": sock}, lambda: None).cancel()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
-    assert threading.active_count() == before
+    assert num_watching() == before

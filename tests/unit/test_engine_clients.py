@@ -34,6 +34,8 @@ from hugging_llama_config.settings import Settings
 from tests.process.scripted_engine import ScriptedFacade
 from tests.unit.clients_world import FOR_EVER, MODEL, request, serving, short_run_dir, within
 
+A_DAY_S = 86_400.0
+
 
 @pytest.fixture
 def settings() -> Iterator[Settings]:
@@ -94,26 +96,26 @@ def test_close_wakes_a_blocked_next_and_frees_the_engine(client: EngineClient) -
     events: list[Any] = []
     reader = threading.Thread(target=lambda: events.extend(stream))
     reader.start()
-    assert within(lambda: client.status(10).num_running == 1)
+    assert within(lambda: client.status(60).num_running == 1)
     stream.close()
-    reader.join(5)
+    reader.join(60)
     assert not reader.is_alive()
     assert events == []
-    assert within(lambda: client.status(10).num_running == 0)
+    assert within(lambda: client.status(60).num_running == 0)
     stream.close()
-    assert client.status(10).cancelled_total == 1
+    assert client.status(60).cancelled_total == 1
 
 
 def test_closing_a_stream_that_ended_cancels_nothing(client: EngineClient) -> None:
     stream = client.generate(request("n=1"))
     assert len(list(stream)) == 2
     stream.close()
-    assert client.status(10).cancelled_total == 0
+    assert client.status(60).cancelled_total == 0
 
 
 def test_a_caller_who_does_not_read_is_cut_off(client: EngineClient) -> None:
     stream = client.generate(request("n=1000000"))
-    assert within(lambda: client.status(10).cancelled_total == 1)
+    assert within(lambda: client.status(60).cancelled_total == 1)
     with pytest.raises(GenerationError, match="does not read"):
         list(stream)
 
@@ -135,7 +137,7 @@ def test_an_engine_that_ends_fails_its_streams_and_the_next_one_is_found(setting
     remote = RemoteEngine(settings)
     with serving(settings):
         stream = remote.generate(request(FOR_EVER))
-        assert within(lambda: remote.status(10).num_running == 1)
+        assert within(lambda: remote.status(60).num_running == 1)
     with pytest.raises(EngineDiedError):
         next(stream)
     with serving(settings):
@@ -149,14 +151,14 @@ def test_an_engine_with_other_settings_is_refused(settings: Settings) -> None:
         with pytest.raises(ProtocolError, match="other settings"):
             next(remote.generate(request("n=1")))
         with pytest.raises(EngineDiedError):
-            remote.status(10)
+            remote.status(60)
 
 
 def test_garbage_costs_its_own_connection_only(remote: RemoteEngine, settings: Settings) -> None:
     stream = remote.generate(request("n=20&tick_ms=10"))
     for garbage in (b"\xff" * 8, frame(b"\xc1"), frame(encode_command(wire.Cancel(1)))):
         with socket.socket(socket.AF_UNIX) as stranger:
-            stranger.settimeout(5)
+            stranger.settimeout(60)
             stranger.connect(socket_path(settings))
             stranger.sendall(garbage)
             while stranger.recv(65536):
@@ -173,25 +175,23 @@ def test_a_worker_that_does_not_read_is_dropped(
     with socket.socket(socket.AF_UNIX) as stuck:
         stuck.connect(socket_path(settings))
         stuck.sendall(frame(encode_command(hello)) + frame(encode_command(flood)))
-        assert within(lambda: remote.status(10).cancelled_total == 1)
+        assert within(lambda: remote.status(60).cancelled_total == 1)
     assert len(list(remote.generate(request("n=1")))) == 2
 
 
 def test_a_drain_lets_streams_end_until_its_deadline_and_then_ends_them(remote: RemoteEngine) -> None:
     long, short = remote.generate(request("n=100000&tick_ms=10")), remote.generate(request("n=3&tick_ms=10"))
+    remote.start_drain(time.monotonic() + A_DAY_S)
+    late = remote.generate(request("n=1"))
+    assert [last_reason(stream) for stream in (short, late)] == [FinishReason.STOP, FinishReason.STOP]
     deadline = time.monotonic() + 0.3
     remote.start_drain(deadline)
-    late = remote.generate(request("n=1"))
-    assert [last_reason(stream) for stream in (short, late, long)] == [
-        FinishReason.STOP,
-        FinishReason.STOP,
-        FinishReason.SHUTDOWN,
-    ]
+    assert last_reason(long) is FinishReason.SHUTDOWN
     assert time.monotonic() >= deadline
     for refused in (remote.generate(request("n=1")), remote.load(LoadRequest(model=MODEL))):
         with pytest.raises(EngineShutdownError):
             next(refused)
-    assert within(lambda: remote.status(10).num_running == 0)
+    assert within(lambda: remote.status(60).num_running == 0)
 
 
 def last_reason(stream: EventStream[Any]) -> FinishReason:
@@ -215,7 +215,7 @@ if child:
 os._exit(0)
 """
     with serving(settings):
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert sorted(done.stdout.split()) == ["20", "3", "6"], done.stderr
 
 

@@ -302,7 +302,7 @@ def test_a_load_does_not_block_those_who_use_another_model() -> None:
 
     def load(ref: ModelRef) -> str:
         if ref.path == "slow":
-            assert may_load.wait(10)
+            assert may_load.wait(60)
         return ref.path
 
     def spawn(call: Callable[[], None]) -> None:
@@ -315,12 +315,12 @@ def test_a_load_does_not_block_those_who_use_another_model() -> None:
     slow, first, second = threading.Event(), threading.Event(), threading.Event()
     there = ModelRef(name="there", path="there")
     registry.acquire(there, keep_alive_s=None, on_ready=lambda ready: first.set())
-    assert first.wait(10)
+    assert first.wait(60)
     registry.acquire(ModelRef(name="slow", path="slow"), keep_alive_s=None, on_ready=lambda ready: slow.set())
     registry.acquire(there, keep_alive_s=None, on_ready=lambda ready: second.set())
-    assert second.wait(10)
+    assert second.wait(60)
     assert not slow.is_set()
     may_load.set()
-    assert slow.wait(10)
+    assert slow.wait(60)
     for thread in threads:
         thread.join()

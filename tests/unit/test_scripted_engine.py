@@ -38,7 +38,7 @@ def test_a_step_can_wait_until_the_stream_is_closed() -> None:
     assert next(stream) == TextDelta("a")
     threading.Timer(0.05, stream.close).start()
     assert list(stream) == []
-    assert engine.streams[0].wait_closed(1)
+    assert engine.streams[0].wait_closed(60)
     assert engine.streams[0].is_closed
 
 

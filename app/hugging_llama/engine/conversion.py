@@ -46,7 +46,15 @@ def main(fd: int) -> None:
     parent.settimeout(None)
     request = ConversionRequest.from_line(parent.makefile("rb").readline())
     folder = Path(request.target).parent
-    threading.Thread(target=_die_with_parent, args=(parent, folder), daemon=True).start()
+    watch = threading.Thread(target=_die_with_parent, args=(parent, folder), daemon=True)
+    watch.start()
+    try:
+        _serve(parent, request)
+    except ConnectionError:  # the parent is gone: that thread clears away and ends this process
+        watch.join()
+
+
+def _serve(parent: socket.socket, request: ConversionRequest) -> None:
     try:
         _limit(request)
         _send(parent, {"progress": {"status": "converting model"}})

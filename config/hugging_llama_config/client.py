@@ -9,6 +9,7 @@ from hugging_llama_config import host, paths
 from hugging_llama_config.env import load
 
 HISTORY_NAME = ".hugging_llama_history"
+_TRUE = ("1", "ON", "YES", "TRUE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +17,7 @@ class ClientSettings:
     """`url` is the server; `history_path` None means that nothing is remembered; `colour` is NO_COLOR's wish.
 
     `home` is where a refreshed catalog lies; the Hub is asked for nothing else by this side. `hub_token` is this user's
-    for the Hub, "" if there is none: for that, and for pushes.
+    for the Hub, "" if there is none: for that, and for pushes. `is_hub_offline`: it may not be asked.
     """
 
     url: str
@@ -26,6 +27,7 @@ class ClientSettings:
     home: Path
     hub_endpoint: str = paths.DEFAULT_HUB_ENDPOINT
     hub_token: str = field(default="", repr=False)
+    is_hub_offline: bool = False
 
 
 def load_client_settings(url: str | None = None, environ: Mapping[str, str] | None = None) -> ClientSettings:
@@ -46,6 +48,8 @@ def load_client_settings(url: str | None = None, environ: Mapping[str, str] | No
         home=Path(settings.home),
         hub_endpoint=settings.hub_endpoint,
         hub_token=settings.hub_token,
+        # as huggingface_hub reads them
+        is_hub_offline=(environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE", "")).upper() in _TRUE,
     )
 
 

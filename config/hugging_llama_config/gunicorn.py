@@ -142,11 +142,11 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
             _check_port(settings, server)
         else:
             check_exposure(settings, _hosts(server))
-    except (ConfigError, LaunchError, HomeFormatError, ExposureError, OSError) as error:
+        # in place, as gunicorn imports it once only and would go on with the values from the start
+        importlib.reload(sys.modules[__name__])
+    except (ConfigError, LaunchError, HomeFormatError, ExposureError, OSError, SystemExit) as error:
         server.log.error("not reloaded: %s", error)
         return
-    # in place, as gunicorn imports it once only and would go on with the values from the start
-    importlib.reload(sys.modules[__name__])
     reload()
 
 

@@ -68,10 +68,10 @@ def test_hup_reads_the_file_anew_also_what_gunicorn_itself_goes_by(tmp_path: Pat
     with serve(HUGGING_LLAMA_CONFIG=str(path), HUGGING_LLAMA_WORKERS="") as server:
         path.write_text("workers = 1\nlog_level = 'warning'\n")
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: len(server.workers()) == 1, 20)
+        wait_until(lambda: len(server.workers()) == 1, 60)
         path.write_text("workers = 1\nhost = '0.0.0.0'\n")
         server.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "not reloaded: 0.0.0.0 can be reached by others" in server.log.read_text(), 20)
+        wait_until(lambda: "not reloaded: 0.0.0.0 can be reached by others" in server.log.read_text(), 60)
         # at this level gunicorn does not say that it was sent a signal
         assert server.log.read_text().count("Handling signal: hup") == 1
         assert len(server.workers()) == 1

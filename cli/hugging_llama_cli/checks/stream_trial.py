@@ -37,7 +37,7 @@ class Target:
     """A server at a URL. Nothing is tried twice."""
 
     def __init__(self, url: str, api_key: str) -> None:
-        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
+        self.url = url
         self.software = ""
         self._session = requests.Session()
         self._session.trust_env = not is_loopback(urlsplit(self.url).hostname or "")

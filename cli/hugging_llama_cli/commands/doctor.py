@@ -18,6 +18,7 @@ from hugging_llama_cli.setting_flags import add_config_flag, config_variable
 from hugging_llama_cli.terminal import Spinner, columns
 from hugging_llama_config.client import load_client_settings, server_environment
 from hugging_llama_config.env import load
+from hugging_llama_config.host import parse_host
 
 _NAMES = (
     "settings", "python", "packages", "app", "torch", "gpu", "cpu", "kernels", "memory", "folders", "limits", "port",
@@ -49,12 +50,13 @@ def run(args: argparse.Namespace) -> int:
     if (args.direct or args.model or "url" in args.checks) and not args.url:
         raise UsageError("which server? Name it with --url")
     environ = server_environment(config_variable(args))
+    client = load_client_settings(args.url, environ)
     subject = Subject(
         loaded=load(environ),
-        client=load_client_settings(args.url, environ),
+        client=client,
         environ=environ,
-        url=args.url or "",
-        direct=args.direct,
+        url=client.url if args.url else "",
+        direct=parse_host(args.direct).url if args.direct else "",
         model=args.model,
     )
     report = _JsonReport() if args.json else _TextReport(sys.stdout, colour=subject.client.colour)

@@ -46,6 +46,8 @@ COMMANDS = (
     Command("embed", "Turn texts into vectors"),
     Command("tokenize", "Print the token ids of a text"),
     Command("keys", "Add, list and revoke the API keys of the server on this machine"),
+    Command("config", "Show the settings, where each one comes from, and what is wrong with them"),
+    Command("doctor", "Check this machine and its settings, and say what to do"),
     Command("catalog", "List well-known models that fit this machine's memory"),
     Command("version", "Print the versions of client and server"),
 )

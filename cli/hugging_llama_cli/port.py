@@ -9,8 +9,21 @@ from pathlib import Path
 from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.plain import printable
 
-_PROBE_TIMEOUT_S = 1.0
+_PROBE_TIMEOUT_S = 2.0
 _TCP_LISTEN = "0A"
+OURS, OLLAMA, OTHER = "another Hugging Llama server", "an Ollama server", "another program"
+
+
+class PortTakenError(CliError):
+    """Somebody listens there: what `kind` of server, and the `holder` with its process."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.kind = _server_kind({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+        process = _process_name(port)
+        self.holder = f"{self.kind} ({process})" if process else self.kind
+        super().__init__(
+            f"port {port} on {host or 'this machine'} is taken by {self.holder}; choose another with --port"
+        )
 
 
 def check_port(host: str, port: int) -> None:
@@ -28,12 +41,12 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
             probe.listen(1)
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise PortTakenError(host, port) from None
             raise CliError(_reason(error, host, port)) from None
 
 
 def _reason(error: OSError, host: str, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} on {host or 'this machine'} is taken by {_holder(host, port)}; choose another with --port"
     if error.errno == errno.EACCES:
         return f"no permission to listen on port {port}; ports below 1024 are the administrator's"
     if error.errno == errno.EADDRNOTAVAIL:
@@ -41,23 +54,17 @@ def _reason(error: OSError, host: str, port: int) -> str:
     return f"can't listen on {host}:{port}: {error.strerror}"
 
 
-def _holder(host: str, port: int) -> str:
-    kind = _server_kind({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
-    process = _process_name(port)
-    return f"{kind} ({process})" if process else kind
-
-
 def _server_kind(host: str, port: int) -> str:
     """What answers there, judged by what it says about itself."""
     try:
         health = _get(host, port, "/health")
         if health.startswith(b"{") and b'"device"' in health:
-            return "another Hugging Llama server"
+            return OURS
         if b"Ollama is running" in _get(host, port, "/"):
-            return "an Ollama server"
+            return OLLAMA
     except (OSError, http.client.HTTPException):  # no HTTP, or no answer
         pass
-    return "another program"
+    return OTHER
 
 
 def _get(host: str, port: int, path: str) -> bytes:
@@ -77,12 +84,18 @@ def _process_name(port: int) -> str:
         return ""
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
-            descriptors = [os.readlink(entry) for entry in (process / "fd").iterdir()]
-            if sockets.intersection(descriptors):
+            if any(_target(entry) in sockets for entry in (process / "fd").iterdir()):
                 return f"{printable((process / 'comm').read_text().strip())}, pid {process.name}"
         except OSError:  # not ours, or gone in the meantime
             continue
     return ""
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return os.readlink(descriptor)
+    except OSError:  # closed in the meantime
+        return ""
 
 
 def _listening_inodes(table: str, port: int) -> list[str]:

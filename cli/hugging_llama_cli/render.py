@@ -9,6 +9,7 @@ from hugging_llama_config.units import format_bytes
 
 _GAP, _NARROW_GAP = "    ", "  "
 _MIN_CELLS = 16
+_MIN_SQUEEZED = 8
 _FOREVER = timedelta(days=365 * 20)  # "for ever" comes as a date about 292 years ahead
 _ID_LENGTH = 12
 
@@ -35,6 +36,19 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], width: int = 0,
         for row in cells:
             row[0] = _shortened(row[0], first)
     return "\n".join(gap.join(row[i].ljust(widths[i]) for i in shown).rstrip() for row in cells)
+
+
+def squeezed_table(headers: Sequence[str], rows: Iterable[Sequence[str]], width: int = 0) -> str:
+    """A table of which no column but the first may be dropped or moved: where it is too wide for a terminal of `width`
+    columns, the widest of the others is shortened, and again."""
+    cells = [list(headers), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    room = width - widths[0] - len(_NARROW_GAP) * (len(headers) - 1) if width else sum(widths)
+    while sum(widths[1:]) > room and max(widths[1:]) > _MIN_SQUEEZED:
+        widest = max(range(1, len(widths)), key=lambda i: widths[i])
+        widths[widest] -= 1
+    fitted = [[_shortened(cell, widths[i]) if i else cell for i, cell in enumerate(row)] for row in cells]
+    return table(fitted[0], fitted[1:], width)
 
 
 def _shortened(name: str, cells: int) -> str:

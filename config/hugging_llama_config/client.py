@@ -1,4 +1,4 @@
-"""What the command line client takes from the environment; the rest it gets from its flags and the server."""
+"""What the command line client takes from environment and files; the rest it gets from its flags and the server."""
 
 import os
 from collections.abc import Mapping
@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hugging_llama_config import host, paths
+from hugging_llama_config.env import load
 
 HISTORY_NAME = ".hugging_llama_history"
+_TRUE = ("1", "ON", "YES", "TRUE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +17,7 @@ class ClientSettings:
     """`url` is the server; `history_path` None means that nothing is remembered; `colour` is NO_COLOR's wish.
 
     `home` is where a refreshed catalog lies; the Hub is asked for nothing else by this side. `hub_token` is this user's
-    for the Hub, "" if there is none: for that, and for pushes.
+    for the Hub, "" if there is none: for that, and for pushes. `is_hub_offline`: it may not be asked.
     """
 
     url: str
@@ -25,29 +27,30 @@ class ClientSettings:
     home: Path
     hub_endpoint: str = paths.DEFAULT_HUB_ENDPOINT
     hub_token: str = field(default="", repr=False)
+    is_hub_offline: bool = False
 
 
 def load_client_settings(url: str | None = None, environ: Mapping[str, str] | None = None) -> ClientSettings:
-    """`url` is the flag and wins over the variables, which a server of the same environment reads in the same way."""
+    """`url` is the flag and wins over the rest, which a server of the same environment and files reads in the same way.
+
+    What is wrong with the server's settings is not the client's to say.
+    """
     environ = os.environ if environ is None else environ
-    home = environ.get("HOME") or str(Path("~").expanduser())
+    loaded = load(environ)
+    settings = loaded.settings
     # Ollama reads a switch it can't parse as true
     no_history = environ.get("OLLAMA_NOHISTORY", "").strip().lower() not in {"", "0", "false", "f"}
     return ClientSettings(
-        url=(host.parse_host(url) if url else host.resolve_address(environ)).url,
-        history_path=None if no_history else Path(home) / HISTORY_NAME,
+        url=(host.parse_host(url) if url else host.resolve_address(environ, loaded.listening_in_files)).url,
+        history_path=None if no_history else Path(environ.get("HOME") or Path("~").expanduser()) / HISTORY_NAME,
         colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
         api_key=(environ.get("HUGGING_LLAMA_API_KEY") or environ.get("OLLAMA_API_KEY", "")).strip(),
-        home=Path(_own(environ, "HOME") or paths.default_home(environ)).expanduser(),
-        hub_endpoint=(
-            _own(environ, "HUB_ENDPOINT") or environ.get("HF_ENDPOINT", "").strip() or paths.DEFAULT_HUB_ENDPOINT
-        ).rstrip("/"),
-        hub_token=_own(environ, "HUB_TOKEN") or paths.hub_token(environ),
+        home=Path(settings.home),
+        hub_endpoint=settings.hub_endpoint,
+        hub_token=settings.hub_token,
+        # as huggingface_hub reads them
+        is_hub_offline=(environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE", "")).upper() in _TRUE,
     )
-
-
-def _own(environ: Mapping[str, str], name: str) -> str:
-    return environ.get(f"HUGGING_LLAMA_{name}", "").strip()
 
 
 def server_environment(changes: Mapping[str, str]) -> dict[str, str]:

@@ -1,71 +1,69 @@
-"""Settings from flags, environment and a TOML file; the only reader of the environment.
+"""Settings from flags, environment and TOML files; the only reader of the environment.
 
-Order: flag > HUGGING_LLAMA_* > OLLAMA_* > TOML file > default. Our own variables are read strictly, Ollama's as
-leniently as Ollama reads them: a bad value is named in a warning and the next source is asked. Empty is not set.
+Order: flag > HUGGING_LLAMA_* > OLLAMA_* > TOML files > default, the default being what Hugging Face's own variables say
+where they mean the same. Our own variables are read strictly, Ollama's as leniently as Ollama reads them: a bad value
+is named in a warning and the next source is asked. Empty is not set.
 """
 
-import ipaddress
 import logging
-import math
 import os
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hugging_llama_config import paths, units
-from hugging_llama_config.host import HostUrl, resolve_address
+from hugging_llama_config import paths
+from hugging_llama_config.described import PREFIX
+from hugging_llama_config.files import ConfigError, nearest_setting, read_files
+from hugging_llama_config.host import HostUrl, address_variables, is_kubernetes_link, resolve_address
 from hugging_llama_config.keys import keys_path
-from hugging_llama_config.settings import DEFAULTS, Settings
+from hugging_llama_config.settings import DEFAULTS, SETTINGS, Settings
+
+__all__ = ["ConfigError", "GivenFlag", "Loaded", "load", "load_settings"]
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "HUGGING_LLAMA_"
-OLLAMA_VARIABLES: Mapping[str, str] = {
-    "OLLAMA_KEEP_ALIVE": "keep_alive_s",
-    "OLLAMA_MAX_LOADED_MODELS": "max_loaded_models",
-    "OLLAMA_NUM_PARALLEL": "max_num_seqs",
-    "OLLAMA_MAX_QUEUE": "max_queue",
-    "OLLAMA_CONTEXT_LENGTH": "context_length",
-    "OLLAMA_LOAD_TIMEOUT": "load_timeout_s",
-    "OLLAMA_NOPRUNE": "noprune",
-    "OLLAMA_ORIGINS": "origins",
-}
-_TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
-_CHOICES = {
-    "duration_unit": ("ns", "seconds"),
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "dtype": ("auto", "bfloat16", "float16", "float32"),
-    "quantize": ("none", "int8", "int4"),
-    "log_level": ("debug", "info", "warning", "error"),
-}
-# every other whole number may be from 0 to what 64 bits hold, every other duration from 0 to for ever
-_LARGEST = 2**63 - 1
-_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "port": (0, 65535),
-    "workers": (1, 512),
-    "worker_connections": (1, 10**6),
-    "graceful_timeout_s": (0, 86400),
-    "num_threads": (0, 4096),
-    "max_num_seqs": (1, 4096),
-    "max_step_s": (0.001, 60),
-    "first_event_timeout_s": (0.001, math.inf),
-    "idle_event_timeout_s": (0.001, math.inf),
-    "max_body_bytes": (1, _LARGEST),
-    "max_blob_bytes": (1, _LARGEST),
-    "body_timeout_s": (0.001, math.inf),
-    "stored_responses_bytes": (2**20, _LARGEST),
-    "stored_responses_s": (1, math.inf),
-}
-_ORIGIN_SCHEMES = (
-    "http://", "https://", "chrome-extension://", "safari-extension://", "moz-extension://", "ms-browser-extension://",
-)  # fmt: skip
+DEFAULT = "default"
 _PATHS = ("home", "run_dir", "hub_cache")
+# beside the settings: of the command line
+_OTHER_VARIABLES = ("CONFIG", "API_KEY")
+# what Kubernetes gives every container about a service that is called hugging-llama
+_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP)(_\w+)?")
 
 
-class ConfigError(Exception):
-    """A setting can't be used. The message is one line that names the variable or key."""
+@dataclass(frozen=True, slots=True)
+class GivenFlag:
+    """A setting on the command line: `flag` as it was typed."""
+
+    name: str
+    flag: str
+    text: str
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The settings, where each one is from, and what is wrong; what can't be used is left out.
+
+    `listening_in_files` is the address for who asks no variable.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    origins: dict[str, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    errors: list[ConfigError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    listening_in_files: HostUrl = field(default_factory=HostUrl)
+    _values: dict[str, Any] = field(default_factory=dict)
+
+    def _take(self, name: str, text: str, origin: str) -> ConfigError | None:
+        """Set a value of text, or say what is wrong with it."""
+        try:
+            self._values[name] = SETTINGS[name].parse(text)
+        except ValueError as error:
+            return ConfigError(f"{origin}: {error}")
+        self.origins[name] = origin
+        return None
 
 
 def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
@@ -73,20 +71,85 @@ def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, 
 
     Raises ConfigError.
     """
+    loaded = load(environ, values={name: value for name, value in (flags or {}).items() if value is not None})
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
+    if loaded.errors:
+        raise loaded.errors[0]
+    return loaded.settings
+
+
+def load(
+    environ: Mapping[str, str] | None = None,
+    flags: Iterable[GivenFlag] = (),
+    values: Mapping[str, Any] | None = None,
+) -> Loaded:
+    """Ask all sources. `values` are ready ones, by field name, which win over all others. Raises nothing."""
     environ = os.environ if environ is None else environ
-    given = {name: value for name, value in (flags or {}).items() if value is not None}
-    for name, value in given.items():
-        _check(name, value, name)
-    values = _from_file(environ) | _from_ollama(environ) | _from_own(environ)
-    in_file = HostUrl(host=values.get("host", DEFAULTS["host"]), port=values.get("port", DEFAULTS["port"]))
-    address = resolve_address(environ, in_file)
-    values |= {"host": address.host or "0.0.0.0", "port": address.port}
-    values |= given
-    _fill_paths(values, environ)
-    return Settings(**values)
+    loaded = Loaded()
+    in_files = read_files(environ)
+    loaded._values |= in_files.values
+    loaded.origins |= in_files.origins
+    loaded.files = in_files.read
+    loaded.errors += in_files.errors
+    _take_ollama(loaded, environ)
+    _take_own(loaded, environ)
+    loaded.listening_in_files = HostUrl(
+        host=in_files.values.get("host", DEFAULTS["host"]), port=in_files.values.get("port", DEFAULTS["port"])
+    )
+    _take_address(loaded, environ)
+    _take_given(loaded, flags, values or {})
+    _fill_paths(loaded, environ)
+    loaded.settings = Settings(**loaded._values)
+    loaded.warnings += [_unknown(name) for name in environ if _is_unknown(name)]
+    return loaded
 
 
-def _fill_paths(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+def _take_ollama(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    for name, setting in SETTINGS.items():
+        for variable in setting.ollama if name not in ("host", "port") else ():
+            text = environ.get(variable, "").strip().strip("\"'")
+            # 0 is Ollama's "automatic", except for a duration
+            if not text or (text == "0" and isinstance(setting.default, int)):
+                continue
+            if error := loaded._take(name, text, variable):
+                loaded.warnings.append(f"{error}; it is ignored")
+
+
+def _take_own(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    for name, setting in SETTINGS.items():
+        # an empty variable is one that is not set, as in a compose file that passes on what it was given
+        text = environ.get(setting.variable, "").strip()
+        if not text or (name == "port" and is_kubernetes_link(text)):
+            continue
+        if error := loaded._take(name, text, setting.variable):
+            loaded.errors.append(error)
+
+
+def _take_address(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    """Host and port are two settings to us and one variable to Ollama."""
+    address = resolve_address(environ, loaded.listening_in_files)
+    loaded._values |= {"host": address.host or "0.0.0.0", "port": address.port}
+    loaded.origins |= address_variables(environ)
+
+
+def _take_given(loaded: Loaded, flags: Iterable[GivenFlag], values: Mapping[str, Any]) -> None:
+    for given in flags:
+        if error := loaded._take(given.name, given.text, given.flag):
+            loaded.errors.append(error)
+    for name, value in values.items():
+        flag = SETTINGS[name].flag or name
+        try:
+            SETTINGS[name].check(value)
+        except ValueError as error:
+            loaded.errors.append(ConfigError(f"{flag}: {error}"))
+            continue
+        loaded._values[name] = value
+        loaded.origins[name] = flag
+
+
+def _fill_paths(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    values = loaded._values
     values.setdefault("home", str(paths.default_home(environ)))
     values.setdefault("hub_cache", str(paths.default_hub_cache(environ)))
     endpoint = values.get("hub_endpoint") or environ.get("HF_ENDPOINT") or paths.DEFAULT_HUB_ENDPOINT
@@ -98,185 +161,18 @@ def _fill_paths(values: dict[str, Any], environ: Mapping[str, str]) -> None:
         values[name] = str(Path(values[name]).expanduser())
     values["keys_file"] = str(Path(keys_path(values["home"], values.get("keys_file", ""))).expanduser())
     values["model_dirs"] = tuple(str(Path(path).expanduser()) for path in values.get("model_dirs", ()))
+    for name, variable in paths.fallback_origins(environ).items():
+        loaded.origins.setdefault(name, variable)
+    for name in SETTINGS:
+        loaded.origins.setdefault(name, DEFAULT)
 
 
-def _from_file(environ: Mapping[str, str]) -> dict[str, Any]:
-    named = environ.get(PREFIX + "CONFIG")
-    home = environ.get(PREFIX + "HOME", "").strip() or paths.default_home(environ)
-    path = (Path(named) if named else Path(home) / "config.toml").expanduser()
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
-        if named:
-            raise ConfigError(f"{PREFIX}CONFIG: there is no file {path}") from None
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} can't be read: {error}") from None
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    values = {}
-    for key, value in table.items():
-        if key not in DEFAULTS:
-            raise ConfigError(f"{path}: unknown setting {key!r}")
-        if text := _as_text(key, value, f"{path}: {key}"):
-            values[key] = _read(key, text, f"{path}: {key}")
-    return values
+def _is_unknown(variable: str) -> bool:
+    name = variable.removeprefix(PREFIX)
+    is_known = name.lower() in SETTINGS or name in _OTHER_VARIABLES or _KUBERNETES.fullmatch(name)
+    return name != variable and not is_known
 
 
-def _as_text(key: str, value: Any, source: str) -> str:
-    if isinstance(value, list) and isinstance(DEFAULTS[key], tuple):
-        return (os.pathsep if key == "model_dirs" else ",").join(map(str, value))
-    if isinstance(value, list | dict):
-        raise ConfigError(f"{source}: must be a single value")
-    return str(value)
-
-
-def _from_own(environ: Mapping[str, str]) -> dict[str, Any]:
-    values = {}
-    for name in DEFAULTS:
-        variable = PREFIX + name.upper()
-        # an empty variable is one that is not set, as in a compose file that passes on what it was given
-        if text := environ.get(variable, "").strip():
-            values[name] = _read(name, text, variable)
-    return values
-
-
-def _from_ollama(environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for variable, name in OLLAMA_VARIABLES.items():
-        text = environ.get(variable, "").strip().strip("\"'")
-        # 0 is Ollama's "automatic", except for a duration
-        if not text or (text == "0" and isinstance(DEFAULTS[name], int)):
-            continue
-        try:
-            values[name] = _read(name, text, variable)
-        except ConfigError as error:
-            logger.warning("%s; it is ignored", error)
-    return values
-
-
-def _read(name: str, text: str, source: str) -> Any:
-    """The value of a field. Raises ConfigError, whose line begins with `source`."""
-    try:
-        value = _reader(name)(text.strip())
-    except ValueError as error:
-        raise ConfigError(f"{source}: {error}") from None
-    _check(name, value, source)
-    return value
-
-
-def _check(name: str, value: Any, source: str) -> None:
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise ConfigError(f"{source}: {value!r} is none of {', '.join(_CHOICES[name])}")
-    if isinstance(value, int | float):
-        low, high = _BOUNDS.get(name, (0, _LARGEST if isinstance(DEFAULTS[name], int) else math.inf))
-        if not low <= value <= high:
-            allowed = f"from {low} to {high}" if high < _LARGEST else f"at least {low}"
-            raise ConfigError(f"{source}: must be {allowed}, not {value}")
-
-
-def _reader(name: str) -> Callable[[str], Any]:
-    if name.endswith("_bytes"):
-        return units.parse_size
-    return _READERS_BY_NAME.get(name) or _READERS_BY_TYPE[type(DEFAULTS[name])]
-
-
-def _read_bool(text: str) -> bool:
-    if text.lower() in _TRUE | _FALSE:
-        return text.lower() in _TRUE
-    raise ValueError(f"{text!r} is neither true nor false")
-
-
-def _read_int(text: str) -> int:
-    if not re.fullmatch(r"[-+]?[0-9]{1,30}", text):
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _read_seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        return units.parse_duration(text)
-    if math.isnan(value):
-        raise ValueError(f"{text!r} is not a duration")
-    return units.bounded(value)
-
-
-def _read_load_timeout(text: str) -> float:
-    """0 is no limit, as it is to Ollama."""
-    return _read_seconds(text) or units.FOREVER_S
-
-
-def _read_list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _read_paths(text: str) -> tuple[str, ...]:
-    paths = tuple(part.strip() for part in text.split(os.pathsep) if part.strip())
-    for path in paths:
-        if not path.startswith(("/", "~")):
-            raise ValueError(f"{path!r} is not an absolute path")
-    return paths
-
-
-def _read_file(text: str) -> str:
-    """An absolute path: what is relative would depend on where each process was started."""
-    if not text.startswith(("/", "~")):
-        raise ValueError(f"{text!r} is not an absolute path")
-    path = Path(text).expanduser()
-    if not path.parent.is_dir():
-        raise ValueError(f"there is no folder {path.parent}")
-    return str(path)
-
-
-def _read_networks(text: str) -> tuple[str, ...]:
-    """Addresses and networks; `*` is everybody."""
-    networks = _read_list(text)
-    for network in networks:
-        if network != "*":
-            try:
-                ipaddress.ip_network(network)
-            except ValueError as error:
-                raise ValueError(f"{network!r} is not an address or a network: {error}") from None
-    return networks
-
-
-def _read_host(text: str) -> str:
-    """A port in it would be taken for part of an IPv6 address."""
-    text = text.removeprefix("[").removesuffix("]")
-    if ":" in text:
-        try:
-            ipaddress.IPv6Address(text)
-        except ValueError:
-            raise ValueError(f"{text!r} is not an address or a name; the port is a setting of its own") from None
-    return text
-
-
-def _read_origins(text: str) -> tuple[str, ...]:
-    origins = _read_list(text)
-    for origin in origins:
-        if origin.count("*") > 1:
-            raise ValueError(f"{origin!r} has more than one *")
-        if "*" not in origin and not origin.startswith(_ORIGIN_SCHEMES):
-            raise ValueError(f"{origin!r} must have a *, or begin with {', '.join(_ORIGIN_SCHEMES)}")
-    return origins
-
-
-_READERS_BY_NAME: Mapping[str, Callable[[str], Any]] = {
-    "audit_log": _read_file,
-    "host": _read_host,
-    "load_timeout_s": _read_load_timeout,
-    "model_dirs": _read_paths,
-    "origins": _read_origins,
-    "trusted_proxies": _read_networks,
-}
-_READERS_BY_TYPE: Mapping[type, Callable[[str], Any]] = {
-    bool: _read_bool,
-    int: _read_int,
-    float: _read_seconds,
-    tuple: _read_list,
-    str: str,
-}
+def _unknown(variable: str) -> str:
+    near = nearest_setting(variable)
+    return f"{variable} is no setting" + (f"; did you mean {SETTINGS[near].variable}?" if near else "")

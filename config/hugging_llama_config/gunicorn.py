@@ -7,10 +7,13 @@ and the supervisor and the engine end too. The workers keep the reading end, so 
 supervisor under the same life line.
 """
 
+import importlib
 import logging
 import os
 import shutil
 import signal
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -100,7 +103,7 @@ def on_starting(server: Any) -> None:
         socket_path(_settings)
         read_home_format(_settings.home)
         # what gunicorn was told to bind, which may be another address than that of the settings
-        check_exposure(_settings, [address[0] for address in server.cfg.address if isinstance(address, tuple)])
+        check_exposure(_settings, _hosts(server))
     except (LaunchError, HomeFormatError, ExposureError) as error:
         raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
@@ -133,10 +136,27 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         prepare_run_dir(settings)
         socket_path(settings)
         read_home_format(settings.home)
-    except (ConfigError, LaunchError, HomeFormatError) as error:
+        # it binds anew, unless it was told on its own command line where
+        if server.cfg.bind == [bind]:
+            check_exposure(settings, [settings.host])
+            _check_port(settings, server)
+        else:
+            check_exposure(settings, _hosts(server))
+        # in place, as gunicorn imports it once only and would go on with the values from the start
+        importlib.reload(sys.modules[__name__])
+    except (ConfigError, LaunchError, HomeFormatError, ExposureError, OSError, SystemExit) as error:
         server.log.error("not reloaded: %s", error)
         return
     reload()
+
+
+def _check_port(settings: Settings, server: Any) -> None:
+    """Raises OSError where nobody could listen: gunicorn would end. On a port of its own it closes its socket first."""
+    if any(settings.port == address[1] for address in server.cfg.address if isinstance(address, tuple)):
+        return
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.create_server((settings.host, settings.port), family=family):
+        pass
 
 
 def on_reload(server: Any) -> None:
@@ -204,6 +224,10 @@ def on_exit(server: Any) -> None:
     while any(is_supervised(line.settings) for line in life_lines) and time.monotonic() < deadline:
         time.sleep(0.02)
     shutil.rmtree(state.metrics_dir, ignore_errors=True)
+
+
+def _hosts(server: Any) -> list[str]:
+    return [address[0] for address in server.cfg.address if isinstance(address, tuple)]
 
 
 def _has_terminal() -> bool:

@@ -4,7 +4,7 @@ import platform
 from pathlib import Path
 
 _CPU_FACTS = "/proc/cpuinfo"
-_KERNEL_FLAGS = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx512_bf16"})
+KERNEL_FLAGS = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "avx512_bf16"})
 
 
 def probable_device() -> str:
@@ -23,9 +23,14 @@ def expected_device(setting: str) -> str:
 
 def runs_native_kernels(cpu_facts: str = _CPU_FACTS) -> bool:
     """Whether this processor has what the engine's own CPU kernels need; whether they were compiled is not asked."""
+    return cpu_flags(cpu_facts) >= KERNEL_FLAGS
+
+
+def cpu_flags(cpu_facts: str = _CPU_FACTS) -> frozenset[str]:
+    """The processor's features as Linux names them; none where it does not tell."""
     try:
         lines = Path(cpu_facts).read_text(errors="replace").splitlines()
     except OSError:
-        return False
+        return frozenset()
     flags = next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
-    return set(flags.split()) >= _KERNEL_FLAGS
+    return frozenset(flags.split())

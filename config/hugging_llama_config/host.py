@@ -1,6 +1,7 @@
 """Where a server listens and its clients find it. The grammar of OLLAMA_HOST is that of Ollama's Go code."""
 
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,6 +9,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
+# HUGGING_LLAMA_PORT, where Kubernetes knows a service that is called hugging-llama
+_KUBERNETES_LINK = re.compile(r"(tcp|udp)://\S+:[0-9]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,7 @@ def parse_host(text: str, default_port: int = DEFAULT_PORT) -> HostUrl:
     host, port_text = _split_port(address)
     port = default_port
     if port_text:
-        if port_text.isdecimal() and int(port_text) <= 65535:
+        if _is_port(port_text):
             port = int(port_text)
         else:
             logger.warning("invalid port %r in host %r, using %d", port_text, text, default_port)
@@ -73,11 +76,44 @@ def resolve_address(environ: Mapping[str, str], default: HostUrl | None = None) 
     return replace(found, port=_port(environ, "HUGGING_LLAMA_PORT", found.port))
 
 
+def address_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Which variables `resolve_address` takes the `host` and the `port` from; without an entry it is the default."""
+    found = {}
+    text = environ.get("OLLAMA_HOST", "").strip().strip("\"'")
+    if environ.get("HUGGING_LLAMA_HOST", "").strip():
+        found["host"] = "HUGGING_LLAMA_HOST"
+    elif text:
+        found["host"] = "OLLAMA_HOST"
+    if _is_port(environ.get("HUGGING_LLAMA_PORT", "").strip()):
+        found["port"] = "HUGGING_LLAMA_PORT"
+    elif text and _says_port(text):
+        found["port"] = "OLLAMA_HOST"
+    elif _is_port(environ.get("OLLAMA_LOCAL_PORT", "").strip()):
+        found["port"] = "OLLAMA_LOCAL_PORT"
+    return found
+
+
+def is_kubernetes_link(text: str) -> bool:
+    """`tcp://10.0.0.1:11434`: what Kubernetes, and not the operator, says in HUGGING_LLAMA_PORT."""
+    return bool(_KUBERNETES_LINK.fullmatch(text))
+
+
+def _says_port(text: str) -> bool:
+    scheme, found, rest = text.partition("://")
+    if found and scheme in _SCHEME_PORTS:
+        return True
+    return _is_port(_split_port((rest if found else text).partition("/")[0])[1])
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and int(text) <= 65535
+
+
 def _port(environ: Mapping[str, str], variable: str, default: int) -> int:
     text = environ.get(variable, "").strip()
-    if not text:
+    if not text or is_kubernetes_link(text):
         return default
-    if text.isdecimal() and int(text) <= 65535:
+    if _is_port(text):
         return int(text)
     logger.warning("%s=%r can't be read and is ignored", variable, text)
     return default

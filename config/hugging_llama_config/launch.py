@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from hugging_llama_config.settings import DEFAULTS, Settings
+from hugging_llama_config.described import ENGINE
+from hugging_llama_config.settings import DEFAULTS, SETTINGS, Settings
 
 ENGINE_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.engine")
 SUPERVISOR_COMMAND: tuple[str, ...] = (sys.executable, "-m", "hugging_llama.client.supervisor")
@@ -38,40 +39,8 @@ BEATS = 10
 """So many signs of life an engine gives in `engine_timeout_s`."""
 _MAX_SOCKET_PATH = 107
 _FAILING = b"failing"
-# fields that change nothing in the engine; two servers that differ in these share one
-_WEB_ONLY = (
-    "host",
-    "port",
-    "workers",
-    "worker_connections",
-    "graceful_timeout_s",
-    "origins",
-    "trusted_proxies",
-    "home",
-    "run_dir",
-    "hub_cache",
-    "hub_endpoint",
-    "hub_token",
-    "model_dirs",
-    "noprune",
-    "preload",
-    "load_timeout_s",
-    "first_event_timeout_s",
-    "idle_event_timeout_s",
-    "watch_disconnect",
-    "max_body_bytes",
-    "max_blob_bytes",
-    "body_timeout_s",
-    "duration_unit",
-    "keys_file",
-    "insecure_no_auth",
-    "store_responses",
-    "stored_responses_bytes",
-    "stored_responses_s",
-    "trust_remote_code",
-    "allow_pickle",
-    "audit_log",
-)
+# settings that change nothing in the engine; two servers that differ in these share one
+_WEB_ONLY = tuple(name for name, setting in SETTINGS.items() if ENGINE not in setting.read_by)
 # what the engine may see of our environment: secrets of the app that mounts us are none of its business
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TZ", "LANG", "LANGUAGE", "VIRTUAL_ENV", "XDG_CACHE_HOME")
 _KEPT_PREFIXES = (

@@ -38,12 +38,33 @@ def default_run_dir(environ: Mapping[str, str], home: str) -> Path:
     return Path(tempfile.gettempdir()) / f"hugging-llama-{os.getuid()}-{name}"
 
 
+def fallback_origins(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where the settings of this file are from, by their names, if not from ours: others' variables, or a file."""
+    variables = {
+        "home": ("XDG_CACHE_HOME",),
+        "run_dir": ("XDG_RUNTIME_DIR",),
+        "hub_cache": ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"),
+        "hub_endpoint": ("HF_ENDPOINT",),
+        "hub_token": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+    }
+    found = {}
+    for name, candidates in variables.items():
+        if variable := next((variable for variable in candidates if environ.get(variable)), ""):
+            found[name] = variable
+    if "hub_token" not in found and hub_token(environ):
+        found["hub_token"] = str(_token_file(environ))
+    return found
+
+
+def _token_file(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("HF_TOKEN_PATH") or str(hf_home(environ) / "token")).expanduser()
+
+
 def hub_token(environ: Mapping[str, str]) -> str:
     """The token that huggingface_hub would use: HF_TOKEN, else the file that `hf auth login` wrote; "" if none."""
     if token := environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN"):
         return token.strip()
-    path = environ.get("HF_TOKEN_PATH") or str(hf_home(environ) / "token")
     try:
-        return Path(path).expanduser().read_text().strip()
+        return _token_file(environ).read_text().strip()
     except (OSError, UnicodeDecodeError):
         return ""

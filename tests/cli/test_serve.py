@@ -1,6 +1,7 @@
 """`serve` up to the moment in which it becomes gunicorn."""
 
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ def serve_environ(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text(_GUNICORN)
     kept = {name: value for name, value in environ.items() if name != "OLLAMA_HOST"}
-    return kept | {"PYTHONPATH": str(tmp_path / "fake")}
+    return kept | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "fake"), kept.get("PYTHONPATH", "")])}
 
 
 def _serve(environ: Mapping[str, str], *argv: str) -> tuple[int, dict[str, Any], str]:
@@ -87,7 +88,10 @@ def test_without_flags_the_environment_stays_as_it_is(serve_environ: dict[str, s
     [
         (["--port", "80000"], "--port: must be from 0 to 65535, not 80000"),
         (["--port", "many"], "--port: 'many' is not a whole number"),
-        (["--model-ttl", "soon"], '--model-ttl: time: invalid duration "soon"'),
+        (["--model-ttl", "soon"], "--model-ttl: 'soon' is not a duration; write seconds, or for example 5m or 1h30m"),
+        (["--keep-alive-s", "nan"], "--keep-alive-s: 'nan' is not a duration"),
+        (["--prefix-cache", "perhaps"], "--prefix-cache: 'perhaps' is neither true nor false"),
+        (["--config", "/nowhere/x.toml"], "--config: there is no file /nowhere/x.toml"),
         (["--log-level", "loud"], "--log-level: 'loud' is none of debug, info, warning, error"),
         (["--host", "no.such.host.invalid", "--port", "0"], "'no.such.host.invalid' is no address of this machine"),
         (["--host", "192.0.2.1", "--port", "0"], "'192.0.2.1' is no address of this machine"),

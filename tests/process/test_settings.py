@@ -29,10 +29,17 @@ def write_settings(server: Server, text: str) -> None:
     path.write_text(text)
 
 
-@pytest.mark.parametrize("variable", ["HUGGING_LLAMA_WORKERS", "HUGGING_LLAMA_CONFIG"])
+@pytest.mark.parametrize("variable", ["HUGGING_LLAMA_WORKERS", "HUGGING_LLAMA_CONFIG", "file"])
 def test_settings_that_can_t_be_are_one_line_and_a_status(variable: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "gunicorn", "-c", "python:hugging_llama_config.gunicorn", "wsgi:app"]
-    environ = {**os.environ, "HOME": str(tmp_path), variable: "/nowhere"}
+    environ = {**os.environ, "HOME": str(tmp_path)}
+    if variable == "file":
+        path = tmp_path / ".config" / "hugging-llama" / "config.toml"
+        path.parent.mkdir(parents=True)
+        path.write_text("port = 99999")
+        variable = f"{path}: port"
+    else:
+        environ[variable] = "/nowhere"
     done = subprocess.run(command, cwd=HERE.parents[1], env=environ, capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     assert done.stderr.startswith(f"Error: {variable}: ")
@@ -57,6 +64,22 @@ def test_hup_serves_on_with_bad_settings_and_keeps_the_engine_where_only_the_web
         wait_until(lambda: not set(server.workers()) & set(old_workers))
         wait_for_both_workers(server)
         assert server.status()["pid"] == engine
+
+
+def test_hup_reads_the_file_anew_also_what_gunicorn_itself_goes_by(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("workers = 2\n")
+    # a variable that is empty leaves the word to the file
+    with serve(HUGGING_LLAMA_CONFIG=str(path), HUGGING_LLAMA_WORKERS="") as server:
+        path.write_text("workers = 1\nlog_level = 'warning'\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(server.workers()) == 1, 60)
+        path.write_text("workers = 1\nhost = '0.0.0.0'\n")
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "not reloaded: 0.0.0.0 can be reached by others" in server.log.read_text(), 60)
+        # at this level gunicorn does not say that it was sent a signal
+        assert server.log.read_text().count("Handling signal: hup") == 1
+        assert len(server.workers()) == 1
 
 
 def test_what_the_engine_does_not_read_makes_no_other_engine() -> None:

@@ -2,15 +2,21 @@
 
 import logging
 import math
+import re
+import runpy
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from hugging_llama_config import files, kinds
 from hugging_llama_config.client import load_client_settings
-from hugging_llama_config.env import ConfigError, load_settings
+from hugging_llama_config.described import Setting
+from hugging_llama_config.env import ConfigError, GivenFlag, load, load_settings
 from hugging_llama_config.host import HostUrl, parse_host
-from hugging_llama_config.settings import Settings
+from hugging_llama_config.settings import SETTINGS, Settings
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +115,7 @@ def test_folders_of_models_are_a_list_of_paths(tmp_path: Path) -> None:
         ("FIRST_EVENT_TIMEOUT_S", "0", "must be at least 0.001"),
         ("IDLE_EVENT_TIMEOUT_S", "0s", "must be at least 0.001"),
         ("GRACEFUL_TIMEOUT_S", "-1", "must be from 0 to 86400, not inf"),
-        ("KEEP_ALIVE_S", "5 days", "time: "),
+        ("KEEP_ALIVE_S", "5 days", "'5 days' is not a duration; write seconds, or for example 5m"),
         ("KEEP_ALIVE_S", "nan", "is not a duration"),
         ("HOST", "0.0.0.0:80", "the port is a setting of its own"),
         ("DTYPE", "int3", "'int3' is none of"),
@@ -134,10 +140,20 @@ def test_a_flag_is_checked_too() -> None:
     ("line", "words"),
     [
         ("portt = 1", "unknown setting 'portt'"),
-        ("port = 1.5", "port: '1.5' is not a whole number"),
+        ("HUGGING_LLAMA_PORT = 1", "unknown setting 'HUGGING_LLAMA_PORT'; did you mean 'port'?"),
+        ("[server]", "unknown setting 'server'"),
+        ("port = 1.5", "port: must be a whole number from 0 to 65535, not 1.5"),
+        ("port = '1'", "port: must be a whole number from 0 to 65535, not a text"),
+        ("port = true", "port: must be a whole number from 0 to 65535, not true"),
         ("workers = 0", "workers: must be from 1"),
-        ('host = ["a", "b"]', "host: must be a single value"),
-        ("[port]", "port: must be a single value"),
+        ("prefix_cache = 1", "prefix_cache: must be true or false, not 1"),
+        ("keep_alive_s = 2001-01-01", "keep_alive_s: must be a duration, not a date or time"),
+        ("dtype = 'int3'", "dtype: 'int3' is none of auto, bfloat16, float16, float32"),
+        ('host = ["a", "b"]', "host: must be an address or a name, not a list"),
+        ("[port]", "port: must be a whole number from 0 to 65535, not a table"),
+        ("preload = [1]", "preload: must be a list of texts, and has 1"),
+        ('preload = ["a,b"]', "preload: 'a,b' may not have a ','"),
+        ('trusted_proxies = ["proxy"]', "trusted_proxies: 'proxy' is not an address or a network"),
         ("port =", "Invalid value"),
     ],
 )
@@ -225,7 +241,118 @@ def test_the_token_is_not_printed() -> None:
     assert "hf_secret" not in repr(load_settings(environ={"HF_TOKEN": "hf_secret"}))
 
 
-def test_the_readme_lists_exactly_the_settings() -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    listed = {line.split("`")[1] for line in readme.splitlines() if line.startswith("| `HUGGING_LLAMA_")}
-    assert listed == {f"HUGGING_LLAMA_{f.name.upper()}" for f in fields(Settings)} | {"HUGGING_LLAMA_CONFIG"}
+def test_the_documents_say_what_the_code_says() -> None:
+    script = runpy.run_path(str(ROOT / "tools" / "settings.py"))
+    assert script["document"]() == script["DOCUMENT"].read_text()
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("| `HUGGING_LLAMA_")]
+    assert len(rows) > 10
+    defaults = {setting.variable: setting.default_text for setting in SETTINGS.values()}
+    for row in rows:
+        for variable, default in zip(
+            re.findall("HUGGING_LLAMA_[A-Z_]+", row.split("|")[1]), row.split("|")[2].split(", "), strict=False
+        ):
+            assert variable == "HUGGING_LLAMA_CONFIG" or defaults[variable].startswith(default.strip(" `"))
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=lambda setting: setting.name)
+def test_every_setting_is_described_whole(setting: Setting) -> None:
+    assert setting.meaning
+    assert set(setting.read_by) <= {"gunicorn", "web", "engine", "cli"}
+    assert setting.read_by
+    # what the default is in text is read as the default
+    if not setting.origin and setting.default not in ("", ()):
+        assert setting.parse(setting.default_text) == setting.default
+    assert SETTINGS.keys() == Settings().__dataclass_fields__.keys()
+    assert not setting.name.endswith("_bytes") or setting.kind is kinds.SIZE
+    assert not setting.name.endswith("_s") or setting.kind in (kinds.SECONDS, kinds.LIMIT)
+
+
+def test_the_machines_file_then_the_users_then_the_homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system, user, home = (tmp_path / name / "hugging-llama" / "config.toml" for name in ("etc", "xdg", "cache"))
+    for path, text in (
+        (system, 'max_queue = 1\nmax_num_seqs = 1\nworkers = 1\norigins = ["https://a.example"]\npreload = "a, b"'),
+        (user, "max_queue = 2\nmax_num_seqs = 2\norigins = []"),
+        (home, "max_queue = 3"),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    monkeypatch.setattr(files, "SYSTEM_FILE", system)
+    environ = {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path / "xdg"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    loaded = load(environ)
+    assert files.places(environ) == (system, user, home) == tuple(loaded.files)
+    settings = loaded.settings
+    assert (settings.max_queue, settings.max_num_seqs, settings.workers, settings.origins) == (3, 2, 1, ())
+    assert settings.preload == ("a", "b")
+    named = ("max_queue", "max_num_seqs", "workers", "origins", "port")
+    assert [loaded.origins[name] for name in named] == [str(home), str(user), str(system), "default", "default"]
+    # a named file stands alone
+    assert load(environ | {"HUGGING_LLAMA_CONFIG": str(user)}).settings.workers == Settings().workers
+
+
+def test_a_home_that_a_file_names_has_a_file_of_its_own(tmp_path: Path) -> None:
+    user, home = tmp_path / ".config" / "hugging-llama" / "config.toml", tmp_path / "srv" / "config.toml"
+    for path, text in ((user, f"home = '{home.parent}'"), (home, "max_queue = 3")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    loaded = load({"HOME": str(tmp_path)})
+    assert (loaded.settings.home, loaded.settings.max_queue) == (str(home.parent), 3)
+    assert loaded.files == [user, home] == list(files.places({"HOME": str(tmp_path)}))[1:]
+
+
+def test_where_each_value_is_from(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hf_stored")
+    environ = {
+        "HOME": str(tmp_path), "HF_HOME": str(tmp_path), "OLLAMA_HOST": "0.0.0.0", "OLLAMA_LOCAL_PORT": "8123",
+        "OLLAMA_MAX_QUEUE": "-1", "HUGGING_LLAMA_MAX_NUM_SEQS": "3", "OLLAMA_NUM_PARALLEL": "9",
+    }  # fmt: skip
+    loaded = load(environ, [GivenFlag("keep_alive_s", "--model-ttl", "5m")], {"workers": 4})
+    found = {name: origin for name, origin in loaded.origins.items() if origin != "default"}
+    assert found == {
+        "host": "OLLAMA_HOST",
+        "port": "OLLAMA_LOCAL_PORT",
+        "max_num_seqs": "HUGGING_LLAMA_MAX_NUM_SEQS",
+        "keep_alive_s": "--model-ttl",
+        "workers": "--workers",
+        "hub_cache": "HF_HOME",
+        "hub_token": str(tmp_path / "token"),
+    }
+    assert load(environ | {"OLLAMA_HOST": ":99"}).origins["port"] == "OLLAMA_HOST"
+    assert load(environ | {"OLLAMA_HOST": "https://a"}).origins["port"] == "OLLAMA_HOST"
+    assert load(environ | {"OLLAMA_HOST": ":99", "HUGGING_LLAMA_PORT": "1"}).origins["port"] == "HUGGING_LLAMA_PORT"
+    assert [error for error in loaded.warnings if "OLLAMA_MAX_QUEUE" in error]
+
+
+def test_all_that_is_wrong_is_found_and_the_rest_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("port = 99999\nworkers = 3\nportt = 1")
+    environ = {"HOME": str(tmp_path), "HUGGING_LLAMA_CONFIG": str(path), "HUGGING_LLAMA_DEVICE": "tpu"}
+    loaded = load(environ, [GivenFlag("dtype", "--dtype", "int3")])
+    assert [str(error).partition(": ")[0] for error in loaded.errors] == [
+        str(path), str(path), "HUGGING_LLAMA_DEVICE", "--dtype",
+    ]  # fmt: skip
+    assert (loaded.settings.workers, loaded.settings.port, loaded.settings.device) == (3, 11434, "auto")
+
+
+def test_a_variable_that_is_no_setting_is_named_and_kubernetes_own_are_not(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {
+        "HUGGING_LLAMA_WORKRES": "3",
+        "HUGGING_LLAMA_API_KEY": "x",
+        "HUGGING_LLAMA_PORT": "tcp://10.0.0.1:11434",
+        "HUGGING_LLAMA_PORT_11434_TCP_ADDR": "10.0.0.1",
+        "HUGGING_LLAMA_SERVICE_HOST": "10.0.0.1",
+        "HUGGING_LLAMA_SERVICE_PORT_HTTP": "11434",
+    }
+    assert load_settings(environ=environ).port == 11434
+    assert caplog.messages == ["HUGGING_LLAMA_WORKRES is no setting; did you mean HUGGING_LLAMA_WORKERS?"]
+
+
+def test_a_client_finds_the_server_of_the_same_files_and_does_not_mind_what_else_they_say(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('port = 8123\nworkers = 0\nhub_token = "hf_x"')
+    environ = {"HOME": str(tmp_path), "HUGGING_LLAMA_HOME": str(tmp_path)}
+    client = load_client_settings(environ=environ)
+    assert (client.url, client.home, client.hub_token) == ("http://127.0.0.1:8123", tmp_path, "hf_x")
+    assert load_client_settings(environ=environ | {"OLLAMA_HOST": "https://a/b"}).url == "https://a:443/b"

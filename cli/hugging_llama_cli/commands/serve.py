@@ -1,6 +1,8 @@
 """Start the server: this process becomes gunicorn.
 
-Flags win over HUGGING_LLAMA_* variables, those over OLLAMA_* variables, those over the configuration file.
+Each setting has a flag, a variable (HUGGING_LLAMA_ and the flag's name, in capitals) and a key of the TOML files (the
+flag's name with _). A flag wins over the variable, that over Ollama's variables, those over the files, those over the
+default. 'hugging-llama config show' says what is set, and where.
 """
 
 import argparse
@@ -8,80 +10,46 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
 from typing import NoReturn
 
 from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.port import check_port
+from hugging_llama_cli.setting_flags import add_setting_flags, config_variable, given_flags, variables
 from hugging_llama_config.client import server_environment
-from hugging_llama_config.env import ConfigError, load_settings
+from hugging_llama_config.env import load
 from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.host import HostUrl
 from hugging_llama_config.settings import Settings
 
 _GUNICORN = ("-m", "gunicorn", "-c", "python:hugging_llama_config.gunicorn", "hugging_llama:create_app()")
-_VARIABLES = {
-    "host": "HUGGING_LLAMA_HOST",
-    "port": "HUGGING_LLAMA_PORT",
-    "workers": "HUGGING_LLAMA_WORKERS",
-    "max_resident_models": "HUGGING_LLAMA_MAX_LOADED_MODELS",
-    "model_ttl": "HUGGING_LLAMA_KEEP_ALIVE_S",
-    "preload": "HUGGING_LLAMA_PRELOAD",
-    "insecure_no_auth": "HUGGING_LLAMA_INSECURE_NO_AUTH",
-    "log_level": "HUGGING_LLAMA_LOG_LEVEL",
-}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
-    parser.add_argument("--host", metavar="ADDRESS", help="where to listen (default: 127.0.0.1)")
-    parser.add_argument("--port", metavar="PORT", help="default: $OLLAMA_LOCAL_PORT or 11434")
-    parser.add_argument("--workers", metavar="N", help="web worker processes (default: 2); the models are loaded once")
-    parser.add_argument("--max-resident-models", metavar="N", help="models in memory at a time (default: as fit)")
-    parser.add_argument(
-        "--model-ttl", metavar="SECONDS", help="how long an unused model stays in memory (default: 300; -1: for ever)"
-    )
-    parser.add_argument("--preload", metavar="MODEL", action="append", help="load MODEL at once; may be repeated")
-    parser.add_argument(
-        "--insecure-no-auth",
-        action="store_const",
-        const="true",
-        help="let everybody in who reaches an address of this machine that is not its own alone",
-    )
-    parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
+    add_setting_flags(parser)
 
 
 def run(args: argparse.Namespace) -> NoReturn:
     """Check what can be checked cheaply, say where the server will be, and become it."""
-    environ = server_environment(_changes(args))
-    try:
-        settings = load_settings(environ=environ)
-    except ConfigError as error:
-        raise CliError(_in_flag_words(str(error))) from None
+    flags, config = given_flags(args), config_variable(args)
+    loaded = load(server_environment(config), flags)
+    if loaded.errors:
+        raise CliError(_in_flag_words(str(loaded.errors[0])) if config else str(loaded.errors[0]))
+    settings = loaded.settings
     check_port(settings.host, settings.port)
     try:
         check_exposure(settings, [settings.host])
     except ExposureError as error:
         raise CliError(str(error)) from None
     print(_welcome(settings), file=sys.stderr, flush=True)
+    # its warnings are those of gunicorn, which reads the same
+    environ = server_environment({**config, **variables(flags)})
     os.execve(sys.executable, [sys.executable, *_GUNICORN], environ)
-
-
-def _changes(args: argparse.Namespace) -> dict[str, str]:
-    given: Mapping[str, str | list[str] | None] = vars(args)
-    changes = {}
-    for flag, variable in _VARIABLES.items():
-        value = given[flag]
-        if value is not None:
-            changes[variable] = ",".join(value) if isinstance(value, list) else value
-    return changes
 
 
 def _in_flag_words(message: str) -> str:
     """The user typed a flag, not the variable that it sets."""
-    for flag, variable in _VARIABLES.items():
-        message = message.replace(f"{variable}:", f"--{flag.replace('_', '-')}:")
-    return message
+    return message.replace("HUGGING_LLAMA_CONFIG: ", "--config: ", 1)
 
 
 def _program() -> str:

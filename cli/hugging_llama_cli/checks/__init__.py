@@ -1,0 +1,1 @@
+"""What `hugging-llama doctor` looks at: one function a check, each of which gives findings and changes nothing."""

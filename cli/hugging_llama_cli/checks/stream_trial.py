@@ -1,0 +1,190 @@
+"""One server over HTTP, and how the pieces of a stream arrive from it."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from hugging_llama_config.exposure import is_loopback
+
+_TIMEOUTS_S = (10.0, 30.0)
+# a load of a large model, and a proxy that keeps all of a slow answer, take their time
+_STREAM_TIMEOUTS_S = (10.0, 600.0)
+_NUM_TOKENS = 128
+_ENOUGH = 32
+"""So many arrivals apart from each other can't come out of a buffer by chance, which a busy machine reads in pieces."""
+_APART_S = 0.0005
+_HELD = 0.5
+_ATTEMPTS = 3
+_SLOW_S = 5.0
+"""What takes as long as this is not spoilt by a busy machine, and is not tried again."""
+_OWN_SOFTWARE = "gunicorn"
+
+
+class NoAnswerError(Exception):
+    """The server did not answer as it should; `status` is 0 where it did not answer at all."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Target:
+    """A server at a URL. Nothing is tried twice."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        self.url = url
+        self.software = ""
+        self._session = requests.Session()
+        self._session.trust_env = not is_loopback(urlsplit(self.url).hostname or "")
+        self._session.headers.update({"User-Agent": "hugging-llama doctor", "Accept-Encoding": "identity"})
+        if api_key:
+            self._session.headers["Authorization"] = f"Bearer {api_key}"
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it answers itself; known after the first answer."""
+        return self.software.startswith(_OWN_SOFTWARE)
+
+    def json(self, path: str) -> dict[str, Any]:
+        """An answer that must be a JSON object. Raises NoAnswerError."""
+        with self._send("GET", path, _TIMEOUTS_S) as response:
+            try:
+                value = response.json()
+            except requests.RequestException:
+                value = None
+            if not response.ok or not isinstance(value, dict):
+                raise self._refusal(path, response)
+            return value
+
+    def status(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> int:
+        """Raises NoAnswerError."""
+        with self._send(method, path, _TIMEOUTS_S, headers, body) as response:
+            return response.status_code
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[bytes]:
+        """The lines of an answer as they arrive. Raises NoAnswerError."""
+        with self._send("POST", path, _STREAM_TIMEOUTS_S, None, body) as response:
+            if not response.ok:
+                raise self._refusal(path, response)
+            try:
+                yield from response.iter_lines(chunk_size=None)
+            except requests.RequestException:
+                raise NoAnswerError(f"{self.url}{path}: the stream was cut") from None
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        timeouts_s: tuple[float, float],
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> requests.Response:
+        try:
+            response = self._session.request(
+                method, self.url + path, headers=headers, json=body, timeout=timeouts_s, stream=True,
+                allow_redirects=False,
+            )  # fmt: skip
+        except requests.exceptions.SSLError as error:
+            raise NoAnswerError(f"no secure connection to {self.url}: {str(error)[:200]}") from None
+        except requests.Timeout:
+            raise NoAnswerError(f"{self.url} does not answer in time") from None
+        except (requests.RequestException, ValueError) as error:
+            raise NoAnswerError(f"{self.url} can't be reached: {str(error).rpartition(': ')[2][:200]}") from None
+        self.software = self.software or response.headers.get("Server", "")
+        return response
+
+    def _refusal(self, path: str, response: requests.Response) -> NoAnswerError:
+        return NoAnswerError(f"{self.url}{path} answers {response.status_code} {response.reason}", response.status_code)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """How the lines of a stream came: how many, how many of them apart from the one before, and when."""
+
+    num_lines: int
+    num_arrivals: int
+    first_s: float
+    total_s: float
+
+    @property
+    def flows(self) -> bool:
+        return self.num_arrivals >= min(_ENOUGH, self.num_lines)
+
+    @property
+    def is_held(self) -> bool:
+        return self.first_s > _HELD * self.total_s
+
+
+class StreamTrial:
+    """Short generations on one server, as long as they seem to be held back."""
+
+    def __init__(self, target: Target, model: str) -> None:
+        self.target = target
+        self.model = model or _some_model(target)
+        self._best: Arrivals | None = None
+
+    def run(self) -> Arrivals:
+        """The attempt with the most arrivals; done once. Raises NoAnswerError."""
+        if self._best is None:
+            self._measure(num_tokens=1)  # loads the model, if need be
+            tries = []
+            for _ in range(_ATTEMPTS):
+                tries.append(self._measure())
+                if tries[-1].flows or tries[-1].total_s > _SLOW_S:
+                    break
+            self._best = max(tries, key=lambda found: found.num_arrivals)
+        return self._best
+
+    def _measure(self, num_tokens: int = _NUM_TOKENS) -> Arrivals:
+        """One generation. It is left as soon as it is known to flow."""
+        options = {"num_predict": num_tokens, "min_new_tokens": num_tokens, "temperature": 0, "seed": 1}
+        body = {"model": self.model, "prompt": "Once upon a time", "raw": True, "stream": True, "options": options}
+        begun = last = time.monotonic()
+        first_s = 0.0
+        lines = arrivals = 0
+        for line in self.target.stream("/api/generate", body):
+            now = time.monotonic()
+            if not line.strip():
+                continue
+            if not lines:
+                first_s = now - begun
+            arrivals += not lines or now - last >= _APART_S
+            lines, last = lines + 1, now
+            if _is_error(line):
+                raise NoAnswerError(
+                    f"{self.target.url}: {self.model} answers with an error: {line[:200].decode(errors='replace')}"
+                )
+            if arrivals >= _ENOUGH:
+                break
+        return Arrivals(lines, arrivals, first_s, time.monotonic() - begun)
+
+
+def _is_error(line: bytes) -> bool:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return True
+    return not isinstance(value, dict) or "error" in value
+
+
+def _some_model(target: Target) -> str:
+    """One in memory, else the smallest that completes text. Raises NoAnswerError."""
+    for path in ("/api/ps", "/api/tags"):
+        models = [model for model in target.json(path).get("models") or [] if _completes(model)]
+        if models:
+            return str(min(models, key=lambda model: model.get("size") or 0)["name"])
+    raise NoAnswerError(f"{target.url} has no model that completes text: pull one, or use --model")
+
+
+def _completes(model: Any) -> bool:
+    if not isinstance(model, dict) or not isinstance(model.get("name"), str):
+        return False
+    capabilities = model.get("capabilities")
+    return not isinstance(capabilities, list) or "completion" in capabilities

@@ -16,7 +16,6 @@ from typing import Any
 
 from hugging_llama_config import paths, units
 from hugging_llama_config.host import HostUrl, resolve_address
-from hugging_llama_config.keys import keys_path
 from hugging_llama_config.settings import DEFAULTS, Settings
 
 logger = logging.getLogger(__name__)
@@ -96,7 +95,8 @@ def _fill_paths(values: dict[str, Any], environ: Mapping[str, str]) -> None:
     values.setdefault("run_dir", str(paths.default_run_dir(environ, values["home"])))
     for name in _PATHS:
         values[name] = str(Path(values[name]).expanduser())
-    values["keys_file"] = str(Path(keys_path(values["home"], values.get("keys_file", ""))).expanduser())
+    if values.get("keys_file"):
+        values["keys_file"] = str(Path(values["keys_file"]).expanduser())
     values["model_dirs"] = tuple(str(Path(path).expanduser()) for path in values.get("model_dirs", ()))
 
 

@@ -8,6 +8,7 @@ supervisor under the same life line.
 """
 
 import logging
+import mmap
 import os
 import shutil
 import signal
@@ -85,11 +86,13 @@ class LifeLine:
 class MasterState:
     """What the hooks keep between calls; `server.hugging_llama`.
 
-    `ends_with_terminal`: started by hand, without nohup.
+    `ends_with_terminal`: started by hand, without nohup. `closed` is one byte that all workers share with the master, 1
+    as soon as one of them has seen keys.
     """
 
     metrics_dir: Path
     ends_with_terminal: bool
+    closed: mmap.mmap
     life_lines: list[LifeLine] = field(default_factory=list)
 
 
@@ -100,7 +103,7 @@ def on_starting(server: Any) -> None:
         socket_path(_settings)
         read_home_format(_settings.home)
         # what gunicorn was told to bind, which may be another address than that of the settings
-        check_exposure(_settings, [address[0] for address in server.cfg.address if isinstance(address, tuple)])
+        has_keys = check_exposure(_settings, _hosts(server))
     except (LaunchError, HomeFormatError, ExposureError) as error:
         raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
@@ -111,7 +114,10 @@ def on_starting(server: Any) -> None:
     shutil.rmtree(metrics_dir, ignore_errors=True)
     metrics_dir.mkdir(mode=0o700)
     os.environ[_METRICS_VARIABLE] = str(metrics_dir)
-    server.hugging_llama = MasterState(metrics_dir, ends_with_terminal=not _started_with_nohup and _has_terminal())
+    closed = mmap.mmap(-1, 1)
+    closed[0] = has_keys
+    by_hand = not _started_with_nohup and _has_terminal()
+    server.hugging_llama = MasterState(metrics_dir, ends_with_terminal=by_hand, closed=closed)
 
 
 def when_ready(server: Any) -> None:
@@ -128,14 +134,18 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
     if server.hugging_llama.ends_with_terminal and not _has_terminal():
         os.kill(os.getpid(), signal.SIGTERM)
         return
+    closed = server.hugging_llama.closed
     try:
         settings = load_settings()
         prepare_run_dir(settings)
         socket_path(settings)
         read_home_format(settings.home)
-    except (ConfigError, LaunchError, HomeFormatError) as error:
+        # workers of before may still know keys whose file is gone; those that come after would let nobody in
+        has_keys = check_exposure(settings, _hosts(server), was_closed=bool(closed[0]))
+    except (ConfigError, LaunchError, HomeFormatError, ExposureError) as error:
         server.log.error("not reloaded: %s", error)
         return
+    closed[0] |= has_keys
     reload()
 
 
@@ -162,6 +172,7 @@ def post_fork(server: Any, worker: Any) -> None:
         server.log.warning("there is no space for the metrics of this worker: they are not part of the sum")
         os.environ.pop(_METRICS_VARIABLE, None)
     worker.hugging_llama_life_line = server.hugging_llama.life_lines[-1].reader
+    worker.hugging_llama_closed = server.hugging_llama.closed
 
 
 def post_worker_init(worker: Any) -> None:
@@ -172,6 +183,8 @@ def post_worker_init(worker: Any) -> None:
         return
     configure_own_logging(engine.settings.log_level, "web")
     engine.life_line = worker.hugging_llama_life_line
+    if (access := worker.wsgi.extensions.get("hugging_llama_access")) is not None:
+        access.ring.share(worker.hugging_llama_closed)
     for kept in ("store", "responses") if worker.age == 1 else ():  # the first one of this server, and never again
         if (store := getattr(worker.wsgi.extensions["hugging_llama"], kept, None)) is not None:
             threading.Thread(target=store.tidy, daemon=True).start()
@@ -204,6 +217,11 @@ def on_exit(server: Any) -> None:
     while any(is_supervised(line.settings) for line in life_lines) and time.monotonic() < deadline:
         time.sleep(0.02)
     shutil.rmtree(state.metrics_dir, ignore_errors=True)
+
+
+def _hosts(server: Any) -> list[str]:
+    """Of the addresses that gunicorn was told to bind; sockets in files have none."""
+    return [address[0] for address in server.cfg.address if isinstance(address, tuple)]
 
 
 def _has_terminal() -> bool:

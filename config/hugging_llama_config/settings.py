@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -84,6 +85,12 @@ class Settings:
         for name in ("preload", "model_dirs", "origins", "trusted_proxies"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
+
+    @property
+    def keys_path(self) -> str:
+        """Where the keys lie: in the file that the operator names, which has to be there, else in the home, where they
+        may be; "" without a home."""
+        return self.keys_file or (os.path.join(self.home, "keys.json") if self.home else "")
 
     @property
     def fingerprint(self) -> str:

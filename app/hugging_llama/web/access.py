@@ -34,7 +34,8 @@ class Gatekeeper:
         """Raises KeyRejectedError, ForbiddenError or RateLimitedError."""
         operation = operation_of(current_app.view_functions[request.endpoint or ""])
         role = operation.role if operation else "admin"
-        if role is None or self.ring.is_open:
+        # OPTIONS is answered by Flask, where the application that mounts us has it so, and reaches no view
+        if role is None or request.method == "OPTIONS" or self.ring.is_open:
             return
         key = self.ring.find(given_key())
         if key is None:

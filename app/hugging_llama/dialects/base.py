@@ -203,6 +203,8 @@ class Watched(Iterable[EventT]):
         try:
             found = [self.first()]
             found.extend(self._events)
+            if isinstance(found[0], Embeddings | Classified):
+                _tell_wait(found[0])
             return found
         finally:
             self.close()
@@ -219,15 +221,25 @@ def empty_response(status: int = 200, headers: Mapping[str, str] | None = None) 
     return response
 
 
+def _tell_wait(answer: Embeddings | Classified) -> None:
+    """In the headers of the request's answer."""
+    headers = start_headers(answer)
+
+    @after_this_request
+    def _tell(response: Response) -> Response:
+        response.headers.update(headers)
+        return response
+
+
 def start_headers(*found: object) -> dict[str, str]:
-    """What a generation's first event says of its beginning: how many tokens of the prompt did not fit, if any, and
+    """What the first event says of a request's beginning: how many tokens of the prompt did not fit, if any, and
     how many were to go first and how long it took, if it had to wait; of several prompts, and events with the number of
     their choice, the most."""
-    events = (item[1] if isinstance(item, tuple) else item for item in found)
-    starts = [event for event in events if isinstance(event, Started)]
-    num_tokens = max((start.num_truncated_tokens for start in starts), default=0)
+    events = [item[1] if isinstance(item, tuple) else item for item in found]
+    num_tokens = max((event.num_truncated_tokens for event in events if isinstance(event, Started)), default=0)
     headers = {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
-    waits = [(start.queue_position, start.queue_ns) for start in starts if start.queue_position]
+    begun = [event for event in events if isinstance(event, Started | Embeddings | Classified)]
+    waits = [(event.queue_position, event.queue_ns) for event in begun if event.queue_position]
     if waits:
         headers["X-Queue-Position"] = str(max(position for position, _ in waits))
         headers["X-Queue-Wait"] = f"{max(waited_ns for _, waited_ns in waits) / 1e9:.3f}"

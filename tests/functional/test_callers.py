@@ -8,7 +8,7 @@ import pytest
 from hugging_llama.dialects.base import EXTENSION
 from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
-from hugging_llama.neutral.events import Classified, Embeddings, Finished, FinishReason, Progress, Started, TextDelta
+from hugging_llama.neutral.events import Embeddings, Finished, FinishReason, Progress, Started, TextDelta
 from hugging_llama.neutral.requests import GenerateRequest
 from tests.functional.conftest import MakeClient
 from tests.functional.test_generate import lines, post

@@ -77,12 +77,28 @@ def may_name(model: str) -> bool:
 
 
 def check_names(*names: str) -> None:
-    """Raise ForbiddenError where the caller may not use a model of one of these names; what is no name at all is left
-    to whoever reads it."""
+    """Raise ForbiddenError where the caller may not use a model that has, or is to have, one of these names; what is no
+    name at all is left to whoever reads it."""
     for name in names:
         with contextlib.suppress(InvalidRequestError, CloudModelError):
-            if not may_name(full_name(name)):
-                raise ForbiddenError(f"this key may not use the model {name[:200]!r}", model=name)
+            _check(name, full_name(name))
+
+
+def check_models(*names: str) -> None:
+    """Raise ForbiddenError where the caller may not use what one of these names means: the model that answers to it,
+    which may have another one, or the one of the Hub that would be pulled."""
+    for name in names:
+        try:
+            found = resolve_model(app_context(), name).ref.name
+        except (ModelNotFoundError, InvalidRequestError, CloudModelError):
+            check_names(name)
+        else:
+            _check(name, found)
+
+
+def _check(name: str, found: str) -> None:
+    if not may_name(found):
+        raise ForbiddenError(f"this key may not use the model {name[:200]!r}", model=name)
 
 
 def app_context() -> AppContext:
@@ -94,9 +110,12 @@ def local_model(name: str) -> LocalModel:
     """The model on disk that `name` means; the empty name is one that nobody has. Raises ModelNotFoundError."""
     if not name:
         raise ModelNotFoundError("", "")
-    check_names(name)
-    model = resolve_model(app_context(), name)
-    check_names(model.ref.name)
+    try:
+        model = resolve_model(app_context(), name)
+    except ModelNotFoundError:
+        check_names(name)
+        raise
+    _check(name, model.ref.name)
     return model
 
 

@@ -158,7 +158,7 @@ def _install(
         engine=engine or RemoteEngine(settings),
         observer=metrics.GenerationMetrics(registry),
         responses=ResponseStore.of(settings),
-        caller=access.caller,
+        caller=partial(access.caller, settings.trusted_proxies),
         audit=_audit_log(settings),
     )
     if settings.preload and isinstance(context.engine, RemoteEngine):

@@ -1,4 +1,4 @@
-"""The models that a key may name: no spelling gets around its patterns, at no endpoint, and none is refused for nothing."""
+"""The models that a key may name: no spelling gets around its patterns, and none is refused for nothing, anywhere."""
 
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,8 @@ def test_a_pattern_of_an_organisation_covers_its_models_alone(
     [
         ("*", "/models/a", True), ("/models/*", "/models/a:latest", True), ("/models/a", "/models/a:latest", True),
         ("/models/a", "/models/A", False), ("/models/a", "/models/a/b", False), ("models/a", "/models/a", False),
-        ("org/name", "org/name:v2", False), ("org/name:*", "org/name:latest", True), ("org/name:v?", "org/name:V2", True),
+        ("org/name", "org/name:v2", False), ("org/name:*", "org/name:latest", True),
+        ("org/name:v?", "org/name:V2", True),
         ("name", "org/name:latest", False), ("org", "org/name:latest", False), ("", "org/name:latest", False),
         ("org/name-[ab]", "org/name-a:latest", True), ("https://hf.co/org/*:main", "org/name:latest", True),
     ],

@@ -36,7 +36,7 @@ class PoolingItem:
 class PoolingJob:
     """One request. `waiting` holds its inputs that no batch has taken, the longest first.
 
-    `queue_position` is its place in the queue when it came, 0 if it had not to wait, `queue_ns` how long it waited then.
+    `queue_position` is its place in the queue when it came, 0 if it had not to wait; `queue_ns`: how long it waited.
     """
 
     key: Key

@@ -37,7 +37,7 @@ except ConfigError as error:
 _address = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_address}:{_settings.port}"
 workers = _settings.workers
-worker_class = "gevent"
+worker_class = "hugging_llama_config.gunicorn_worker.JsonErrorWorker"
 worker_connections = _settings.worker_connections
 loglevel = _settings.log_level
 # there is nothing heavy to share, and what is imported before gevent patches the worker blocks its hub

@@ -177,14 +177,14 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In the worker, patched and with the app loaded: watch for its end; in the first one, tidy up."""
+    if (access := getattr(worker.wsgi, "extensions", {}).get("hugging_llama_access")) is not None:
+        access.ring.share(worker.hugging_llama_closed)
     engine = _engine_of(worker)
     if engine is None:
         worker.log.warning("the application has no Hugging Llama engine: its streams are not drained")
         return
     configure_own_logging(engine.settings.log_level, "web")
     engine.life_line = worker.hugging_llama_life_line
-    if (access := worker.wsgi.extensions.get("hugging_llama_access")) is not None:
-        access.ring.share(worker.hugging_llama_closed)
     for kept in ("store", "responses") if worker.age == 1 else ():  # the first one of this server, and never again
         if (store := getattr(worker.wsgi.extensions["hugging_llama"], kept, None)) is not None:
             threading.Thread(target=store.tidy, daemon=True).start()

@@ -61,10 +61,10 @@ def read_keys(path: str) -> tuple[Key, ...]:
     """Raises FileNotFoundError if there is certainly none, or KeyFileError."""
     try:
         text = Path(path).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if os.path.islink(path):
             raise KeyFileUnreadableError(f"{path} leads to nothing") from None
-        raise
+        raise FileNotFoundError(path) from None
     except OSError as error:
         raise KeyFileUnreadableError(f"{path} can't be read: {error.strerror}") from None
     try:

@@ -141,7 +141,7 @@ def test_a_mounted_application_asks_for_the_keys_that_were_named(make_client: Ma
 
 
 def test_a_file_that_can_not_be_looked_at_counts_as_one(make_client: MakeClient, tmp_path: Path) -> None:
-    """A link to what is not mounted, and a folder that is none."""
+    """A link to what is not mounted."""
     home = tmp_path / "linked"
     home.mkdir()
     (home / "keys.json").symlink_to(tmp_path / "not-mounted")

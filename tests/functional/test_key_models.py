@@ -98,7 +98,7 @@ def test_every_spelling_of_what_a_pattern_covers_is_served(
     keys = tmp_path / "keys.json"
     headers = make_key(keys, pattern, "hugging-llama/mine")
     client, _ = make_client(keys_file=str(keys), loaded=[LOADED], hub_endpoint="http://127.0.0.1:9")
-    for name in DEMO_SPELLINGS:
+    for name in DEMO_SPELLINGS if pattern == DEMO else DEMO_SPELLINGS[::4]:
         for path, body in (
             ("/api/chat", {"messages": HI, "stream": False}), ("/api/show", {}), ("/api/tokenize", {"content": "x"}),
             ("/v1/chat/completions", {"messages": HI}), ("/v1/messages", {"messages": HI, "max_tokens": 9}),

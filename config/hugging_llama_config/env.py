@@ -17,7 +17,6 @@ from hugging_llama_config import paths
 from hugging_llama_config.described import PREFIX
 from hugging_llama_config.files import ConfigError, nearest_setting, read_files
 from hugging_llama_config.host import HostUrl, address_variables, is_kubernetes_link, resolve_address
-from hugging_llama_config.keys import keys_path
 from hugging_llama_config.settings import DEFAULTS, SETTINGS, Settings
 
 __all__ = ["ConfigError", "GivenFlag", "Loaded", "load", "load_settings"]
@@ -159,7 +158,8 @@ def _fill_paths(loaded: Loaded, environ: Mapping[str, str]) -> None:
     values.setdefault("run_dir", str(paths.default_run_dir(environ, values["home"])))
     for name in _PATHS:
         values[name] = str(Path(values[name]).expanduser())
-    values["keys_file"] = str(Path(keys_path(values["home"], values.get("keys_file", ""))).expanduser())
+    if values.get("keys_file"):
+        values["keys_file"] = str(Path(values["keys_file"]).expanduser())
     values["model_dirs"] = tuple(str(Path(path).expanduser()) for path in values.get("model_dirs", ()))
     for name, variable in paths.fallback_origins(environ).items():
         loaded.origins.setdefault(name, variable)

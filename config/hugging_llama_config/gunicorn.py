@@ -9,6 +9,7 @@ supervisor under the same life line.
 
 import importlib
 import logging
+import mmap
 import os
 import shutil
 import signal
@@ -39,7 +40,7 @@ except ConfigError as error:
 _address = f"[{_settings.host}]" if ":" in _settings.host else _settings.host
 bind = f"{_address}:{_settings.port}"
 workers = _settings.workers
-worker_class = "gevent"
+worker_class = "hugging_llama_config.gunicorn_worker.JsonErrorWorker"
 worker_connections = _settings.worker_connections
 loglevel = _settings.log_level
 # there is nothing heavy to share, and what is imported before gevent patches the worker blocks its hub
@@ -88,11 +89,13 @@ class LifeLine:
 class MasterState:
     """What the hooks keep between calls; `server.hugging_llama`.
 
-    `ends_with_terminal`: started by hand, without nohup.
+    `ends_with_terminal`: started by hand, without nohup. `closed` is one byte that all workers share with the master, 1
+    as soon as one of them has seen keys.
     """
 
     metrics_dir: Path
     ends_with_terminal: bool
+    closed: mmap.mmap
     life_lines: list[LifeLine] = field(default_factory=list)
 
 
@@ -103,7 +106,7 @@ def on_starting(server: Any) -> None:
         socket_path(_settings)
         read_home_format(_settings.home)
         # what gunicorn was told to bind, which may be another address than that of the settings
-        check_exposure(_settings, _hosts(server))
+        has_keys = check_exposure(_settings, _hosts(server))
     except (LaunchError, HomeFormatError, ExposureError) as error:
         raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
@@ -114,7 +117,10 @@ def on_starting(server: Any) -> None:
     shutil.rmtree(metrics_dir, ignore_errors=True)
     metrics_dir.mkdir(mode=0o700)
     os.environ[_METRICS_VARIABLE] = str(metrics_dir)
-    server.hugging_llama = MasterState(metrics_dir, ends_with_terminal=not _started_with_nohup and _has_terminal())
+    closed = mmap.mmap(-1, 1)
+    closed[0] = has_keys
+    by_hand = not _started_with_nohup and _has_terminal()
+    server.hugging_llama = MasterState(metrics_dir, ends_with_terminal=by_hand, closed=closed)
 
 
 def when_ready(server: Any) -> None:
@@ -131,22 +137,25 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
     if server.hugging_llama.ends_with_terminal and not _has_terminal():
         os.kill(os.getpid(), signal.SIGTERM)
         return
+    closed = server.hugging_llama.closed
     try:
         settings = load_settings()
         prepare_run_dir(settings)
         socket_path(settings)
         read_home_format(settings.home)
         # it binds anew, unless it was told on its own command line where
-        if server.cfg.bind == [bind]:
-            check_exposure(settings, [settings.host])
+        binds_anew = server.cfg.bind == [bind]
+        hosts = [settings.host] if binds_anew else _hosts(server)
+        # workers of before may still know keys whose file is gone; those that come after would let nobody in
+        has_keys = check_exposure(settings, hosts, was_closed=bool(closed[0]))
+        if binds_anew:
             _check_port(settings, server)
-        else:
-            check_exposure(settings, _hosts(server))
         # in place, as gunicorn imports it once only and would go on with the values from the start
         importlib.reload(sys.modules[__name__])
     except (ConfigError, LaunchError, HomeFormatError, ExposureError, OSError, SystemExit) as error:
         server.log.error("not reloaded: %s", error)
         return
+    closed[0] |= has_keys
     reload()
 
 
@@ -182,10 +191,13 @@ def post_fork(server: Any, worker: Any) -> None:
         server.log.warning("there is no space for the metrics of this worker: they are not part of the sum")
         os.environ.pop(_METRICS_VARIABLE, None)
     worker.hugging_llama_life_line = server.hugging_llama.life_lines[-1].reader
+    worker.hugging_llama_closed = server.hugging_llama.closed
 
 
 def post_worker_init(worker: Any) -> None:
     """In the worker, patched and with the app loaded: watch for its end; in the first one, tidy up."""
+    if (access := getattr(worker.wsgi, "extensions", {}).get("hugging_llama_access")) is not None:
+        access.ring.share(worker.hugging_llama_closed)
     engine = _engine_of(worker)
     if engine is None:
         worker.log.warning("the application has no Hugging Llama engine: its streams are not drained")
@@ -227,6 +239,7 @@ def on_exit(server: Any) -> None:
 
 
 def _hosts(server: Any) -> list[str]:
+    """Of the addresses that gunicorn was told to bind; sockets in files have none."""
     return [address[0] for address in server.cfg.address if isinstance(address, tuple)]
 
 

@@ -26,6 +26,10 @@ class KeyFileError(Exception):
     """The file can't be used; one line for operators."""
 
 
+class KeyFileUnreadableError(KeyFileError):
+    """There is something, and the system does not let us read it, at least not now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
     """What is known of a key. `models` are patterns of names with `*` and `?`, none for all; limits of 0 are none; of
@@ -42,11 +46,6 @@ class Key:
     created_at_s: float = 0.0
 
 
-def keys_path(home: str, keys_file: str) -> str:
-    """Where the file lies: as the settings say, else in the home."""
-    return keys_file or os.path.join(home, "keys.json")
-
-
 def hash_of(secret: str) -> str:
     """A key is long and random, so a fast hash will do: there is nothing to guess."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
@@ -59,13 +58,15 @@ def new_key(name: str, **options: Any) -> tuple[Key, str]:
 
 
 def read_keys(path: str) -> tuple[Key, ...]:
-    """Raises FileNotFoundError, or KeyFileError if the file can't be understood."""
+    """Raises FileNotFoundError if there is certainly none, or KeyFileError."""
     try:
         text = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.islink(path):
+            raise KeyFileUnreadableError(f"{path} leads to nothing") from None
+        raise FileNotFoundError(path) from None
     except OSError as error:
-        raise KeyFileError(f"{path} can't be read: {error.strerror}") from None
+        raise KeyFileUnreadableError(f"{path} can't be read: {error.strerror}") from None
     try:
         table = json.loads(text)
         if table["format"] != _FORMAT:

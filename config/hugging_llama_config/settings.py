@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -142,7 +143,8 @@ class Settings:
         "tell by its speed that somebody has asked the same",
     )  # fmt: skip
     max_queue: int = setting(
-        512, NUMBER, (ENGINE,), "requests that may wait for a place", ollama=("OLLAMA_MAX_QUEUE",),
+        512, NUMBER, (ENGINE,), "requests that may wait for a place; 0: none, but for the one whose model is loaded "
+        "next", ollama=("OLLAMA_MAX_QUEUE",),
     )  # fmt: skip
     load_timeout_s: float = setting(
         300.0, LIMIT, (WEB,), "longest wait of a request that only loads, the load itself goes on; 0: for ever",
@@ -182,7 +184,9 @@ class Settings:
     stored_responses_s: float = setting(30 * 86400.0, SECONDS, (WEB,), "how long they stay: 30 days", low=1)
     # safety
     keys_file: str = setting(
-        "", FILE, (GUNICORN, WEB, CLI), "the API keys; while there is such a file every request needs one",
+        "", FILE, (GUNICORN, WEB, CLI), "the API keys; while there is such a file every request needs one. One "
+        "that is named here has to be there: without it no server starts, and an application that mounts us lets "
+        "nobody in",
         origin="keys.json in the home",
     )  # fmt: skip
     insecure_no_auth: bool = setting(
@@ -215,6 +219,12 @@ class Settings:
         values: dict[str, Any] = json.loads(text)
         lists = {name: tuple(values.get(name, ())) for name, default in DEFAULTS.items() if isinstance(default, tuple)}
         return cls(**values | lists)
+
+    @property
+    def keys_path(self) -> str:
+        """Where the keys lie: in the file that the operator names, which has to be there, else in the home, where they
+        may be; "" without a home."""
+        return self.keys_file or (os.path.join(self.home, "keys.json") if self.home else "")
 
     @property
     def fingerprint(self) -> str:

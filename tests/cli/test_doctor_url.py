@@ -13,7 +13,7 @@ import pytest
 
 from hugging_llama_cli.checks.stream_trial import Arrivals
 from hugging_llama_cli.main import main
-from hugging_llama_config.keys import add_key, keys_path, new_key
+from hugging_llama_config.keys import add_key, new_key
 from hugging_llama_config.paths import default_home
 from tests.cli.reverse_proxy import Manners, ReverseProxy
 from tests.live_server import LiveServer, free_port, live_server, stop
@@ -167,7 +167,7 @@ def test_a_server_that_asks_for_keys(
 ) -> None:
     """The last of these tests: once a server has had keys it goes on to ask for them."""
     key, secret = new_key("doctor", roles=("use",))
-    add_key(keys_path(str(default_home(served.environ)), ""), key)
+    add_key(str(default_home(served.environ) / "keys.json"), key)
     code, found = examine(capsys, "--url", served.url)
     assert (code, of(found, "/api/ps answers 401")) == (1, "problem")
     monkeypatch.setenv("HUGGING_LLAMA_API_KEY", secret)

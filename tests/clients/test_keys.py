@@ -107,12 +107,12 @@ def test_no_log_has_the_secret(closed_server: LiveServer, secret: str) -> None:
     assert secret not in closed_server.log.read_text()
 
 
-def test_gunicorn_refuses_to_be_open_to_others(closed_server: LiveServer, tmp_path: Path) -> None:
+def test_gunicorn_refuses_to_be_open_to_others(closed_server: LiveServer) -> None:
     def start(*more: str, **environ: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "gunicorn", "-c", "python:hugging_llama_config.gunicorn", *more]
         return subprocess.run(
             [*command, "hugging_llama:create_app()"],
-            env={**closed_server.environ, "HUGGING_LLAMA_KEYS_FILE": str(tmp_path / "none.json"), **environ},
+            env={**closed_server.environ, "HUGGING_LLAMA_KEYS_FILE": "", **environ},
             capture_output=True,
             text=True,
             timeout=60,

@@ -19,6 +19,7 @@ from hugging_llama.errors import (
     InvalidRequestError,
 )
 from hugging_llama.ipc.facade import Key
+from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.events import Embeddings
 from hugging_llama_config.settings import Settings
 from tests.engine.embedding_clients import EmbeddingClient, Gate
@@ -83,6 +84,28 @@ def test_clients_share_batches_and_get_their_own_vectors(checkpoint: Checkpoint,
         answer.num_prompt_tokens for answer in answers.values() if isinstance(answer, Embeddings)
     )
     assert stats.num_running == stats.num_waiting == 0
+
+
+def test_who_waits_for_a_batch_is_told(checkpoint: Checkpoint) -> None:
+    gate = Gate()
+    client = EmbeddingClient(checkpoint, gate, max_batched_tokens=8)  # a batch for each
+    bulk, other = Caller("bulk"), Caller("other")
+    first = client.send(0, ["the first one"], caller=bulk)
+    assert gate.reached.wait(60)
+    keys = [client.send(number, [f"text number {number}"], caller=bulk) for number in range(1, 4)]
+    keys.append(client.send(4, ["the other one"], caller=other))
+    gate.opened.set()
+    answers = client.receive(5)
+    client.runner.close()
+
+    def told(key: Key) -> tuple[int, bool]:
+        answer = answers[key]
+        assert isinstance(answer, Embeddings)
+        return answer.queue_position, answer.queue_ns > 0
+
+    assert told(first) == (0, False)
+    # the other caller's turn is the next, whoever came before it
+    assert [told(key) for key in keys] == [(1, True), (2, True), (3, True), (1, True)]
 
 
 def test_tokens_are_counted_after_truncation(client: EmbeddingClient) -> None:

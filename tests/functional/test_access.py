@@ -16,6 +16,7 @@ from hugging_llama.testing import ScriptedEngine
 from hugging_llama.web import access
 from hugging_llama.web.limits import Bucket
 from hugging_llama_config.keys import add_key, new_key, revoke_key
+from hugging_llama_config.settings import Settings
 from tests.functional.conftest import LOADED, MakeClient
 from tests.hub_cache import MINILM
 
@@ -33,6 +34,12 @@ def keys(tmp_path: Path) -> str:
 def _no_time_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """No bucket fills while a slow machine gets on."""
     monkeypatch.setattr(access, "Bucket", functools.partial(Bucket, clock=lambda: 1000.0))
+
+
+@pytest.fixture
+def home_keys(settings: Settings) -> str:
+    """Where nobody has named a file: it may be there or not."""
+    return settings.keys_path
 
 
 def make_key(keys: str, name: str = "k", **options: Any) -> dict[str, str]:
@@ -60,8 +67,8 @@ def test_every_route_asks_for_a_role_or_is_open_on_purpose(make_client: MakeClie
     }  # fmt: skip
 
 
-def test_without_a_file_everybody_may_come_in(make_client: MakeClient, keys: str) -> None:
-    assert ask(make_client(keys_file=keys)[0], {"Authorization": "Bearer whatever"}) == 200
+def test_without_a_file_everybody_may_come_in(make_client: MakeClient) -> None:
+    assert ask(make_client()[0], {"Authorization": "Bearer whatever"}) == 200
 
 
 def test_no_route_but_the_open_ones_is_served_without_a_key(make_client: MakeClient, keys: str) -> None:
@@ -128,15 +135,15 @@ def test_roles(make_client: MakeClient, keys: str) -> None:
     assert refused == {"error": "this key may not do this: it has no role 'metrics'"}
 
 
-def test_a_key_that_comes_and_goes_counts_at_once(make_client: MakeClient, keys: str) -> None:
-    client, _ = make_client(keys_file=keys)
+def test_a_key_that_comes_and_goes_counts_at_once(make_client: MakeClient, home_keys: str) -> None:
+    client, _ = make_client()
     assert ask(client, {}) == 200
-    headers = make_key(keys, "a")
+    headers = make_key(home_keys, "a")
     assert [ask(client, {}), ask(client, headers)] == [401, 200]
-    other = make_key(keys, "b")
-    revoke_key(keys, "a")
+    other = make_key(home_keys, "b")
+    revoke_key(home_keys, "a")
     assert [ask(client, headers), ask(client, other)] == [401, 200]
-    revoke_key(keys, "b")
+    revoke_key(home_keys, "b")
     # without a key in it the file keeps everybody out
     assert [ask(client, {}), ask(client, other)] == [401, 401]
 

@@ -8,8 +8,8 @@ import pytest
 from hugging_llama.dialects.base import EXTENSION
 from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
-from hugging_llama.neutral.events import Finished, FinishReason, Progress, Started, TextDelta
-from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest, GenerateRequest
+from hugging_llama.neutral.events import Embeddings, Finished, FinishReason, Progress, Started, TextDelta
+from hugging_llama.neutral.requests import GenerateRequest
 from tests.functional.conftest import MakeClient
 from tests.functional.test_generate import lines, post
 from tests.hub_cache import MINILM
@@ -28,6 +28,16 @@ BODIES: list[tuple[str, dict[str, Any]]] = [
     ("/v1/responses", {"input": "x"}),
     ("/v1/messages", {"messages": HI, "max_tokens": 9}),
 ]
+OTHERS: list[tuple[str, dict[str, Any]]] = [
+    ("/api/embed", {"model": MINILM, "input": "x"}),
+    ("/api/embed", {"model": MINILM, "input": []}),
+    ("/api/tokenize", {"content": "x"}),
+    ("/api/detokenize", {"tokens": [5]}),
+    ("/api/generate", {}),
+    ("/api/chat", {"messages": []}),
+    ("/v1/completions", {"prompt": ""}),
+    ("/v1/messages/count_tokens", {"messages": HI}),
+]
 
 
 def test_everybody_is_one_caller_unless_somebody_says_more(make_client: MakeClient) -> None:
@@ -37,14 +47,13 @@ def test_everybody_is_one_caller_unless_somebody_says_more(make_client: MakeClie
     client.application.extensions[EXTENSION] = replace(context, caller=lambda: Caller("me", priority=2))
     for path, body in BODIES:
         post(client, path, {"model": "demo", **body})
-    post(client, "/api/embed", {"model": MINILM, "input": "x"})
+    for path, body in OTHERS:
+        assert post(client, path, {"model": "demo", **body}).status_code == 200
     first, *others = engine.requests
     assert isinstance(first, GenerateRequest)
     assert first.caller == ANONYMOUS
-    assert len(others) == len(BODIES) + 2
-    for request in others:
-        assert isinstance(request, GenerateRequest | EmbedRequest | ClassifyRequest)
-        assert request.caller == Caller("me", priority=2)
+    assert len(others) == len(BODIES) + 1 + len(OTHERS)
+    assert {request.caller for request in others} == {Caller("me", priority=2)}
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -58,6 +67,26 @@ def test_who_had_to_wait_is_told_in_every_dialect(
     assert response.headers["X-Queue-Wait"] == "1.234"
     assert "X-Truncated-Tokens" not in response.headers
     response.get_data()
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/embed", {"model": MINILM, "input": "x"}),
+        ("/api/embeddings", {"model": MINILM, "prompt": "x"}),
+        ("/v1/embeddings", {"model": MINILM, "input": "x"}),
+    ],
+)
+@pytest.mark.parametrize("position", [0, 3])
+def test_who_had_to_wait_for_vectors_is_told(
+    make_client: MakeClient, path: str, body: dict[str, Any], position: int
+) -> None:
+    found = Embeddings(vectors=((0.6, 0.8),), num_prompt_tokens=1, queue_position=position, queue_ns=1_234_500_000)
+    client, _ = make_client(embed=[found])
+    response = post(client, path, body)
+    assert response.status_code == 200
+    assert response.headers.get("X-Queue-Position") == ("3" if position else None)
+    assert response.headers.get("X-Queue-Wait") == ("1.234" if position else None)
 
 
 def test_who_did_not_wait_is_told_nothing(make_client: MakeClient) -> None:

@@ -22,10 +22,15 @@ def connected(server: LiveServer) -> Iterator[socket.socket]:
 
 def sent(server: LiveServer, data: bytes) -> list[int]:
     """The statuses of all answers to `data`, until the server closes the connection."""
+    return statuses(answer_to(server, data))
+
+
+def answer_to(server: LiveServer, data: bytes) -> bytes:
+    """All that comes for `data` until the server closes the connection."""
     with connected(server) as sock:
         with contextlib.suppress(ConnectionError):
             sock.sendall(data)
-        return statuses(read_to_end(sock))
+        return read_to_end(sock)
 
 
 def read_to_end(sock: socket.socket) -> bytes:

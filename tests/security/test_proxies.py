@@ -1,11 +1,17 @@
 """What a proxy says of its client is believed of the operator's proxies alone."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import requests
 
 from hugging_llama.dialects.caller import caller_address
+from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama_config.env import ConfigError, load_settings
+from hugging_llama_config.keys import add_key, new_key
 from tests.functional.conftest import MakeClient
+from tests.hub_cache import MINILM
 from tests.live_server import LiveServer
 
 US, PROXY, OTHER, CLIENT = "127.0.0.1", "10.0.0.1", "10.0.0.2", "203.0.113.9"
@@ -38,6 +44,52 @@ def test_whose_word_counts(
         "/", headers={"X-Forwarded-For": named}, environ_overrides={"REMOTE_ADDR": peer}
     ):
         assert caller_address(trusted) == found
+
+
+@pytest.mark.parametrize(
+    ("trusted", "peer", "named", "user", "found"),
+    [
+        ((PROXY,), PROXY, "", "6f8b2c6e", "6f8b2c6e"),  # Open WebUI itself
+        ((PROXY, OTHER), PROXY, OTHER, "6f8b2c6e", "6f8b2c6e"),  # behind a proxy that is trusted as well
+        ((PROXY,), PROXY, CLIENT, "6f8b2c6e", ""),  # whoever comes through the proxy
+        ((PROXY,), PROXY, f"{PROXY}, {CLIENT}", "6f8b2c6e", ""),
+        ((PROXY,), OTHER, "", "6f8b2c6e", ""),
+        ((), US, "", "6f8b2c6e", ""),
+        ((PROXY,), PROXY, "", "", ""),
+        ((PROXY,), PROXY, "", "x" * 101, ""),
+        ((PROXY,), PROXY, "", "a b", ""),
+        (("*",), OTHER, CLIENT, "6f8b2c6e", "6f8b2c6e"),
+    ],
+)
+@pytest.mark.parametrize("has_key", [True, False])
+def test_users_take_turns_where_a_trusted_address_names_them(
+    make_client: MakeClient,
+    tmp_path: Path,
+    trusted: tuple[str, ...],
+    peer: str,
+    named: str,
+    user: str,
+    found: str,
+    has_key: bool,
+) -> None:
+    key, secret = new_key("webui", roles=("use",), priority=3)
+    path = str(tmp_path / "keys.json")
+    add_key(path, key)
+    client, engine = make_client(trusted_proxies=trusted, keys_file=path if has_key else "")
+    headers = {"X-OpenWebUI-User-Id": user, "X-Forwarded-For": named, "x-api-key": secret}
+    for path, body in (
+        ("/api/chat", {"messages": [{"role": "user", "content": "Hi"}], "stream": False}),
+        ("/v1/embeddings", {"input": "x"}),
+        ("/api/tokenize", {"content": "x"}),
+    ):
+        model = MINILM if "embed" in path else "demo"
+        answer = client.post(
+            path, json={"model": model, **body}, headers=headers, environ_overrides={"REMOTE_ADDR": peer}
+        )
+        assert answer.status_code == 200
+    owner = Caller(key.id, 3) if has_key else ANONYMOUS
+    asked_for = replace(owner, id=f"{owner.id or 'anonymous'}/{found}") if found else owner
+    assert {request.caller for request in engine.requests} == {asked_for}
 
 
 def test_nobody_is_trusted_unless_the_operator_says_so(server: LiveServer) -> None:

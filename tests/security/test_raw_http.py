@@ -3,13 +3,19 @@
 import gzip
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import requests
 
-from tests.live_server import LiveServer
-from tests.security.raw import sent
+from tests.live_server import LiveServer, free_port, stop
+from tests.process.servers import wait_until
+from tests.secrets_in_logs import PLANTED
+from tests.security.raw import answer_to, sent, statuses
 
+ROOT = Path(__file__).parents[2]
 CLOSE = b"Connection: close\r\n"
 HOST = b"Host: localhost\r\n"
 # whatever stands behind a request that is refused must not be answered as one of its own
@@ -63,6 +69,69 @@ def test_p7_what_can_be_read_in_two_ways_is_refused(server: LiveServer, name: st
     found = sent(server, REFUSED[name])
     assert len(found) <= 1
     assert all(400 <= status < 500 or status in (501, 505) for status in found), found
+
+
+STATUSES = {"another coding": 501, "a long line": 414, "many headers": 431, "a long header": 431}
+BY_US = {"no host", "an empty host"}
+"""Those answers are the application's, and as empty as those to names that are not ours."""
+
+
+@pytest.mark.parametrize("name", [name for name in REFUSED if name not in BY_US])
+def test_what_gunicorn_refuses_it_refuses_in_json(server: LiveServer, name: str) -> None:
+    head, _, body = answer_to(server, REFUSED[name]).partition(b"\r\n\r\n")
+    assert statuses(head) == [STATUSES.get(name, 400)]
+    assert b"\r\nContent-Type: application/json; charset=utf-8\r\n" in head
+    assert f"\r\nContent-Length: {len(body)}".encode() in head
+    found = json.loads(body)
+    assert list(found) == ["error"]
+    assert found["error"].startswith("malformed request: ")
+    assert found["error"].isprintable()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        _get(b"Host: localhost", f"Authorization Bearer {PLANTED}".encode()),
+        _get(b"Host: localhost", f"Authorization\0: Bearer {PLANTED}".encode()),
+        _get(b"Host: localhost", f"x-api-key: {PLANTED}\0".encode()),
+        _get(b"Host: localhost", f"x-api-key: a\r\n {PLANTED}".encode()),
+        f"Authorization: Bearer {PLANTED}\r\n\r\n".encode(),
+        f"{PLANTED} / HTTP/1.1\r\n\r\n".encode(),
+        f"GET / {PLANTED}\r\n\r\n".encode(),
+        f"GET /?key={PLANTED} HTTP/3.0\r\n\r\n".encode(),
+        _post(f"Transfer-Encoding: {PLANTED}\r\n".encode(), b""),
+        _get(b"Host: localhost", f"Expect: {PLANTED}".encode()),
+    ],
+)
+def test_what_could_be_a_key_is_neither_said_again_nor_logged(server: LiveServer, data: bytes) -> None:
+    answer = answer_to(server, data)
+    assert statuses(answer)[0] >= 400
+    assert PLANTED.encode() not in answer
+    assert PLANTED not in server.log.read_text()
+
+
+def test_what_fails_outside_of_the_application_says_nothing_of_it(tmp_path: Path) -> None:
+    port, log = free_port(), tmp_path / "log"
+    worker = "hugging_llama_config.gunicorn_worker.JsonErrorWorker"
+    command = [sys.executable, "-m", "gunicorn", "-k", worker, "--no-control-socket", "-b", f"127.0.0.1:{port}"]
+    with log.open("wb") as sink:
+        process = subprocess.Popen([*command, "tests.security.failing_app:app"], stderr=sink, stdout=sink, cwd=ROOT)
+    try:
+        wait_until(lambda: is_fine(port), 60)
+        found = requests.get(f"http://127.0.0.1:{port}/", timeout=60)
+    finally:
+        stop(process)
+    assert (found.status_code, found.headers["Content-Type"]) == (500, "application/json; charset=utf-8")
+    assert found.json() == {"error": "internal server error; the server's log has the details"}
+    assert "what nobody else may read" in log.read_text()
+    assert f"Using worker: {worker}" in log.read_text()
+
+
+def is_fine(port: int) -> bool:
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/fine", timeout=60).text == "fine"
+    except requests.ConnectionError:
+        return False
 
 
 def test_p7_two_proper_requests_on_one_connection_are_two(server: LiveServer) -> None:

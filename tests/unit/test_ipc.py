@@ -132,6 +132,7 @@ tokenize_requests = st.builds(
     return_text=st.booleans(),
     context_length=st.none() | counts,
     keep_alive_s=optional_seconds,
+    caller=callers,
 )
 float32s = st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(tuple)
 loaded_models = st.builds(
@@ -161,7 +162,14 @@ events: st.SearchStrategy[Answer] = st.one_of(
     st.builds(ThinkingDelta, texts, logprobs),
     st.builds(ToolCallDelta, tool_calls),
     st.builds(Finished, reason=st.sampled_from(FinishReason), usage=usages, context=token_ids),
-    st.builds(Embeddings, vectors=st.lists(float32s, max_size=3).map(tuple), num_prompt_tokens=counts, load_ns=counts),
+    st.builds(
+        Embeddings,
+        vectors=st.lists(float32s, max_size=3).map(tuple),
+        num_prompt_tokens=counts,
+        load_ns=counts,
+        queue_position=counts,
+        queue_ns=counts,
+    ),
     st.builds(
         Classified,
         scores=st.lists(float32s, max_size=3).map(tuple),
@@ -207,7 +215,7 @@ def test_embed_and_load_requests_survive_the_wire(
     embed = EmbedRequest(
         model=model, inputs=inputs, dimensions=dimensions, keep_alive_s=keep_alive_s, caller=Caller("a", -1)
     )
-    load = LoadRequest(model=model, context_length=dimensions, keep_alive_s=keep_alive_s)
+    load = LoadRequest(model=model, context_length=dimensions, keep_alive_s=keep_alive_s, caller=Caller("a", -1))
     assert over_the_wire(wire.Embed(1, embed)) == wire.Embed(1, embed)
     assert over_the_wire(wire.Load(2, load)) == wire.Load(2, load)
 

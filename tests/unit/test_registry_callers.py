@@ -5,6 +5,7 @@ import pytest
 from hugging_llama.engine.instances import Ticket
 from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import Caller
+from hugging_llama.neutral.models import ModelRef
 from tests.unit.registry_world import FakeModel, World
 
 BULK, OTHER = Caller("bulk"), Caller("other")
@@ -65,3 +66,18 @@ def test_what_must_be_loaded_is_known_before() -> None:
     assert not world.registry.must_load(waiting.ref)
     _, queued = world.ask("b")
     assert not world.registry.must_load(queued.ref), "it would be refused"
+
+
+def test_without_a_queue_a_model_is_loaded_all_the_same() -> None:
+    world = World(max_loaded=1, max_queue=0)
+    busy = world.use("a")
+    number, ticket = world.ask("b")  # the next load waits for its room, and nobody behind it
+    assert not world.registry.must_load(ModelRef(name="c", path="c")), "it would be refused"
+    with pytest.raises(EngineBusyError):
+        world.ask("c")
+    world.registry.release(busy)
+    world.run()
+    assert isinstance(world.answers[number], FakeModel)
+    world.registry.release(ticket)
+    assert world.registry.must_load(busy.ref)
+    world.registry.release(world.use("a"))

@@ -77,12 +77,28 @@ def may_name(model: str) -> bool:
 
 
 def check_names(*names: str) -> None:
-    """Raise ForbiddenError where the caller may not use a model of one of these names; what is no name at all is left
-    to whoever reads it."""
+    """Raise ForbiddenError where the caller may not use a model that has, or is to have, one of these names; what is no
+    name at all is left to whoever reads it."""
     for name in names:
         with contextlib.suppress(InvalidRequestError, CloudModelError):
-            if not may_name(full_name(name)):
-                raise ForbiddenError(f"this key may not use the model {name[:200]!r}", model=name)
+            _check(name, full_name(name))
+
+
+def check_models(*names: str) -> None:
+    """Raise ForbiddenError where the caller may not use what one of these names means: the model that answers to it,
+    which may have another one, or the one of the Hub that would be pulled."""
+    for name in names:
+        try:
+            found = resolve_model(app_context(), name).ref.name
+        except (ModelNotFoundError, InvalidRequestError, CloudModelError):
+            check_names(name)
+        else:
+            _check(name, found)
+
+
+def _check(name: str, found: str) -> None:
+    if not may_name(found):
+        raise ForbiddenError(f"this key may not use the model {name[:200]!r}", model=name)
 
 
 def app_context() -> AppContext:
@@ -94,9 +110,12 @@ def local_model(name: str) -> LocalModel:
     """The model on disk that `name` means; the empty name is one that nobody has. Raises ModelNotFoundError."""
     if not name:
         raise ModelNotFoundError("", "")
-    check_names(name)
-    model = resolve_model(app_context(), name)
-    check_names(model.ref.name)
+    try:
+        model = resolve_model(app_context(), name)
+    except ModelNotFoundError:
+        check_names(name)
+        raise
+    _check(name, model.ref.name)
     return model
 
 
@@ -203,6 +222,8 @@ class Watched(Iterable[EventT]):
         try:
             found = [self.first()]
             found.extend(self._events)
+            if isinstance(found[0], Embeddings | Classified):
+                _tell_wait(found[0])
             return found
         finally:
             self.close()
@@ -219,15 +240,25 @@ def empty_response(status: int = 200, headers: Mapping[str, str] | None = None) 
     return response
 
 
+def _tell_wait(answer: Embeddings | Classified) -> None:
+    """In the headers of the request's answer."""
+    headers = start_headers(answer)
+
+    @after_this_request
+    def _tell(response: Response) -> Response:
+        response.headers.update(headers)
+        return response
+
+
 def start_headers(*found: object) -> dict[str, str]:
-    """What a generation's first event says of its beginning: how many tokens of the prompt did not fit, if any, and
+    """What the first event says of a request's beginning: how many tokens of the prompt did not fit, if any, and
     how many were to go first and how long it took, if it had to wait; of several prompts, and events with the number of
     their choice, the most."""
-    events = (item[1] if isinstance(item, tuple) else item for item in found)
-    starts = [event for event in events if isinstance(event, Started)]
-    num_tokens = max((start.num_truncated_tokens for start in starts), default=0)
+    events = [item[1] if isinstance(item, tuple) else item for item in found]
+    num_tokens = max((event.num_truncated_tokens for event in events if isinstance(event, Started)), default=0)
     headers = {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
-    waits = [(start.queue_position, start.queue_ns) for start in starts if start.queue_position]
+    begun = [event for event in events if isinstance(event, Started | Embeddings | Classified)]
+    waits = [(event.queue_position, event.queue_ns) for event in begun if event.queue_position]
     if waits:
         headers["X-Queue-Position"] = str(max(position for position, _ in waits))
         headers["X-Queue-Wait"] = f"{max(waited_ns for _, waited_ns in waits) / 1e9:.3f}"

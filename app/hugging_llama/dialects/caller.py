@@ -1,6 +1,7 @@
-"""Who sends the current request, as far as we know: the name of a key and an address."""
+"""Who sends the current request, as far as we know: the name of a key, an address, a user of who sends for many."""
 
 import ipaddress
+import re
 from collections.abc import Collection
 
 from flask import has_request_context, request
@@ -9,6 +10,8 @@ from hugging_llama.dialects.base import app_context
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.operations.audit_log import Actor
 
+USER_HEADER = "X-OpenWebUI-User-Id"
+_USER = re.compile(r"[!-~]{1,100}")
 _SERVER = Actor(who="server", address="", request_id="")
 
 
@@ -23,6 +26,18 @@ def caller_address(trusted: Collection[str]) -> str:
             break
         address = found
     return str(address)
+
+
+def named_user(trusted: Collection[str]) -> str:
+    """The user for whom an Open WebUI sends the request, "" if it names none or is none of the `trusted`.
+
+    Proxies in between are trusted, too, and pass on what any client of theirs has written: so the request must come
+    from a trusted address first of all.
+    """
+    name = request.headers.get(USER_HEADER, "")
+    if not _USER.fullmatch(name) or not _is_among(caller_address(trusted), trusted):
+        return ""
+    return name
 
 
 def actor(trusted: Collection[str]) -> Actor:

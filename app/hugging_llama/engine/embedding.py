@@ -51,6 +51,8 @@ class EmbeddingHead:
             vectors=tuple(item.values for item in job.items),
             num_prompt_tokens=job.num_prompt_tokens,
             load_ns=job.load_ns,
+            queue_position=job.queue_position,
+            queue_ns=job.queue_ns,
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hugging_llama.engine.instances import Ticket
 from hugging_llama.engine.served_model import ServedModel
 from hugging_llama.ipc.facade import Key
-from hugging_llama.neutral.callers import ANONYMOUS, Caller
+from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
     DetokenizeRequest,
@@ -15,8 +15,6 @@ from hugging_llama.neutral.requests import (
     LoadRequest,
     TokenizeRequest,
 )
-
-_WITH_CALLER = (GenerateRequest, EmbedRequest, ClassifyRequest)
 
 Request = GenerateRequest | EmbedRequest | ClassifyRequest | TokenizeRequest | DetokenizeRequest | LoadRequest
 
@@ -35,8 +33,8 @@ class Entry:
 
     @property
     def caller(self) -> Caller:
-        """Whose request it is, as far as it says so."""
-        return self.request.caller if isinstance(self.request, _WITH_CALLER) else ANONYMOUS
+        """Whose request it is."""
+        return self.request.caller
 
     @property
     def tells_progress(self) -> bool:

@@ -1,6 +1,7 @@
 """Which inputs go into the next batch of a model that makes vectors or scores of them."""
 
 import heapq
+import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,7 +34,10 @@ class PoolingItem:
 
 @dataclass(eq=False, slots=True)
 class PoolingJob:
-    """One request. `waiting` holds its inputs that no batch has taken, the longest first."""
+    """One request. `waiting` holds its inputs that no batch has taken, the longest first.
+
+    `queue_position` is its place in the queue when it came, 0 if it had not to wait; `queue_ns`: how long it waited.
+    """
 
     key: Key
     request: PoolingRequest
@@ -43,6 +47,10 @@ class PoolingJob:
     num_turns: int = 0
     num_done: int = 0
     is_over: bool = False
+    arrival_ns: int = 0
+    num_batches_before: int = 0
+    queue_position: int = 0
+    queue_ns: int = 0
 
     def add(self, rows: Sequence[TokenRow]) -> None:
         """Sets the inputs."""
@@ -86,6 +94,15 @@ class PoolingQueue:
         self._max_tokens = max_tokens
         self._turns = Turns()
         self._last_by_age: set[Caller] = set()
+        self._num_batches = 0
+
+    def append(self, job: PoolingJob, *, is_computing: bool) -> None:
+        """It waits, behind all of its caller; `is_computing`: for the end of a batch in any case."""
+        self.jobs.append(job)
+        if is_computing or len(self.jobs) > 1:
+            job.queue_position = self._place(job.request.caller)
+        job.num_batches_before = self._num_batches - (1 if is_computing else 0)
+        job.arrival_ns = time.monotonic_ns()
 
     def take(self) -> list[PoolingItem]:
         """Takes the next batch out of the requests; there must be one, and all must have inputs that wait.
@@ -105,9 +122,25 @@ class PoolingQueue:
         own = [first, *(job for job in own if job is not first)]
         others = [job for job in self.jobs if job.request.caller != caller]
         batch = list(islice(chain(_alike(own, longest), _alike(others, longest)), room))
+        self._num_batches += 1
         for job, count in Counter(item.job for item in batch).items():
+            if job.is_untouched:
+                self._begin(job)
             job.drop(longest, count)
         return batch
+
+    def _begin(self, job: PoolingJob) -> None:
+        """Its first batch: if there has been none since it came, it had not to wait."""
+        if job.num_batches_before == self._num_batches - 1:
+            job.queue_position = 0
+        if job.queue_position:
+            job.queue_ns = time.monotonic_ns() - job.arrival_ns
+
+    def _place(self, caller: Caller) -> int:
+        """Of the last one of `caller` among those who have had no batch, the next one's is 1."""
+        waiting = Counter(job.request.caller for job in self.jobs if job.is_untouched)
+        turns = (place for place, other in enumerate(self._turns.order(waiting), 1) if other == caller)
+        return next(islice(turns, waiting[caller] - 1, None))
 
     def _first_of(self, own: list[PoolingJob], caller: Caller) -> PoolingJob:
         self._last_by_age &= {job.request.caller for job in self.jobs}

@@ -71,7 +71,7 @@ class Registry(Generic[ModelT]):
         self._clock = clock
         self._keep_alive_s = keep_alive_s
         self._max_loaded = max_loaded or DEFAULT_MAX_LOADED
-        self._max_queue = max_queue
+        self._max_queue = max(max_queue, 1)  # whose load is the next one waits for its room in any case
         self._memory = memory
         self._deadline_changed = deadline_changed
         self._lock = threading.Lock()

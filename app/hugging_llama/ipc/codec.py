@@ -156,6 +156,7 @@ def wire_tokenize(request: TokenizeRequest) -> wire.WireTokenize:
         return_text=request.return_text,
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
+        caller=request.caller,
     )
 
 
@@ -168,6 +169,7 @@ def neutral_tokenize(request: wire.WireTokenize) -> TokenizeRequest:
         return_text=request.return_text,
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
+        caller=request.caller,
     )
 
 

@@ -24,7 +24,7 @@ from hugging_llama.neutral.requests import (
     SamplingParams,
 )
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 
 
 class WireFormat(Struct, array_like=True, frozen=True):
@@ -61,6 +61,7 @@ class WireTokenize(Struct, array_like=True, frozen=True):
     return_text: bool
     context_length: int | None
     keep_alive_s: float | None
+    caller: Caller
 
 
 class Hello(Struct, array_like=True, frozen=True, tag=1):
@@ -188,6 +189,8 @@ class EmbeddingsItem(Struct, array_like=True, frozen=True, tag=4):
     vectors: tuple[bytes, ...]
     num_prompt_tokens: int
     load_ns: int
+    queue_position: int
+    queue_ns: int
 
 
 class LoadedItem(Struct, array_like=True, frozen=True, tag=5):
@@ -277,6 +280,8 @@ class ClassifiedItem(Struct, array_like=True, frozen=True, tag=14):
     activation: Activation | None
     problem_type: ProblemType | None
     load_ns: int
+    queue_position: int
+    queue_ns: int
 
 
 class ProgressItem(Struct, array_like=True, frozen=True, tag=15):

@@ -13,7 +13,10 @@ def _wire_vectors(vectors: Iterable[Sequence[float]]) -> tuple[bytes, ...]:
 
 def embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
     """For the wire. Raises one of codec.ENCODE_ERRORS for numbers that are none."""
-    return wire.EmbeddingsItem(request_id, _wire_vectors(reply.vectors), reply.num_prompt_tokens, reply.load_ns)
+    vectors = _wire_vectors(reply.vectors)
+    return wire.EmbeddingsItem(
+        request_id, vectors, reply.num_prompt_tokens, reply.load_ns, reply.queue_position, reply.queue_ns
+    )
 
 
 def classified_item(request_id: int, reply: Classified) -> wire.Item:
@@ -26,6 +29,8 @@ def classified_item(request_id: int, reply: Classified) -> wire.Item:
         reply.activation,
         reply.problem_type,
         reply.load_ns,
+        reply.queue_position,
+        reply.queue_ns,
     )
 
 
@@ -37,8 +42,13 @@ def _vector(data: bytes) -> tuple[float, ...]:
 
 def neutral_embeddings(item: wire.EmbeddingsItem) -> Embeddings:
     """From the wire. Raises ValueError."""
-    vectors = tuple(map(_vector, item.vectors))
-    return Embeddings(vectors=vectors, num_prompt_tokens=item.num_prompt_tokens, load_ns=item.load_ns)
+    return Embeddings(
+        vectors=tuple(map(_vector, item.vectors)),
+        num_prompt_tokens=item.num_prompt_tokens,
+        load_ns=item.load_ns,
+        queue_position=item.queue_position,
+        queue_ns=item.queue_ns,
+    )
 
 
 def neutral_classified(item: wire.ClassifiedItem) -> Classified:
@@ -50,4 +60,6 @@ def neutral_classified(item: wire.ClassifiedItem) -> Classified:
         activation=item.activation,
         problem_type=item.problem_type,
         load_ns=item.load_ns,
+        queue_position=item.queue_position,
+        queue_ns=item.queue_ns,
     )

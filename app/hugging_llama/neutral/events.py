@@ -130,11 +130,17 @@ GenerateEvent = Progress | Started | PromptLogprobs | TextDelta | ThinkingDelta 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:
-    """One vector per input, in order, L2-normalised unless the request says otherwise; float32 values."""
+    """One vector per input, in order, L2-normalised unless the request says otherwise; float32 values.
+
+    `queue_position` and `queue_ns` are as in Started: how many requests were to have a batch before, and how long its
+    first one did not come.
+    """
 
     vectors: tuple[tuple[float, ...], ...]
     num_prompt_tokens: int
     load_ns: int = 0
+    queue_position: int = 0
+    queue_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +148,7 @@ class Classified:
     """The logits of each input, in order, one for each of `labels`; float32 values.
 
     `activation` and `problem_type` are what the model's files name, None where they don't; `classification.relevance`
-    and `classification.probabilities` apply them.
+    and `classification.probabilities` apply them. `queue_position` and `queue_ns` are as in Embeddings.
     """
 
     scores: tuple[tuple[float, ...], ...]
@@ -151,6 +157,8 @@ class Classified:
     activation: Activation | None = None
     problem_type: ProblemType | None = None
     load_ns: int = 0
+    queue_position: int = 0
+    queue_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -215,6 +215,7 @@ class LoadRequest:
     model: ModelRef
     context_length: int | None = None
     keep_alive_s: float | None = None
+    caller: Caller = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +232,7 @@ class TokenizeRequest:
     return_text: bool = False
     context_length: int | None = None
     keep_alive_s: float | None = None
+    caller: Caller = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,3 +243,4 @@ class DetokenizeRequest:
     token_ids: tuple[int, ...]
     context_length: int | None = None
     keep_alive_s: float | None = None
+    caller: Caller = ANONYMOUS

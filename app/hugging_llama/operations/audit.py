@@ -1,4 +1,5 @@
-"""Marks the operations that change which models there are, on disk and in memory: each call is one line of the log."""
+"""Marks the operations that change which models there are, on disk and in memory: each call is a line of the log, and a
+long one is two."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -48,9 +49,10 @@ class AuditedStream:
         self._action.end(_LEFT)
 
 
-def audited(action: str, *facts: str) -> Callable[[Operation[_P, _T]], Operation[_P, _T]]:
-    """Write down each call of an operation, where the operator asks for it. `facts` name what is told of its first
-    arguments behind the context; one that returns a stream ends with that."""
+def audited(action: str, *facts: str, is_long: bool = False) -> Callable[[Operation[_P, _T]], Operation[_P, _T]]:
+    """Write down the end of each call of an operation, where the operator asks for it, and the begin of one that
+    `is_long`: whoever is killed in the middle tells no end. `facts` name what is told of its first arguments behind the
+    context; one that returns a stream ends with that."""
 
     def decorate(operation: Operation[_P, _T]) -> Operation[_P, _T]:
         @functools.wraps(operation)
@@ -60,6 +62,8 @@ def audited(action: str, *facts: str) -> Callable[[Operation[_P, _T]], Operation
             actor = ctx.audit.actor()
             told = {fact: _text(value) for fact, value in zip(facts, args, strict=False) if value is not None}
             begun = Action(ctx.audit, actor, {"action": action, **told})
+            if is_long:
+                begun.begin()
             # what it sets off later is this actor's, too
             ctx = replace(ctx, audit=ctx.audit.on_behalf_of(actor))
             try:

@@ -1,4 +1,4 @@
-"""What is done to the models, by whom: one line of JSON an action, where the operator asks for it.
+"""What is done to the models, by whom: lines of JSON, where the operator asks for it.
 
 Never what is said to a model: an action is known by its name, the model's, and how it ended.
 """
@@ -52,7 +52,7 @@ class AuditLog:
 
 
 class Action:
-    """One action of `actor`, from its begin; its first end is written."""
+    """One action of `actor`, from its begin; its first end is written, and its begin where that is asked for."""
 
     def __init__(self, log: AuditLog, actor: Actor, facts: dict[str, str]) -> None:
         self._log = log
@@ -61,18 +61,21 @@ class Action:
         self._started = time.monotonic()
         self._ended = threading.Lock()
 
+    def begin(self) -> None:
+        """Say that it begins: where no end follows, its process was killed."""
+        self._log.write(self._line("begun"))
+
     def end(self, outcome: str) -> None:
         """`done`, `left` by the caller before it was, or the code of an error."""
-        if not self._ended.acquire(blocking=False):
-            return
-        self._log.write(
-            {
-                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "who": self._actor.who,
-                "address": self._actor.address,
-                **self._facts,
-                "outcome": outcome,
-                "request_id": self._actor.request_id,
-                "duration_s": round(time.monotonic() - self._started, 3),
-            }
-        )
+        if self._ended.acquire(blocking=False):
+            self._log.write({**self._line(outcome), "duration_s": round(time.monotonic() - self._started, 3)})
+
+    def _line(self, outcome: str) -> dict[str, Any]:
+        return {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "who": self._actor.who,
+            "address": self._actor.address,
+            **self._facts,
+            "outcome": outcome,
+            "request_id": self._actor.request_id,
+        }

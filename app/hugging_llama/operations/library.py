@@ -58,7 +58,7 @@ class NewModel:
     licenses: tuple[str, ...] = ()
 
 
-@audited("create", "model")
+@audited("create", "model", is_long=True)
 def create_model(ctx: AppContext, new: NewModel) -> EventStream[TransferProgress]:
     """Make a named model, in place of the one that had its name; the last status is "success".
 

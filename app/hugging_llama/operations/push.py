@@ -19,7 +19,7 @@ from hugging_llama.store.push_request import PushRequest
 _MAX_REPO = 96
 
 
-@audited("push", "model")
+@audited("push", "model", is_long=True)
 def push_model(
     ctx: AppContext,
     name: str,

@@ -43,7 +43,7 @@ def copy_model(ctx: AppContext, source: str, destination: str) -> None:
         unload_named(ctx, name)
 
 
-@audited("delete", "model")
+@audited("delete", "model", is_long=True)
 def delete_model(ctx: AppContext, name: str) -> int:
     """Delete a model from disk and memory, and what no other model needs of it; returns the bytes that went.
 

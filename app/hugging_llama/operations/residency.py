@@ -1,8 +1,10 @@
 """Which models are in memory: load, unload, list."""
 
 import logging
+from dataclasses import replace
 
 from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.events import EventStream, Loaded
 from hugging_llama.neutral.models import LoadedModel, LocalModel, ModelRef
 from hugging_llama.neutral.requests import LoadRequest
@@ -19,7 +21,10 @@ def load(
 ) -> EventStream[Loaded]:
     """Load the model, or restart the idle timer of one that is loaded."""
     context_length = context_length or model.defaults.context_length
-    return ctx.engine.load(LoadRequest(model=model.ref, keep_alive_s=keep_alive_s, context_length=context_length))
+    request = LoadRequest(
+        model=model.ref, keep_alive_s=keep_alive_s, context_length=context_length, caller=ctx.caller()
+    )
+    return ctx.engine.load(request)
 
 
 @audited("unload", "model")
@@ -51,6 +56,7 @@ def loaded_models(ctx: AppContext) -> list[LoadedModel]:
 
 def preload(ctx: AppContext) -> None:
     """Load the models that the settings name, one after another; one that can't be loaded is logged and left out."""
+    ctx = replace(ctx, caller=Caller)  # nobody has asked
     for name in ctx.settings.preload:
         try:
             for loaded in load(ctx, resolve_model(ctx, name), keep_alive_s=None):

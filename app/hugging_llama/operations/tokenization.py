@@ -34,6 +34,7 @@ def tokenize(
         return_text=return_text,
         context_length=model.defaults.context_length,
         keep_alive_s=keep_alive_s,
+        caller=ctx.caller(),
     )
     return ctx.engine.tokenize(request)
 
@@ -47,5 +48,6 @@ def detokenize(
         token_ids=tuple(token_ids),
         context_length=model.defaults.context_length,
         keep_alive_s=keep_alive_s,
+        caller=ctx.caller(),
     )
     return ctx.engine.detokenize(request)

@@ -9,7 +9,7 @@ from hugging_llama.operations.context import AppContext
 from hugging_llama.store import pull_stream
 
 
-@audited("pull", "model", "revision")
+@audited("pull", "model", "revision", is_long=True)
 def pull_model(
     ctx: AppContext,
     name: str,

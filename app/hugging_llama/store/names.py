@@ -63,9 +63,13 @@ def parse_name(text: str) -> ModelName:
     return _parse_routed(_without_route(text))
 
 
+def without_hub(text: str) -> str:
+    """`text` without the name of the Hub in front of it."""
+    return _HUB_PREFIX.sub("", text, count=1) if _HUB_PREFIX.match(text) else text
+
+
 def _parse_routed(text: str) -> ModelName:
-    prefix = _HUB_PREFIX.match(text)
-    repo, colon, tag = text[prefix.end() if prefix else 0 :].partition(":")
+    repo, colon, tag = without_hub(text).partition(":")
     parts = repo.split("/")
     if len(parts) > 2 or not all(_is_part(part) for part in parts):
         raise _invalid(text)

@@ -1,16 +1,17 @@
 """Who may come in, and what for: keys, roles, models and limits, in front of every route of ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from flask import Blueprint, Response, current_app, g, has_request_context, request
 
+from hugging_llama.dialects.caller import named_user
 from hugging_llama.dialects.documented import operation_of
 from hugging_llama.errors import ForbiddenError, KeyRejectedError, RateLimitedError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.web.keys import KeyRing
 from hugging_llama.web.limits import Bucket, bucket_path
+from hugging_llama.web.model_patterns import covers
 from hugging_llama_config.keys import Key
 
 _KEY = "hugging_llama_key"
@@ -34,7 +35,8 @@ class Gatekeeper:
         """Raises KeyRejectedError, ForbiddenError or RateLimitedError."""
         operation = operation_of(current_app.view_functions[request.endpoint or ""])
         role = operation.role if operation else "admin"
-        if role is None or self.ring.is_open:
+        # OPTIONS is answered by Flask, where the application that mounts us has it so, and reaches no view
+        if role is None or request.method == "OPTIONS" or self.ring.is_open:
             return
         key = self.ring.find(given_key())
         if key is None:
@@ -62,12 +64,11 @@ class Gatekeeper:
             raise RateLimitedError("too many requests a minute with this key", retry_after_s=wait_s)
 
     def may_name(self, model: str) -> bool:
-        """By the patterns of the caller's key, with or without the tag `latest`, in any case."""
+        """By the patterns of the caller's key."""
         key = current_key()
         if key is None or not key.models or "admin" in key.roles:
             return True
-        names = (model.lower(), model.lower().removesuffix(":latest"))
-        return any(fnmatchcase(name, pattern.lower()) for pattern in key.models for name in names)
+        return covers(key.models, model)
 
     def meter(self) -> Callable[[int], None] | None:
         """Takes tokens from what the caller's key may still read and write."""
@@ -98,7 +99,12 @@ def current_key() -> Key | None:
     return found if isinstance(found, Key) else None
 
 
-def caller() -> Caller:
-    """Between whom the engine takes turns: those of one key are one caller."""
-    key = current_key() if has_request_context() else None
+def caller(trusted: Collection[str]) -> Caller:
+    """Between whom the engine takes turns: those of one key are one caller, but for the users whom a `trusted` address
+    sends requests for, each of whom is one."""
+    if not has_request_context():
+        return ANONYMOUS
+    key, user = current_key(), named_user(trusted)
+    if user:
+        return Caller(f"{key.id if key else 'anonymous'}/{user}", key.priority if key else 0)
     return Caller(key.id, key.priority) if key else ANONYMOUS

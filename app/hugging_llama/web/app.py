@@ -52,9 +52,7 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     exporter = metrics.measure_http(app, registry)
     _install(app, settings, engine, registry, exporter)
     blueprint = _own_blueprint("hugging_llama")
-    gatekeeper = access.Gatekeeper(KeyRing(settings.keys_file), settings.run_dir)
-    gatekeeper.install(blueprint)
-    app.extensions[ACCESS_EXTENSION] = gatekeeper
+    app.extensions[ACCESS_EXTENSION] = _gatekeeper(settings, blueprint)
     app.register_blueprint(blueprint)
     register_route_errors(app)
     name_in_answers(app)
@@ -70,16 +68,20 @@ def create_blueprint(
 ) -> Blueprint:
     """All endpoints as one blueprint, to be registered with an application of yours, under any `url_prefix`.
 
-    It touches nothing outside its own routes: error pages and HTTP metrics of the application stay as they are.
+    It touches nothing outside its own routes: error pages and HTTP metrics of the application stay as they are. Who may
+    come in is the application's to say, unless the settings name a file of keys.
     """
     settings = settings or load_settings()
     blueprint = _own_blueprint(name)
+    gatekeeper = _gatekeeper(settings, blueprint) if settings.keys_file else None
     name_in_answers(blueprint)
 
     def install(state: BlueprintSetupState) -> None:
         registry = CollectorRegistry()
         app = cast(Flask, state.app)
         _install(app, settings, engine, registry, metrics.unattached_exporter(registry))
+        if gatekeeper is not None:
+            app.extensions[ACCESS_EXTENSION] = gatekeeper
         # a server of our own does this once, see gunicorn's hooks; here nobody tells us when one starts
         context: AppContext = app.extensions[EXTENSION]
         for tidy in (context.store.tidy, context.responses.tidy):
@@ -87,6 +89,14 @@ def create_blueprint(
 
     blueprint.record_once(install)
     return blueprint
+
+
+def _gatekeeper(settings: Settings, blueprint: Blueprint) -> access.Gatekeeper:
+    """In front of every route of the blueprint."""
+    ring = KeyRing(settings.keys_path, is_required=bool(settings.keys_file))
+    gatekeeper = access.Gatekeeper(ring, settings.run_dir)
+    gatekeeper.install(blueprint)
+    return gatekeeper
 
 
 def _audit_log(settings: Settings) -> AuditLog | None:
@@ -148,7 +158,7 @@ def _install(
         engine=engine or RemoteEngine(settings),
         observer=metrics.GenerationMetrics(registry),
         responses=ResponseStore.of(settings),
-        caller=access.caller,
+        caller=partial(access.caller, settings.trusted_proxies),
         audit=_audit_log(settings),
     )
     if settings.preload and isinstance(context.engine, RemoteEngine):

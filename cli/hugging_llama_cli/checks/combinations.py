@@ -40,7 +40,7 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
     except ExposureError as error:
         yield problem(str(error), "or listen on 127.0.0.1, with a proxy in front")
         return
-    if settings.insecure_no_auth and not os.path.exists(settings.keys_file):
+    if settings.insecure_no_auth and not os.path.exists(settings.keys_path):
         yield warning(
             f"everybody who reaches {settings.host} may use this server and change its models",
             "'hugging-llama keys add NAME' makes the first key; then take insecure_no_auth away",
@@ -54,7 +54,7 @@ def _exposure(settings: Settings) -> Iterator[Finding]:
 
 def _keys(settings: Settings) -> Iterator[Finding]:
     try:
-        keys = read_keys(settings.keys_file)
+        keys = read_keys(settings.keys_path)
     except FileNotFoundError:
         if "*" in settings.origins:
             yield warning(
@@ -66,7 +66,7 @@ def _keys(settings: Settings) -> Iterator[Finding]:
         yield problem(str(error), "restore it, or move it away and make new keys with 'hugging-llama keys add NAME'")
         return
     if not keys:
-        yield warning(f"{settings.keys_file} holds no key: nobody comes in", "'hugging-llama keys add NAME'")
+        yield warning(f"{settings.keys_path} holds no key: nobody comes in", "'hugging-llama keys add NAME'")
     if settings.insecure_no_auth:
         yield warning("insecure_no_auth is set, and there are keys, which are asked for", "take insecure_no_auth away")
 
@@ -97,7 +97,7 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
 def _readable_secrets(subject: Subject) -> Iterator[Finding]:
     """Files with secrets that other users can read."""
     origin = subject.loaded.origins.get("hub_token", "")
-    for path in {subject.settings.keys_file, origin if origin.startswith("/") else ""} - {""}:
+    for path in {subject.settings.keys_path, origin if origin.startswith("/") else ""} - {""}:
         try:
             mode = os.stat(path).st_mode
         except OSError:

@@ -38,8 +38,10 @@ def run(args: argparse.Namespace) -> int:
     """Change or print the file."""
     try:
         settings = load_settings()
-        path = args.file or settings.keys_file
-        return {"add": _add, "list": _list, "revoke": _revoke}[args.action](path, args)
+        path = args.file or settings.keys_path
+        if args.action == "list":
+            return _list(path, is_named=path == settings.keys_file)
+        return {"add": _add, "revoke": _revoke}[args.action](path, args)
     except (ConfigError, KeyFileError) as error:
         raise CliError(str(error)) from None
 
@@ -60,11 +62,12 @@ def _add(path: str, args: argparse.Namespace) -> int:
     return 0
 
 
-def _list(path: str, args: argparse.Namespace) -> int:
+def _list(path: str, *, is_named: bool) -> int:
     try:
         keys = read_keys(path)
     except FileNotFoundError:
-        print(f"No keys: there is no file {path}, and whoever reaches the server may use it.")
+        effect = "no server starts without it" if is_named else "whoever reaches the server may use it"
+        print(f"No keys: there is no file {path}, and {effect}.")
         return 0
     rows = [
         (key.name, key.id, ",".join(key.roles), ",".join(key.models) or "all", _limits(key), _day(key)) for key in keys

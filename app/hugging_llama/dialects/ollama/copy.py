@@ -2,7 +2,14 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_names, empty_response, json_body
+from hugging_llama.dialects.base import (
+    SMALL_BODY_BYTES,
+    app_context,
+    check_models,
+    check_names,
+    empty_response,
+    json_body,
+)
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields
 from hugging_llama.operations.removal import copy_model
@@ -27,6 +34,7 @@ _schema = CopySchema()
 def copy() -> Response:
     """Give a model another name; the answer is its status alone."""
     body = json_body(_schema, limit=SMALL_BODY_BYTES)
-    check_names(body["source"], body["destination"])
+    check_models(body["source"])
+    check_names(body["destination"])
     copy_model(app_context(), body["source"], body["destination"])
     return empty_response()

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import Watched, app_context, check_names, json_body, stream_response
+from hugging_llama.dialects.base import Watched, app_context, check_models, check_names, json_body, stream_response
 from hugging_llama.dialects.body_fields import BodyField, Refused
 from hugging_llama.dialects.documented import documented, json_answer, lines_of
 from hugging_llama.dialects.json_body import go_kind
@@ -204,7 +204,8 @@ def create() -> Response:
     """Make a named model of another one or of uploaded files; streams the progress unless `stream` is false."""
     body = json_body(_schema)
     new = parse_create(body)
-    check_names(new.name, new.base)
+    check_names(new.name)
+    check_models(new.base, new.adapter)
     events = Watched(create_model(app_context(), new))
     if body["stream"]:
         return stream_response(

@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_names, empty_response, json_body
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_models, empty_response, json_body
 from hugging_llama.dialects.documented import documented, empty_answer
 from hugging_llama.dialects.ollama import fields, request_fields
 from hugging_llama.errors import InvalidRequestError
@@ -33,6 +33,6 @@ def delete() -> Response:
     name = body["model"] or body["name"]
     if not name:
         raise InvalidRequestError("model is required", param="model")
-    check_names(name)
+    check_models(name)
     freed_bytes = delete_model(app_context(), name)
     return empty_response(headers={_FREED_BYTES: str(freed_bytes)})

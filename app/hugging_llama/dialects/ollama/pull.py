@@ -2,7 +2,7 @@
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import SMALL_BODY_BYTES, Watched, app_context, check_names, json_body, stream_response
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, Watched, app_context, check_models, json_body, stream_response
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer, lines_of
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -70,7 +70,7 @@ def pull() -> Response:
         raise InvalidRequestError(
             "insecure is not supported: the Hub's address is the operator's setting", param="insecure"
         )
-    check_names(name)
+    check_models(name)
     progress = pull_model(
         app_context(),
         name,

@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_names, json_body
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_models, check_names, json_body
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -112,10 +112,10 @@ def show() -> Response:
     ctx = app_context()
     name = body["model"] or body["name"]
     if body["remote"]:
+        check_names(name)
         return json_response({"model_info": {}, "memory": remote_memory(ctx, name, context_length).to_json()})
-    check_names(name)
+    check_models(name)
     model = resolve_model(ctx, name)
-    check_names(model.ref.name)
     answer = render_show(model, describe(model, with_tokens=body["verbose"]), memory(ctx, model, context_length), body)
     if request.headers.get("User-Agent", "").startswith(_COPILOT):
         answer["model_info"]["general.basename"] = name  # what Copilot shows

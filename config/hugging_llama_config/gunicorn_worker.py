@@ -1,0 +1,57 @@
+"""gunicorn's gevent worker, whose own answers to what is no proper request are JSON, as all our others are.
+
+Such a request reaches no application. What gunicorn says of it, to the caller and in its log, may quote a line of it,
+and so a key: of what was sent no more is kept than the name of a header.
+"""
+
+import json
+import re
+from typing import Any
+
+from gunicorn import util
+from gunicorn.workers.ggevent import GeventWorker
+
+_HARMLESS = re.compile(r"[A-Z-]{1,30}")
+# what gunicorn's errors keep of a request
+_QUOTED = ("hdr", "req", "method", "version", "expect", "data", "term", "line")
+_OUR_FAULT = "internal server error; the server's log has the details"
+
+
+class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
+    """Which errors there are, their statuses and their lines in the log stay gunicorn's."""
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """Answers a request that could not be read, or that failed outside of the application."""
+        _forget_request(exc)
+        page = _Page()
+        super().handle_error(req, page, addr, exc)
+        status_line = bytes(page.data).partition(b"\r\n")[0]
+        is_ours = status_line.split(b" ")[1:2] == [b"500"]
+        body = json.dumps({"error": _OUR_FAULT if is_ours else f"malformed request: {exc}"}).encode()
+        head = b"\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
+        try:
+            util.write_nonblock(client, status_line + head % len(body) + body)
+        except Exception:
+            self.log.debug("an error could not be sent")
+
+
+class _Page:
+    """In a socket's place: takes the page that gunicorn would send."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def gettimeout(self) -> float:
+        return 0.0
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+
+def _forget_request(exc: BaseException) -> None:
+    if type(exc).__module__ != "gunicorn.http.errors":
+        return
+    for name in _QUOTED:
+        value = getattr(exc, name, None)
+        if isinstance(value, str | bytes | tuple) and not (isinstance(value, str) and _HARMLESS.fullmatch(value)):
+            setattr(exc, name, "...")  # in ASCII, as gunicorn has its pages

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.named_tests import RELIABILITY, tests_by_row
+from tests.named_tests import RELIABILITY, table_of
 
 WHOLE = os.environ.get("BAR_COUNTS") == "whole"
 """Whether this run is the one that counts, on a machine of its own: bounds in milliseconds hold there alone."""
@@ -49,4 +49,4 @@ def report(tried: list[Tried]) -> str:
 
 
 if __name__ == "__main__":
-    print(*sorted({f"{path}::{name}" for tests in tests_by_row(RELIABILITY).values() for path, name in tests}))
+    print(*sorted({f"{path}::{name}" for tests in table_of(RELIABILITY).values() for path, name in tests}))

@@ -10,7 +10,7 @@ RELIABILITY = ROOT / "docs" / "reliability.md"
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(test_\w+)`")
 
 
-def tests_by_row(document: Path) -> dict[str, tuple[tuple[str, str], ...]]:
+def table_of(document: Path) -> dict[str, tuple[tuple[str, str], ...]]:
     """File and name of the tests of each row, by its first cell. Raises ValueError if a row is there twice."""
     found: dict[str, tuple[tuple[str, str], ...]] = {}
     for line in document.read_text().splitlines():
@@ -23,7 +23,7 @@ def tests_by_row(document: Path) -> dict[str, tuple[tuple[str, str], ...]]:
     return found
 
 
-def tests_of(path: str) -> set[str]:
+def names_in(path: str) -> set[str]:
     """The names of the tests in a file of this repository."""
     return {node.name for node in ast.parse((ROOT / path).read_text()).body if isinstance(node, ast.FunctionDef)}
 
@@ -32,7 +32,7 @@ def missing_tests(document: Path) -> list[str]:
     """What the rows of `document` name and nobody has written."""
     return [
         f"{row}: {path}::{name}"
-        for row, tests in tests_by_row(document).items()
+        for row, tests in table_of(document).items()
         for path, name in tests
-        if not (ROOT / path).exists() or name not in tests_of(path)
+        if not (ROOT / path).exists() or name not in names_in(path)
     ]

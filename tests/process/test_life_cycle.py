@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.bar import Note, times
 from tests.process.servers import (
     Server,
     Stream,
@@ -22,6 +23,7 @@ from tests.process.servers import (
 )
 
 SERVICE_AGAIN_S = 1.0
+TERMS = times(1, 50)
 
 
 def last_objects(clients: list[Stream]) -> list[dict[str, Any]]:
@@ -118,7 +120,13 @@ def test_a_long_header_is_taken_and_an_endless_one_is_not(gevent_server: Server)
             assert connection.getresponse().status == status
 
 
-def test_term_ends_running_streams_with_a_last_object() -> None:
+def test_term_ends_running_streams_with_a_last_object(note: Note) -> None:
+    for _ in range(TERMS):
+        term_once()
+    note("SIGTERM server", TERMS, more="8 streams each: the short ones whole, the others told; nobody stays")
+
+
+def term_once() -> None:
     with serve(HUGGING_LLAMA_GRACEFUL_TIMEOUT_S="3") as server:
         pids = server.pids()
         short = [server.open("/gen?n=5&tick_ms=100") for _ in range(2)]

@@ -6,7 +6,7 @@ Every answer is one with a sentence in it, what needs none of it goes on, and al
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, hub: StandInHub) -> Iterator[World]:
+def world(tmp_path: Path, hub: StandInHub) -> World:
     for name in ("acme/tiny", "acme/more"):
         hub.repos[name] = Repo(models.chat_model())
     environ = {
@@ -65,7 +65,7 @@ def world(tmp_path: Path, hub: StandInHub) -> Iterator[World]:
     client = create_app(load_settings(environ=environ), engine=ScriptedEngine()).test_client()
     assert client.post("/api/pull", json={"model": "acme/tiny", "stream": False}).status_code == 200
     assert client.post("/api/copy", json={"source": DEMO, "destination": "mine"}).status_code == 200
-    yield World(client, tmp_path)
+    return World(client, tmp_path)
 
 
 def vanish(path: Path) -> Callable[[], None]:
@@ -97,7 +97,11 @@ def be_read_only(path: Path) -> Callable[[], None]:
     if subprocess.run(command, capture_output=True).returncode:
         pytest.skip("can't mount a folder here")
     subprocess.run(["mount", "-o", "remount,ro,bind", str(path)], check=True)
-    return lambda: subprocess.run(["umount", "-l", str(path)], check=True) and None
+
+    def back() -> None:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+    return back
 
 
 @pytest.mark.parametrize("name", ["home", "cache"])

@@ -96,7 +96,9 @@ SHAPES: dict[str, bytes] = {
 
 
 @pytest.fixture(scope="module", params=[("on", "on"), ("off", "off")], ids=["careful", "careless"])
-def proxy(request: pytest.FixtureRequest, server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+def proxy(
+    request: pytest.FixtureRequest, server: LiveServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[int]:
     """The port of an nginx in front of the server."""
     folder, port = tmp_path_factory.mktemp("nginx"), free_port()
     ignores, buffers = request.param

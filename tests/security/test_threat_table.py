@@ -2,7 +2,7 @@
 
 import re
 
-from tests.named_tests import ROOT, SECURITY, missing_tests, table_of, names_in
+from tests.named_tests import ROOT, SECURITY, missing_tests, names_in, table_of
 
 ROWS = {*(f"S{n}" for n in range(1, 13)), *(f"P{n}" for n in range(1, 9)), *(f"6{letter}" for letter in "abcde")}
 

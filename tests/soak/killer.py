@@ -28,7 +28,8 @@ class Kill:
 
 
 class Killer:
-    """Runs in a thread of its own until `stop`. Who holds `pause` is not disturbed meanwhile."""
+    """Kills by the clock in a thread of its own until `stop`, whether the last one killed is back or not. Who holds
+    `pause` is not disturbed meanwhile."""
 
     def __init__(self, world: World, interval_s: float, seed: int) -> None:
         self.pause = threading.Lock()
@@ -39,6 +40,7 @@ class Killer:
         self._rng = random.Random(seed)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="killer")
+        self._probes: list[threading.Thread] = []
 
     def start(self) -> None:
         self._thread.start()
@@ -46,6 +48,8 @@ class Killer:
     def stop(self) -> None:
         self._stopping.set()
         self._thread.join()
+        for probe in self._probes:
+            probe.join()
 
     def explains(self, outcome: Outcome) -> bool:
         """Whether a worker was killed while this request was on its way."""
@@ -55,10 +59,12 @@ class Killer:
         )
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
+        due_at = time.monotonic() + self._interval_s
+        while not self._stopping.wait(max(0.0, due_at - time.monotonic())):
             with self.pause:
                 if not self._stopping.is_set():
                     self._kill()
+            due_at = max(due_at + self._interval_s, time.monotonic())
 
     def _kill(self) -> None:
         roles = self._world.by_role()
@@ -67,6 +73,11 @@ class Killer:
         self._times[role].append(at)
         with contextlib.suppress(psutil.NoSuchProcess):
             self._rng.choice(roles[role]).send_signal(signal.SIGKILL)
+        probe = threading.Thread(target=self._probe, args=(role, at))
+        self._probes.append(probe)
+        probe.start()
+
+    def _probe(self, role: str, at: float) -> None:
         while send(self._world.port, _PROBE).end is not End.ANSWER:
             time.sleep(0.05)
         self.kills.append(Kill(role, at, time.monotonic() - at))

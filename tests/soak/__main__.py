@@ -14,9 +14,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS")
+    parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS", help="0: nobody")
     parser.add_argument("--measure-every", type=float, default=300.0, metavar="SECONDS")
-    aged = "nobody is killed before a measure until the engine is that old"
+    aged = "how long a new engine serves before each measure; nobody is killed meanwhile"
     parser.add_argument("--aged", type=float, default=60.0, metavar="SECONDS", help=aged)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep-log", type=Path, metavar="FILE", help="where the server's log goes at the end")

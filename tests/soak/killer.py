@@ -47,7 +47,8 @@ class Killer:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         for probe in self._probes:
             probe.join()
 
@@ -63,16 +64,20 @@ class Killer:
         while not self._stopping.wait(max(0.0, due_at - time.monotonic())):
             with self.pause:
                 if not self._stopping.is_set():
-                    self._kill()
-            due_at = max(due_at + self._interval_s, time.monotonic())
+                    roles = self._world.by_role()
+                    self.kill(self._rng.choice([role for role in ROLES if roles.get(role)]))
+            due_at += self._interval_s
+            if due_at < time.monotonic():  # after a pause
+                due_at = time.monotonic() + self._interval_s
 
-    def _kill(self) -> None:
-        roles = self._world.by_role()
-        role = self._rng.choice([role for role in ROLES if roles.get(role)])
+    def kill(self, role: str) -> None:
+        """One process of this role, if there is one. By the thread that holds `pause`."""
+        if not (some := self._world.by_role().get(role)):
+            return
         at = time.monotonic()
         self._times[role].append(at)
         with contextlib.suppress(psutil.NoSuchProcess):
-            self._rng.choice(roles[role]).send_signal(signal.SIGKILL)
+            self._rng.choice(some).send_signal(signal.SIGKILL)
         probe = threading.Thread(target=self._probe, args=(role, at))
         self._probes.append(probe)
         probe.start()

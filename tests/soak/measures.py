@@ -13,7 +13,7 @@ from tests.soak.world import CHAT, EMBEDDING, RERANKER, World
 
 WHOLE = {"master": 1, "worker": 2, "supervisor": 1, "engine": 1, "standby": 1}
 _WHOLE_WITHIN_S = 180.0
-LOOKS = 10
+LOOKS = 5
 _TOUCHES = (
     *(Ask("touch", "/api/generate", {"model": model, "keep_alive": "5m"}) for model in CHAT),
     Ask("touch", "/api/embed", {"model": EMBEDDING, "input": "x"}),
@@ -36,26 +36,24 @@ class Measure:
         return sum(self.pss_bytes.values())
 
 
-def measure(world: World, aged_s: float = 0.0) -> Measure:
-    """Waits until nobody is missing, all models are loaded and the engine is `aged_s` old, so that two measures can be
-    compared: a new engine is hundreds of megabytes smaller than one that has warmed up. Raises TimeoutError."""
-    deadline = time.monotonic() + _WHOLE_WITHIN_S + aged_s
+def measure(world: World) -> Measure:
+    """Waits until nobody is missing and all models are loaded, so that two measures compare. Raises TimeoutError."""
+    deadline = time.monotonic() + _WHOLE_WITHIN_S
     while time.monotonic() < deadline:
         with ThreadPoolExecutor(len(_TOUCHES)) as pool:
             touched = list(pool.map(lambda touch: send(world.port, touch).end, _TOUCHES))
         if set(touched) == {End.ANSWER}:
             roles = world.by_role()
-            is_whole = {role: len(roles.get(role, [])) for role in WHOLE} == WHOLE
-            if is_whole and _is_settled(roles["standby"][0]) and _age_s(roles["engine"][0]) >= aged_s:
+            if {role: len(roles.get(role, [])) for role in WHOLE} == WHOLE and _is_settled(roles["standby"][0]):
                 return _look(world, roles)
         time.sleep(0.2)
     raise TimeoutError(f"the server is not whole: { ({role: len(some) for role, some in world.by_role().items()}) }")
 
 
-def measure_often(world: World, aged_s: float) -> Measure:
+def measure_often(world: World) -> Measure:
     """The look that is the median of LOOKS in a row, by the sum of all memory: pulls, unloads and long prompts come and
     go. Raises TimeoutError."""
-    looks = [measure(world, aged_s) for _ in range(LOOKS)]
+    looks = [measure(world) for _ in range(LOOKS)]
     middle = statistics.median_low(look.total_bytes for look in looks)
     return next(look for look in looks if look.total_bytes == middle)
 
@@ -67,12 +65,6 @@ def _is_settled(standby: psutil.Process) -> bool:
         time.sleep(0.3)
         return bool(sum(standby.cpu_times()[:2]) == before and "/torch/" in _mapped(standby))
     return False
-
-
-def _age_s(process: psutil.Process) -> float:
-    with contextlib.suppress(psutil.Error):
-        return float(time.time() - process.create_time())
-    return 0.0
 
 
 def _mapped(process: psutil.Process) -> str:

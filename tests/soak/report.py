@@ -22,7 +22,7 @@ def breaches(plan: Plan, record: Record) -> list[str]:
     found = list(record.trouble)
     lost = [outcome for outcome in record.outcomes if outcome.end is End.LOST]
     found += [f"lost: {outcome.kind} after {outcome.seconds:.1f} s: {outcome.detail}" for outcome in lost]
-    if not record.kills:
+    if plan.kill_every_s and not record.kills:
         found.append("nothing was killed")
     found += [
         f"a killed {kill.role} cost {kill.recovery_s:.1f} s" for kill in record.kills if kill.recovery_s > RECOVERY_S

@@ -22,7 +22,8 @@ _TELL_EVERY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long, how many, how often. `aged_s`: nobody is killed before a measure until the engine is that old."""
+    """How long, how many, how often. For a measure the engine begins anew and is left in peace for `aged_s`. A
+    `kill_every_s` of 0 kills nobody."""
 
     seconds: float
     clients: int
@@ -73,7 +74,8 @@ def _fire(here: World, plan: Plan, record: Record) -> None:
     began_at = time.monotonic()
     for client in clients:
         client.start()
-    killer.start()
+    if plan.kill_every_s:
+        killer.start()
     try:
         _mark(here, plan, killer, record, began_at)
     finally:
@@ -94,11 +96,18 @@ def _mark(here: World, plan: Plan, killer: Killer, record: Record, began_at: flo
         if time.monotonic() >= due_at:
             due_at += plan.measure_every_s
             with killer.pause:
-                try:
-                    record.marks.append(measure_often(here, plan.aged_s))
-                except TimeoutError as error:
-                    record.trouble.append(str(error))
+                _measure_aged(here, plan, killer, record)
         _tell(record, time.monotonic() - began_at)
+
+
+def _measure_aged(here: World, plan: Plan, killer: Killer, record: Record) -> None:
+    if plan.kill_every_s:
+        killer.kill("engine")
+        time.sleep(plan.aged_s)  # under load: a warm engine is larger than a new one
+    try:
+        record.marks.append(measure_often(here))
+    except TimeoutError as error:
+        record.trouble.append(str(error))
 
 
 def _tell(record: Record, seconds: float) -> None:

@@ -7,15 +7,17 @@ NATIVE := hatch_build.py $(wildcard app/hugging_llama/engine/native/src/*)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help serve test test-all soak audit check format clean
-# of `make soak`: MINUTES=20 CLIENTS=200
+# of `make soak`: MINUTES=20 CLIENTS=200, and whether the counts of docs/reliability.md follow (COUNTS=no: they don't)
 MINUTES ?= 20
 CLIENTS ?= 200
+COUNTS ?= yes
 
 help:
 	@echo "make serve     install into $(VENV) and serve on 127.0.0.1:11434 with the bundled demo model"
 	@echo "make test      install and run all quick tests"
 	@echo "make test-all  the same with the slow ones"
-	@echo "make soak      20 minutes of 200 clients while processes are killed (MINUTES=, CLIENTS=); one table, status 1 on a breach"
+	@echo "make soak      20 minutes of 200 clients while processes are killed (MINUTES=, CLIENTS=), then all faults of"
+	@echo "               docs/reliability.md as often as it says (COUNTS=no leaves them out); tables, status 1 on a breach"
 	@echo "make check     lint, format, types, import contracts"
 	@echo "make audit     ask the public databases for advisories about what constraints.txt pins"
 	@echo "make format    let ruff rewrite the sources"
@@ -46,6 +48,7 @@ test-all: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.soak --minutes $(MINUTES) --clients $(CLIENTS)
+	@test $(COUNTS) = no || BAR_COUNTS=whole $(BIN)/python -m pytest -m "not gpu" $$($(BIN)/python -m tests.bar)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.bar import Note, times
 from tests.process.servers import (
     Server,
     Stream,
@@ -22,6 +23,8 @@ from tests.process.servers import (
     wait_for_both_workers,
     wait_until,
 )
+
+TERMS = times(1, 50)
 
 
 def last_objects(clients: list[Stream]) -> list[dict[str, Any]]:
@@ -135,8 +138,13 @@ def test_a_long_header_is_taken_and_an_endless_one_is_not(gevent_server: Server)
             assert connection.getresponse().status == status
 
 
-def test_term_ends_running_streams_with_a_last_object(tmp_path: Path) -> None:
-    may_end = tmp_path / "may end"
+def test_term_ends_running_streams_with_a_last_object(tmp_path: Path, note: Note) -> None:
+    for number in range(TERMS):
+        term_once(tmp_path / f"may end {number}")
+    note("SIGTERM server", TERMS, more="8 streams each: the short ones whole, the others told; nobody stays")
+
+
+def term_once(may_end: Path) -> None:
     with serve(HUGGING_LLAMA_GRACEFUL_TIMEOUT_S="8") as server:
         pids = server.pids()
         short = [server.open(f"/gen?n=5&tick_ms=5&until={quote(str(may_end))}") for _ in range(2)]

@@ -111,6 +111,9 @@ def test_the_engine_gets_no_secrets_and_sleeps_soon_while_it_waits() -> None:
     assert made["OMP_WAIT_POLICY"] == "PASSIVE"
     assert made["GOMP_SPINCOUNT"] == launch.SPIN_COUNT
     assert engine_environment(Settings(), {"GOMP_SPINCOUNT": "9"})["GOMP_SPINCOUNT"] == "9"
+    assert made["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == launch.PRIMITIVES
+    mine = engine_environment(Settings(), {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "9"})
+    assert mine["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "9"
     assert made["OMP_NUM_THREADS"] == "3"
     assert made["HF_HUB_OFFLINE"] == "1"
     assert made["CUDA_VISIBLE_DEVICES"] == "1"

@@ -11,6 +11,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import requests
 
+from tests.bar import Note, times
 from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
 from tests.hub_cache import add_to_hub_cache
 from tests.live_server import LiveServer, live_server
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 SMALL, LARGE = "acme/small", "acme/large"
 MIB = 2**20
+LOADS = times(3, 20)
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +81,9 @@ def test_a_step_that_does_not_fit(live: LiveServer) -> None:
     assert generate(live, SMALL, prompt, num_ctx=16384).status_code == 200
 
 
-def test_a_load_that_does_not_fit(live: LiveServer) -> None:
+def test_a_load_that_does_not_fit(live: LiveServer, note: Note) -> None:
     engine = live.engine()
-    for _ in range(3):
+    for _ in range(LOADS):
         with Limit(engine, 48 * MIB):
             refused = generate(live, LARGE)
             assert generate(live, SMALL).status_code == 200
@@ -89,6 +91,7 @@ def test_a_load_that_does_not_fit(live: LiveServer) -> None:
         assert "memory" in refused.json()["error"]
     check_recovered(live)
     assert live.engine().pid == engine.pid
+    note("OOM on load", LOADS, more="the model that was there before answered each time")
     assert generate(live, LARGE).status_code == 200
     requests.post(f"{live.url}/api/generate", json={"model": LARGE, "keep_alive": 0}, timeout=60)
 

@@ -1,12 +1,16 @@
-"""TERM while a model loads and while one is pulled: everybody gets an end, and nobody stays."""
+"""TERM while a model loads, one is pulled and one is converted: everybody gets an end, and nobody stays."""
 
+import hashlib
+import io
 import json
+import signal
 import sys
 import threading
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import requests
+import torch
 
 from tests.hub_server import Repo, StandInHub
 from tests.live_server import LiveServer, live_server
@@ -57,7 +61,23 @@ class Caller:
         return self.lines[-1]
 
 
-def test_term_while_a_model_is_pulled_and_another_one_loads(tmp_path: Path) -> None:
+def pickled(server: LiveServer) -> dict[str, str]:
+    """The uploaded files of a model that must be converted."""
+    weights = io.BytesIO()
+    torch.save({"w": torch.ones(4)}, weights)
+    files = {}
+    for name, content in (("config.json", b"{}"), ("pytorch_model.bin", weights.getvalue())):
+        files[name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        assert requests.post(f"{server.url}/api/blobs/{files[name]}", data=content, timeout=20).ok
+    return files
+
+
+def conversions(server: LiveServer) -> list[psutil.Process]:
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    return [child for child in children if "hugging_llama.engine.conversion" in child.cmdline()]
+
+
+def test_term_while_models_are_pulled_loaded_and_converted(tmp_path: Path) -> None:
     # the scripted engine never ends the load of a folder with this name
     folder = tmp_path / "models" / "never"
     folder.mkdir(parents=True)
@@ -67,7 +87,7 @@ def test_term_while_a_model_is_pulled_and_another_one_loads(tmp_path: Path) -> N
     with StandInHub() as hub:
         hub.repos["acme/slow"] = Repo(models.chat_model(20_000_000))
         hub.fault("/_cdn/", "stall", 1_000_000, times=99)
-        settings = {"hub_endpoint": hub.endpoint, "model_dirs": str(tmp_path / "models")}
+        settings = {"hub_endpoint": hub.endpoint, "model_dirs": str(tmp_path / "models"), "allow_pickle": "true"}
         with live_server(tmp_path, tmp_path / "hub", GUNICORN, **settings, graceful_timeout_s="8") as server:
             pull = Caller(f"{server.url}/api/pull", {"model": "acme/slow"})
             (name,) = [n for n in tags(server.url) if "never" in n]
@@ -76,9 +96,20 @@ def test_term_while_a_model_is_pulled_and_another_one_loads(tmp_path: Path) -> N
             wait_until(lambda: num_served(server) == 2)
             downloads = _downloads(server)
             assert len(downloads) == 1
+            files = pickled(server)
+            made = Caller(f"{server.url}/api/create", {"model": "made", "files": files})
+            wait_until(lambda: bool(conversions(server)), 20)
+            (converting,) = conversions(server)
+            converting.send_signal(signal.SIGSTOP)  # it never ends by itself
+            waiting = Caller(f"{server.url}/api/create", {"model": "other", "files": files})
+            wait_until(lambda: any("waiting" in str(line) for line in waiting.lines), 20)
             server.process.terminate()
             assert server.process.wait(60) == 0
             assert "error" in pull.end()
+            for creation in (made, waiting):
+                assert "shutting down" in str(creation.end())
+            assert not is_alive(converting.pid)
+            assert not list((tmp_path / ".cache").rglob("conversions/*"))
             assert "shutting down" in str(load.end())
             assert load.status == 503
             wait_until(lambda: not any(map(is_alive, downloads)))

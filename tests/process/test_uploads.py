@@ -24,6 +24,7 @@ from hugging_llama_config.settings import Settings
 from tests.hub_server import Repo, StandInHub
 from tests.live_server import free_port
 from tests.process.servers import HERE, wait_until
+from tests.secrets_in_logs import check_no_secrets
 from tests.store import models
 
 CONTENT = bytes(range(256)) * 40_000  # 10 MB
@@ -62,7 +63,15 @@ def serve(folder: Path, **settings: str) -> Iterator[Server]:
     command = [sys.executable, "-m", "gunicorn", "-k", "gevent", "--no-control-socket", "--log-level", "warning"]
     environ = {key: value for key, value in os.environ.items() if not key.startswith(("OLLAMA_", "HF_", "HUGGING_"))}
     environ |= {"HOME": str(folder), "HUGGING_LLAMA_RUN_DIR": str(folder / "run"), **settings}
-    process = subprocess.Popen([*command, "-b", f"127.0.0.1:{port}", "library_app:app"], cwd=HERE, env=environ)
+    log = folder / "server.log"
+    with log.open("ab") as sink:  # a server that is killed is started again in the same folder
+        process = subprocess.Popen(
+            [*command, "-b", f"127.0.0.1:{port}", "library_app:app"],
+            cwd=HERE,
+            env=environ,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+        )
     server = Server(port, folder / ".cache" / "hugging-llama", process)
 
     def answers() -> bool:
@@ -78,6 +87,7 @@ def serve(folder: Path, **settings: str) -> Iterator[Server]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)  # without waiting for what still runs
             process.wait(60)
+        check_no_secrets(log)
 
 
 @pytest.fixture(scope="module")

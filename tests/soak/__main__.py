@@ -14,13 +14,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20.0)
     parser.add_argument("--clients", type=int, default=200)
-    parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS")
-    parser.add_argument("--measure-every", type=float, default=60.0, metavar="SECONDS")
+    parser.add_argument("--kill-every", type=float, default=20.0, metavar="SECONDS", help="0: nobody")
+    parser.add_argument("--measure-every", type=float, default=300.0, metavar="SECONDS")
+    aged = "how long a new engine serves before each measure; nobody is killed meanwhile"
+    parser.add_argument("--aged", type=float, default=60.0, metavar="SECONDS", help=aged)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep-log", type=Path, metavar="FILE", help="where the server's log goes at the end")
     given = parser.parse_args()
     faulthandler.register(signal.SIGUSR1)  # where it is, for who waits for it
-    plan = Plan(given.minutes * 60, given.clients, given.kill_every, given.measure_every, given.seed)
+    plan = Plan(given.minutes * 60, given.clients, given.kill_every, given.measure_every, given.seed, given.aged)
     record = soak(plan, given.keep_log)
     problems = breaches(plan, record)
     print(table(plan, record, problems), flush=True)

@@ -28,7 +28,8 @@ class Kill:
 
 
 class Killer:
-    """Runs in a thread of its own until `stop`. Who holds `pause` is not disturbed meanwhile."""
+    """Kills by the clock in a thread of its own until `stop`, whether the last one killed is back or not. Who holds
+    `pause` is not disturbed meanwhile."""
 
     def __init__(self, world: World, interval_s: float, seed: int) -> None:
         self.pause = threading.Lock()
@@ -39,13 +40,17 @@ class Killer:
         self._rng = random.Random(seed)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="killer")
+        self._probes: list[threading.Thread] = []
 
     def start(self) -> None:
         self._thread.start()
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
+        for probe in self._probes:
+            probe.join()
 
     def explains(self, outcome: Outcome) -> bool:
         """Whether a worker was killed while this request was on its way."""
@@ -55,18 +60,29 @@ class Killer:
         )
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval_s):
+        due_at = time.monotonic() + self._interval_s
+        while not self._stopping.wait(max(0.0, due_at - time.monotonic())):
             with self.pause:
                 if not self._stopping.is_set():
-                    self._kill()
+                    roles = self._world.by_role()
+                    self.kill(self._rng.choice([role for role in ROLES if roles.get(role)]))
+            due_at += self._interval_s
+            if due_at < time.monotonic():  # after a pause
+                due_at = time.monotonic() + self._interval_s
 
-    def _kill(self) -> None:
-        roles = self._world.by_role()
-        role = self._rng.choice([role for role in ROLES if roles.get(role)])
+    def kill(self, role: str) -> None:
+        """One process of this role, if there is one. By the thread that holds `pause`."""
+        if not (some := self._world.by_role().get(role)):
+            return
         at = time.monotonic()
         self._times[role].append(at)
         with contextlib.suppress(psutil.NoSuchProcess):
-            self._rng.choice(roles[role]).send_signal(signal.SIGKILL)
+            self._rng.choice(some).send_signal(signal.SIGKILL)
+        probe = threading.Thread(target=self._probe, args=(role, at))
+        self._probes.append(probe)
+        probe.start()
+
+    def _probe(self, role: str, at: float) -> None:
         while send(self._world.port, _PROBE).end is not End.ANSWER:
             time.sleep(0.05)
         self.kills.append(Kill(role, at, time.monotonic() - at))

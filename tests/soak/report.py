@@ -22,7 +22,7 @@ def breaches(plan: Plan, record: Record) -> list[str]:
     found = list(record.trouble)
     lost = [outcome for outcome in record.outcomes if outcome.end is End.LOST]
     found += [f"lost: {outcome.kind} after {outcome.seconds:.1f} s: {outcome.detail}" for outcome in lost]
-    if not record.kills:
+    if plan.kill_every_s and not record.kills:
         found.append("nothing was killed")
     found += [
         f"a killed {kill.role} cost {kill.recovery_s:.1f} s" for kill in record.kills if kill.recovery_s > RECOVERY_S
@@ -31,9 +31,9 @@ def breaches(plan: Plan, record: Record) -> list[str]:
     found += [f"still running: {command}" for command in record.leftover_processes]
     if record.before and record.after:
         found += _leaks(record.before, record.after)
-    growth = memory_growth(record.marks, plan)
-    if growth is not None and abs(growth) > FLAT_WITHIN:
-        found.append(f"memory is not flat: {growth:+.1%} from minute 5 on")
+    spread = memory_spread(record.marks, plan)
+    if spread is not None and spread > FLAT_WITHIN:
+        found.append(f"memory is not flat: its marks from minute 5 on differ by {spread:.1%}")
     return found
 
 
@@ -50,19 +50,20 @@ def _leaks(before: Measure, after: Measure) -> list[str]:
 
 def late_marks(marks: list[Measure], plan: Plan) -> list[Measure]:
     """Those from the fifth minute on; none of a run that is too short to say anything."""
-    if plan.seconds < 2 * FLAT_FROM_S or not marks:
-        return []
-    return [mark for mark in marks if mark.at >= marks[0].at - plan.measure_every_s + FLAT_FROM_S]
+    first = math.ceil(FLAT_FROM_S / plan.measure_every_s) - 1
+    return marks[first:] if plan.seconds >= 2 * FLAT_FROM_S else []
+
+
+def memory_spread(marks: list[Measure], plan: Plan) -> float | None:
+    """By how much of their mean the marks from the fifth minute to the end differ, the largest from the smallest."""
+    sizes = [mark.total_bytes for mark in late_marks(marks, plan)]
+    return (max(sizes) - min(sizes)) / statistics.fmean(sizes) if len(sizes) > 1 else None
 
 
 def memory_growth(marks: list[Measure], plan: Plan) -> float | None:
-    """By how much of its mean the sum of PSS grows from the fifth minute to the end, by a straight line through all
-    marks: single ones depend on how old the engine is that was killed last, and on what it does at the moment."""
-    late = late_marks(marks, plan)
-    if len(late) < 3:
-        return None
-    line = statistics.linear_regression([mark.at for mark in late], [mark.total_bytes for mark in late])
-    return line.slope * (late[-1].at - late[0].at) / statistics.fmean(mark.total_bytes for mark in late)
+    """By how much of the first one the last mark from the fifth minute on is larger."""
+    sizes = [mark.total_bytes for mark in late_marks(marks, plan)]
+    return sizes[-1] / sizes[0] - 1 if len(sizes) > 1 else None
 
 
 def table(plan: Plan, record: Record, problems: list[str]) -> str:
@@ -77,10 +78,9 @@ def table(plan: Plan, record: Record, problems: list[str]) -> str:
     lines += ["", "| memory (PSS, MiB) | web | engine | standby | all |", "|---|---|---|---|---|"]
     named = [("before", record.before), *((f"mark {n + 1}", mark) for n, mark in enumerate(record.marks))]
     lines += [_memory_row(name, found) for name, found in [*named, ("after", record.after)] if found]
-    if (growth := memory_growth(record.marks, plan)) is not None:
-        sizes = [mark.total_bytes for mark in late_marks(record.marks, plan)]
-        lines.append(f"| growth from minute 5 on | | | | {growth:+.1%} |")
-        lines.append(f"| largest over smallest mark | | | | {max(sizes) / min(sizes) - 1:.1%} |")
+    if spread := memory_spread(record.marks, plan):
+        lines.append(f"| spread from minute 5 on | | | | {spread:.1%} |")
+        lines.append(f"| growth from minute 5 to the end | | | | {memory_growth(record.marks, plan):+.1%} |")
     if record.before and record.after:
         lines += ["", f"descriptors before {record.before.descriptors}, after {record.after.descriptors}"]
         lines += [f"processes before {record.before.processes}, after {record.after.processes}"]

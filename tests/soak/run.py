@@ -1,4 +1,4 @@
-"""Clients, a killer and a look at the server each minute, all at once."""
+"""Clients, a killer and a look at the server now and then, all at once."""
 
 import shutil
 import sys
@@ -10,24 +10,27 @@ from pathlib import Path
 from tests.soak.clients import PULL_END, asks
 from tests.soak.exchange import Ask, End, Outcome, send
 from tests.soak.killer import Kill, Killer
-from tests.soak.measures import Measure, measure
+from tests.soak.measures import Measure, measure, measure_often
 from tests.soak.world import PULLED, World, world
 
 _HEALTH = Ask("health", "/health", method="GET")
 _HEALTH_EVERY_S = 0.1
 _IDLE_WITHIN_S = 30.0
 _THINKS_S = 0.1
+_TELL_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long, how many, how often."""
+    """How long, how many, how often. For a measure the engine begins anew and is left in peace for `aged_s`. A
+    `kill_every_s` of 0 kills nobody."""
 
     seconds: float
     clients: int
     kill_every_s: float
     measure_every_s: float
     seed: int
+    aged_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -71,7 +74,8 @@ def _fire(here: World, plan: Plan, record: Record) -> None:
     began_at = time.monotonic()
     for client in clients:
         client.start()
-    killer.start()
+    if plan.kill_every_s:
+        killer.start()
     try:
         _mark(here, plan, killer, record, began_at)
     finally:
@@ -84,20 +88,26 @@ def _fire(here: World, plan: Plan, record: Record) -> None:
 
 
 def _mark(here: World, plan: Plan, killer: Killer, record: Record, began_at: float) -> None:
-    """A measure each minute, until the time is over."""
+    """Measures until the time is over, the last one at its end, and a line each minute."""
     end_at = began_at + plan.seconds
     due_at = began_at + plan.measure_every_s
-    while (left_s := min(due_at, end_at) - time.monotonic()) > 0 or due_at < end_at:
-        time.sleep(max(0.0, left_s))
-        if due_at >= end_at:
-            break
-        with killer.pause:
-            try:
-                record.marks.append(measure(here))
-            except TimeoutError as error:
-                record.trouble.append(str(error))
+    while (now := time.monotonic()) < end_at or due_at <= end_at:
+        time.sleep(max(0.0, min(_TELL_EVERY_S, due_at - now, end_at - now)))
+        if time.monotonic() >= due_at:
+            due_at += plan.measure_every_s
+            with killer.pause:
+                _measure_aged(here, plan, killer, record)
         _tell(record, time.monotonic() - began_at)
-        due_at += plan.measure_every_s
+
+
+def _measure_aged(here: World, plan: Plan, killer: Killer, record: Record) -> None:
+    if plan.kill_every_s:
+        killer.kill("engine")
+        time.sleep(plan.aged_s)  # under load: a warm engine is larger than a new one
+    try:
+        record.marks.append(measure_often(here))
+    except TimeoutError as error:
+        record.trouble.append(str(error))
 
 
 def _tell(record: Record, seconds: float) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.soak.exchange import Ask, End, Outcome, is_error
 from tests.soak.measures import Measure
-from tests.soak.report import breaches, memory_growth, percentiles, table
+from tests.soak.report import breaches, memory_growth, memory_spread, percentiles, table
 from tests.soak.run import Plan, Record, soak
 
 pytestmark = pytest.mark.slow
@@ -16,7 +16,7 @@ PLAN = Plan(seconds=1200, clients=1, kill_every_s=20, measure_every_s=60, seed=1
 
 @pytest.mark.slow
 def test_a_minute_of_mixed_clients_while_processes_are_killed() -> None:
-    plan = Plan(seconds=60, clients=24, kill_every_s=8, measure_every_s=60, seed=2)
+    plan = Plan(seconds=60, clients=24, kill_every_s=8, measure_every_s=60, seed=2, aged_s=0)
     record = soak(plan)
     problems = breaches(plan, record)
     print(table(plan, record, problems))
@@ -41,14 +41,18 @@ def test_what_is_wrong_is_a_breach() -> None:
     assert "BREACH lost" in table(PLAN, record, breaches(PLAN, record))
 
 
-@pytest.mark.parametrize(("late", "growth"), [([100, 110, 110, 100], 0.0), ([90, 100, 110], 0.2)])
-def test_memory_counts_from_the_fifth_minute_on(late: list[int], growth: float) -> None:
+@pytest.mark.parametrize(
+    ("late", "spread", "growth"), [([100, 110, 110, 100], 10 / 105, 0.0), ([90, 99], 9 / 94.5, 0.1)]
+)
+def test_memory_counts_from_the_fifth_minute_on(late: list[int], spread: float, growth: float) -> None:
     early = [measure(60.0 * minute, 50) for minute in (1, 2, 3, 4)]
     marks = early + [measure(60.0 * (minute + 5), size) for minute, size in enumerate(late)]
-    found = memory_growth(marks, PLAN)
-    assert found is not None
-    assert math.isclose(found, growth, abs_tol=1e-9)
-    assert memory_growth(marks, Plan(60, 1, 1, 1, 1)) is None
+    assert memory_spread(marks, PLAN) == pytest.approx(spread)
+    assert memory_growth(marks, PLAN) == pytest.approx(growth)
+    assert "memory is not flat" in "\n".join(breaches(PLAN, Record(marks=marks)))
+    assert memory_spread(marks, Plan(60, 1, 1, 1, 1)) is None
+    sparse = Plan(seconds=1200, clients=1, kill_every_s=20, measure_every_s=300, seed=1)
+    assert memory_spread(marks[4:], sparse) == pytest.approx(spread)
 
 
 def test_errors_of_all_dialects_are_known() -> None:

@@ -19,6 +19,7 @@ from hugging_llama.errors import InvalidRequestError
         (b'{"a":1}{"a":2}', {"a": 1}),
         (b'{"a":1,"a":2}', {"a": 2}),
         (b"null", {}),
+        (b"null" + b"[" * 300, {}),
         (b' \n {"z":1,"b":2}', {"z": 1, "b": 2}),
     ],
 )

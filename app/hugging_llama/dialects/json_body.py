@@ -66,7 +66,7 @@ def parse_object(body: bytes, empty: str = "missing request body") -> dict[str, 
 def _is_deep(value: Any) -> bool:
     """Whether lists and objects lie in each other more than MAX_DEPTH times; level by level, as a call a level is what
     must not be."""
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
         inner = (child for part in level for child in (part.values() if isinstance(part, dict) else part))
         level = [child for child in inner if isinstance(child, dict | list)]

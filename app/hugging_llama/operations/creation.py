@@ -87,11 +87,12 @@ def made_of_model(ctx: AppContext, name: str) -> Steps[Made]:
 def made_of_files(ctx: AppContext, files: Mapping[str, str]) -> Steps[Made]:
     """Made of uploaded files, sha256 by path, which are converted first if they are a GGUF file or pickled weights.
 
-    Raises InvalidRequestError, InsufficientMemoryError for a conversion, TransferError if the disk fails.
+    Raises InvalidRequestError, InsufficientMemoryError for a conversion, TransferError if the disk fails,
+    EngineShutdownError if the server ends before the conversion does.
     """
     _check_uploads(ctx, files, "files")
     if needs_conversion(files):
-        conversion = convert_files(ctx.settings, ctx.store.blobs, files)
+        conversion = convert_files(ctx.settings, ctx.store.blobs, files, ctx.store.pull_slots.check)
         yield conversion
         files = conversion.files
     source = Source(files=dict(files))

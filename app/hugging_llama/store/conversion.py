@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, TransferError
 from hugging_llama.neutral.conversion import ConversionRequest
@@ -32,13 +32,15 @@ class Conversion:
     """The progress of a conversion. Works with threads and in a process patched by gevent alike.
 
     `next` blocks for about a second at most, or as long as one file of the result is hashed. It raises
-    InvalidRequestError for files that can't or may not be converted, InsufficientMemoryError, and TransferError for all
-    that a disk can do. `close` ends the conversion; it may be called at any time, from any thread or greenlet, more
-    than once. It waits for nothing: a `next` that is under way is the one that clears away what is left.
+    InvalidRequestError for files that can't or may not be converted, InsufficientMemoryError, TransferError for all
+    that a disk can do, and what `check` raises, which is called before each wait. `close` ends the conversion; it may
+    be called at any time, from any thread or greenlet, more than once. It waits for nothing: a `next` that is under way
+    is the one that clears away what is left.
     """
 
-    def __init__(self, settings: Settings, blobs: Blobs, files: Mapping[str, str]) -> None:
+    def __init__(self, settings: Settings, blobs: Blobs, files: Mapping[str, str], check: Callable[[], None]) -> None:
         self._settings = settings
+        self._check = check
         self._blobs = blobs
         self._given = files
         self._steps = self._run()
@@ -93,6 +95,7 @@ class Conversion:
         yield TransferProgress(status="parsing GGUF" if is_gguf else "converting model")
         plan = conversion_plan.make_plan(self._given, self._blob, allow_pickle=self._settings.allow_pickle)
         while not self._only_one.acquire():  # two would count on the same free memory
+            self._check()
             yield TransferProgress(status="waiting for another conversion")
             time.sleep(HEARTBEAT_S)
         folder = ConversionFolder(
@@ -111,6 +114,7 @@ class Conversion:
         yield from self._listen(self._process, folder, plan)
         made = {}
         for name, path in _results(folder):
+            self._check()
             made[name] = self._blobs.add_file(path)
             yield TransferProgress(status="verifying conversion")
         self.files = {**plan.kept, **made}
@@ -119,6 +123,7 @@ class Conversion:
         self, process: ChildConnection, folder: ConversionFolder, plan: ConversionPlan
     ) -> Iterator[TransferProgress]:
         while True:
+            self._check()
             try:
                 message = process.receive()
             except TimeoutError:
@@ -141,9 +146,12 @@ class Conversion:
         return self._blobs.path(digest)
 
 
-def convert_files(settings: Settings, blobs: Blobs, files: Mapping[str, str]) -> Conversion:
-    """Convert the files of a model (path -> sha256 of a blob); nothing happens before the first `next`."""
-    return Conversion(settings, blobs, files)
+def convert_files(
+    settings: Settings, blobs: Blobs, files: Mapping[str, str], check: Callable[[], None] = lambda: None
+) -> Conversion:
+    """Convert the files of a model (path -> sha256 of a blob); nothing happens before the first `next`. `check` raises
+    when it is to end, as a server's does that shuts down."""
+    return Conversion(settings, blobs, files, check)
 
 
 def _started(settings: Settings, request: ConversionRequest, folder: ConversionFolder) -> ChildConnection:

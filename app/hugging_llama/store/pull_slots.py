@@ -13,7 +13,7 @@ class PullSlots:
     """Places for pulls. No lock is held, so that it works with threads and greenlets alike.
 
     Under threads that race for the last place there may for a moment be one pull more than the limit. From `ends_at`
-    on (`time.monotonic()`), when the server shuts down, every pull is to end.
+    on (`time.monotonic()`), when the server shuts down, every pull and conversion is to end.
     """
 
     def __init__(self, limit: int = _LIMIT) -> None:

@@ -1,9 +1,9 @@
 """The models of Hugging Llama for those who may see tickets, at /assistant."""
 
 from flask import Flask
-from hugging_llama import Visitor, create_blueprint
 
 from app.auth import current_person
+from hugging_llama import Visitor, create_blueprint
 
 
 def visitor() -> Visitor | None:

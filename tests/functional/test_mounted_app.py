@@ -134,6 +134,14 @@ def test_a_body_that_they_have_read_is_read_once_more(settings: Settings) -> Non
     assert "application/json" in eaten.get_json()["error"]
 
 
+def test_a_server_that_reads_no_chunks_is_named(settings: Settings) -> None:
+    """Without `wsgi.input_terminated` nobody can know where such a body ends, and Flask reads none of it."""
+    client = mounted(settings)[0].test_client()
+    chunked = {"Transfer-Encoding": "chunked"}
+    response = client.post("/llm/api/chat", headers=chunked, environ_overrides={"wsgi.input_terminated": False})
+    assert (response.status_code, "Content-Length" in response.get_json()["error"]) == (400, True)
+
+
 def test_their_limit_of_a_body_holds_for_us_but_not_for_uploads(settings: Settings) -> None:
     app, _ = mounted(settings)
     app.config["MAX_CONTENT_LENGTH"] = 100

@@ -12,6 +12,9 @@ class BodyStream:
     """Read piece by piece; made before anything of it is read here."""
 
     def __init__(self, request: Request) -> None:
+        if "asgi.scope" in request.environ and request.content_length is None:
+            # a2wsgi ends a body of unknown length as it should, and does not say so
+            request.environ["wsgi.input_terminated"] = True
         self._request = request
         self._stream: IO[bytes] = request.stream
         self._has_begun = False
@@ -30,5 +33,8 @@ class BodyStream:
                 "something in front of this API has read the request's body as a form; send it as "
                 "Content-Type: application/json, or leave these paths out of what reads forms"
             )
+        environ = self._request.environ
+        if not kept and "HTTP_TRANSFER_ENCODING" in environ and not environ.get("wsgi.input_terminated"):
+            raise InvalidRequestError("this server reads no bodies in chunks; send it with a Content-Length")
         self._stream = io.BytesIO(kept)
         return self._stream.read(size)

@@ -40,9 +40,9 @@ class AsgiWatch:
 
     @staticmethod
     def is_for(environ: dict[str, Any]) -> bool:
-        """Whether this request came through a2wsgi, and its body is read: what comes next is the end."""
+        """Whether this request came through a2wsgi. Its body must have been read: what comes next is the end."""
         body = environ.get("wsgi.input")
-        return "asgi.scope" in environ and hasattr(body, "loop") and getattr(body, "has_more", True) is False
+        return "asgi.scope" in environ and hasattr(body, "loop") and hasattr(body, "receive")
 
     def cancel(self) -> None:
         """End the watch. Any thread, any number of times."""

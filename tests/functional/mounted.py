@@ -11,7 +11,7 @@ from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
-ENDPOINTS = {
+ENDPOINTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ollama": ("/api/chat", {"model": "demo", "messages": MESSAGES, "stream": False}),
     "openai": ("/v1/chat/completions", {"model": "demo", "messages": MESSAGES}),
     "anthropic": ("/v1/messages", {"model": "demo", "messages": MESSAGES, "max_tokens": 9}),
@@ -41,7 +41,7 @@ def host() -> Flask:
     app.before_request(_in_front)
     app.after_request(_behind)
     app.add_url_rule("/", view_func=lambda: jsonify("home"), endpoint="home")
-    app.add_url_rule("/fails", view_func=lambda: 1 / 0, endpoint="fails")
+    app.add_url_rule("/fails", view_func=lambda: str(1 / 0), endpoint="fails")
     app.add_url_rule("/llm/own", view_func=lambda: "their own", endpoint="own")
     return app
 

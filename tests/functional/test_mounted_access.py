@@ -45,7 +45,7 @@ def client_of(app: Flask) -> FlaskClient:
 
 def post(client: FlaskClient, name: str, dialect: str = "ollama", **body: Any) -> Any:
     path, default = ENDPOINTS[dialect]
-    return client.post(f"/llm{path}", data=json.dumps(default | body), headers={"X-Name": name})
+    return client.post(f"/llm{path}", data=json.dumps({**default, **body}), headers={"X-Name": name})
 
 
 @pytest.mark.parametrize("dialect", ENDPOINTS)

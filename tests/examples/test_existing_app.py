@@ -26,7 +26,7 @@ def test_its_own_tests_pass() -> None:
         environ |= {"TMPDIR": folder, "HOME": folder}
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", "tests"]
         try:
-            done = subprocess.run(command, cwd=EXAMPLE, env=environ, capture_output=True, text=True, timeout=300)
+            done = subprocess.run(command, cwd=EXAMPLE, env=environ, capture_output=True, text=True, timeout=1200)
         finally:
             end_engines(folder)
     assert done.returncode == 0, done.stdout

@@ -1,7 +1,6 @@
 """An application with our blueprint over scripted engines, for any WSGI or ASGI server."""
 
 import os
-import sys
 from pathlib import Path
 
 from flask import Flask, Response, abort, request
@@ -9,8 +8,9 @@ from prometheus_client import Counter, generate_latest
 
 from hugging_llama import Visitor, create_blueprint
 from hugging_llama_config import launch
+from hugging_llama_config.interpreter import own_python
 
-launch.ENGINE_COMMAND = (sys.executable, str(Path(__file__).with_name("scripted_engine.py")))
+launch.ENGINE_COMMAND = (own_python(), str(Path(__file__).with_name("scripted_engine.py")))
 launch.LINGER_S = float(os.environ.get("TEST_LINGER_S", "30"))
 
 app = Flask(__name__)

@@ -208,13 +208,6 @@ def test_two_applications_in_one_process_do_not_share_metrics(make_client: MakeC
     assert 'outcome="stop"' not in second.get("/metrics").text
 
 
-def test_two_blueprints_in_one_application_are_refused(settings: Settings) -> None:
-    app = Flask("theirs")
-    app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine()), url_prefix="/a")
-    with pytest.raises(RuntimeError, match="can have it once"):
-        app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine(), name="b"), url_prefix="/b")
-
-
 def test_error_texts_hold_under_a_prefix_like_our_own_paths(settings: Settings) -> None:
     app = Flask("theirs")
     app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine()), url_prefix="/api/llm")

@@ -75,13 +75,7 @@ class RemoteEngine:
         self._states: dict[int, _ProcessState] = {}
         self.on_new_engine: Callable[[], None] | None = None
         self.life_line = life_line
-        forget = weakref.WeakMethod(self._forget_parent)
-
-        def after_fork() -> None:
-            if (method := forget()) is not None:
-                method()
-
-        os.register_at_fork(after_in_child=after_fork)
+        self._minds_forks = False
 
     def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
         return self._start(lambda rid: wire.Generate(rid, wire_generate(request)), generates=True)
@@ -169,6 +163,7 @@ class RemoteEngine:
 
     def _state(self) -> _ProcessState:
         pid = os.getpid()
+        self._mind_forks()
         # setdefault is atomic: of two threads that come first, both get the same state
         return self._states.get(pid) or self._states.setdefault(pid, _ProcessState())
 
@@ -239,6 +234,19 @@ class RemoteEngine:
     def _shut_down(self, state: _ProcessState) -> None:
         if state.connection is not None:
             state.connection.shut_down()
+
+    def _mind_forks(self) -> None:
+        """Not before there is something to forget: what is registered with the interpreter stays for good."""
+        if self._minds_forks:
+            return
+        forget = weakref.WeakMethod(self._forget_parent)
+
+        def after_fork() -> None:
+            if (method := forget()) is not None:
+                method()
+
+        os.register_at_fork(after_in_child=after_fork)
+        self._minds_forks = True  # two threads that come first register twice, which harms nobody
 
     def _forget_parent(self) -> None:
         for state in self._states.values():

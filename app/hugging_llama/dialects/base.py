@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from flask import Response, after_this_request, current_app, request
+from flask import Response, after_this_request, request
 
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.json_body import parse_object, read_body
+from hugging_llama.dialects.mounts import mounted
 from hugging_llama.errors import (
     CloudModelError,
     ForbiddenError,
@@ -67,7 +68,7 @@ class Access(Protocol):
 
 
 def _access() -> Access | None:
-    return cast(Access | None, current_app.extensions.get(ACCESS_EXTENSION))
+    return cast(Access | None, mounted(ACCESS_EXTENSION))
 
 
 def may_name(model: str) -> bool:
@@ -102,8 +103,8 @@ def _check(name: str, found: str) -> None:
 
 
 def app_context() -> AppContext:
-    """The operations' context of the application that serves this request."""
-    return cast(AppContext, current_app.extensions[EXTENSION])
+    """The operations' context of the mount that serves this request."""
+    return cast(AppContext, mounted(EXTENSION))
 
 
 def local_model(name: str) -> LocalModel:
@@ -194,7 +195,7 @@ class Watched(Iterable[EventT]):
         meter = access.meter() if access else None
         self._events = events if meter is None else Metered(events, meter)
         self._is_caller_gone = False
-        watch_disconnect: WatchDisconnect = current_app.extensions[WATCH_EXTENSION]
+        watch_disconnect: WatchDisconnect = mounted(WATCH_EXTENSION)
         try:
             self._watch = watch_disconnect(request.environ, self._leave)
         except BaseException:

@@ -7,6 +7,7 @@ import msgspec
 from flask import Request
 
 from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
+from hugging_llama.dialects.body_stream import BodyStream
 from hugging_llama.dialects.compression import decompressed
 from hugging_llama.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
 
@@ -21,19 +22,19 @@ def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
     `timeout_s` is for each piece. Raises BodyTooLargeError, BodyTooSlowError, InvalidRequestError."""
     if request.content_length is not None and request.content_length > limit:
         raise BodyTooLargeError(limit)
-    body = bytearray()
-    while piece := _read_piece(request, min(PIECE_BYTES, limit + 1 - len(body)), timeout_s):
+    body, stream = bytearray(), BodyStream(request)
+    while piece := _read_piece(request, stream, min(PIECE_BYTES, limit + 1 - len(body)), timeout_s):
         body += piece
         if len(body) > limit:
             raise BodyTooLargeError(limit)
     return decompressed(bytes(body), request.headers.get("Content-Encoding", ""), limit)
 
 
-def _read_piece(request: Request, size: int, timeout_s: float) -> bytes:
+def _read_piece(request: Request, stream: BodyStream, size: int, timeout_s: float) -> bytes:
     clock = BodyClock(socket_of(request), timeout_s)
     try:
         with clock:
-            piece: bytes = request.stream.read(size)
+            piece = stream.read(size)
     except Exception:
         if clock.is_over:
             raise BodyTooSlowError from None

@@ -10,6 +10,7 @@ from werkzeug.exceptions import ClientDisconnected
 
 from hugging_llama.dialects.base import ClientGoneError
 from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
+from hugging_llama.dialects.body_stream import BodyStream
 
 _CHUNK_BYTES = 4 * PIECE_BYTES
 
@@ -20,7 +21,7 @@ class Upload:
     def __init__(self, request: Request, timeout_s: float) -> None:
         request.max_content_length = sys.maxsize  # an application that mounts us may limit its own requests
         self.size_bytes = request.content_length
-        self._stream = request.stream
+        self._stream = BodyStream(request)
         self._connection = socket_of(request)
         self._timeout_s = timeout_s * _CHUNK_BYTES / PIECE_BYTES
         self._is_whole = False
@@ -31,7 +32,7 @@ class Upload:
         clock = BodyClock(self._connection, self._timeout_s)
         try:
             with clock:
-                chunk: bytes = self._stream.read(min(size, _CHUNK_BYTES))
+                chunk = self._stream.read(min(size, _CHUNK_BYTES))
         except (ClientDisconnected, ConnectionError) as error:
             raise ClientGoneError from error
         if clock.is_over:

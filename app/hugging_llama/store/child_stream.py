@@ -1,7 +1,6 @@
 """A transfer as the web side sees it: an iterator over what a child process reports."""
 
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.store.child_connection import HEARTBEAT_S, ChildConnection
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama_config.child import transfer_environment
+from hugging_llama_config.interpreter import own_python
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +101,7 @@ class ChildStream:
 
     def _run(self, fd: int) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", self._task.module, str(fd)],
+            [own_python(), "-P", "-m", self._task.module, str(fd)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[fd],

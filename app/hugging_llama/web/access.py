@@ -1,30 +1,40 @@
 """Who may come in, and what for: keys, roles, models and limits, in front of every route of ours."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
-from flask import Blueprint, Response, current_app, g, has_request_context, request
+from flask import Blueprint, Response, current_app, has_request_context, request
 
 from hugging_llama.dialects.caller import named_user
-from hugging_llama.dialects.documented import operation_of
+from hugging_llama.dialects.documented import Role, operation_of
+from hugging_llama.dialects.mounts import mount_name
 from hugging_llama.errors import ForbiddenError, KeyRejectedError, RateLimitedError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.web.keys import KeyRing
 from hugging_llama.web.limits import Bucket, bucket_path
 from hugging_llama.web.model_patterns import covers
+from hugging_llama.web.visitors import Authenticate, Visitor, as_visitor, file_name
 from hugging_llama_config.keys import Key
+from hugging_llama_config.settings import Settings
 
-_KEY = "hugging_llama_key"
+_KEY = "hugging_llama.key"
 REALM = "hugging-llama"
 """Whose key was wrong; others, such as the Hub's token, have realms of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Gatekeeper:
-    """Checks the key of each request against what its route asks for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doorkeeper(ABC):
+    """Checks who sends each request against what its route asks for."""
 
-    ring: KeyRing
+    word: ClassVar[str] = "key"
     run_dir: str
+
+    @abstractmethod
+    def find(self, role: Role) -> Key | Visitor | None:
+        """Who sends the current request, None where a route with this role is open to everybody. Raises
+        KeyRejectedError."""
 
     def install(self, blueprint: Blueprint) -> None:
         """Before every view of the blueprint and of those in it."""
@@ -35,16 +45,15 @@ class Gatekeeper:
         """Raises KeyRejectedError, ForbiddenError or RateLimitedError."""
         operation = operation_of(current_app.view_functions[request.endpoint or ""])
         role = operation.role if operation else "admin"
-        # OPTIONS is answered by Flask, where the application that mounts us has it so, and reaches no view
-        if role is None or request.method == "OPTIONS" or self.ring.is_open:
-            return
-        key = self.ring.find(given_key())
+        key = self.find(role)
         if key is None:
-            raise KeyRejectedError("a valid API key is needed", realm=REALM)
-        if role not in key.roles and "admin" not in key.roles:
-            raise ForbiddenError(f"this key may not do this: it has no role {role!r}", role=role)
-        self._limit(key)
-        setattr(g, _KEY, key)
+            return
+        if role is not None and role not in key.roles and "admin" not in key.roles:
+            raise ForbiddenError(f"this {self.word} may not do this: it has no role {role!r}", role=role)
+        if role is not None:
+            self._limit(key)
+        # not in `g`, which several requests share in an application that pushes a context around them
+        request.environ[_KEY] = key
 
     def mark(self, response: Response) -> Response:
         """What is left to a caller, as OpenAI's clients read it."""
@@ -57,11 +66,11 @@ class Gatekeeper:
             response.headers.setdefault("WWW-Authenticate", f'Bearer realm="{REALM}"')
         return response
 
-    def _limit(self, key: Key) -> None:
+    def _limit(self, key: Key | Visitor) -> None:
         wait_s = self._tokens(key).take(0, at_least=1)
         wait_s = wait_s or self._bucket(key, "requests", key.requests_per_minute).take(1, at_least=1)
         if wait_s:
-            raise RateLimitedError("too many requests a minute with this key", retry_after_s=wait_s)
+            raise RateLimitedError(f"too many requests a minute with this {self.word}", retry_after_s=wait_s)
 
     def may_name(self, model: str) -> bool:
         """By the patterns of the caller's key."""
@@ -78,11 +87,53 @@ class Gatekeeper:
         tokens = self._tokens(key)
         return tokens.spend
 
-    def _tokens(self, key: Key) -> Bucket:
+    def _tokens(self, key: Key | Visitor) -> Bucket:
         return self._bucket(key, "tokens", key.tokens_per_minute)
 
-    def _bucket(self, key: Key, kind: str, per_minute: int) -> Bucket:
-        return Bucket(bucket_path(self.run_dir, key.id, kind) if per_minute > 0 else "", per_minute)
+    def _bucket(self, key: Key | Visitor, kind: str, per_minute: int) -> Bucket:
+        return Bucket(bucket_path(self.run_dir, self.bucket_name(key), kind) if per_minute > 0 else "", per_minute)
+
+    def bucket_name(self, key: Key | Visitor) -> str:
+        """What the limits of this caller are kept under."""
+        return key.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gatekeeper(Doorkeeper):
+    """By the keys of a file."""
+
+    ring: KeyRing
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        return cls(run_dir=settings.run_dir, ring=KeyRing(settings.keys_path, is_required=bool(settings.keys_file)))
+
+    def find(self, role: Role) -> Key | None:
+        # OPTIONS is answered by Flask, where the application that mounts us has it so, and reaches no view
+        if role is None or request.method == "OPTIONS" or self.ring.is_open:
+            return None
+        key = self.ring.find(given_key())
+        if key is None:
+            raise KeyRejectedError("a valid API key is needed", realm=REALM)
+        return key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostDoorkeeper(Doorkeeper):
+    """Of a mount: by the hook of the application around us, which is asked for every route, open ones included."""
+
+    word: ClassVar[str] = "caller"
+    authenticate: Authenticate
+
+    def find(self, role: Role) -> Visitor:
+        visitor = as_visitor(current_app.ensure_sync(self.authenticate)())
+        if visitor is None:
+            raise KeyRejectedError("authentication is required", realm=REALM)
+        return visitor
+
+    def bucket_name(self, key: Key | Visitor) -> str:
+        """Other applications of this user may name theirs alike."""
+        return "visitor-" + file_name(current_app.import_name, mount_name(), key.id)
 
 
 def given_key() -> str:
@@ -93,10 +144,10 @@ def given_key() -> str:
     return value.strip() if scheme.lower() == "bearer" else ""
 
 
-def current_key() -> Key | None:
+def current_key() -> Key | Visitor | None:
     """The key of the current request, None on a server without keys."""
-    found = g.get(_KEY)
-    return found if isinstance(found, Key) else None
+    found = request.environ.get(_KEY)
+    return found if isinstance(found, Key | Visitor) else None
 
 
 def caller(trusted: Collection[str]) -> Caller:

@@ -1,40 +1,26 @@
-"""The application factory, and the blueprint for applications that exist already."""
+"""The application factory."""
 
 import threading
-from collections.abc import Iterable
-from functools import partial
-from typing import cast
 
-from flask import Blueprint, Flask
-from flask.blueprints import BlueprintSetupState
+from flask import Flask
 from prometheus_client import CollectorRegistry
 
 from hugging_llama.client.base import EngineClient
 from hugging_llama.client.remote import RemoteEngine
-from hugging_llama.dialects import caller
-from hugging_llama.dialects.anthropic import blueprints as anthropic_blueprints
-from hugging_llama.dialects.anthropic import errors as anthropic_errors
-from hugging_llama.dialects.base import ACCESS_EXTENSION, EXTENSION, WATCH_EXTENSION
-from hugging_llama.dialects.ollama import blueprints as ollama_blueprints
-from hugging_llama.dialects.ollama import errors as ollama_errors
-from hugging_llama.dialects.openai import blueprints as openai_blueprints
-from hugging_llama.dialects.openai import errors as openai_errors
+from hugging_llama.dialects.base import ACCESS_EXTENSION, EXTENSION
 from hugging_llama.dialects.request_id import name_in_answers
 from hugging_llama.operations import residency
-from hugging_llama.operations.audit_log import AuditLog
 from hugging_llama.operations.context import AppContext
-from hugging_llama.store.local import Store
-from hugging_llama.store.responses import ResponseStore
-from hugging_llama.web import access, docs, health, metrics
-from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
-from hugging_llama.web.disconnect import DisconnectWatch
-from hugging_llama.web.errors import ErrorPages, RenderError, register_route_errors
-from hugging_llama.web.keys import KeyRing
+from hugging_llama.web import access, metrics
+from hugging_llama.web.blueprints import build
+from hugging_llama.web.errors import mark_entered, register_route_errors
+from hugging_llama.web.mount import install
 from hugging_llama.web.origins import Gate, OriginPolicy
-from hugging_llama_config.env import ConfigError, load_settings
-from hugging_llama_config.hardware import expected_device
-from hugging_llama_config.home_format import HomeFormatError, read_home_format
+from hugging_llama.web.routes import Selection
+from hugging_llama_config.env import load_settings
 from hugging_llama_config.settings import Settings
+
+_NAME = "hugging_llama"
 
 
 def create_app(settings: Settings | None = None, *, engine: EngineClient | None = None) -> Flask:
@@ -44,15 +30,18 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     process is used: started on the first request unless gunicorn's hook has done so. The models that the settings
     name under `preload` begin to load at once.
     """
-    app = Flask("hugging_llama", static_folder=None)
+    app = Flask(_NAME, static_folder=None)
     app.url_map.merge_slashes = False
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     settings = settings or load_settings()
     registry = CollectorRegistry()
     exporter = metrics.measure_http(app, registry)
-    _install(app, settings, engine, registry, exporter)
-    blueprint = _own_blueprint("hugging_llama")
-    app.extensions[ACCESS_EXTENSION] = _gatekeeper(settings, blueprint)
+    observer = metrics.GenerationMetrics(registry)
+    install(app, _NAME, settings, engine=engine, observer=observer, exporter=exporter)
+    blueprint = build(_NAME, Selection(), hooks=(mark_entered,))
+    gatekeeper = access.Gatekeeper.of(settings)
+    gatekeeper.install(blueprint)
+    app.extensions[ACCESS_EXTENSION] = gatekeeper
     app.register_blueprint(blueprint)
     register_route_errors(app)
     name_in_answers(app)
@@ -63,108 +52,8 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     return app
 
 
-def create_blueprint(
-    settings: Settings | None = None, *, engine: EngineClient | None = None, name: str = "hugging_llama"
-) -> Blueprint:
-    """All endpoints as one blueprint, to be registered with an application of yours, under any `url_prefix`.
-
-    It touches nothing outside its own routes: error pages and HTTP metrics of the application stay as they are. Who may
-    come in is the application's to say, unless the settings name a file of keys.
-    """
-    settings = settings or load_settings()
-    blueprint = _own_blueprint(name)
-    gatekeeper = _gatekeeper(settings, blueprint) if settings.keys_file else None
-    name_in_answers(blueprint)
-
-    def install(state: BlueprintSetupState) -> None:
-        registry = CollectorRegistry()
-        app = cast(Flask, state.app)
-        _install(app, settings, engine, registry, metrics.unattached_exporter(registry))
-        if gatekeeper is not None:
-            app.extensions[ACCESS_EXTENSION] = gatekeeper
-        # a server of our own does this once, see gunicorn's hooks; here nobody tells us when one starts
-        context: AppContext = app.extensions[EXTENSION]
-        for tidy in (context.store.tidy, context.responses.tidy):
-            threading.Thread(target=tidy, daemon=True).start()
-
-    blueprint.record_once(install)
-    return blueprint
-
-
-def _gatekeeper(settings: Settings, blueprint: Blueprint) -> access.Gatekeeper:
-    """In front of every route of the blueprint."""
-    ring = KeyRing(settings.keys_path, is_required=bool(settings.keys_file))
-    gatekeeper = access.Gatekeeper(ring, settings.run_dir)
-    gatekeeper.install(blueprint)
-    return gatekeeper
-
-
-def _audit_log(settings: Settings) -> AuditLog | None:
-    """Raises ConfigError if the operator wants one and it can't be written."""
-    if not settings.audit_log:
-        return None
-    log = AuditLog(settings.audit_log, partial(caller.actor, settings.trusted_proxies))
-    try:
-        log.check()
-    except OSError as error:
-        raise ConfigError(f"HUGGING_LLAMA_AUDIT_LOG: {settings.audit_log} can't be written: {error.strerror}") from None
-    return log
-
-
 def _begin_preload(context: AppContext) -> None:
     if isinstance(context.engine, RemoteEngine):
         context.engine.start()
     else:
         threading.Thread(target=residency.preload, args=(context,), daemon=True).start()
-
-
-def _dialect(name: str, children: Iterable[Blueprint], render_error: RenderError) -> Blueprint:
-    blueprint = Blueprint(name, __name__)
-    for child in children:
-        blueprint.register_blueprint(child)
-    ErrorPages(render_error).register(blueprint)
-    return blueprint
-
-
-def _own_blueprint(name: str) -> Blueprint:
-    blueprint = Blueprint(name, __name__)
-    for child in (*ollama_blueprints.BLUEPRINTS, health.blueprint, metrics.blueprint, docs.blueprint):
-        blueprint.register_blueprint(child)
-    ErrorPages(ollama_errors.error_response).register(blueprint)
-    blueprint.register_blueprint(_dialect("openai", openai_blueprints.BLUEPRINTS, openai_errors.error_response))
-    anthropic = _dialect("anthropic", anthropic_blueprints.BLUEPRINTS, anthropic_errors.error_response)
-    name_in_answers(anthropic, anthropic_errors.REQUEST_ID_HEADER)
-    blueprint.register_blueprint(anthropic)
-    return blueprint
-
-
-def _install(
-    app: Flask,
-    settings: Settings,
-    engine: EngineClient | None,
-    registry: CollectorRegistry,
-    exporter: Exporter,
-) -> None:
-    if EXTENSION in app.extensions:
-        raise RuntimeError("this application has Hugging Llama already; one application can have it once")
-    try:
-        read_home_format(settings.home)
-    except HomeFormatError as error:
-        raise ConfigError(str(error)) from None
-    watch = DisconnectWatch(enabled=settings.watch_disconnect)
-    context = AppContext(
-        settings=settings,
-        store=Store(settings),
-        engine=engine or RemoteEngine(settings),
-        observer=metrics.GenerationMetrics(registry),
-        responses=ResponseStore.of(settings),
-        caller=partial(access.caller, settings.trusted_proxies),
-        audit=_audit_log(settings),
-    )
-    if settings.preload and isinstance(context.engine, RemoteEngine):
-        # once for each engine: a worker that is replaced must not bring back what has been unloaded since
-        context.engine.on_new_engine = partial(residency.preload, context)
-    app.extensions[EXTENSION] = context
-    app.extensions[WATCH_EXTENSION] = watch.watch
-    device = expected_device(settings.device)
-    app.extensions[WEB_EXTENSION] = WebContext(exporter=exporter, device=device)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from flask import current_app
+from hugging_llama.dialects.mounts import mounted
 
 WEB_EXTENSION = "hugging_llama_web"
 
@@ -25,5 +25,5 @@ class WebContext:
 
 
 def web_context() -> WebContext:
-    """The context of the application that serves this request."""
-    return cast(WebContext, current_app.extensions[WEB_EXTENSION])
+    """The context of the mount that serves this request."""
+    return cast(WebContext, mounted(WEB_EXTENSION))

@@ -15,6 +15,9 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
+from hugging_llama.dialects.base import EndWatch
+from hugging_llama.web import other_servers
+
 logger = logging.getLogger(__name__)
 
 STALLED_TIMEOUT_S = 300
@@ -47,25 +50,45 @@ class DisconnectWatch:
         # by pid, and made at the first request: a thread does not survive a fork, and the selector must be gevent's
         # in a process that was patched after this module was imported
         self._watchers: dict[int, _Watcher] = {}
+        self._pollers: dict[int, other_servers.Poller] = {}
 
-    def watch(self, environ: dict[str, Any], on_gone: Callable[[], None]) -> Handle:
+    def watch(self, environ: dict[str, Any], on_gone: Callable[[], None]) -> EndWatch:
         """Call `on_gone` once, on the watching thread, when the client of this request hangs up.
 
         Where that can't be seen (TLS, a server that does not show its socket) the handle does nothing. Bytes that
         arrive instead are the next request of a client that does not wait: they end the watch.
         """
         sock = next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)
-        if sock is None or sock.fileno() < 0:
+        if sock is None:
+            return self._watch_elsewhere(environ, on_gone)
+        if sock.fileno() < 0:
             return Handle(on_gone)
         self._limit_stall(sock)
         # a TLS connection is known by its handshake: its bytes can't be peeked at
         if not self._enabled or hasattr(sock, "do_handshake"):
             return Handle(on_gone)
+        return self._watch_socket(sock.fileno(), on_gone)
+
+    def _watch_socket(self, fd: int, on_gone: Callable[[], None]) -> Handle:
         pid = os.getpid()
         watcher = self._watchers.get(pid) or self._watchers.setdefault(pid, _Watcher())
-        handle = Handle(on_gone, watcher, sock.fileno())
+        handle = Handle(on_gone, watcher, fd)
         watcher.add(handle)
         return handle
+
+    def _watch_elsewhere(self, environ: dict[str, Any], on_gone: Callable[[], None]) -> EndWatch:
+        """In servers that do not show the client's socket."""
+        if not self._enabled:
+            return Handle(on_gone)
+        if (fd := other_servers.uwsgi_socket(environ)) >= 0:
+            return self._watch_socket(fd, on_gone)
+        if (is_gone := other_servers.question(environ)) is not None:
+            pid = os.getpid()
+            poller = self._pollers.get(pid) or self._pollers.setdefault(pid, other_servers.Poller())
+            return poller.watch(is_gone, on_gone)
+        if other_servers.AsgiWatch.is_for(environ):
+            return other_servers.AsgiWatch(environ["wsgi.input"], on_gone)
+        return Handle(on_gone)
 
     def close(self) -> None:
         """End the thread of this process and every watch in it; nobody is called. A later request starts anew."""

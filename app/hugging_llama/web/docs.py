@@ -3,10 +3,12 @@
 from importlib import resources
 
 import msgspec
-from flask import Blueprint, Response, abort, current_app, request
+from flask import Blueprint, Response, current_app, request
 
 from hugging_llama.dialects.documented import Answer, documented
+from hugging_llama.dialects.mounts import mount_name
 from hugging_llama.web.context import web_context
+from hugging_llama.web.errors import missed
 from hugging_llama.web.openapi import openapi_document
 
 blueprint = Blueprint("docs", __name__)
@@ -22,7 +24,7 @@ def openapi() -> Response:
     """This API, as an OpenAPI document."""
     context = web_context()
     if context.openapi is None:  # routes do not change once a request is served
-        context.openapi = openapi_document(current_app)
+        context.openapi = openapi_document(current_app, mount_name())
     document = context.openapi | {"servers": [{"url": request.root_path or "/"}]}
     return Response(msgspec.json.encode(document), content_type="application/json")
 
@@ -41,7 +43,7 @@ def page() -> Response:
 def asset(name: str) -> Response:
     """A file of the page."""
     if name not in _TYPES:
-        abort(404)
+        return missed(None)
     return Response(_file(name), content_type=_TYPES[name])
 
 

@@ -4,12 +4,16 @@ import logging
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
-from flask import Blueprint, Flask, Response, current_app, redirect, request
-from werkzeug.exceptions import BadHost, HTTPException, MethodNotAllowed, NotFound
+from flask import Blueprint, Flask, Response, current_app, got_request_exception, redirect, request
+from werkzeug.exceptions import BadHost, HTTPException, MethodNotAllowed, NotFound, default_exceptions
+from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Response as WerkzeugResponse
 
+from hugging_llama import errors
 from hugging_llama.dialects.base import OUR_FAULT, ClientGoneError
+from hugging_llama.dialects.mounts import mount_name
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 
@@ -17,6 +21,13 @@ logger = logging.getLogger(__name__)
 
 _TEXT = "text/plain; charset=utf-8"
 _IN_QUERIES = "%!$&'()*+,;=:@/?-._~"
+_ENTERED = "hugging_llama.entered"
+_TYPES: dict[int, type[HuggingLlamaError]] = {
+    400: errors.InvalidRequestError,
+    401: errors.KeyRejectedError,
+    403: errors.ForbiddenError,
+    429: errors.RateLimitedError,
+}
 
 
 RenderError = Callable[[HuggingLlamaError], Response]
@@ -28,11 +39,15 @@ class ErrorPages:
 
     render: RenderError
 
-    def register(self, target: Flask | Blueprint) -> None:
+    def register(self, target: Blueprint) -> None:
         """Answer the errors that our own views raise; safe to do inside somebody else's application."""
         target.register_error_handler(HuggingLlamaError, self.own_error)
         target.register_error_handler(ClientGoneError, client_gone)
         target.register_error_handler(Exception, self.unexpected_error)
+        # Flask asks for handlers of a status first, those of the application included
+        for status in default_exceptions:
+            if status >= 400:
+                target.register_error_handler(status, self.unexpected_error)
 
     def own_error(self, error: HuggingLlamaError) -> Response:
         """A typed error before the first byte."""
@@ -48,18 +63,56 @@ class ErrorPages:
             )
         return response
 
-    def unexpected_error(self, error: Exception) -> WerkzeugResponse | HTTPException:
-        """A bug of ours, or an HTTP error raised by Flask or the WSGI server while the body was read."""
+    def unexpected_error(self, error: Exception) -> Any:
+        """A bug of ours, an HTTP error raised by Flask or the WSGI server while the body was read, or whatever the
+        application around us raises before our view is entered."""
         if isinstance(error, HTTPException):
-            if (error.code or 0) < 400:
-                return error
-            response = self.render(HuggingLlamaError(error.description or error.name))
-            response.status_code = error.code or 500
-            return response
+            return self._http_error(error)
         if type(error).__module__ == "gunicorn.http.errors":
             return self.render(InvalidRequestError(f"malformed request body: {error}"))
+        if _ENTERED not in request.environ and (handler := _handler_around_us(error)) is not None:
+            return current_app.ensure_sync(handler)(error)
+        # what watches the application for errors sees ours, too
+        got_request_exception.send(current_app._get_current_object(), exception=error)  # type: ignore[attr-defined]
         logger.exception("%s %s failed (request %s)", request.method, request.path, request_id())
         return self.render(HuggingLlamaError(OUR_FAULT))
+
+    def _http_error(self, error: HTTPException) -> WerkzeugResponse | HTTPException:
+        if (error.code or 0) < 400 or error.response is not None:
+            return error
+        response = self.render(_typed(error))
+        response.status_code = error.code or 500
+        for name, value in error.get_headers(request.environ):
+            if name.lower() not in ("content-type", "content-length"):
+                response.headers[name] = value
+        return response
+
+
+def mark_entered() -> None:
+    """From here on an error of this request is ours."""
+    request.environ[_ENTERED] = True
+
+
+def _typed(error: HTTPException) -> HuggingLlamaError:
+    """The same as an error of ours, so that a dialect says of which kind it is."""
+    text = error.description or error.name
+    if error.code == 413 and (limit := request.max_content_length) is not None:
+        return errors.BodyTooLargeError(limit)
+    return _TYPES.get(error.code or 500, HuggingLlamaError)(text)
+
+
+def _handler_around_us(error: Exception) -> Callable[[Any], Any] | None:
+    """What the application around us does about an exception of its own; a handler of all exceptions is none: ours of
+    all is nearer."""
+    names = request.blueprints[request.blueprints.index(mount_name()) + 1 :]
+    for name in (*names, None):
+        handlers = current_app.error_handler_spec[name][None]
+        for cls in type(error).__mro__:
+            if cls is Exception:
+                break
+            if handler := handlers.get(cls):
+                return handler
+    return None
 
 
 def register_route_errors(app: Flask) -> None:
@@ -74,20 +127,21 @@ def client_gone(error: ClientGoneError) -> Response:
     return Response(status=499)
 
 
-def not_found(error: NotFound) -> WerkzeugResponse:
+def not_found(error: NotFound) -> Response:
     """A trailing slash on a known path is redirected, anything else is Ollama's plain text."""
+    return missed(current_app.create_url_adapter(request))
+
+
+def missed(routes: MapAdapter | None) -> Response:
+    """The answer to a path that is none of `routes`."""
     path = request.path
-    if path.endswith("/") and _is_known(path.rstrip("/")):
+    is_known = routes is not None and path.rstrip("/") and routes.test(path.rstrip("/"), method=request.method)
+    if path.endswith("/") and is_known:
         location = urllib.parse.quote(request.root_path + path.rstrip("/"))  # what was decoded may hold a newline
         if request.query_string:
             location += "?" + urllib.parse.quote(request.query_string, safe=_IN_QUERIES)
-        return redirect(location, 301 if request.method == "GET" else 307)
+        return cast(Response, redirect(location, 301 if request.method == "GET" else 307, Response=Response))
     return Response("404 page not found", status=404, content_type=_TEXT)
-
-
-def _is_known(path: str) -> bool:
-    adapter = current_app.create_url_adapter(request)
-    return bool(path) and adapter is not None and adapter.test(path, method=request.method)
 
 
 def bad_host(error: BadHost) -> Response:

@@ -33,7 +33,10 @@ class Bucket:
         if self.per_minute <= 0:
             return 0.0
         try:
-            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            folder = os.path.dirname(self.path)
+            # each by itself: `makedirs` gives its mode to the last one only, and sockets come into the other one
+            for made in (os.path.dirname(folder), folder):
+                os.makedirs(made, mode=0o700, exist_ok=True)
             with open(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0) as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 return self._taken(file.fileno(), amount, at_least)

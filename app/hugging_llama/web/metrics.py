@@ -147,12 +147,6 @@ def measure_http(app: Flask, registry: CollectorRegistry) -> Exporter:
     return exporter
 
 
-def unattached_exporter(registry: CollectorRegistry) -> Exporter:
-    """Renders our own figures; the requests of the application around us are not ours to measure."""
-    exporter: Exporter = PrometheusMetrics(None, path=None, registry=registry)
-    return exporter
-
-
 @blueprint.get("/metrics")
 @documented(Answer(content_type="text/plain", about="Figures for Prometheus."), role="metrics")
 def metrics() -> Response:

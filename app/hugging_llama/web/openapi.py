@@ -20,6 +20,7 @@ from hugging_llama.dialects.body_fields import BodyField
 from hugging_llama.dialects.documented import SSE, Answer, Operation, operation_of
 from hugging_llama.dialects.ollama.answer_schemas import OllamaError
 from hugging_llama.dialects.openai.answer_schemas import OpenAIError
+from hugging_llama.web import unknown_paths
 
 Json = dict[str, Any]
 Ref = Callable[[Schema | type[Schema]], Json]
@@ -44,8 +45,8 @@ _HEADERS: Mapping[str, str] = {
 }
 
 
-def openapi_document(app: Flask) -> Json:
-    """All routes of the application that are documented, so of ours alone, wherever they are mounted."""
+def openapi_document(app: Flask, mount: str) -> Json:
+    """All routes of one mount, as they are reached in the application."""
     plugin = MarshmallowPlugin(schema_name_resolver=_schema_name)
     spec = APISpec(
         title="Hugging Llama",
@@ -64,7 +65,7 @@ def openapi_document(app: Flask) -> Json:
     def ref(schema: Schema | type[Schema]) -> Json:
         return dict(converter.resolve_nested_schema(schema))  # type: ignore[no-untyped-call]
 
-    for rule, view, operation in _operations(app):
+    for rule, view, operation in _operations(app, mount):
         spec.path(_PARAMETER.sub(r"{\1}", rule.rule), operations=_operation(rule, view, operation, ref))
         if operation.request is not None:
             _require(spec, operation.request)
@@ -72,8 +73,10 @@ def openapi_document(app: Flask) -> Json:
     return found
 
 
-def _operations(app: Flask) -> Iterator[tuple[Rule, Callable[..., Any], Operation]]:
+def _operations(app: Flask, mount: str) -> Iterator[tuple[Rule, Callable[..., Any], Operation]]:
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        if not rule.endpoint.startswith(f"{mount}.") or rule.endpoint.endswith(f".{unknown_paths.ENDPOINT}"):
+            continue
         view = app.view_functions[rule.endpoint]
         if (operation := operation_of(view)) is not None:
             yield rule, view, operation

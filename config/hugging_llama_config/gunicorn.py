@@ -64,7 +64,7 @@ _started_with_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 _DRAIN_POLL_S = 0.25
 _DRAIN_MARGIN_S = 2.0
 _ENGINE_STOP_TIMEOUT_S = 4.0
-_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_METRICS_VARIABLE = metrics_files.FOLDER_VARIABLE
 
 
 @dataclass(slots=True)

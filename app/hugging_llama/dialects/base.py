@@ -10,6 +10,7 @@ from flask import Response, after_this_request, current_app, request
 
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.json_body import parse_object, read_body
+from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.errors import (
     CloudModelError,
     ForbiddenError,
@@ -97,6 +98,7 @@ def local_model(name: str) -> LocalModel:
     check_names(name)
     model = resolve_model(app_context(), name)
     check_names(model.ref.name)
+    request_facts().model = model.ref.name
     return model
 
 
@@ -245,6 +247,7 @@ def stream_response(
     The first event is awaited before the status line is sent, so that an early failure keeps its status; a later
     one becomes the dialect's in-band error.
     """
+    facts = request_facts()
     try:
         first = events.first()
     except BaseException:
@@ -257,8 +260,10 @@ def stream_response(
                 if chunk := render(event):
                     yield chunk
         except HuggingLlamaError as error:
+            facts.fail(error.code)
             yield render_error(error)
         except Exception:
+            facts.fail(HuggingLlamaError.code)
             logger.exception("a stream failed")
             yield render_error(HuggingLlamaError(OUR_FAULT))
 

@@ -24,7 +24,7 @@ from hugging_llama.neutral.requests import (
     SamplingParams,
 )
 
-PROTOCOL_VERSION = 8
+PROTOCOL_VERSION = 9
 
 
 class WireFormat(Struct, array_like=True, frozen=True):

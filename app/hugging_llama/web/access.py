@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from flask import Blueprint, Response, current_app, g, has_request_context, request
 
 from hugging_llama.dialects.documented import operation_of
+from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.errors import ForbiddenError, KeyRejectedError, RateLimitedError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.web.keys import KeyRing
@@ -39,6 +40,8 @@ class Gatekeeper:
         key = self.ring.find(given_key())
         if key is None:
             raise KeyRejectedError("a valid API key is needed", realm=REALM)
+        facts = request_facts()
+        facts.key_id, facts.key_name = key.id, key.name
         if role not in key.roles and "admin" not in key.roles:
             raise ForbiddenError(f"this key may not do this: it has no role {role!r}", role=role)
         self._limit(key)

@@ -28,12 +28,17 @@ from hugging_llama.store.responses import ResponseStore
 from hugging_llama.web import access, docs, health, metrics
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
+from hugging_llama.web.engine_ledger import EngineLedger
 from hugging_llama.web.errors import ErrorPages, RenderError, register_route_errors
+from hugging_llama.web.figures import Figures
 from hugging_llama.web.keys import KeyRing
+from hugging_llama.web.meter import RequestMeter
+from hugging_llama.web.observed import FigureObserver
 from hugging_llama.web.origins import Gate, OriginPolicy
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
+from hugging_llama_config.metrics_files import shared_folder
 from hugging_llama_config.settings import Settings
 
 
@@ -50,7 +55,9 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     settings = settings or load_settings()
     registry = CollectorRegistry()
     exporter = metrics.measure_http(app, registry)
-    _install(app, settings, engine, registry, exporter)
+    figures = Figures(registry, shared_folder())
+    _meter(figures).install(app)
+    _install(app, settings, engine, figures, exporter)
     blueprint = _own_blueprint("hugging_llama")
     gatekeeper = access.Gatekeeper(KeyRing(settings.keys_file), settings.run_dir)
     gatekeeper.install(blueprint)
@@ -74,12 +81,14 @@ def create_blueprint(
     """
     settings = settings or load_settings()
     blueprint = _own_blueprint(name)
+    registry = CollectorRegistry()
+    figures = Figures(registry, shared_folder())
+    _meter(figures).install(blueprint)
     name_in_answers(blueprint)
 
     def install(state: BlueprintSetupState) -> None:
-        registry = CollectorRegistry()
         app = cast(Flask, state.app)
-        _install(app, settings, engine, registry, metrics.unattached_exporter(registry))
+        _install(app, settings, engine, figures, metrics.unattached_exporter(registry))
         # a server of our own does this once, see gunicorn's hooks; here nobody tells us when one starts
         context: AppContext = app.extensions[EXTENSION]
         for tidy in (context.store.tidy, context.responses.tidy):
@@ -116,6 +125,10 @@ def _dialect(name: str, children: Iterable[Blueprint], render_error: RenderError
     return blueprint
 
 
+def _meter(figures: Figures) -> RequestMeter:
+    return RequestMeter(begin=[figures.begin], end=[figures.end])
+
+
 def _own_blueprint(name: str) -> Blueprint:
     blueprint = Blueprint(name, __name__)
     for child in (*ollama_blueprints.BLUEPRINTS, health.blueprint, metrics.blueprint, docs.blueprint):
@@ -132,7 +145,7 @@ def _install(
     app: Flask,
     settings: Settings,
     engine: EngineClient | None,
-    registry: CollectorRegistry,
+    figures: Figures,
     exporter: Exporter,
 ) -> None:
     if EXTENSION in app.extensions:
@@ -146,7 +159,7 @@ def _install(
         settings=settings,
         store=Store(settings),
         engine=engine or RemoteEngine(settings),
-        observer=metrics.GenerationMetrics(registry),
+        observer=FigureObserver(figures),
         responses=ResponseStore.of(settings),
         caller=access.caller,
         audit=_audit_log(settings),
@@ -157,4 +170,7 @@ def _install(
     app.extensions[EXTENSION] = context
     app.extensions[WATCH_EXTENSION] = watch.watch
     device = expected_device(settings.device)
-    app.extensions[WEB_EXTENSION] = WebContext(exporter=exporter, device=device)
+    folder = shared_folder()
+    ledger = EngineLedger(folder and folder / "hugging_llama_engine")
+    app.extensions[WEB_EXTENSION] = WebContext(exporter=exporter, device=device, ledger=ledger)
+    figures.workers.inc()

@@ -10,6 +10,7 @@ from werkzeug.exceptions import BadHost, HTTPException, MethodNotAllowed, NotFou
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from hugging_llama.dialects.base import OUR_FAULT, ClientGoneError
+from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 
@@ -36,6 +37,7 @@ class ErrorPages:
 
     def own_error(self, error: HuggingLlamaError) -> Response:
         """A typed error before the first byte."""
+        request_facts().fail(error.code)
         response = self.render(error)
         if response.status_code >= 500:
             logger.warning(
@@ -57,7 +59,9 @@ class ErrorPages:
             response.status_code = error.code or 500
             return response
         if type(error).__module__ == "gunicorn.http.errors":
+            request_facts().fail(InvalidRequestError.code)
             return self.render(InvalidRequestError(f"malformed request body: {error}"))
+        request_facts().fail(HuggingLlamaError.code)
         logger.exception("%s %s failed (request %s)", request.method, request.path, request_id())
         return self.render(HuggingLlamaError(OUR_FAULT))
 
@@ -70,7 +74,8 @@ def register_route_errors(app: Flask) -> None:
 
 
 def client_gone(error: ClientGoneError) -> Response:
-    """Nobody reads this; the status is for the access log."""
+    """Nobody reads this; the status is for the log and the figures."""
+    request_facts().has_left = True
     return Response(status=499)
 
 

@@ -1,0 +1,52 @@
+"""What is found out about the current request on its way, for its figures, its line in the log, and its trace."""
+
+import time
+from dataclasses import dataclass, field
+
+from flask import has_request_context, request
+
+from hugging_llama.neutral.events import Usage
+
+_KEY = "hugging_llama.facts"
+
+
+@dataclass(slots=True)
+class RequestFacts:
+    """Times are of `time.perf_counter()`; token counts and times of several answers to one request are added up.
+
+    `endpoint` is the route's pattern, `model` the full name of a model that exists, `error` the code of what went wrong
+    first, `has_left` whether the caller did not wait for the end, `usages` what the engine says of each answer.
+    """
+
+    started: float = field(default_factory=time.perf_counter)
+    started_at_ns: int = field(default_factory=time.time_ns)
+    method: str = ""
+    path: str = ""
+    endpoint: str = ""
+    request_id: str = ""
+    key_id: str = ""
+    key_name: str = ""
+    model: str = ""
+    status: int = 0
+    error: str = ""
+    has_left: bool = False
+    duration_s: float = 0.0
+    first_token_s: float | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    usages: list[Usage] = field(default_factory=list)
+
+    def fail(self, code: str) -> None:
+        """What went wrong first is kept."""
+        self.error = self.error or code
+
+
+def request_facts() -> RequestFacts:
+    """Those of the current request; outside of one, new ones that nobody looks at."""
+    if not has_request_context():
+        return RequestFacts()
+    found = request.environ.get(_KEY)
+    if not isinstance(found, RequestFacts):
+        found = request.environ[_KEY] = RequestFacts()
+    return found

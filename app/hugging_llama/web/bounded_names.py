@@ -7,7 +7,9 @@ from pathlib import Path
 
 OTHER = "other"
 """What all later ones are called."""
-LONGEST = 120
+LONGEST = 80
+"""Bytes of a value, as JSON writes it."""
+_CUT = "…"
 
 
 class BoundedNames:
@@ -55,5 +57,10 @@ class BoundedNames:
 
 
 def shown(value: str) -> str:
-    """A label's value: what is very long makes every one of its series so."""
-    return value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+    """A label's value, of which every series takes the space: the end of what is very long."""
+    if value.isascii() and len(value) <= LONGEST:
+        return value
+    tail = value
+    while len(json.dumps(_CUT + tail)) > LONGEST + 2:
+        tail = tail[max(1, len(tail) // 16) :]
+    return value if tail == value else _CUT + tail

@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from hugging_llama.dialects.request_facts import RequestFacts
 from hugging_llama.web.bounded_names import OTHER, BoundedNames, shown
 
-MAX_PAIRS = 128
+MAX_PAIRS = 100
 """Pairs of route and model."""
 MAX_KEYS = 64
 _PREFIX = "hugging_llama_"
@@ -85,14 +85,14 @@ class Figures:
         self.running.inc()
 
     def end(self, facts: RequestFacts) -> None:
-        """A request has ended."""
-        self.running.dec()
+        """A request has ended; it is in progress until all else is counted."""
         self.requests.labels(facts.endpoint, str(facts.status)).inc()
         self.pair(facts.endpoint, facts.model).request.observe(facts.duration_s)
         if facts.error:
             self.errors.labels(facts.endpoint, facts.error).inc()
         if (key := self.key_labels(facts)) is not None:
             self.key_requests.labels(*key).inc()
+        self.running.dec()
 
     def count_tokens(self, facts: RequestFacts, pair: "PairFigures", prompt: int, cached: int, output: int) -> None:
         """An answer has ended that has read and written so much."""

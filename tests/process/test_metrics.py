@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -290,6 +292,15 @@ def test_the_table_of_the_documents_is_what_is_served(load: Load) -> None:
     text = load.settled().text
     told, found = documented(), served(text)
     assert found | {"hugging_llama_pushes_total": told["hugging_llama_pushes_total"]} == told  # nothing was pushed
+
+
+def test_prometheus_finds_no_fault_with_what_is_served(load: Load) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not here (Debian: apt-get install prometheus)")
+    text = load.settled().text
+    done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.slow

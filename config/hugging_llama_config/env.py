@@ -17,6 +17,7 @@ from typing import Any
 from hugging_llama_config import paths, units
 from hugging_llama_config.host import HostUrl, resolve_address
 from hugging_llama_config.keys import keys_path
+from hugging_llama_config.log_levels import LEVELS, parse_levels
 from hugging_llama_config.settings import DEFAULTS, Settings
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ _CHOICES = {
     "device": ("auto", "cpu", "cuda", "mps"),
     "dtype": ("auto", "bfloat16", "float16", "float32"),
     "quantize": ("none", "int8", "int4"),
-    "log_level": ("debug", "info", "warning", "error"),
+    "log_level": LEVELS,
+    "log_format": ("text", "json"),
 }
 # every other whole number may be from 0 to what 64 bits hold, every other duration from 0 to for ever
 _LARGEST = 2**63 - 1
@@ -232,6 +234,10 @@ def _read_file(text: str) -> str:
     return str(path)
 
 
+def _read_levels(text: str) -> tuple[str, ...]:
+    return tuple(f"{part}={level}" for part, level in parse_levels(_read_list(text)).items())
+
+
 def _read_networks(text: str) -> tuple[str, ...]:
     """Addresses and networks; `*` is everybody."""
     networks = _read_list(text)
@@ -269,6 +275,7 @@ _READERS_BY_NAME: Mapping[str, Callable[[str], Any]] = {
     "audit_log": _read_file,
     "host": _read_host,
     "load_timeout_s": _read_load_timeout,
+    "log_levels": _read_levels,
     "model_dirs": _read_paths,
     "origins": _read_origins,
     "trusted_proxies": _read_networks,

@@ -70,6 +70,8 @@ _WEB_ONLY = (
     "stored_responses_s",
     "trust_remote_code",
     "allow_pickle",
+    "access_log",
+    "tracing",
     "audit_log",
 )
 # what the engine may see of our environment: secrets of the app that mounts us are none of its business
@@ -258,6 +260,7 @@ def is_failing(settings: Settings) -> bool:
 
 def _spawn(settings: Settings, path: str, lock: int, life_line: int | None) -> None:
     command = [*SUPERVISOR_COMMAND, "--lock", str(lock), "--log-level", settings.log_level]
+    command += ["--log-format", settings.log_format]
     inherited = [lock]
     if life_line is not None:
         command += ["--life-line", str(life_line)]

@@ -71,6 +71,10 @@ class Settings:
     allow_pickle: bool = False
     # what is written
     log_level: str = "info"
+    log_levels: tuple[str, ...] = ()
+    log_format: str = "text"
+    access_log: bool = True
+    tracing: bool = False
     audit_log: str = ""
 
     def to_json(self) -> str:
@@ -81,7 +85,7 @@ class Settings:
     def from_json(cls, text: str) -> "Settings":
         """Raises TypeError on a field this version does not know."""
         values: dict[str, Any] = json.loads(text)
-        for name in ("preload", "model_dirs", "origins", "trusted_proxies"):
+        for name in ("preload", "model_dirs", "origins", "trusted_proxies", "log_levels"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 

@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Load]:
         add_key(str(folder / "keys.json"), key)
     with StandInHub() as hub:
         hub.repos["acme/tiny"] = Repo(models.chat_model(300_000))
-        settings = {"hub_endpoint": hub.endpoint, "keys_file": str(folder / "keys.json"), "workers": "2"}
+        settings = {"hub_endpoint": hub.endpoint, "keys_file": str(folder / "keys.json"), "log_format": "json"}
         with live_server(folder, folder / "hub", **settings) as server:
             load = Load(server, secrets, Own())
             made = {"model": "endless", "from": DEMO, "parameters": {"min_new_tokens": 100000, "num_predict": -1}}
@@ -301,6 +302,41 @@ def test_prometheus_finds_no_fault_with_what_is_served(load: Load) -> None:
     text = load.settled().text
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_each_request_is_a_line_of_json(load: Load) -> None:
+    body = {"model": "demo", "prompt": "Hello", "options": {"num_predict": 6}, "stream": False}
+    headers = load.headers("load") | {"X-Request-ID": "find-me"}
+    answer = requests.post(f"{load.server.url}/api/generate", json=body, headers=headers, timeout=PATIENCE_S).json()
+    wait_until(lambda: bool(lines_of(load.server.log, request_id="find-me")), PATIENCE_S)
+    (line,) = lines_of(load.server.log, request_id="find-me")
+    told = {name: line[name] for name in ("path", "status", "model", "prompt_tokens", "output_tokens", "level")}
+    assert told == {
+        "path": "/api/generate", "status": 200, "model": FULL, "level": "info",
+        "prompt_tokens": answer["prompt_eval_count"], "output_tokens": answer["eval_count"],
+    }  # fmt: skip
+    assert line["duration_s"] >= line["first_token_s"] > 0
+    assert len(line["key_id"]) == 8
+    assert load.secrets["load"] not in load.server.log.read_text()
+
+
+def lines_of(log: Path, **fields: str) -> list[dict[str, Any]]:
+    """Those that are whole and have these fields. What the command line says before the server begins is for people."""
+    lines = dropwhile(lambda line: not line.startswith("{"), log.read_text().splitlines(keepends=True))
+    found = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [line for line in found if fields.items() <= line.items()]
+
+
+def test_levels_change_in_all_processes_while_they_run(load: Load) -> None:
+    file = Path(load.server.environ["HUGGING_LLAMA_RUN_DIR"], "log-levels")
+    file.write_text("access=error\n")
+
+    def told() -> bool:
+        lines = lines_of(load.server.log, message="log levels: access=error")
+        return {line["process"] for line in lines} >= {"web", "engine"}
+
+    wait_until(told, PATIENCE_S)
+    file.unlink()
 
 
 @pytest.mark.slow

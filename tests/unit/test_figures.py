@@ -86,7 +86,7 @@ from hugging_llama.web.figures import Figures
 from hugging_llama_config.metrics_files import shared_folder
 endpoints, codes = eval(sys.stdin.read())
 figures = Figures(CollectorRegistry(), shared_folder())
-figures.begin()
+figures.begin(RequestFacts())
 for number in range(1000):
     endpoint, key = endpoints[number % len(endpoints)], f"{number:08x}"
     facts = RequestFacts(endpoint=endpoint, key_id=key, key_name="k" * 200 + key, model="m" * 100 + f"{number:020}")

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from flask import has_request_context, request
 
@@ -10,12 +11,26 @@ from hugging_llama.neutral.events import Usage
 _KEY = "hugging_llama.facts"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFacts:
+    """An answer of a model, from when the engine was asked to when it ended, by `time.time_ns()`; `usage` where the
+    engine told it."""
+
+    kind: Literal["generate", "pool"]
+    model: str
+    begun_at_ns: int
+    ended_at_ns: int
+    outcome: str
+    usage: Usage | None = None
+
+
 @dataclass(slots=True)
 class RequestFacts:
     """Times are of `time.perf_counter()`; token counts and times of several answers to one request are added up.
 
     `endpoint` is the route's pattern, `model` the full name of a model that exists, `error` the code of what went wrong
-    first, `has_left` whether the caller did not wait for the end, `usages` what the engine says of each answer.
+    first, `has_left` whether the caller did not wait for the end, `answers` those of models that have ended. `span` is
+    its trace's, where there is one.
     """
 
     started: float = field(default_factory=time.perf_counter)
@@ -35,7 +50,9 @@ class RequestFacts:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
-    usages: list[Usage] = field(default_factory=list)
+    trace_id: str = ""
+    span: Any = None
+    answers: list[AnswerFacts] = field(default_factory=list)
 
     def fail(self, code: str) -> None:
         """What went wrong first is kept."""

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from flask import Blueprint, Flask
 from flask.blueprints import BlueprintSetupState
@@ -26,6 +26,7 @@ from hugging_llama.operations.context import AppContext
 from hugging_llama.store.local import Store
 from hugging_llama.store.responses import ResponseStore
 from hugging_llama.web import access, docs, health, metrics
+from hugging_llama.web.access_log import log_request
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
 from hugging_llama.web.engine_ledger import EngineLedger
@@ -40,6 +41,11 @@ from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
 from hugging_llama_config.metrics_files import shared_folder
 from hugging_llama_config.settings import Settings
+
+TRACER_EXTENSION = "hugging_llama_tracer"
+
+if TYPE_CHECKING:
+    from hugging_llama.web.tracing import Tracer
 
 
 def create_app(settings: Settings | None = None, *, engine: EngineClient | None = None) -> Flask:
@@ -56,7 +62,9 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     registry = CollectorRegistry()
     exporter = metrics.measure_http(app, registry)
     figures = Figures(registry, shared_folder())
-    _meter(figures).install(app)
+    tracer = _tracer(own=True) if settings.tracing else None
+    app.extensions[TRACER_EXTENSION] = tracer
+    _meter(settings, figures, tracer).install(app)
     _install(app, settings, engine, figures, exporter)
     blueprint = _own_blueprint("hugging_llama")
     gatekeeper = access.Gatekeeper(KeyRing(settings.keys_file), settings.run_dir)
@@ -83,7 +91,7 @@ def create_blueprint(
     blueprint = _own_blueprint(name)
     registry = CollectorRegistry()
     figures = Figures(registry, shared_folder())
-    _meter(figures).install(blueprint)
+    _meter(settings, figures, _tracer(own=False) if settings.tracing else None).install(blueprint)
     name_in_answers(blueprint)
 
     def install(state: BlueprintSetupState) -> None:
@@ -125,8 +133,22 @@ def _dialect(name: str, children: Iterable[Blueprint], render_error: RenderError
     return blueprint
 
 
-def _meter(figures: Figures) -> RequestMeter:
-    return RequestMeter(begin=[figures.begin], end=[figures.end])
+def _meter(settings: Settings, figures: Figures, tracer: "Tracer | None") -> RequestMeter:
+    end = [log_request, figures.end] if settings.access_log else [figures.end]
+    if tracer is None:
+        return RequestMeter([figures.begin], end)
+    return RequestMeter([figures.begin, tracer.begin], [tracer.end, *end], [tracer.answered])
+
+
+def _tracer(*, own: bool) -> "Tracer":
+    """What it needs is imported where it is wanted, and nowhere else."""
+    try:
+        from hugging_llama.web.tracing import Tracer
+    except ImportError as error:
+        raise ConfigError(
+            f"HUGGING_LLAMA_TRACING: {error.name} is not installed: pip install 'hugging-llama[otel]'"
+        ) from None
+    return Tracer(own=own)
 
 
 def _own_blueprint(name: str) -> Blueprint:

@@ -80,7 +80,7 @@ class Figures:
             return OTHER, OTHER
         return shown(facts.key_id), shown(facts.key_name)
 
-    def begin(self) -> None:
+    def begin(self, facts: RequestFacts) -> None:
         """A request has come."""
         self.running.inc()
 

@@ -18,10 +18,16 @@ Listener = Callable[[RequestFacts], None]
 
 
 class RequestMeter:
-    """`begin` is called when a request comes, `end` once when it has ended."""
+    """`begin` is called when a request comes, `answered` with its answer, `end` once when it has ended."""
 
-    def __init__(self, begin: Iterable[Callable[[], None]], end: Iterable[Listener]) -> None:
+    def __init__(
+        self,
+        begin: Iterable[Listener],
+        end: Iterable[Listener],
+        answered: Iterable[Callable[[RequestFacts, Response], None]] = (),
+    ) -> None:
         self._begin = tuple(begin)
+        self._answered = tuple(answered)
         self._end = tuple(end)
 
     def install(self, target: Flask | Blueprint) -> None:
@@ -36,12 +42,14 @@ class RequestMeter:
         facts.endpoint = rule.rule if rule is not None else UNKNOWN
         facts.method, facts.path, facts.request_id = request.method, request.path, request_id()
         for tell in self._begin:
-            tell()
+            tell(facts)
 
     def answer(self, response: Response) -> Response:
         """An answer in one piece is over when it is made: it is counted before anybody can have read it."""
         facts = request_facts()
         facts.status = response.status_code
+        for tell in self._answered:
+            tell(facts, response)
         end = _Once(partial(self._finish, facts))
         if not response.is_streamed or request.method == "HEAD":
             end()

@@ -5,10 +5,10 @@ and one observation.
 """
 
 from collections.abc import Callable, Iterator
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Generic, Literal, TypeVar
 
-from hugging_llama.dialects.request_facts import RequestFacts, request_facts
+from hugging_llama.dialects.request_facts import AnswerFacts, RequestFacts, request_facts
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import (
     Classified,
@@ -19,6 +19,7 @@ from hugging_llama.neutral.events import (
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
+    Usage,
 )
 from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.operations.observer import PooledT
@@ -35,6 +36,7 @@ class _Stream(Generic[EventT]):
 
     def __init__(self, events: EventStream[EventT]) -> None:
         self._events = events
+        self._begun_at_ns = time_ns()
         self._is_open = True
 
     def __iter__(self) -> Iterator[EventT]:
@@ -75,6 +77,8 @@ class ObservedGeneration(_Stream[GenerateEvent]):
         super().__init__(events)
         self._figures = figures
         self._facts = facts
+        self._model = model
+        self._usage: Usage | None = None
         self._pair: PairFigures = figures.pair(facts.endpoint, model)
         self._begun = perf_counter()
         self._last = facts.started
@@ -110,11 +114,15 @@ class ObservedGeneration(_Stream[GenerateEvent]):
         self._pair.queue.observe(usage.queue_ns / 1e9)
         counts = usage.num_prompt_tokens, usage.num_cached_tokens, usage.num_output_tokens
         self._figures.count_tokens(self._facts, self._pair, *counts)
-        self._facts.usages.append(usage)
+        self._usage = usage
 
     def _ended(self, outcome: str) -> None:
-        if outcome == _LEFT:
-            self._facts.has_left = True
+        self._facts.has_left |= outcome == _LEFT
+        answer = AnswerFacts(
+            kind="generate", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=time_ns(),
+            outcome=outcome, usage=self._usage,
+        )  # fmt: skip
+        self._facts.answers.append(answer)
         self._figures.generations.labels(self._facts.endpoint, outcome).inc()
         self._pair.generation.observe(perf_counter() - self._begun)
 
@@ -126,16 +134,23 @@ class ObservedPooling(_Stream[PooledT]):
         super().__init__(events)
         self._figures = figures
         self._facts = facts
+        self._model = model
+        self._usage: Usage | None = None
         self._pair = figures.pair(facts.endpoint, model)
 
     def _see(self, event: PooledT) -> None:
         if isinstance(event, Embeddings | Classified):
             self._figures.count_tokens(self._facts, self._pair, event.num_prompt_tokens, 0, 0)
+            self._usage = Usage(num_prompt_tokens=event.num_prompt_tokens, load_ns=event.load_ns)
             self._end(_DONE)
 
     def _ended(self, outcome: str) -> None:
-        if outcome == _LEFT:
-            self._facts.has_left = True
+        self._facts.has_left |= outcome == _LEFT
+        answer = AnswerFacts(
+            kind="pool", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=time_ns(),
+            outcome=outcome, usage=self._usage,
+        )  # fmt: skip
+        self._facts.answers.append(answer)
 
 
 class ObservedTransfer(_Stream[TransferProgress]):

@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ matplotlib.use("Agg")
 from matplotlib import dates
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from PIL import Image
+
+# comes with matplotlib
+Image: Any = import_module("PIL.Image")
 
 ROOT = Path(__file__).parents[1]
 BOARD = ROOT / "deploy" / "grafana" / "dashboards" / "hugging-llama.json"
@@ -80,15 +83,14 @@ def call(url: str, key: str, rng: random.Random) -> None:
     model = rng.choice(["demo", "demo", "demo-small"])
     messages = [{"role": "system", "content": SYSTEM * 2}, {"role": "user", "content": f"Tell me {rng.random()}."}]
     words = rng.randint(20, 120)
-    chosen: tuple[str, dict[str, Any]] = rng.choice(
-        [
-            ("/api/chat", {"model": model, "messages": messages, "options": {"num_predict": words}}),
-            ("/api/generate", {"model": model, "prompt": "Once upon a time", "options": {"num_predict": words}}),
-            ("/v1/chat/completions", {"model": model, "messages": messages, "max_tokens": words, "stream": True}),
-            ("/v1/messages", {"model": model, "messages": messages[1:], "max_tokens": words}),
-        ]
-    )
-    path, body = chosen
+    chat: dict[str, Any] = {"model": model, "messages": messages}
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("/api/chat", chat | {"options": {"num_predict": words}}),
+        ("/api/generate", {"model": model, "prompt": "Once upon a time", "options": {"num_predict": words}}),
+        ("/v1/chat/completions", chat | {"max_tokens": words, "stream": True}),
+        ("/v1/messages", {"model": model, "messages": messages[1:], "max_tokens": words}),
+    ]
+    path, body = rng.choice(kinds)
     chance = rng.random()
     if chance < 0.04:
         body["model"] = "no/such"
@@ -123,7 +125,7 @@ def ask(prometheus: str, expression: str, minutes: float) -> list[dict[str, Any]
     """The series of an expression over the last minutes."""
     filled = re.sub(r"\$(instance|model)\b", ".*", expression).replace("$__rate_interval", "20s")
     now = time.time()
-    query = {"query": filled, "start": now - minutes * 60, "end": now, "step": SCRAPE_S}
+    query: dict[str, Any] = {"query": filled, "start": now - minutes * 60, "end": now, "step": SCRAPE_S}
     answer = requests.get(f"{prometheus}/api/v1/query_range", params=query, timeout=60).json()
     return list(answer["data"]["result"])
 

@@ -61,7 +61,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             assert self.path == "/v1/traces"
-            collector.take(body)
+            received.take(body)
             self.send_response(200)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -70,11 +70,11 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
             """Nobody reads it."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        collector = Collector(f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        received = Collector(f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.url)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield collector
+        yield received
         server.shutdown()
         thread.join()
 

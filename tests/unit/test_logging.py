@@ -106,19 +106,18 @@ def test_a_file_changes_them_while_a_process_runs(tmp_path: Path) -> None:
         [sys.executable, "-c", WATCH, str(tmp_path)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        assert process.stdout
-        assert process.stderr
-        assert process.stdin
-        assert int(process.stdout.readline()) == logging.ERROR
+        out, err = process.stdout, process.stderr
+        assert out is not None
+        assert err is not None
+        assert int(out.readline()) == logging.ERROR
 
         def told(text: str) -> str:
             new = tmp_path / "new"
             new.write_text(text)
             new.rename(tmp_path / "log-levels")
-            return str(json.loads(process.stderr.readline())["message"])
+            return str(json.loads(err.readline())["message"])
 
         assert told("engine=debug\nstore=info\n") == "log levels: engine=debug, store=info"
         assert told("store=info store=loud").startswith("log-levels: 'loud' is none of")
         assert told("store=warning") == "log levels: engine=error, store=warning"
-        process.stdin.close()
         process.kill()

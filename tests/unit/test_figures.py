@@ -80,7 +80,7 @@ def test_a_damaged_ledger_begins_anew(tmp_path: Path) -> None:
 FILL = """
 import os, sys
 os.read(int(sys.argv[1]), 1)
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Histogram
 from hugging_llama.dialects.request_facts import RequestFacts
 from hugging_llama.web.figures import Figures
 from hugging_llama_config.metrics_files import shared_folder
@@ -100,6 +100,11 @@ for endpoint in endpoints:
         figures.generations.labels(endpoint, code).inc()
     for status in (200, 400, 401, 403, 404, 405, 413, 429, 499, 500, 502, 503, 504, 507, 529):
         figures.end(RequestFacts(endpoint=endpoint, status=status))
+http = Histogram("flask_http_request_duration_seconds", "Flask HTTP request duration in seconds",
+                 ("method", "url_rule", "status"), buckets=(0.01, 0.1, 1.0, 10.0))
+for endpoint in endpoints:
+    for status in range(400, 412):
+        http.labels("DELETE", endpoint, status).observe(1)
 for code in codes:
     figures.pulls.labels(code).inc()
     figures.pushes.labels(code).inc()

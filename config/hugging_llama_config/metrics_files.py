@@ -8,7 +8,7 @@ that the web side may make; a worker that gets none counts for itself. Standard 
 import os
 from pathlib import Path
 
-BYTES = {"counter": 2**20, "gauge_max": 2**16, "gauge_livesum": 2**16, "histogram": 2**22}
+BYTES = {"counter": 2**20, "gauge_max": 2**16, "gauge_livesum": 2**16, "histogram": 6 * 2**20}
 """By the kind of file that the library makes."""
 _LENGTH_BYTES = 4
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

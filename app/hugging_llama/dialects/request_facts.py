@@ -13,7 +13,7 @@ _KEY = "hugging_llama.facts"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFacts:
-    """An answer of a model, from when the engine was asked to when it ended, by `time.time_ns()`; `usage` where the
+    """An answer of a model, from when the engine was asked to when it ended, by the request's clock; `usage` where the
     engine told it."""
 
     kind: Literal["generate", "pool"]
@@ -53,6 +53,10 @@ class RequestFacts:
     trace_id: str = ""
     span: Any = None
     answers: list[AnswerFacts] = field(default_factory=list)
+
+    def moment_ns(self) -> int:
+        """Now, by the clock that `started_at_ns` was read from, wherever that has been set to meanwhile."""
+        return self.started_at_ns + round((time.perf_counter() - self.started) * 1e9)
 
     def fail(self, code: str) -> None:
         """What went wrong first is kept."""

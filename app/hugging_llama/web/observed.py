@@ -5,7 +5,7 @@ and one observation.
 """
 
 from collections.abc import Callable, Iterator
-from time import perf_counter, time_ns
+from time import perf_counter
 from typing import Generic, Literal, TypeVar
 
 from hugging_llama.dialects.request_facts import AnswerFacts, RequestFacts, request_facts
@@ -36,7 +36,6 @@ class _Stream(Generic[EventT]):
 
     def __init__(self, events: EventStream[EventT]) -> None:
         self._events = events
-        self._begun_at_ns = time_ns()
         self._is_open = True
 
     def __iter__(self) -> Iterator[EventT]:
@@ -78,6 +77,7 @@ class ObservedGeneration(_Stream[GenerateEvent]):
         self._figures = figures
         self._facts = facts
         self._model = model
+        self._begun_at_ns = facts.moment_ns()
         self._usage: Usage | None = None
         self._pair: PairFigures = figures.pair(facts.endpoint, model)
         self._begun = perf_counter()
@@ -119,7 +119,7 @@ class ObservedGeneration(_Stream[GenerateEvent]):
     def _ended(self, outcome: str) -> None:
         self._facts.has_left |= outcome == _LEFT
         answer = AnswerFacts(
-            kind="generate", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=time_ns(),
+            kind="generate", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=self._facts.moment_ns(),
             outcome=outcome, usage=self._usage,
         )  # fmt: skip
         self._facts.answers.append(answer)
@@ -135,6 +135,7 @@ class ObservedPooling(_Stream[PooledT]):
         self._figures = figures
         self._facts = facts
         self._model = model
+        self._begun_at_ns = facts.moment_ns()
         self._usage: Usage | None = None
         self._pair = figures.pair(facts.endpoint, model)
 
@@ -147,7 +148,7 @@ class ObservedPooling(_Stream[PooledT]):
     def _ended(self, outcome: str) -> None:
         self._facts.has_left |= outcome == _LEFT
         answer = AnswerFacts(
-            kind="pool", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=time_ns(),
+            kind="pool", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=self._facts.moment_ns(),
             outcome=outcome, usage=self._usage,
         )  # fmt: skip
         self._facts.answers.append(answer)

@@ -35,10 +35,10 @@ def test_names_that_come_first_are_kept(tmp_path: Path, is_shared: bool) -> None
 
 def test_a_name_that_a_full_disk_cut_off_is_written_over(tmp_path: Path) -> None:
     path = tmp_path / "names"
-    path.write_bytes(b'"a"\n"bc')
-    names = BoundedNames(3, path)
-    assert names.holds("d")
-    assert [json.loads(line) for line in path.read_text().splitlines()] == ["a", "d"]
+    path.write_bytes(b'"a"\n"bcdefghijkl')
+    for name in ("d", "e"):
+        assert BoundedNames(3, path).holds(name)
+    assert [BoundedNames(3, path).holds(name) for name in ("a", "d", "e", "bcdefghijkl")] == [True, True, True, False]
 
 
 def test_without_a_folder_names_are_among_the_others(tmp_path: Path) -> None:

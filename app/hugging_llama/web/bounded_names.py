@@ -42,8 +42,8 @@ class BoundedNames:
                 lines = file.read().splitlines(keepends=True)
                 names = [json.loads(line) for line in lines if line.endswith(b"\n")]
                 if name not in names and len(names) < self._limit:
-                    whole = sum(map(len, lines[: len(names)]))  # behind it may lie what a full disk has cut off
-                    os.truncate(file.fileno(), whole)
+                    # behind the whole lines may lie what a full disk has cut off, which has no end of a line
+                    whole = sum(map(len, lines[: len(names)]))
                     line = json.dumps(name).encode() + b"\n"
                     if os.pwrite(file.fileno(), line, whole) == len(line):
                         names.append(name)

@@ -112,10 +112,12 @@ def test_a_request_is_one_trace_down_to_the_steps_of_the_engine(make_client: Mak
 
 def test_without_a_caller_a_trace_begins_here(make_client: MakeClient, collector: Collector) -> None:
     client, _ = make_client(generate=ANSWER, tracing=True)
+    for path in ("/health", "/ready", "/metrics"):
+        assert "traceresponse" not in client.get(path).headers, "who watches is not watched"
     response = client.post("/api/generate", json=BODY | {"stream": False}, headers={"traceparent": "nonsense"})
     flush(client)
+    assert {span.name for span in collector.spans if span.parent_span_id == b""} == {"POST /api/generate"}
     root = collector.named("POST /api/generate")
-    assert root.parent_span_id == b""
     assert response.headers["traceresponse"].split("-")[1] == root.trace_id.hex() != THEIRS
 
 

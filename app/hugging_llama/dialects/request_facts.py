@@ -9,6 +9,7 @@ from flask import has_request_context, request
 from hugging_llama.neutral.events import Usage
 
 _KEY = "hugging_llama.facts"
+_PROBES = ("/health", "/ready", "/metrics")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,11 @@ class RequestFacts:
     trace_id: str = ""
     span: Any = None
     answers: list[AnswerFacts] = field(default_factory=list)
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it comes from who watches the server, again and again."""
+        return self.endpoint.endswith(_PROBES)
 
     def moment_ns(self) -> int:
         """Now, by the clock that `started_at_ns` was read from, wherever that has been set to meanwhile."""

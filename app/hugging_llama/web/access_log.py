@@ -12,13 +12,12 @@ from hugging_llama_config.logging import FIELDS
 
 logger = logging.getLogger("hugging_llama.access")
 
-_PROBES = ("/health", "/ready", "/metrics")
 _MAX_PATH = 200
 
 
 def log_request(facts: RequestFacts) -> None:
     """One line, in the format of the settings."""
-    level = logging.DEBUG if facts.endpoint.endswith(_PROBES) else logging.INFO
+    level = logging.DEBUG if facts.is_probe else logging.INFO
     if not logger.isEnabledFor(level):
         return
     fields = request_fields(facts)

@@ -35,7 +35,10 @@ class Tracer:
         self._propagator = _propagation.TraceContextTextMapPropagator()
 
     def begin(self, facts: RequestFacts) -> None:
-        """A request has come: part of the trace of a span that is open already, else of its caller's."""
+        """A request has come: part of the trace of a span that is open already, else of its caller's. Probes and
+        scrapes have none."""
+        if facts.is_probe:
+            return
         here = context.get_current()
         if not trace.get_current_span(here).get_span_context().is_valid:
             here = self._propagator.extract(request.headers, here)

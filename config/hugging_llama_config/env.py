@@ -65,12 +65,12 @@ class Loaded:
         return None
 
 
-def load_settings(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """Build the Settings of this process. `flags` hold values by field name; None means not given.
+def load_settings(given: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Build the Settings of this process. `given` holds values by field name; None means not given.
 
     Raises ConfigError.
     """
-    loaded = load(environ, values={name: value for name, value in (flags or {}).items() if value is not None})
+    loaded = load(environ, values={name: value for name, value in (given or {}).items() if value is not None})
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     if loaded.errors:
@@ -137,14 +137,13 @@ def _take_given(loaded: Loaded, flags: Iterable[GivenFlag], values: Mapping[str,
         if error := loaded._take(given.name, given.text, given.flag):
             loaded.errors.append(error)
     for name, value in values.items():
-        flag = SETTINGS[name].flag or name
         try:
             SETTINGS[name].check(value)
         except ValueError as error:
-            loaded.errors.append(ConfigError(f"{flag}: {error}"))
+            loaded.errors.append(ConfigError(f"{name}: {error}"))
             continue
         loaded._values[name] = value
-        loaded.origins[name] = flag
+        loaded.origins[name] = "the application"
 
 
 def _fill_paths(loaded: Loaded, environ: Mapping[str, str]) -> None:

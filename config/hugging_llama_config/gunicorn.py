@@ -28,7 +28,8 @@ from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
 from hugging_llama_config.launch import LaunchError, is_supervised, prepare_run_dir, socket_path, start_supervisor
-from hugging_llama_config.logging import configure_own_logging
+from hugging_llama_config.log_levels import watch_levels
+from hugging_llama_config.logging import configure_own_logging, logging_table
 from hugging_llama_config.settings import Settings
 
 try:
@@ -43,6 +44,9 @@ workers = _settings.workers
 worker_class = "hugging_llama_config.gunicorn_worker.JsonErrorWorker"
 worker_connections = _settings.worker_connections
 loglevel = _settings.log_level
+if _settings.log_format == "json":
+    # gunicorn lays this over a table of its own, whose root has a handler that is gone then
+    logconfig_dict = logging_table(_settings.log_level, "web", "json", "gunicorn.error") | {"root": {"handlers": []}}
 # there is nothing heavy to share, and what is imported before gevent patches the worker blocks its hub
 preload_app = False
 # the heartbeat of a worker's hub, not a limit on requests
@@ -68,7 +72,7 @@ _started_with_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 _DRAIN_POLL_S = 0.25
 _DRAIN_MARGIN_S = 2.0
 _ENGINE_STOP_TIMEOUT_S = 4.0
-_METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+_METRICS_VARIABLE = metrics_files.FOLDER_VARIABLE
 
 
 @dataclass(slots=True)
@@ -202,7 +206,9 @@ def post_worker_init(worker: Any) -> None:
     if engine is None:
         worker.log.warning("the application has no Hugging Llama engine: its streams are not drained")
         return
-    configure_own_logging(engine.settings.log_level, "web")
+    settings = engine.settings
+    configure_own_logging(settings.log_level, "web", settings.log_format)
+    watch_levels(settings.run_dir, settings.log_levels)
     engine.life_line = worker.hugging_llama_life_line
     for kept in ("store", "responses") if worker.age == 1 else ():  # the first one of this server, and never again
         if (store := getattr(worker.wsgi.extensions["hugging_llama"], kept, None)) is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama_config import units
+from hugging_llama_config.log_levels import parse_levels
 
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
 _ORIGIN_SCHEMES = (
@@ -70,6 +71,10 @@ def _read_limit(text: str) -> float:
 
 def _read_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _read_levels(text: str) -> tuple[str, ...]:
+    return tuple(f"{part}={level}" for part, level in parse_levels(_read_list(text)).items())
 
 
 def _read_folders(text: str) -> tuple[str, ...]:
@@ -157,6 +162,9 @@ FOLDER = Kind(words="a folder", metavar="FOLDER", read=str)
 FILE = Kind(words="a file", metavar="FILE", read=str)
 FILE_TO_WRITE = Kind(words="a file in a folder that exists", metavar="FILE", read=_read_file)
 NAMES = Kind(words="names", metavar="NAME", read=_read_list, toml=(list, str), separator=",", show=_show_list)
+LOG_LEVELS = Kind(
+    words="parts with levels", metavar="PART=LEVEL", read=_read_levels, toml=(list, str), separator=",", show=_show_list
+)
 ORIGINS = Kind(words="origins", metavar="ORIGIN", read=_read_origins, toml=(list, str), separator=",", show=_show_list)
 NETWORKS = Kind(
     words="addresses and networks",

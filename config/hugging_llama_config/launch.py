@@ -237,6 +237,7 @@ def is_failing(settings: Settings) -> bool:
 
 def _spawn(settings: Settings, path: str, lock: int, life_line: int | None) -> None:
     command = [*SUPERVISOR_COMMAND, "--lock", str(lock), "--log-level", settings.log_level]
+    command += ["--log-format", settings.log_format]
     inherited = [lock]
     if life_line is not None:
         command += ["--life-line", str(life_line)]

@@ -1,32 +1,66 @@
-"""One logging set-up for the server, the supervisor and the engine: a line a record on stderr."""
+"""One logging set-up for server, supervisor and engine: a line a record on stderr, for people or as JSON."""
 
+import json
 import logging
 import logging.config
+from datetime import UTC, datetime
+from typing import Any
 
 _OWN = ("hugging_llama", "hugging_llama_config")
+FIELDS = "fields"
+"""The key in a record's `extra` of a mapping that a line of JSON holds beside the text."""
 
 
-def configure_logging(level: str, process: str) -> None:
-    """In a process that is all ours: log to stderr at `level`; `process` (supervisor, engine) stands in every line."""
-    _configure(level, process, "")
+class JsonFormatter(logging.Formatter):
+    """One object a record, in ASCII, so that nothing in it can end the line."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "pid": record.process,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        fields = getattr(record, FIELDS, None)
+        if isinstance(fields, dict):
+            line |= {name: value for name, value in fields.items() if name not in line}
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
 
 
-def configure_own_logging(level: str, process: str) -> None:
+def configure_logging(level: str, process: str, style: str = "text") -> None:
+    """In a process that is all ours: log to stderr at `level`; `process` (supervisor, engine) stands in every line.
+
+    `style` is `text` or `json`.
+    """
+    _configure(level, process, style, "")
+
+
+def configure_own_logging(level: str, process: str, style: str = "text") -> None:
     """In a process that may be another application's too: our loggers only, and not if it has seen to them."""
     if not any(logging.getLogger(name).hasHandlers() for name in _OWN):
-        _configure(level, process, *_OWN)
+        _configure(level, process, style, *_OWN)
 
 
-def _configure(level: str, process: str, *names: str) -> None:
+def logging_table(level: str, process: str, style: str, *names: str) -> dict[str, Any]:
+    """What `logging.config.dictConfig` takes, for the loggers of these names."""
+    text = {"format": f"%(asctime)s {process}[%(process)d] %(levelname)s %(name)s: %(message)s"}
     logger = {"level": level.upper(), "handlers": ["stderr"], "propagate": False}
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {
-                "line": {"format": f"%(asctime)s {process}[%(process)d] %(levelname)s %(name)s: %(message)s"}
-            },
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-            "loggers": dict.fromkeys(names, logger),
-        }
-    )
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": JsonFormatter, "process": process} if style == "json" else text},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "loggers": dict.fromkeys(names, logger),
+    }
+
+
+def _configure(level: str, process: str, style: str, *names: str) -> None:
+    logging.config.dictConfig(logging_table(level, process, style, *names))

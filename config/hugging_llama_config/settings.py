@@ -16,6 +16,7 @@ from hugging_llama_config.kinds import (
     FOLDERS,
     HOST,
     LIMIT,
+    LOG_LEVELS,
     NAMES,
     NETWORKS,
     NUMBER,
@@ -25,6 +26,7 @@ from hugging_llama_config.kinds import (
     TEXT,
     URL,
 )
+from hugging_llama_config.log_levels import LEVELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +204,24 @@ class Settings:
     # what is written
     log_level: str = setting(
         "info", TEXT, (GUNICORN, WEB, ENGINE), "how much is logged; a mounted application's own logging set-up is left "
-        "alone", choices=("debug", "info", "warning", "error"),
+        "alone", choices=LEVELS,
+    )  # fmt: skip
+    log_levels: tuple[str, ...] = setting(
+        (), LOG_LEVELS, (WEB, ENGINE), "levels of parts that differ, such as `engine=debug`; parts: `web`, `dialects`, "
+        "`operations`, `client`, `store`, `engine`, `ipc`, `access`. A file `log-levels` in the run folder with such "
+        "lines changes them while the server runs",
+    )  # fmt: skip
+    log_format: str = setting(
+        "text", TEXT, (GUNICORN, WEB, ENGINE), "`json` writes an object a line", choices=("text", "json"),
+    )  # fmt: skip
+    access_log: bool = setting(
+        True, BOOL, (WEB,), "a line for each request: status, key, model, tokens, where the time went; never what was "
+        "said",
+    )  # fmt: skip
+    tracing: bool = setting(
+        False, BOOL, (WEB,), "send a trace of each request by OTLP over HTTP (`pip install 'hugging-llama[otel]'`); "
+        "where to, and which, by OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, "
+        "…)",
     )  # fmt: skip
     audit_log: str = setting(
         "", FILE_TO_WRITE, (WEB,), "a file for one line of JSON for each thing that is done to the models, and by "

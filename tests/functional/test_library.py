@@ -178,7 +178,8 @@ def test_metrics_without_an_engine_say_so(make_client: MakeClient) -> None:
     engine.close()
     text = client.get("/metrics").text
     assert "hugging_llama_engine_up 0.0" in text
-    assert 'hugging_llama_generation_seconds_count{outcome="stop"} 1.0' in text
+    series = 'hugging_llama_generations_total{endpoint="/api/generate",outcome="stop"} 1.0'
+    assert series in text
 
 
 def test_the_blueprint_lives_under_a_prefix_and_touches_nothing_else(settings: Settings) -> None:

@@ -194,7 +194,9 @@ def test_several_mounts_have_settings_of_their_own(settings: Settings) -> None:
         document = client.get(f"{prefix}/openapi.json").get_json()
         assert all(found.startswith(prefix) for found in document["paths"])
         assert f"{prefix}/api/chat" in document["paths"]
-        assert 'hugging_llama_generation_seconds_count{outcome="stop"} 2.0' in client.get(f"{prefix}/metrics").text
+        figures = client.get(f"{prefix}/metrics").text
+        for rule in ("/a" + path, "/around/api/b" + path):
+            assert f'hugging_llama_generations_total{{endpoint="{rule}",outcome="stop"}} 1.0' in figures
 
 
 def test_one_blueprint_may_be_registered_twice(settings: Settings) -> None:

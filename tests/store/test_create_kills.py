@@ -19,13 +19,14 @@ _KILLED = """
 import json, os, signal, sys
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.library import NewModel, create_model
+from hugging_llama.operations.observer import Unobserved
 from hugging_llama.store.local import Store
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 
 home, files, left = sys.argv[1], json.loads(sys.argv[2]), int(sys.argv[3])
 settings = Settings(home=home)
-ctx = AppContext(settings=settings, store=Store(settings), engine=ScriptedEngine(), observer=None)
+ctx = AppContext(settings=settings, store=Store(settings), engine=ScriptedEngine(), observer=Unobserved())
 
 def counted(call):
     def wrapped(*args, **kwargs):

@@ -316,7 +316,7 @@ def test_where_each_value_is_from(tmp_path: Path) -> None:
         "port": "OLLAMA_LOCAL_PORT",
         "max_num_seqs": "HUGGING_LLAMA_MAX_NUM_SEQS",
         "keep_alive_s": "--model-ttl",
-        "workers": "--workers",
+        "workers": "the application",
         "hub_cache": "HF_HOME",
         "hub_token": str(tmp_path / "token"),
     }

@@ -218,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="hugging_llama.client.supervisor", description=__doc__)
     parser.add_argument("--lock", type=int, required=True, help="descriptor that holds the lock")
     parser.add_argument("--log-level", default="info", help="debug, info, warning or error")
+    parser.add_argument("--log-format", default="text", help="text or json")
     parser.add_argument("--life-line", type=int, help="descriptor whose end is our end")
     parser.add_argument("--standby-after", type=float, help="seconds after which a second engine gets ready")
     parser.add_argument("--silent-after", type=float, help="seconds without a sign of life after which one is killed")
@@ -231,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.set_inheritable(options.lock, False)
     if options.life_line is not None:
         os.set_inheritable(options.life_line, False)
-    configure_logging(options.log_level, "supervisor")
+    configure_logging(options.log_level, "supervisor", options.log_format)
     waits = options.standby_after, options.silent_after
     Supervisor(options.engine, launch, options.lock, options.life_line, *waits).run()
 

@@ -11,6 +11,7 @@ from flask import Response, after_this_request, request
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.json_body import parse_object, read_body
 from hugging_llama.dialects.mounts import mounted
+from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.errors import (
     CloudModelError,
     ForbiddenError,
@@ -117,6 +118,7 @@ def local_model(name: str) -> LocalModel:
         check_names(name)
         raise
     _check(name, model.ref.name)
+    request_facts().model = model.ref.name
     return model
 
 
@@ -277,6 +279,7 @@ def stream_response(
     The first event is awaited before the status line is sent, so that an early failure keeps its status; a later
     one becomes the dialect's in-band error.
     """
+    facts = request_facts()
     try:
         first = events.first()
     except BaseException:
@@ -289,8 +292,10 @@ def stream_response(
                 if chunk := render(event):
                     yield chunk
         except HuggingLlamaError as error:
+            facts.fail(error.code)
             yield render_error(error)
         except Exception:
+            facts.fail(HuggingLlamaError.code)
             logger.exception("a stream failed")
             yield render_error(HuggingLlamaError(OUR_FAULT))
 

@@ -14,6 +14,7 @@ from hugging_llama.engine.heartbeat import Heartbeat
 from hugging_llama.engine.server import EngineServer
 from hugging_llama.ipc.facade import Emit, EngineFacade
 from hugging_llama_config.launch import Launch
+from hugging_llama_config.log_levels import watch_levels
 from hugging_llama_config.logging import configure_logging
 from hugging_llama_config.settings import Settings
 
@@ -27,7 +28,8 @@ def serve(arguments: Sequence[str], make_engine: Callable[[Settings], Callable[[
     launch = Launch.from_json(text)
     _close_stdin()
     faulthandler.enable()
-    configure_logging(launch.settings.log_level, "engine")
+    configure_logging(launch.settings.log_level, "engine", launch.settings.log_format)
+    watch_levels(os.path.dirname(path), launch.settings.log_levels)
     heartbeat = Heartbeat(pipe, launch.settings.engine_timeout_s)
     make = make_engine(launch.settings)
     server = EngineServer(path, launch.settings.fingerprint, make, launch.linger_s, heartbeat)

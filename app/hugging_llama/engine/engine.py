@@ -26,6 +26,7 @@ from hugging_llama.engine.pooling_heads import empty_answer
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats, added_stats
+from hugging_llama.engine.status import LoadFigures, summed_status
 from hugging_llama.engine.step_watch import StepWatch
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc.facade import Answer, Emit, Key
@@ -67,6 +68,7 @@ class Engine:
         self._entries: dict[Key, Entry] = {}
         self._served: set[ServedModel] = set()
         self._retired = RunnerStats()
+        self._loads = LoadFigures()
         self._threads: set[threading.Thread] = set()
         self._intake = Intake(_INTAKE_THREADS, "engine-intake")
         # whoever waits for an adapter's file holds up none of the others
@@ -157,28 +159,17 @@ class Engine:
             models, total = list(self._served), self._retired
         for model in models:
             total = added_stats(total, model.stats())
-        return EngineStatus(
+        return summed_status(
+            total,
+            self._loads,
             pid=os.getpid(),
             device=str(self._device),
             dtype=self._loader.dtype,
             has_native_linears=has_native_linears(),
             context_length=self._default_context,
-            num_running=total.num_running,
             num_waiting=total.num_waiting + self._registry.num_waiting,
             num_loaded=num_loaded,
-            kv_used_tokens=total.kv_used_tokens,
-            kv_retained_tokens=total.kv_retained_tokens,
-            kv_capacity_tokens=total.kv_capacity_tokens,
-            steps_total=total.steps_total,
-            step_sequences_total=total.step_sequences_total,
-            max_batch_size=total.max_batch_size,
-            prompt_tokens_total=total.prompt_tokens_total,
-            cached_tokens_total=total.cached_tokens_total,
-            output_tokens_total=total.output_tokens_total,
-            cancelled_total=total.cancelled_total,
-            preempted_total=total.preempted_total,
-            drafted_tokens_total=total.drafted_tokens_total,
-            accepted_tokens_total=total.accepted_tokens_total,
+            evicted_total=self._registry.num_evicted,
         )
 
     def close(self) -> None:
@@ -331,9 +322,10 @@ class Engine:
     @panics_as_errors()
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()
-        checkpoint = self._load_checkpoint(ref.path, ref.quantization)
-        with memory.shortage_told("there is not enough memory to load this model"):
-            model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
+        with self._loads.timed():
+            checkpoint = self._load_checkpoint(ref.path, ref.quantization)
+            with memory.shortage_told("there is not enough memory to load this model"):
+                model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
         with self._lock:
             self._served.add(model)
         _log.info("%s is loaded, after %.1f s", ref.name, time.monotonic() - start)
@@ -345,5 +337,6 @@ class Engine:
             # in one go, so that no counter ever goes back
             self._served.remove(model)
             self._retired = added_stats(self._retired, model.stats())
+            self._loads.num_unloaded += 1
         memory.give_back()
         _log.info("%s is unloaded", model.ref.name)

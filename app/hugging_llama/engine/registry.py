@@ -80,6 +80,8 @@ class Registry(Generic[ModelT]):
         self._pace = QueuePace(1)
         self._ticks = itertools.count()
         self._closing = False
+        self.num_evicted = 0
+        """Models that were sent away for others."""
 
     def acquire(
         self,
@@ -208,7 +210,7 @@ class Registry(Generic[ModelT]):
             if any(instance.is_moving or instance.state is State.PARKED for instance in self._instances.values()):
                 return calls  # room is on its way, or another's turn
             if len(self._instances) >= self._max_loaded:
-                return calls + self._make_room()
+                return calls + self._evict(self._idle()[:1])  # if all are busy, the first one to end follows
             calls.append(self._start(ticket))
         return calls
 
@@ -245,7 +247,7 @@ class Registry(Generic[ModelT]):
         if decision.verdict is Verdict.REFUSE:
             del self._instances[instance.ref.identity]
             return fail_calls(instance.waiting, too_large(instance.need.least_bytes, decision.room_bytes))
-        return [self._unload_later(other) for other in idle[: decision.num_evicted]]
+        return self._evict(idle[: decision.num_evicted])
 
     def _spawn_for(self, instance: Instance[ModelT], work: Callable[[Instance[ModelT]], None]) -> None:
         try:
@@ -260,9 +262,9 @@ class Registry(Generic[ModelT]):
         """Idle models in the order in which they are sent away: those that are kept for the shortest time first."""
         return sorted((i for i in self._instances.values() if i.is_idle), key=lambda i: (i.keep_alive_s, i.last_used))
 
-    def _make_room(self) -> list[Call]:
-        """Sends one model away; if all are busy, the first one to end follows."""
-        return [self._unload_later(instance) for instance in self._idle()[:1]]
+    def _evict(self, instances: list[Instance[ModelT]]) -> list[Call]:
+        self.num_evicted += len(instances)
+        return [self._unload_later(instance) for instance in instances]
 
     def _expired(self) -> list[Call]:
         return [self._unload_later(i) for i in self._instances.values() if i.is_idle and self._expires_in_s(i) <= 0]
@@ -336,7 +338,7 @@ class Registry(Generic[ModelT]):
         with self._lock:
             del self._instances[instance.ref.identity]
             is_short = isinstance(error, InsufficientMemoryError) and not self._closing
-            calls = [self._unload_later(other) for other in self._instances.values() if is_short and other.is_idle]
+            calls = self._evict([other for other in self._instances.values() if is_short and other.is_idle])
             if is_short and self._is_one_leaving():
                 for ticket in reversed(instance.waiting):
                     self._pending.put_back(ticket)

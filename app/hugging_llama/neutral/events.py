@@ -190,6 +190,12 @@ class Loaded:
 class EngineStatus:
     """Figures of the engine for /health, /ready and /metrics; counters count since its start.
 
+    `started_ns` is `time.monotonic_ns()` when it began, which tells one engine of this machine from the next,
+    `started_at_s` the same by the clock on the wall. `batch_size_counts` counts steps by how many sequences they had:
+    up to 1, 2, 4, ..., and at last the larger ones; `load_counts` counts loads by how long they took, up to each of
+    LOAD_SECONDS, and at last the longer ones. Models that left to make room for others are `evicted`; they are among
+    the `unloaded`.
+
     `dtype` is what generation models are loaded in, "" for what each is stored in; `has_native_linears`: our own
     kernels compute quantised linear layers; `context_length` is the default.
     """
@@ -215,6 +221,17 @@ class EngineStatus:
     preempted_total: int = 0
     drafted_tokens_total: int = 0
     accepted_tokens_total: int = 0
+    batch_size_counts: tuple[int, ...] = ()
+    load_counts: tuple[int, ...] = ()
+    load_seconds_total: float = 0.0
+    failed_loads_total: int = 0
+    unloaded_total: int = 0
+    evicted_total: int = 0
+    started_ns: int = 0
+    started_at_s: float = 0.0
+
+
+LOAD_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 
 EventT_co = TypeVar("EventT_co", covariant=True)

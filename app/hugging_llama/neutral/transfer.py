@@ -11,7 +11,8 @@ class TransferProgress:
     other fields set; "verifying sha256 digest" when all bytes of a pull that brought some are there; then "writing
     manifest", and "success" at last. `file` is the file's path inside the repository, `path` its place below the
     folder of the Hub's cache, `digest` the 64 (sha256) or 40 (git) hex characters that name its content; `overall_`
-    counts all files of the pull. A number can fall: content that does not have its digest is fetched again.
+    counts all files of the pull; `fetched_bytes` have come from the Hub by this pull itself, in this and every later
+    status. A number can fall: content that does not have its digest is fetched again.
 
     Of a push it is "retrieving manifest", "pushing" for each file (without `path`), "pushing manifest" and "success".
     """
@@ -24,3 +25,4 @@ class TransferProgress:
     completed_bytes: int = 0
     overall_total_bytes: int = 0
     overall_completed_bytes: int = 0
+    fetched_bytes: int = 0

@@ -32,7 +32,7 @@ def classify(
         keep_alive_s=keep_alive_s,
         caller=ctx.caller(),
     )
-    return ctx.engine.classify(request)
+    return ctx.observer.pooling(ctx.engine.classify(request), model.ref.name)
 
 
 def rerank(
@@ -61,7 +61,7 @@ def rerank(
         keep_alive_s=keep_alive_s,
         caller=ctx.caller(),
     )
-    return ctx.engine.classify(request)
+    return ctx.observer.pooling(ctx.engine.classify(request), model.ref.name)
 
 
 def _check_size(query: str, documents: Sequence[str], limit: int) -> None:

@@ -36,4 +36,4 @@ def embed(
         keep_alive_s=keep_alive_s,
         caller=ctx.caller(),
     )
-    return ctx.engine.embed(request)
+    return ctx.observer.pooling(ctx.engine.embed(request), model.ref.name)

@@ -68,7 +68,7 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
         prompt_logprobs=call.prompt_logprobs,
         caller=ctx.caller(),
     )
-    return ctx.observer.observe(ctx.engine.generate(request))
+    return ctx.observer.generation(ctx.engine.generate(request), model.ref.name)
 
 
 def with_defaults(prompt: Prompt, defaults: RequestDefaults) -> Prompt:

@@ -1,13 +1,41 @@
-"""Where a generation's figures go, without operations knowing about any metrics library."""
+"""Where the figures of what is done go, without operations knowing about any metrics library."""
 
-from typing import Protocol
+from typing import Literal, Protocol, TypeVar
 
-from hugging_llama.neutral.events import EventStream, GenerateEvent
+from hugging_llama.neutral.events import Classified, Embeddings, EventStream, GenerateEvent
+from hugging_llama.neutral.transfer import TransferProgress
+
+PooledT = TypeVar("PooledT", bound=Embeddings | Classified)
 
 
 class Observer(Protocol):
-    """Sees every event of a generation on its way out."""
+    """Looks at events in passing; each method returns the same events. `model` is the full name of one that exists."""
 
-    def observe(self, events: EventStream[GenerateEvent]) -> EventStream[GenerateEvent]:
-        """The same events, looked at in passing."""
+    def generation(self, events: EventStream[GenerateEvent], model: str) -> EventStream[GenerateEvent]:
+        """An answer of a model that writes."""
         ...
+
+    def pooling(self, events: EventStream[PooledT], model: str) -> EventStream[PooledT]:
+        """An answer of a model that reads whole inputs."""
+        ...
+
+    def transfer(
+        self, kind: Literal["pull", "push"], events: EventStream[TransferProgress]
+    ) -> EventStream[TransferProgress]:
+        """A model on its way from the Hub or to it."""
+        ...
+
+
+class Unobserved:
+    """Nobody looks."""
+
+    def generation(self, events: EventStream[GenerateEvent], model: str) -> EventStream[GenerateEvent]:
+        return events
+
+    def pooling(self, events: EventStream[PooledT], model: str) -> EventStream[PooledT]:
+        return events
+
+    def transfer(
+        self, kind: Literal["pull", "push"], events: EventStream[TransferProgress]
+    ) -> EventStream[TransferProgress]:
+        return events

@@ -45,7 +45,8 @@ def push_model(
             realm=access.host,
         )
     files = files_of(model, target.repo, modelfile(model))
-    return push_stream.push(PushRequest(name=target, files=files, access=access, private=private), ctx.store.pull_slots)
+    request = PushRequest(name=target, files=files, access=access, private=private)
+    return ctx.observer.transfer("push", push_stream.push(request, ctx.store.pull_slots))
 
 
 def _target(model: LocalModel) -> ModelName:

@@ -25,7 +25,8 @@ def pull_model(
     Raises InvalidRequestError at once; iterating raises ModelNotFoundError, GatedModelError, KeyRejectedError,
     InvalidRequestError for an unknown revision, and TransferError.
     """
-    return pull_stream.pull(
+    pull = pull_stream.pull(
         ctx.settings, ctx.store, name, revision,
         trust_remote_code=trust_remote_code, kind=kind, allow_pickle=allow_pickle,
     )  # fmt: skip
+    return ctx.observer.transfer("pull", pull)

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -74,6 +75,8 @@ class _Pull:
         self._request = request
         self._hub = hub
         self._policy = request.policy
+        self._fetched_bytes = 0
+        self._counting = threading.Lock()
 
     def run(self) -> Iterator[TransferProgress]:
         wanted = self._request.name
@@ -90,9 +93,9 @@ class _Pull:
         os.makedirs(self._folder.path, exist_ok=True)
         _check_space(self._folder, files)
         yield from self._download(files)
-        yield TransferProgress(status="writing manifest")
+        yield TransferProgress(status="writing manifest", fetched_bytes=self._fetched_bytes)
         snapshot_writer.write_snapshot(self._folder, self._commit, self._name.revision, files)
-        yield TransferProgress(status="success")
+        yield TransferProgress(status="success", fetched_bytes=self._fetched_bytes)
 
     def _chosen(self, remote: Mapping[str, RemoteFile]) -> list[RemoteFile]:
         """The files to bring, small ones first."""
@@ -148,7 +151,7 @@ class _Pull:
                         yield self._progress(file, arrived[file.path], total, overall)
                 if may_verify and overall == total:
                     may_verify = False
-                    yield TransferProgress(status="verifying sha256 digest")
+                    yield TransferProgress(status="verifying sha256 digest", fetched_bytes=self._fetched_bytes)
 
     def _progress(self, file: RemoteFile, arrived: int, total: int, overall: int) -> TransferProgress:
         return TransferProgress(
@@ -160,6 +163,7 @@ class _Pull:
             completed_bytes=arrived,
             overall_total_bytes=total,
             overall_completed_bytes=overall,
+            fetched_bytes=self._fetched_bytes,
         )
 
     @contextlib.contextmanager
@@ -169,7 +173,11 @@ class _Pull:
 
     def _fetch(self, hub: Hub, file: RemoteFile, wait: Wait) -> Generator[int, None, None]:
         open_file = functools.partial(hub.open_file, self._name, self._commit, file.path)
-        return transfer.fetch_blob(self._folder, file, open_file, self._policy, wait)
+        return transfer.fetch_blob(self._folder, file, open_file, self._policy, wait, self._count)
+
+    def _count(self, number: int) -> None:
+        with self._counting:
+            self._fetched_bytes += number
 
     def _patiently(self, ask: Callable[[], _T]) -> _T:
         """The answer to a short question, asked again while the failure may go away."""

@@ -26,6 +26,9 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(?:\d{1,18}|\*)")
 
 OpenFile = Callable[[int], requests.Response]
 
+Count = Callable[[int], object]
+"""Is told how many bytes have just come."""
+
 
 class _Hash(Protocol):
     def update(self, data: bytes, /) -> None: ...
@@ -55,7 +58,12 @@ def arrived_bytes(folder: RepoFolder, file: RemoteFile) -> int:
 
 
 def fetch_blob(
-    folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy, wait: Wait
+    folder: RepoFolder,
+    file: RemoteFile,
+    open_file: OpenFile,
+    policy: RetryPolicy,
+    wait: Wait,
+    count: Count = lambda number: None,
 ) -> Generator[int, None, None]:
     """Bring one content into the cache; yields the bytes that are there, often.
 
@@ -70,19 +78,19 @@ def fetch_blob(
         wait(_LOCK_POLL_S)
     with lock:
         if not has_blob(folder, file):
-            yield from _fetch_locked(folder, file, open_file, policy, wait)
+            yield from _fetch_locked(folder, file, open_file, policy, wait, count)
     yield file.size_bytes
 
 
 def _fetch_locked(
-    folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy, wait: Wait
+    folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy, wait: Wait, count: Count
 ) -> Iterator[int]:
     os.makedirs(folder.blobs, exist_ok=True)
     mismatches = failures = best = 0
     with _Part(folder.part(file.digest), file) as part:
         while True:
             try:
-                for arrived in _attempt(part, file, open_file):
+                for arrived in _attempt(part, file, open_file, count):
                     if arrived >= best + _PROGRESS_BYTES:
                         best, failures = arrived, 0
                     yield arrived
@@ -102,7 +110,7 @@ def _fetch_locked(
                 wait(policy.wait_s(failures, error))
 
 
-def _attempt(part: "_Part", file: RemoteFile, open_file: OpenFile) -> Iterator[int]:
+def _attempt(part: "_Part", file: RemoteFile, open_file: OpenFile, count: Count) -> Iterator[int]:
     """One request for what is missing. Raises TransientError, _MismatchError."""
     if part.arrived < file.size_bytes:
         with open_file(part.arrived) as response:
@@ -114,6 +122,7 @@ def _attempt(part: "_Part", file: RemoteFile, open_file: OpenFile) -> Iterator[i
                 if part.arrived + len(chunk) > file.size_bytes:
                     raise _MismatchError
                 part.write(chunk)
+                count(len(chunk))
                 yield part.arrived
     if part.arrived < file.size_bytes:
         raise TransientError("the Hub cut a file short")

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, current_app, has_request_context, request
 from hugging_llama.dialects.caller import named_user
 from hugging_llama.dialects.documented import Role, operation_of
 from hugging_llama.dialects.mounts import mount_name
+from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.errors import ForbiddenError, KeyRejectedError, RateLimitedError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.web.keys import KeyRing
@@ -48,6 +49,8 @@ class Doorkeeper(ABC):
         key = self.find(role)
         if key is None:
             return
+        facts = request_facts()
+        facts.key_id, facts.key_name = key.id, key.name
         if role is not None and role not in key.roles and "admin" not in key.roles:
             raise ForbiddenError(f"this {self.word} may not do this: it has no role {role!r}", role=role)
         if role is not None:

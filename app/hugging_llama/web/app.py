@@ -14,12 +14,16 @@ from hugging_llama.operations.context import AppContext
 from hugging_llama.web import access, metrics
 from hugging_llama.web.blueprints import build
 from hugging_llama.web.errors import mark_entered, register_route_errors
+from hugging_llama.web.figures import Figures
+from hugging_llama.web.measuring import request_meter, tracer_of
 from hugging_llama.web.mount import install
 from hugging_llama.web.origins import Gate, OriginPolicy
 from hugging_llama.web.routes import Selection
 from hugging_llama_config.env import load_settings
+from hugging_llama_config.metrics_files import shared_folder
 from hugging_llama_config.settings import Settings
 
+TRACER_EXTENSION = "hugging_llama_tracer"
 _NAME = "hugging_llama"
 
 
@@ -36,8 +40,11 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     settings = settings or load_settings()
     registry = CollectorRegistry()
     exporter = metrics.measure_http(app, registry)
-    observer = metrics.GenerationMetrics(registry)
-    install(app, _NAME, settings, engine=engine, observer=observer, exporter=exporter)
+    figures = Figures(registry, shared_folder())
+    tracer = tracer_of(settings, own=True)
+    app.extensions[TRACER_EXTENSION] = tracer
+    request_meter(settings, figures, tracer).install(app)
+    install(app, _NAME, settings, engine=engine, figures=figures, exporter=exporter)
     blueprint = build(_NAME, Selection(), hooks=(mark_entered,))
     gatekeeper = access.Gatekeeper.of(settings)
     gatekeeper.install(blueprint)

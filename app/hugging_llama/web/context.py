@@ -1,9 +1,10 @@
 """What the endpoints around the dialects need: the exporter of metrics and the engine's device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 from hugging_llama.dialects.mounts import mounted
+from hugging_llama.web.engine_ledger import EngineLedger
 
 WEB_EXTENSION = "hugging_llama_web"
 
@@ -21,6 +22,7 @@ class WebContext:
 
     exporter: Exporter
     device: str
+    ledger: EngineLedger = field(default_factory=EngineLedger)
     openapi: dict[str, Any] | None = None
 
 

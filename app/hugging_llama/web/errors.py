@@ -14,6 +14,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 from hugging_llama import errors
 from hugging_llama.dialects.base import OUR_FAULT, ClientGoneError
 from hugging_llama.dialects.mounts import mount_name
+from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 
@@ -51,6 +52,7 @@ class ErrorPages:
 
     def own_error(self, error: HuggingLlamaError) -> Response:
         """A typed error before the first byte."""
+        request_facts().fail(error.code)
         response = self.render(error)
         if response.status_code >= 500:
             logger.warning(
@@ -69,11 +71,13 @@ class ErrorPages:
         if isinstance(error, HTTPException):
             return self._http_error(error)
         if type(error).__module__ == "gunicorn.http.errors":
+            request_facts().fail(InvalidRequestError.code)
             return self.render(InvalidRequestError(f"malformed request body: {error}"))
         if _ENTERED not in request.environ and (handler := _handler_around_us(error)) is not None:
             return current_app.ensure_sync(handler)(error)
         # what watches the application for errors sees ours, too
         got_request_exception.send(current_app._get_current_object(), exception=error)  # type: ignore[attr-defined]
+        request_facts().fail(HuggingLlamaError.code)
         logger.exception("%s %s failed (request %s)", request.method, request.path, request_id())
         return self.render(HuggingLlamaError(OUR_FAULT))
 
@@ -123,7 +127,8 @@ def register_route_errors(app: Flask) -> None:
 
 
 def client_gone(error: ClientGoneError) -> Response:
-    """Nobody reads this; the status is for the access log."""
+    """Nobody reads this; the status is for the log and the figures."""
+    request_facts().has_left = True
     return Response(status=499)
 
 

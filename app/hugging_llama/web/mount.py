@@ -4,7 +4,7 @@ import os
 import threading
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flask import Blueprint, Flask, Response, request
 from flask.blueprints import BlueprintSetupState
@@ -15,29 +15,39 @@ from hugging_llama.client.remote import RemoteEngine
 from hugging_llama.dialects import caller
 from hugging_llama.dialects.base import ACCESS_EXTENSION, EXTENSION, WATCH_EXTENSION, app_context
 from hugging_llama.dialects.mounts import add_mount, mounted
+from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.dialects.request_id import name_in_answers
 from hugging_llama.operations import residency
 from hugging_llama.operations.audit_log import AuditLog
 from hugging_llama.operations.context import AppContext
-from hugging_llama.operations.observer import Observer
 from hugging_llama.store.local import Store
 from hugging_llama.store.responses import ResponseStore
 from hugging_llama.web import access
 from hugging_llama.web.blueprints import build
 from hugging_llama.web.context import WEB_EXTENSION, Exporter, WebContext
 from hugging_llama.web.disconnect import DisconnectWatch
+from hugging_llama.web.engine_ledger import EngineLedger
 from hugging_llama.web.errors import mark_entered
+from hugging_llama.web.figures import Figures
+from hugging_llama.web.measuring import request_meter, tracer_of
+from hugging_llama.web.meter import RequestMeter
 from hugging_llama.web.mounted_metrics import MountedFigures
+from hugging_llama.web.observed import FigureObserver
 from hugging_llama.web.routes import DIALECTS, select
 from hugging_llama.web.unknown_paths import ROUTES_EXTENSION, methods_here
 from hugging_llama.web.visitors import Authenticate
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
+from hugging_llama_config.metrics_files import shared_folder
 from hugging_llama_config.settings import Settings
+
+if TYPE_CHECKING:
+    from hugging_llama.web.tracing import Tracer
 
 _FIGURES_EXTENSION = "hugging_llama_figures"
 _PREFIX_EXTENSION = "hugging_llama_prefix"
+_METER_EXTENSION = "hugging_llama_meter"
 
 
 def create_blueprint(
@@ -74,10 +84,12 @@ def create_blueprint(
     blueprint = build(
         name, select(dialects, without), url_prefix=url_prefix, hooks=(entrance.enter,), answers_unknown_paths=True
     )
+    blueprint.after_request(_measured)
     name_in_answers(blueprint)
     if doorkeeper is not None:
         blueprint.after_request(doorkeeper.mark)
-    blueprint.record(partial(_mount, settings=settings, engine=engine, doorkeeper=doorkeeper))
+    tracer = tracer_of(settings, own=False)
+    blueprint.record(partial(_mount, settings=settings, engine=engine, doorkeeper=doorkeeper, tracer=tracer))
     return blueprint
 
 
@@ -87,17 +99,19 @@ def _mount(
     settings: Settings,
     engine: EngineClient | None,
     doorkeeper: access.Doorkeeper | None,
+    tracer: "Tracer | None",
 ) -> None:
     app = cast(Flask, state.app)
-    figures: MountedFigures = app.extensions.setdefault(_FIGURES_EXTENSION, MountedFigures.new())
+    mounted_figures: MountedFigures = app.extensions.setdefault(_FIGURES_EXTENSION, MountedFigures.new())
     ending = install(
         app,
         f"{state.name_prefix}.{state.name}".lstrip("."),
         settings,
         engine=engine,
-        observer=figures.observer,
-        exporter=figures,
+        figures=mounted_figures.figures,
+        exporter=mounted_figures,
     )
+    app.extensions[_METER_EXTENSION + ending] = request_meter(settings, mounted_figures.figures, tracer)
     if doorkeeper is not None:
         app.extensions[ACCESS_EXTENSION + ending] = doorkeeper
     app.extensions[_PREFIX_EXTENSION + ending] = _arguments(app, state)
@@ -110,7 +124,7 @@ def install(
     settings: Settings,
     *,
     engine: EngineClient | None,
-    observer: Observer,
+    figures: Figures,
     exporter: Exporter,
 ) -> str:
     """Put what requests to routes of this blueprint need into the application; what the names of its extensions end
@@ -123,7 +137,7 @@ def install(
         settings=settings,
         store=Store(settings),
         engine=engine or RemoteEngine(settings),
-        observer=observer,
+        observer=FigureObserver(figures),
         responses=ResponseStore.of(settings),
         caller=partial(access.caller, settings.trusted_proxies),
         audit=_audit_log(settings),
@@ -134,7 +148,11 @@ def install(
     ending = add_mount(app, blueprint)
     app.extensions[EXTENSION + ending] = context
     app.extensions[WATCH_EXTENSION + ending] = DisconnectWatch(enabled=settings.watch_disconnect).watch
-    app.extensions[WEB_EXTENSION + ending] = WebContext(exporter=exporter, device=expected_device(settings.device))
+    folder = shared_folder()
+    ledger = EngineLedger(folder and folder / "hugging_llama_engine")
+    device = expected_device(settings.device)
+    app.extensions[WEB_EXTENSION + ending] = WebContext(exporter=exporter, device=device, ledger=ledger)
+    figures.workers.inc()
     return ending
 
 
@@ -147,6 +165,8 @@ class _Entrance:
 
     def enter(self) -> Response | None:
         """The answer to a question that needs no view. Raises what refuses the caller."""
+        meter: RequestMeter = mounted(_METER_EXTENSION)
+        meter.begin()
         if request.method == "OPTIONS" and getattr(request.url_rule, "provide_automatic_options", False):
             # it tells nothing secret, and browsers ask without credentials before they call
             return methods_here()
@@ -168,6 +188,14 @@ class _Entrance:
         self._tidied.add(once)
         for tidy in (context.store.tidy, context.responses.tidy):
             threading.Thread(target=tidy, daemon=True).start()
+
+
+def _measured(response: Response) -> Response:
+    """What the application around us has answered before we were asked is not ours to count."""
+    if not request_facts().endpoint:
+        return response
+    meter: RequestMeter = mounted(_METER_EXTENSION)
+    return meter.answer(response)
 
 
 def _arguments(app: Flask, state: BlueprintSetupState) -> frozenset[str]:

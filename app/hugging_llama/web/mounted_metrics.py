@@ -13,8 +13,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from hugging_llama.operations.observer import Observer
-from hugging_llama.web.metrics import GenerationMetrics
+from hugging_llama.web.figures import Figures
+from hugging_llama_config.metrics_files import shared_folder
 
 _PREFIX = "hugging_llama_"
 
@@ -25,12 +25,12 @@ class MountedFigures:
     other in those files. An Exporter."""
 
     registry: CollectorRegistry
-    observer: Observer
+    figures: Figures
 
     @classmethod
     def new(cls) -> "MountedFigures":
         registry = CollectorRegistry()
-        return cls(registry, GenerationMetrics(registry))
+        return cls(registry, Figures(registry, shared_folder()))
 
     def generate_metrics(self) -> tuple[str, str]:
         """The text and its content type."""

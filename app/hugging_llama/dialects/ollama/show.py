@@ -16,6 +16,7 @@ from hugging_llama.dialects.ollama.details import details_json
 from hugging_llama.dialects.ollama.model_info import model_info
 from hugging_llama.dialects.ollama.modelfile import Modelfile, parameters_of, parameters_text, with_options
 from hugging_llama.dialects.ollama.render import Json
+from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.neutral.description import ModelDescription
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.operations.description import describe, memory, remote_memory
@@ -116,6 +117,7 @@ def show() -> Response:
         return json_response({"model_info": {}, "memory": remote_memory(ctx, name, context_length).to_json()})
     check_models(name)
     model = resolve_model(ctx, name)
+    request_facts().model = model.ref.name
     answer = render_show(model, describe(model, with_tokens=body["verbose"]), memory(ctx, model, context_length), body)
     if request.headers.get("User-Agent", "").startswith(_COPILOT):
         answer["model_info"]["general.basename"] = name  # what Copilot shows

@@ -1,0 +1,192 @@
+"""Streams that are looked at in passing: an Observer for the operations, which fills figures and request facts.
+
+Each stream ends in one observation, whether it finishes, fails or is closed early. Per token there is one clock reading
+and one observation.
+"""
+
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Generic, Literal, TypeVar
+
+from hugging_llama.dialects.request_facts import AnswerFacts, RequestFacts, request_facts
+from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.neutral.events import (
+    Classified,
+    Embeddings,
+    EventStream,
+    Finished,
+    GenerateEvent,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    Usage,
+)
+from hugging_llama.neutral.transfer import TransferProgress
+from hugging_llama.operations.observer import PooledT
+from hugging_llama.web.figures import Figures, PairFigures
+
+_DELTAS = frozenset((TextDelta, ThinkingDelta, ToolCallDelta))
+_LEFT, _DONE = "left", "done"
+
+EventT = TypeVar("EventT")
+
+
+class _Stream(Generic[EventT]):
+    """Ends once, in `_ended`: with the word that it ends in, the code of an error, or `left`."""
+
+    def __init__(self, events: EventStream[EventT]) -> None:
+        self._events = events
+        self._is_open = True
+
+    def __iter__(self) -> Iterator[EventT]:
+        return self
+
+    def __next__(self) -> EventT:
+        try:
+            event = next(self._events)
+        except HuggingLlamaError as error:
+            self._end(error.code)
+            raise
+        except StopIteration:
+            self._end(_LEFT)
+            raise
+        self._see(event)
+        return event
+
+    def close(self) -> None:
+        self._events.close()
+        self._end(_LEFT)
+
+    def _end(self, outcome: str) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._ended(outcome)
+
+    def _see(self, event: EventT) -> None:
+        raise NotImplementedError
+
+    def _ended(self, outcome: str) -> None:
+        raise NotImplementedError
+
+
+class ObservedGeneration(_Stream[GenerateEvent]):
+    """One answer of a model that writes."""
+
+    def __init__(self, events: EventStream[GenerateEvent], figures: Figures, facts: RequestFacts, model: str) -> None:
+        super().__init__(events)
+        self._figures = figures
+        self._facts = facts
+        self._model = model
+        self._begun_at_ns = facts.moment_ns()
+        self._usage: Usage | None = None
+        self._pair: PairFigures = figures.pair(facts.endpoint, model)
+        self._begun = perf_counter()
+        self._last = facts.started
+        self._observe: Callable[[float], None] = self._observe_first
+
+    def __next__(self) -> GenerateEvent:
+        # as in _Stream, without a call a token
+        try:
+            event = next(self._events)
+        except HuggingLlamaError as error:
+            self._end(error.code)
+            raise
+        except StopIteration:
+            self._end(_LEFT)
+            raise
+        if type(event) in _DELTAS:
+            now = perf_counter()
+            self._observe(now - self._last)
+            self._last = now
+        elif isinstance(event, Finished):
+            self._count(event)
+            self._end(event.reason.value)
+        return event
+
+    def _observe_first(self, after_s: float) -> None:
+        self._pair.first_token.observe(after_s)
+        self._observe = self._pair.inter_token.observe
+        if self._facts.first_token_s is None:
+            self._facts.first_token_s = after_s
+
+    def _count(self, event: Finished) -> None:
+        usage = event.usage
+        self._pair.queue.observe(usage.queue_ns / 1e9)
+        counts = usage.num_prompt_tokens, usage.num_cached_tokens, usage.num_output_tokens
+        self._figures.count_tokens(self._facts, self._pair, *counts)
+        self._usage = usage
+
+    def _ended(self, outcome: str) -> None:
+        self._facts.has_left |= outcome == _LEFT
+        answer = AnswerFacts(
+            kind="generate", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=self._facts.moment_ns(),
+            outcome=outcome, usage=self._usage,
+        )  # fmt: skip
+        self._facts.answers.append(answer)
+        self._figures.generations.labels(self._facts.endpoint, outcome).inc()
+        self._pair.generation.observe(perf_counter() - self._begun)
+
+
+class ObservedPooling(_Stream[PooledT]):
+    """One answer of a model that reads whole inputs."""
+
+    def __init__(self, events: EventStream[PooledT], figures: Figures, facts: RequestFacts, model: str) -> None:
+        super().__init__(events)
+        self._figures = figures
+        self._facts = facts
+        self._model = model
+        self._begun_at_ns = facts.moment_ns()
+        self._usage: Usage | None = None
+        self._pair = figures.pair(facts.endpoint, model)
+
+    def _see(self, event: PooledT) -> None:
+        if isinstance(event, Embeddings | Classified):
+            self._figures.count_tokens(self._facts, self._pair, event.num_prompt_tokens, 0, 0)
+            self._usage = Usage(num_prompt_tokens=event.num_prompt_tokens, load_ns=event.load_ns)
+            self._end(_DONE)
+
+    def _ended(self, outcome: str) -> None:
+        self._facts.has_left |= outcome == _LEFT
+        answer = AnswerFacts(
+            kind="pool", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=self._facts.moment_ns(),
+            outcome=outcome, usage=self._usage,
+        )  # fmt: skip
+        self._facts.answers.append(answer)
+
+
+class ObservedTransfer(_Stream[TransferProgress]):
+    """One pull or push."""
+
+    def __init__(self, events: EventStream[TransferProgress], figures: Figures, kind: Literal["pull", "push"]) -> None:
+        super().__init__(events)
+        self._outcomes = figures.pulls if kind == "pull" else figures.pushes
+        self._bytes = figures.pulled_bytes
+        self._fetched_bytes = 0
+
+    def _see(self, event: TransferProgress) -> None:
+        if event.fetched_bytes > self._fetched_bytes:
+            self._bytes.inc(event.fetched_bytes - self._fetched_bytes)
+            self._fetched_bytes = event.fetched_bytes
+        if event.status == "success":
+            self._end(_DONE)
+
+    def _ended(self, outcome: str) -> None:
+        self._outcomes.labels(outcome).inc()
+
+
+class FigureObserver:
+    """Implements Observer: streams belong to the request in whose context they are made."""
+
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
+
+    def generation(self, events: EventStream[GenerateEvent], model: str) -> EventStream[GenerateEvent]:
+        return ObservedGeneration(events, self._figures, request_facts(), model)
+
+    def pooling(self, events: EventStream[PooledT], model: str) -> EventStream[PooledT]:
+        return ObservedPooling(events, self._figures, request_facts(), model)
+
+    def transfer(
+        self, kind: Literal["pull", "push"], events: EventStream[TransferProgress]
+    ) -> EventStream[TransferProgress]:
+        return ObservedTransfer(events, self._figures, kind)

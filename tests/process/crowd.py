@@ -86,7 +86,8 @@ async def leave(crowd: Crowd, number: int, seen: Seen) -> None:
     whole = request("n=5&prefill_ms=600000" if phase == "prefill" else crowd.prompt)
     writing.write(whole[: dice.randrange(1, len(whole))] if phase == "upload" else whole)
     if phase == "decode":
-        seen.whole += (await reading.read(100)).startswith(b"HTTP/1.1 200")
+        begun = await reading.read(100)
+        seen.whole += begun.startswith(b"HTTP/1.1 200")
     await asyncio.sleep(dice.uniform(0, 0.5))  # the moment is what varies
     writing.transport.abort() if dice.random() < 0.5 else writing.close()
 

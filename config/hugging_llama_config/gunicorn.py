@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hugging_llama_config import metrics_files
+from hugging_llama_config import metrics_files, systemd
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
@@ -85,11 +85,12 @@ class LifeLine:
 class MasterState:
     """What the hooks keep between calls; `server.hugging_llama`.
 
-    `ends_with_terminal`: started by hand, without nohup.
+    `ends_with_terminal`: started by hand, without nohup. `settings`: those of the newest workers.
     """
 
     metrics_dir: Path
     ends_with_terminal: bool
+    settings: Settings
     life_lines: list[LifeLine] = field(default_factory=list)
 
 
@@ -99,8 +100,9 @@ def on_starting(server: Any) -> None:
         prepare_run_dir(_settings)
         socket_path(_settings)
         read_home_format(_settings.home)
-        # what gunicorn was told to bind, which may be another address than that of the settings
-        check_exposure(_settings, [address[0] for address in server.cfg.address if isinstance(address, tuple)])
+        # what gunicorn was told to bind, or was given, which may be another address than that of the settings
+        given = systemd.inherited_hosts()
+        check_exposure(_settings, _told_hosts(server) if given is None else given)
     except (LaunchError, HomeFormatError, ExposureError) as error:
         raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
@@ -111,13 +113,31 @@ def on_starting(server: Any) -> None:
     shutil.rmtree(metrics_dir, ignore_errors=True)
     metrics_dir.mkdir(mode=0o700)
     os.environ[_METRICS_VARIABLE] = str(metrics_dir)
-    server.hugging_llama = MasterState(metrics_dir, ends_with_terminal=not _started_with_nohup and _has_terminal())
+    server.hugging_llama = MasterState(
+        metrics_dir, ends_with_terminal=not _started_with_nohup and _has_terminal(), settings=_settings
+    )
 
 
 def when_ready(server: Any) -> None:
     """After the bind, as a master that can't bind must not leave an engine; before the first worker is forked."""
     _start_engine(server, _settings)
     server.reload = partial(_reload_if_possible, server, server.reload)
+    server.stop = partial(_stop, server.stop)
+    if watchdog := systemd.watchdog():
+        # the first is called in each turn of the master's loop, the second while a reload or the end waits for workers
+        for name in ("manage_workers", "reap_workers"):
+            setattr(server, name, partial(_watched, watchdog, getattr(server, name)))
+
+
+def _watched(watchdog: systemd.Watchdog, work: Callable[[], None]) -> None:
+    """The master ends workers that hang, and the supervisor an engine that does; only the master has nobody else."""
+    watchdog.beat()
+    work()
+
+
+def _stop(stop: Callable[[bool], None], graceful: bool = True) -> None:
+    systemd.notify("STOPPING=1")
+    stop(graceful)
 
 
 def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
@@ -133,10 +153,28 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         prepare_run_dir(settings)
         socket_path(settings)
         read_home_format(settings.home)
-    except (ConfigError, LaunchError, HomeFormatError) as error:
+        check_exposure(settings, _hosts_after_reload(server, settings))
+    except (ConfigError, LaunchError, HomeFormatError, ExposureError) as error:
         server.log.error("not reloaded: %s", error)
+        systemd.notify(f"STATUS=not reloaded: {error}")
         return
+    systemd.notify_reloading()
     reload()
+    server.hugging_llama.settings = settings
+    systemd.notify("READY=1\nSTATUS=")
+
+
+def _told_hosts(server: Any) -> list[str]:
+    return [address[0] for address in server.cfg.address if isinstance(address, tuple)]
+
+
+def _hosts_after_reload(server: Any, settings: Settings) -> list[str]:
+    """gunicorn binds anew if its own settings have changed: those of its command line can't."""
+    names = [listener.sock.getsockname() for listener in server.LISTENERS]
+    listening = [name[0] for name in names if isinstance(name, tuple)]
+    if _told_hosts(server) != [server.hugging_llama.settings.host]:
+        return listening
+    return [settings.host, *(listening if server.systemd else [])]
 
 
 def on_reload(server: Any) -> None:

@@ -178,7 +178,7 @@ def num_threads(settings: Settings) -> int:
 
 
 def available_cores() -> int:
-    """Cores that this process may use: of the machine, by taskset and cpusets, and by the quota of a container or a unit."""
+    """Cores that this process may use: of the machine, by taskset and cpusets, by a container's or unit's quota."""
     # sched_getaffinity does not exist on macOS
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for group in own_groups():

@@ -1,4 +1,4 @@
-"""What systemd is told and gives: notifications, the watchdog, sockets that it opened for us. Nothing without systemd."""
+"""What systemd is told and gives: notifications, the watchdog, sockets that it opened. Nothing without systemd."""
 
 import contextlib
 import os

@@ -33,6 +33,8 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         "hub_endpoint": "http://127.0.0.1:9",
         "standby_engine": "false",
     }
-    with live_server(folder, folder / "hub", **settings) as server:
-        with nginx(int(server.url.rpartition(":")[2])) as proxy:
-            yield Pair(server, proxy, folder / "audit.log")
+    with (
+        live_server(folder, folder / "hub", **settings) as server,
+        nginx(int(server.url.rpartition(":")[2])) as proxy,
+    ):
+        yield Pair(server, proxy, folder / "audit.log")

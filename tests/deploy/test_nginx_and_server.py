@@ -53,7 +53,7 @@ def first_chunk_s(client: http.client.HTTPConnection, server: LiveServer) -> flo
 
 
 def test_the_first_chunk_of_an_endless_answer_is_hardly_later(pair: Pair) -> None:
-    """`python -m benchmarks.nginx_overhead` has the figure: 1 ms. Here a busy machine may do other things for a while."""
+    """`python -m benchmarks.nginx_overhead` has the figure. Here a busy machine may do other things for a while."""
     direct, behind = [], []
     for _ in range(3):
         direct.append(first_chunk_s(http.client.HTTPConnection("127.0.0.1", pair.port, timeout=60), pair.server))
@@ -174,13 +174,15 @@ def test_plain_http_is_sent_on_with_its_method(pair: Pair) -> None:
 def test_tls_is_of_today_and_for_our_name_only(pair: Pair) -> None:
     assert pair.proxy.ask("/api/version").headers["Strict-Transport-Security"] == "max-age=86400"
     context = ssl.create_default_context(cafile=pair.proxy.certificate)
-    with socket.create_connection(("127.0.0.1", pair.proxy.https_port), timeout=60) as raw:
-        with context.wrap_socket(raw, server_hostname=NAME) as secure:
-            assert secure.version() == "TLSv1.3"
+    address = ("127.0.0.1", pair.proxy.https_port)
+    with (
+        socket.create_connection(address, timeout=60) as raw,
+        context.wrap_socket(raw, server_hostname=NAME) as secure,
+    ):
+        assert secure.version() == "TLSv1.3"
     context.check_hostname = False
-    with socket.create_connection(("127.0.0.1", pair.proxy.https_port), timeout=60) as raw:
-        with pytest.raises((ssl.SSLError, ConnectionError)):
-            context.wrap_socket(raw, server_hostname="evil.example")
+    with socket.create_connection(address, timeout=60) as raw, pytest.raises((ssl.SSLError, ConnectionError)):
+        context.wrap_socket(raw, server_hostname="evil.example")
     # the name of the handshake, and another one in the request
     with contextlib.closing(pair.proxy.connect()) as client:
         client.request("GET", "/api/tags", headers={"Host": "evil.example"})

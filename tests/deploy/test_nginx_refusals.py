@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -73,9 +74,13 @@ def test_a_server_that_does_not_run() -> None:
 
 
 def test_a_server_that_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        with nginx(silent.getsockname()[1], {"proxy_read_timeout 660s": "proxy_read_timeout 1s"}) as proxy:
-            answers = [proxy.ask(path, {}) for path in PATHS]
+    changes = {"proxy_read_timeout 660s": "proxy_read_timeout 1s"}
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        nginx(silent.getsockname()[1], changes) as proxy,
+        ThreadPoolExecutor() as pool,
+    ):
+        answers = list(pool.map(lambda path: proxy.ask(path, {}), PATHS))
     check(answers, 504, "the server took too long to answer", ("api_error", None), "api_error")
 
 

@@ -48,8 +48,12 @@ class Exchange:
         _, *lines = head.decode().split("\r\n")
         return {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
 
-    def begin(self) -> None:
-        """A status line and headers of an answer in chunks."""
+    def begin(self, body: bytes = b"{}") -> None:
+        """A status line and headers of an answer in chunks, once the request with this body is there.
+
+        nginx sends nothing more of a request that has been answered before.
+        """
+        self.read_until(b"\r\n\r\n" + body)
         self.sock.sendall(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
         )

@@ -19,7 +19,8 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A control group of 16 GiB on a machine with 64 GiB; 14 GiB are used, 9 of them by files that were read."""
     (tmp_path / "memory.max").write_text(f"{16 * GIB}\n")
     (tmp_path / "memory.current").write_text(f"{14 * GIB}\n")
-    (tmp_path / "memory.stat").write_text(f"anon {5 * GIB}\nfile {9 * GIB}\ninactive_file {8 * GIB}\nactive_file {GIB}\n")
+    parts = f"anon {5 * GIB}\nfile {9 * GIB}\ninactive_file {8 * GIB}\nactive_file {GIB}\n"
+    (tmp_path / "memory.stat").write_text(parts)
     monkeypatch.setattr(memory, "own_groups", lambda: [tmp_path])
     monkeypatch.setattr("psutil.virtual_memory", lambda: Available(64 * GIB))
     return tmp_path

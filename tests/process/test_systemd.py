@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from hugging_llama_config import systemd
-from tests.live_server import free_port, stop
+from tests.live_server import stop
 from tests.process.servers import GUNICORN, HERE, serve
+from tests.process.socket_activation import start_with
 
 TIMEOUT_S = 60.0
+SCRIPTED = [*GUNICORN, "-c", str(HERE / "scripted_gunicorn.py"), "--chdir", str(HERE), "tiny_app:app"]
 
 
 @pytest.fixture
@@ -71,19 +72,6 @@ def test_a_reload_that_would_let_everybody_in_is_refused(told: socket.socket) ->
             assert probe.connect_ex(("127.0.0.2", server.port)) != 0
 
 
-def start_with(listener: socket.socket, folder: Path, run_dir: str) -> "subprocess.Popen[bytes]":
-    """gunicorn as systemd starts it for a socket unit: the socket is its descriptor 3."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("OLLAMA_", "HUGGING_"))}
-    # a port that is not the socket's: what is given counts
-    environ |= {"HOME": str(folder), "HUGGING_LLAMA_RUN_DIR": run_dir, "HUGGING_LLAMA_PORT": str(free_port())}
-    command = f'exec 3<&{listener.fileno()}; export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@"'
-    return subprocess.Popen(
-        ["bash", "-c", command, "bash", *GUNICORN, "-c", "scripted_gunicorn.py", "tiny_app:app"],
-        cwd=HERE, env=environ, pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
 def ask(port: int) -> bytes:
     """The connection is taken by whoever holds the socket, and answered once a server is there."""
     with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as client:
@@ -95,24 +83,22 @@ def test_a_socket_that_was_given_outlives_a_restart(tmp_path: Path, short_folder
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port = listener.getsockname()[1]
         for _ in range(2):
-            process = start_with(listener, tmp_path, short_folder)
+            with (tmp_path / "log").open("wb") as log:
+                process = start_with(listener, tmp_path, short_folder, SCRIPTED, log)
             try:
                 # the first one finds no server yet, the second one of each round a running one
                 assert ask(port).startswith(b"HTTP/1.1 200 ")
                 assert ask(port).startswith(b"HTTP/1.1 200 ")
             finally:
                 stop(process)
-                assert process.stderr
-                process.stderr.close()
             assert process.returncode == 0
 
 
 def test_a_socket_that_others_reach_needs_keys(tmp_path: Path, short_folder: str) -> None:
-    with socket.create_server(("0.0.0.0", 0)) as listener:
-        process = start_with(listener, tmp_path, short_folder)
-        _, errors = process.communicate(timeout=TIMEOUT_S)
-    assert b"0.0.0.0 can be reached by others, and there are no keys" in errors
-    assert process.returncode == 1
+    with socket.create_server(("0.0.0.0", 0)) as listener, (tmp_path / "log").open("wb") as log:
+        process = start_with(listener, tmp_path, short_folder, SCRIPTED, log)
+        assert process.wait(TIMEOUT_S) == 1
+    assert "0.0.0.0 can be reached by others, and there are no keys" in (tmp_path / "log").read_text()
 
 
 def test_without_systemd_nothing_is_said_or_found(monkeypatch: pytest.MonkeyPatch) -> None:

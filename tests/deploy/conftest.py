@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.nginx_proxy import Proxy, nginx
+from tests.deploy.nginx_proxy import UNLIMITED, Proxy, nginx
 from tests.live_server import LiveServer, live_server
 
 
@@ -32,9 +32,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         "origins": "https://llama.example.org",
         "hub_endpoint": "http://127.0.0.1:9",
         "standby_engine": "false",
+        # a slow machine may need long for the streams that a reload waits for
+        "graceful_timeout_s": "300",
     }
     with (
         live_server(folder, folder / "hub", **settings) as server,
-        nginx(int(server.url.rpartition(":")[2])) as proxy,
+        nginx(int(server.url.rpartition(":")[2]), UNLIMITED) as proxy,
     ):
         yield Pair(server, proxy, folder / "audit.log")

@@ -26,6 +26,9 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 NAME = "llama.example.org"
 # Debian keeps it where only root's PATH looks
 PROGRAM = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+DOCKER = ("server", "upstream")
+UNLIMITED = {"rate=20r/s": "rate=100000r/s"}
+"""For tests that ask as fast as their machine can."""
 START_TIMEOUT_S = 30.0
 TIMEOUT_S = 60.0
 needs_nginx = pytest.mark.skipif(
@@ -106,12 +109,15 @@ class Proxy:
 
 
 @contextmanager
-def nginx(upstream_port: int, changes: Mapping[str, str] = {}) -> Iterator[Proxy]:
-    """nginx in front of 127.0.0.1:`upstream_port` until the block ends; `changes` are texts of the site to exchange."""
+def nginx(upstream_port: int, changes: Mapping[str, str] = {}, *, docker: bool = False) -> Iterator[Proxy]:
+    """nginx in front of 127.0.0.1:`upstream_port` until the block ends; `changes` are texts of the site to exchange.
+
+    `docker`: with the snippets that the compose file puts in the place of two.
+    """
     assert PROGRAM
     with tempfile.TemporaryDirectory(prefix="hl-nginx-") as name:
         proxy = Proxy(free_port(), free_port(), Path(name))
-        _write_site(proxy, upstream_port, changes)
+        _write_site(proxy, upstream_port, changes, docker)
         _make_certificate(proxy.folder)
         user = "user root;" if os.geteuid() == 0 else ""
         (proxy.folder / "nginx.conf").write_text(_MAIN.format(folder=name, user=user))
@@ -130,7 +136,7 @@ def nginx(upstream_port: int, changes: Mapping[str, str] = {}) -> Iterator[Proxy
             process.communicate(timeout=30)
 
 
-def _write_site(proxy: Proxy, upstream_port: int, changes: Mapping[str, str]) -> None:
+def _write_site(proxy: Proxy, upstream_port: int, changes: Mapping[str, str], docker: bool) -> None:
     """The site and its snippets, with the addresses of this test."""
     snippets = proxy.folder / "snippets"
     snippets.mkdir()
@@ -138,11 +144,13 @@ def _write_site(proxy: Proxy, upstream_port: int, changes: Mapping[str, str]) ->
         "listen 443 ": f"listen 127.0.0.1:{proxy.https_port} ",
         "listen 80;": f"listen 127.0.0.1:{proxy.http_port};",
         "/etc/ssl/hugging-llama/": f"{proxy.folder}/",
-        "/var/log/nginx/hugging-llama.log": f"{proxy.folder}/access.log",
-        "server 127.0.0.1:11434 ": f"server 127.0.0.1:{upstream_port} ",
+        "/dev/stdout" if docker else "/var/log/nginx/hugging-llama.log": f"{proxy.folder}/access.log",
+        "server server:11434 " if docker else "server 127.0.0.1:11434 ": f"server 127.0.0.1:{upstream_port} ",
     }
     files = {"site.conf": DEPLOY / "nginx" / "hugging-llama.conf"}
     files |= {f"snippets/{path.name}": path for path in (DEPLOY / "nginx" / "snippets").glob("*.conf")}
+    if docker:
+        files |= {f"snippets/hugging-llama-{name}.conf": DEPLOY / "docker" / f"nginx-{name}.conf" for name in DOCKER}
     texts = {name: path.read_text() for name, path in files.items()}
     for old, new in {**addresses, **changes}.items():
         assert any(old in text for text in texts.values()), f"the site does not say {old!r}"

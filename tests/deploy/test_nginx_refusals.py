@@ -10,6 +10,7 @@ import pytest
 from tests.deploy.conftest import Pair
 from tests.deploy.nginx_proxy import Answer, needs_nginx, nginx
 from tests.live_server import free_port
+from tests.process.servers import wait_until
 
 pytestmark = needs_nginx
 
@@ -71,6 +72,12 @@ def test_a_server_that_does_not_run() -> None:
         message = "the server does not run, or starts anew; try again"
         check(answers, 502, message, ("api_error", None), "api_error")
         assert {answer.headers["Retry-After"] for answer in answers} == {"2"}
+
+
+def test_the_snippets_of_the_compose_file_fit_the_site() -> None:
+    with nginx(free_port(), docker=True) as proxy:
+        assert proxy.ask("/api/version").json() == {"error": "the server does not run, or starts anew; try again"}
+        wait_until(lambda: '"/api/version"' in proxy.log)
 
 
 def test_a_server_that_does_not_answer() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.nginx_proxy import needs_nginx, nginx
+from tests.deploy.nginx_proxy import UNLIMITED, needs_nginx, nginx
 from tests.live_server import stop
 from tests.process.servers import wait_until
 from tests.process.socket_activation import start_with
@@ -26,7 +26,7 @@ def test_term_and_a_new_start_lose_no_request(tmp_path: Path) -> None:
     settings = {"graceful_timeout_s": "3", "standby_engine": "false"}
     with (
         socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
-        nginx(listener.getsockname()[1]) as proxy,
+        nginx(listener.getsockname()[1], UNLIMITED) as proxy,
         tempfile.TemporaryDirectory(prefix="hl-") as run_dir,
         (tmp_path / "log").open("wb") as log,
         ThreadPoolExecutor(12) as pool,

@@ -113,7 +113,7 @@ def test_a_reload_under_load_loses_nothing(pair: Pair) -> None:
         return count
 
     with ThreadPoolExecutor(12) as pool:
-        long = [pool.submit(proxy.ask, "/api/generate", story(150)) for _ in range(8)]
+        long = [pool.submit(proxy.ask, "/api/generate", story(80)) for _ in range(8)]
         wait_until(lambda: server.figure("running") >= 8, WAIT_S)
         short = [pool.submit(ask_again_and_again) for _ in range(4)]
         server.process.send_signal(signal.SIGHUP)

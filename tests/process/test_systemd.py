@@ -79,6 +79,7 @@ def ask(port: int) -> bytes:
         return b"".join(iter(lambda: client.recv(65536), b""))
 
 
+@pytest.mark.slow
 def test_a_socket_that_was_given_outlives_a_restart(tmp_path: Path, short_folder: str) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         port = listener.getsockname()[1]

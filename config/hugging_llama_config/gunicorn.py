@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hugging_llama_config import metrics_files
+from hugging_llama_config import metrics_files, systemd
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
@@ -109,8 +109,9 @@ def on_starting(server: Any) -> None:
         prepare_run_dir(_settings)
         socket_path(_settings)
         read_home_format(_settings.home)
-        # what gunicorn was told to bind, which may be another address than that of the settings
-        has_keys = check_exposure(_settings, _hosts(server))
+        # what gunicorn was told to bind, or was given, which may be another address than that of the settings
+        given = systemd.inherited_hosts()
+        has_keys = check_exposure(_settings, _told_hosts(server) if given is None else given)
     except (LaunchError, HomeFormatError, ExposureError) as error:
         raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
@@ -131,6 +132,22 @@ def when_ready(server: Any) -> None:
     """After the bind, as a master that can't bind must not leave an engine; before the first worker is forked."""
     _start_engine(server, _settings)
     server.reload = partial(_reload_if_possible, server, server.reload)
+    server.stop = partial(_stop, server.stop)
+    if watchdog := systemd.watchdog():
+        # the first is called in each turn of the master's loop, the second while a reload or the end waits for workers
+        for name in ("manage_workers", "reap_workers"):
+            setattr(server, name, partial(_watched, watchdog, getattr(server, name)))
+
+
+def _watched(watchdog: systemd.Watchdog, work: Callable[[], None]) -> None:
+    """The master ends workers that hang, and the supervisor an engine that does; only the master has nobody else."""
+    watchdog.beat()
+    work()
+
+
+def _stop(stop: Callable[[bool], None], graceful: bool = True) -> None:
+    systemd.notify("STOPPING=1")
+    stop(graceful)
 
 
 def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
@@ -149,8 +166,8 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         read_home_format(settings.home)
         # it binds anew, unless it was told on its own command line where
         binds_anew = server.cfg.bind == [bind]
-        hosts = [settings.host] if binds_anew else _hosts(server)
         # workers of before may still know keys whose file is gone; those that come after would let nobody in
+        hosts = _hosts_after_reload(server, settings if binds_anew else None)
         has_keys = check_exposure(settings, hosts, was_closed=bool(closed[0]))
         if binds_anew:
             _check_port(settings, server)
@@ -158,9 +175,26 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         importlib.reload(sys.modules[__name__])
     except (ConfigError, LaunchError, HomeFormatError, ExposureError, OSError, SystemExit) as error:
         server.log.error("not reloaded: %s", error)
+        systemd.notify(f"STATUS=not reloaded: {error}")
         return
     closed[0] |= has_keys
+    systemd.notify_reloading()
     reload()
+    systemd.notify("READY=1\nSTATUS=")
+
+
+def _told_hosts(server: Any) -> list[str]:
+    """Of the addresses that gunicorn was told to bind; sockets in files have none."""
+    return [address[0] for address in server.cfg.address if isinstance(address, tuple)]
+
+
+def _hosts_after_reload(server: Any, settings: Settings | None) -> list[str]:
+    """Where it will listen: where it does, but for the `settings` by which it binds anew."""
+    names = [listener.sock.getsockname() for listener in server.LISTENERS]
+    listening = [name[0] for name in names if isinstance(name, tuple)]
+    if settings is None:
+        return listening
+    return [settings.host, *(listening if server.systemd else [])]
 
 
 def _check_port(settings: Settings, server: Any) -> None:
@@ -242,11 +276,6 @@ def on_exit(server: Any) -> None:
     while any(is_supervised(line.settings) for line in life_lines) and time.monotonic() < deadline:
         time.sleep(0.02)
     shutil.rmtree(state.metrics_dir, ignore_errors=True)
-
-
-def _hosts(server: Any) -> list[str]:
-    """Of the addresses that gunicorn was told to bind; sockets in files have none."""
-    return [address[0] for address in server.cfg.address if isinstance(address, tuple)]
 
 
 def _has_terminal() -> bool:

@@ -4,6 +4,7 @@ Standard library only, and used by everybody who may start one: the gunicorn hoo
 the lock beside the socket is the supervisor of that engine, so any number of processes may try at once.
 """
 
+import contextlib
 import fcntl
 import json
 import math
@@ -16,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
+from hugging_llama_config.control_group import own_groups
 from hugging_llama_config.described import ENGINE
 from hugging_llama_config.interpreter import own_python
 from hugging_llama_config.settings import DEFAULTS, SETTINGS, Settings
@@ -25,7 +27,6 @@ SUPERVISOR_COMMAND: tuple[str, ...] = (own_python(), "-m", "hugging_llama.client
 CONVERSION_COMMAND: tuple[str, ...] = (own_python(), "-P", "-m", "hugging_llama.engine.conversion")
 LINGER_S = 30.0
 """How long an engine without a life line stays when no web process is connected."""
-CPU_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 STANDBY_AFTER_S = 15.0
 """An engine must have lived as long as this before another one is kept ready to take over."""
 SPIN_COUNT = "500"
@@ -156,14 +157,15 @@ def num_threads(settings: Settings) -> int:
 
 
 def available_cores() -> int:
-    """Cores that this process may use: of the machine, by taskset and cpusets, and by a container's quota."""
+    """Cores that this process may use: of the machine, by taskset and cpusets, by a container's or unit's quota."""
     # sched_getaffinity does not exist on macOS
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA_FILE.read_text().split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        return cores  # no cgroup, or "max": no quota
+    for group in own_groups():
+        # no such file, or "max": no quota
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = (group / "cpu.max").read_text().split()
+            cores = min(cores, max(1, round(int(quota) / int(period))))
+    return cores
 
 
 def start_supervisor(settings: Settings, life_line: int | None = None) -> bool:

@@ -124,7 +124,7 @@ def test_a_core_is_left_to_the_workers_where_there_are_three(
     cores: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
-    monkeypatch.setattr(launch, "CPU_QUOTA_FILE", Path("/nowhere"))
+    monkeypatch.setattr(launch, "own_groups", lambda: [])
     assert num_threads(Settings()) == threads
 
 
@@ -133,6 +133,6 @@ def test_the_quota_of_a_container_counts(
     quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)))
-    monkeypatch.setattr(launch, "CPU_QUOTA_FILE", tmp_path / "cpu.max")
-    launch.CPU_QUOTA_FILE.write_text(quota + "\n")
+    monkeypatch.setattr(launch, "own_groups", lambda: [tmp_path / "none", tmp_path])
+    (tmp_path / "cpu.max").write_text(quota + "\n")
     assert launch.available_cores() == cores

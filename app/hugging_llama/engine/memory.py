@@ -12,24 +12,23 @@ import torch
 
 from hugging_llama.engine.device_loss import NO_PRIMITIVE
 from hugging_llama.errors import InsufficientMemoryError
+from hugging_llama_config.control_group import own_groups
 
-_GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-_GROUP_USE = Path("/sys/fs/cgroup/memory.current")
-_GROUP_PARTS = Path("/sys/fs/cgroup/memory.stat")
 _SIGNS = ("allocate memory", "MPS backend out of memory")
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that can still be allocated where models of `device` live; on the host within its control group."""
+    """Bytes that can still be allocated where models of `device` live; on the host within its control groups."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # torch keeps what was freed, for instance by a load that failed, and uses it again
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    available = int(psutil.virtual_memory().available)
-    limit, use = _number(_GROUP_LIMIT), _number(_GROUP_USE)
-    if limit is None or use is None:
-        return available
-    return max(min(available, limit - use + _cached_file_bytes()), 0)
+    free = int(psutil.virtual_memory().available)
+    for group in own_groups():
+        limit, use = _number(group / "memory.max"), _number(group / "memory.current")
+        if limit is not None and use is not None:
+            free = min(free, limit - use + _cached_file_bytes(group))
+    return max(free, 0)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -86,10 +85,10 @@ def trim() -> None:
             malloc_trim(0)
 
 
-def _cached_file_bytes() -> int:
+def _cached_file_bytes(group: Path) -> int:
     """Files that the control group has read, weights above all: counted as its use, and given up when needed."""
     try:
-        parts = dict(line.split() for line in _GROUP_PARTS.read_text().splitlines())
+        parts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         return int(parts["active_file"]) + int(parts["inactive_file"])
     except (OSError, ValueError, KeyError):
         return 0

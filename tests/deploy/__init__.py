@@ -1,0 +1,1 @@
+"""deploy/ as it is written, with the real programs where they are installed."""

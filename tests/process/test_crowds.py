@@ -29,6 +29,8 @@ NOT_MEASURED_S = 10.0
 """The bound where others use the machine, too: a hang is longer."""
 # of each stream that does not read: the queue between engine and worker and what the kernel buffers
 STALLED_BYTES = 2**20
+MORE_DESCRIPTORS = 32
+"""What workers open with their first requests and keep, and the questions of these tests."""
 
 
 def bound(seconds: float) -> float:
@@ -118,8 +120,8 @@ def test_idle_connections(server: LiveServer, note: Note) -> None:
     p99_s = percentile(seconds, 0.99)
     note("idle connections", IDLE, more=f"/api/version p99 {p99_s * 1000:.1f} ms of {len(seconds)}")
     assert p99_s < bound(IDLE_P99_S)
-    wait_until(lambda: server.figure("running") == 0, 30)
-    wait_until(lambda: sum(worker.num_fds() for worker in workers(server)) <= before + 8, 30)
+    wait_until(lambda: server.figure("running") == 0, 120)
+    wait_until(lambda: sum(worker.num_fds() for worker in workers(server)) <= before + MORE_DESCRIPTORS, 120)
 
 
 def test_clients_that_leave_at_any_moment(server: LiveServer, note: Note) -> None:
@@ -128,11 +130,11 @@ def test_clients_that_leave_at_any_moment(server: LiveServer, note: Note) -> Non
     crowd = Crowd(port_of(server), "leavers", LEAVERS, "n=1000&tick_ms=200")
     with running(crowd) as clients:
         seen = clients.end()
-    stopped_s = wait_until(lambda: server.figure("running") == 0, 30)
+    stopped_s = wait_until(lambda: server.figure("running") == 0, 120)
     assert seen.whole == len(range(2, LEAVERS, 3)), "those who left between two tokens had had one"
     note("client leaves", LEAVERS, worst_s=stopped_s, more="until nothing ran for any of them")
     assert stopped_s < bound(1.0)
-    wait_until(lambda: all(worker.num_fds() <= max(before) + 8 for worker in workers(server)), 30)
+    wait_until(lambda: all(worker.num_fds() <= max(before) + MORE_DESCRIPTORS for worker in workers(server)), 120)
 
 
 def test_slow_readers(server: LiveServer, note: Note) -> None:
@@ -150,4 +152,4 @@ def test_slow_readers(server: LiveServer, note: Note) -> None:
     more = f"gap p99 of 32 others {alone.gap_p99_s * 1000:.0f} ms alone, {beside.gap_p99_s * 1000:.0f} ms beside them; "
     note("slow readers", SLOW, 32 - beside.whole, more=more + f"{grown / 2**20 / SLOW:.2f} MiB each")
     assert beside.gap_p99_s < (2 * alone.gap_p99_s if WHOLE else NOT_MEASURED_S)
-    wait_until(lambda: server.figure("running") == 0, 30)
+    wait_until(lambda: server.figure("running") == 0, 120)

@@ -25,7 +25,7 @@ def server() -> Iterator[StubServer]:
 @pytest.fixture
 def environ(server: StubServer, tmp_path: Path) -> dict[str, str]:
     """The environment of a user whose server is the stub and whose home is empty."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "PYTHONPATH") if name in os.environ}
     return {**kept, "HOME": str(tmp_path), "OLLAMA_HOST": server.url, "PYTHONUTF8": "1", "TERM": "xterm"}
 
 

@@ -64,7 +64,8 @@ class StubServer:
     """Answers from the lists it holds; `requests` are the (path, body) pairs it got.
 
     A prompt or last message picks the reply: "wait" never ends, "fail" fails half-way, "cut" stops without an end,
-    "think" reasons first, "long" is a line longer than a terminal; else the text comes back.
+    "think" reasons first, "tool" calls one, "slowly PHASE" tells what comes before, "long" is a line longer than a
+    terminal; else the text comes back.
     """
 
     def __init__(self) -> None:
@@ -214,6 +215,12 @@ class StubServer:
         if text == "think":
             yield item(thinking="Let me ")
             yield item(thinking="see.")
+        if text == "tool":
+            call = {"function": {"name": "get_weather", "arguments": {"city": "Paris", "days": 2}}}
+            yield {"message": {"role": "assistant", "content": "", "tool_calls": [call]}, "done": False}
+        if text.startswith("slowly "):
+            yield item(progress={"phase": text.split()[1], "position": 3, "completed": 512, "total": 4000})
+            time.sleep(0.6)  # a spinner shows after 0.3 s
         if text == "wait":
             yield from self._forever(item)
         if text == "long":

@@ -1,6 +1,7 @@
 """`serve` up to the moment in which it becomes gunicorn."""
 
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ def serve_environ(environ: dict[str, str], tmp_path: Path) -> dict[str, str]:
     (package / "__init__.py").write_text("")
     (package / "__main__.py").write_text(_GUNICORN)
     kept = {name: value for name, value in environ.items() if name != "OLLAMA_HOST"}
-    return kept | {"PYTHONPATH": str(tmp_path / "fake")}
+    return kept | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "fake"), kept.get("PYTHONPATH", "")])}
 
 
 def _serve(environ: Mapping[str, str], *argv: str) -> tuple[int, dict[str, Any], str]:

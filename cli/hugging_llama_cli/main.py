@@ -43,6 +43,7 @@ COMMANDS = (
     Command("show", "Show what is known about a model on disk"),
     Command("ps", "List the models in memory"),
     Command("stop", "Take a model out of memory"),
+    Command("stop-server", "Stop the server that 'serve --detach' started"),
     Command("embed", "Turn texts into vectors"),
     Command("tokenize", "Print the token ids of a text"),
     Command("keys", "Add, list and revoke the API keys of the server on this machine"),
@@ -106,7 +107,7 @@ def _dispatch(argv: Sequence[str]) -> int:
     # imported by name, so that the whole table costs nothing until one command is asked for
     from importlib import import_module
 
-    module = import_module(f"hugging_llama_cli.commands.{command.name}")
+    module = import_module(f"hugging_llama_cli.commands.{command.name.replace('-', '_')}")
     parser = _Parser(
         prog=f"{PROGRAM} {command.name}", description=module.__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -43,7 +43,7 @@ def cli(environ: dict[str, str]) -> RunCli:
         *argv: str, stdin: str = "", environ: Mapping[str, str] | None = environ
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*MODULE, *argv], input=stdin, env=environ, capture_output=True, text=True, timeout=30, check=False
+            [*MODULE, *argv], input=stdin, env=environ, capture_output=True, text=True, timeout=120, check=False
         )
 
     return run

@@ -14,7 +14,7 @@ from dataclasses import replace
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation, parse_format, parse_keep_alive, parse_think
 from hugging_llama_cli.download import download
-from hugging_llama_cli.errors import CliError, ServerError, UnreachableError
+from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError
 from hugging_llama_cli.models import capabilities, find, local_models, name_of, nearest
 from hugging_llama_cli.pictures import with_pictures
 from hugging_llama_cli.piped import piped_text
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     is_interactive = not args.prompt and sys.stdin.isatty() and sys.stdout.isatty()
     prompt = "\n\n".join(part for part in (piped_text(sys.stdin), " ".join(args.prompt)) if part)
     server = Server(settings)
-    model = _local_or_pulled(server, args.model)
+    model = _local_or_pulled(server, _models(server, settings), args.model)
     conversation.model = name_of(model) or args.model
     if "embedding" in capabilities(model):
         return _embed(server, conversation, prompt)
@@ -81,8 +81,24 @@ def _view(args: argparse.Namespace, settings: ClientSettings) -> ReplyView:
     )
 
 
-def _local_or_pulled(server: Server, name: str) -> Json:
-    models = local_models(server)
+def _models(server: Server, settings: ClientSettings) -> list[Json]:
+    """The models on disk, of a server that is started for it if there is none and the user wants one."""
+    try:
+        return local_models(server)
+    except BrokenOffError:
+        raise
+    except UnreachableError:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        # psutil is loaded for this alone
+        from hugging_llama_cli.background import start_at
+
+        if not start_at(settings.url, sys.stderr):
+            raise
+    return local_models(server)
+
+
+def _local_or_pulled(server: Server, models: list[Json], name: str) -> Json:
     model = find(models, name)
     if model is not None:
         return model

@@ -1,25 +1,20 @@
-"""Start the server: this process becomes gunicorn.
+"""Start the server: this process becomes gunicorn, or with --detach another one does, in the background.
 
 Flags win over HUGGING_LLAMA_* variables, those over OLLAMA_* variables, those over the configuration file.
 """
 
 import argparse
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Mapping
-from typing import NoReturn
 
+from hugging_llama_cli.banner import GUNICORN, welcome
 from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.port import check_port
 from hugging_llama_config.client import server_environment
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.exposure import ExposureError, check_exposure
-from hugging_llama_config.host import HostUrl
-from hugging_llama_config.settings import Settings
 
-_GUNICORN = ("-m", "gunicorn", "-c", "python:hugging_llama_config.gunicorn", "hugging_llama:create_app()")
 _VARIABLES = {
     "host": "HUGGING_LLAMA_HOST",
     "port": "HUGGING_LLAMA_PORT",
@@ -48,10 +43,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         const="true",
         help="let everybody in who reaches an address of this machine that is not its own alone",
     )
+    parser.add_argument(
+        "--detach", action="store_true", help="start it in the background and return when it answers (see stop-server)"
+    )
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
 
 
-def run(args: argparse.Namespace) -> NoReturn:
+def run(args: argparse.Namespace) -> int:
     """Check what can be checked cheaply, say where the server will be, and become it."""
     environ = server_environment(_changes(args))
     try:
@@ -63,8 +61,15 @@ def run(args: argparse.Namespace) -> NoReturn:
         check_exposure(settings, [settings.host])
     except ExposureError as error:
         raise CliError(str(error)) from None
-    print(_welcome(settings), file=sys.stderr, flush=True)
-    os.execve(sys.executable, [sys.executable, *_GUNICORN], environ)
+    if args.detach:
+        # psutil and requests are loaded for this alone
+        from hugging_llama_cli import background
+
+        server = background.start(settings, environ, sys.stderr)
+        print(background.described(server))
+        return 0
+    print(welcome(settings), file=sys.stderr, flush=True)
+    os.execve(sys.executable, [sys.executable, *GUNICORN], environ)
 
 
 def _changes(args: argparse.Namespace) -> dict[str, str]:
@@ -82,21 +87,3 @@ def _in_flag_words(message: str) -> str:
     for flag, variable in _VARIABLES.items():
         message = message.replace(f"{variable}:", f"--{flag.replace('_', '-')}:")
     return message
-
-
-def _program() -> str:
-    """What to type for this program: its name where that is found, else the path by which it was started."""
-    if shutil.which("hugging-llama"):
-        return "hugging-llama"
-    return "python -m hugging_llama_cli" if sys.argv[0].endswith("__main__.py") else shlex.quote(sys.argv[0])
-
-
-def _welcome(settings: Settings) -> str:
-    url = HostUrl(host=settings.host, port=settings.port).url
-    target = "" if settings.port == 11434 else f"--url {url} "
-    return (
-        f"Starting Hugging Llama on {url}\n"
-        "Try it from another terminal:\n"
-        f"  {_program()} {target}run demo\n"
-        f"""  curl {url}/api/generate -d '{{"model": "demo", "prompt": "Hello"}}'"""
-    )

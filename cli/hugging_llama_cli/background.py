@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 import psutil  # type: ignore[import-untyped]
@@ -106,6 +106,11 @@ def start_at(url: str, stream: TextIO) -> bool:
     check_port(settings.host, settings.port)
     print(described(start(settings, environ, stream)), file=stream)
     return True
+
+
+def facts(server: BackgroundServer) -> dict[str, Any]:
+    """The same for programs."""
+    return {"url": server.url, "pid": server.pid, "log": server.log}
 
 
 def described(server: BackgroundServer) -> str:

@@ -78,6 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence_stdout()
         print(f"Error: {one_line(error)}", file=sys.stderr)
         return CliError.exit_code
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        words = f"{type(error).__name__}: {one_line(error)}"
+        print(f"Error: this is a bug, please report it with what 'python -X dev' tells: {words}", file=sys.stderr)
+        return CliError.exit_code
 
 
 def _prepare_streams() -> None:

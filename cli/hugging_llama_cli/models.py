@@ -29,6 +29,11 @@ def name_of(model: Json) -> str:
     return str(model.get("name") or model.get("model") or "")
 
 
+def named(models: Iterable[Json], prefix: str) -> list[Json]:
+    """Those whose names begin so, in any case."""
+    return [model for model in models if name_of(model).lower().startswith(prefix.lower())]
+
+
 def find(models: Iterable[Json], name: str) -> Json | None:
     """The model of that name, however it is spelt; else the only one whose last part is `name`."""
     wanted = _canonical(name)

@@ -149,6 +149,8 @@ class StubServer:
         if body.get("keep_alive") == 0:
             found = self._known(body["model"], "model '{}' not found")
             return found if found.status_code != 200 else _json({"done": True, "done_reason": "unload"})
+        if not body["stream"] and body["prompt"]:
+            return _json({"model": body["model"], "response": f"You said: {body['prompt']}"} | FINAL)
         if not body["stream"]:
             return _json({"model": body["model"], "response": "", "done": True, "done_reason": "load"})
         return _stream(self._reply(body["prompt"], is_chat=False))

@@ -14,7 +14,7 @@ from dataclasses import replace
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation, parse_format, parse_keep_alive, parse_think
 from hugging_llama_cli.download import download
-from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError
+from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError, UsageError
 from hugging_llama_cli.models import capabilities, find, local_models, name_of, nearest
 from hugging_llama_cli.pictures import with_pictures
 from hugging_llama_cli.piped import piped_text
@@ -38,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hidethinking", action="store_true", help="fold the reasoning into a line")
     parser.add_argument("--keepalive", metavar="DURATION", help="how long the model stays in memory, such as 10m")
+    parser.add_argument("--json", action="store_true", help="print one answer and its figures as JSON, at the end")
     parser.add_argument("--plain", action="store_true", help="the text as it is written, on terminals too")
     parser.add_argument("--nowordwrap", action="store_true", help="don't wrap words at the terminal's width")
 
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     conversation.model = name_of(model) or args.model
     if "embedding" in capabilities(model):
         return _embed(server, conversation, prompt)
+    if args.json and is_interactive:
+        raise UsageError("--json is for one answer: give a prompt (see 'hugging-llama run --help')")
     if is_interactive:
         # prompt_toolkit is loaded for a chat only
         from hugging_llama_cli.repl import Repl
@@ -66,6 +69,11 @@ def run(args: argparse.Namespace) -> int:
         return Repl(server, conversation, view, settings).run()
     if "vision" in capabilities(model):
         prompt, conversation.pictures = with_pictures(prompt, sys.stderr)
+    if args.json:
+        print(
+            json.dumps(server.post("/api/generate", conversation.generate_body(prompt) | {"stream": False}), indent=2)
+        )
+        return 0
     return _answer_once(server, conversation, prompt, view)
 
 

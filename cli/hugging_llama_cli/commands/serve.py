@@ -4,12 +4,13 @@ Flags win over HUGGING_LLAMA_* variables, those over OLLAMA_* variables, those o
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping
 
 from hugging_llama_cli.banner import GUNICORN, welcome
-from hugging_llama_cli.errors import CliError
+from hugging_llama_cli.errors import CliError, UsageError
 from hugging_llama_cli.port import check_port
 from hugging_llama_config.client import server_environment
 from hugging_llama_config.env import ConfigError, load_settings
@@ -46,11 +47,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detach", action="store_true", help="start it in the background and return when it answers (see stop-server)"
     )
+    parser.add_argument("--json", action="store_true", help="with --detach: print address, pid and log as JSON")
     parser.add_argument("--log-level", metavar="LEVEL", help="debug, info, warning or error")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check what can be checked cheaply, say where the server will be, and become it."""
+    if args.json and not args.detach:
+        raise UsageError("--json is for --detach: a server in the foreground prints its log")
     environ = server_environment(_changes(args))
     try:
         settings = load_settings(environ=environ)
@@ -66,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         from hugging_llama_cli import background
 
         server = background.start(settings, environ, sys.stderr)
-        print(background.described(server))
+        print(json.dumps(background.facts(server)) if args.json else background.described(server))
         return 0
     print(welcome(settings), file=sys.stderr, flush=True)
     os.execve(sys.executable, [sys.executable, *GUNICORN], environ)

@@ -4,6 +4,7 @@ It is the one at the address that other commands would talk to. Running answers 
 """
 
 import argparse
+import json
 import sys
 
 from hugging_llama_cli.background import find, others, stop
@@ -14,7 +15,8 @@ from hugging_llama_config.host import parse_host
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """This command has no arguments of its own."""
+    """The arguments of this command."""
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -30,5 +32,7 @@ def run(args: argparse.Namespace) -> int:
         hint = f"; there is {running}: name it with --url" if running else ""
         raise CliError(f"no server at {url} was started in the background{hint}")
     stop(server, settings, sys.stderr)
-    print(f"stopped the server at {server.url}")
+    print(
+        json.dumps({"stopped": server.url, "pid": server.pid}) if args.json else f"stopped the server at {server.url}"
+    )
     return 0

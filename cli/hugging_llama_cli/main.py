@@ -47,6 +47,7 @@ COMMANDS = (
     Command("embed", "Turn texts into vectors"),
     Command("tokenize", "Print the token ids of a text"),
     Command("keys", "Add, list and revoke the API keys of the server on this machine"),
+    Command("bench", "Measure how fast the server answers with a model"),
     Command("catalog", "List well-known models that fit this machine's memory"),
     Command("version", "Print the versions of client and server"),
 )

@@ -6,7 +6,7 @@ Only what `--help` needs is imported here: a command's module, and with it reque
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -48,7 +48,9 @@ COMMANDS = (
     Command("tokenize", "Print the token ids of a text"),
     Command("keys", "Add, list and revoke the API keys of the server on this machine"),
     Command("bench", "Measure how fast the server answers with a model"),
+    Command("sessions", "List, export and delete the chats that are kept"),
     Command("catalog", "List well-known models that fit this machine's memory"),
+    Command("completion", "Print what makes a shell complete this program's commands and models"),
     Command("version", "Print the versions of client and server"),
 )
 
@@ -111,6 +113,13 @@ def _dispatch(argv: Sequence[str]) -> int:
             top.print_help()
             return 0
     command = _find(options.command)
+    parser, run = command_parser(command, options.url)
+    arguments = _spell_out(options.arguments, command.bare_flags)
+    return int(run(parser.parse_intermixed_args(arguments)))
+
+
+def command_parser(command: Command, url: str | None) -> tuple[argparse.ArgumentParser, Callable[..., int]]:
+    """The arguments of a command, and what carries it out; `url` is one that was given before the command."""
     # imported by name, so that the whole table costs nothing until one command is asked for
     from importlib import import_module
 
@@ -120,12 +129,10 @@ def _dispatch(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     module.configure(parser)
-    # no default here, so that a --url before the command is not overwritten by one that is not given after it
     parser.add_argument(
-        "--url", default=options.url, help="the server (default: $HUGGING_LLAMA_HOST, $OLLAMA_HOST or 127.0.0.1)"
+        "--url", default=url, help="the server (default: $HUGGING_LLAMA_HOST, $OLLAMA_HOST or 127.0.0.1)"
     )
-    arguments = _spell_out(options.arguments, command.bare_flags)
-    return int(module.run(parser.parse_intermixed_args(arguments)))
+    return parser, module.run
 
 
 def _top_parser() -> _Parser:

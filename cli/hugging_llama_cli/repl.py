@@ -2,12 +2,14 @@
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hugging_llama_cli import slash
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation
 from hugging_llama_cli.errors import CliError, ServerError
+from hugging_llama_cli.kept_chat import KeptChat
 from hugging_llama_cli.line_editor import PROMPT, LineEditor
 from hugging_llama_cli.models import capabilities, local_models, name_of
 from hugging_llama_cli.pictures import names_picture, with_pictures
@@ -22,10 +24,18 @@ from hugging_llama_config.client import ClientSettings
 class Repl:
     """One chat on a terminal. `view` and `conversation` are what its commands change."""
 
-    def __init__(self, server: Server, conversation: Conversation, view: ReplyView, settings: ClientSettings) -> None:
+    def __init__(
+        self,
+        server: Server,
+        conversation: Conversation,
+        view: ReplyView,
+        settings: ClientSettings,
+        kept: KeptChat | None = None,
+    ) -> None:
         self.server = server
         self.conversation = conversation
         self.view = view
+        self._kept = kept
         self.thoughts = ""
         self.can_see = False
         self._names: list[str] | None = None
@@ -35,6 +45,9 @@ class Repl:
         """Until `/bye` or Ctrl-D; returns the exit code."""
         self.load()
         self.recall()
+        if self._kept is not None and self.conversation.messages:
+            print(f"The session '{self._kept.name}' goes on after {len(self.conversation.messages)} messages.")
+            _print_turns(self.conversation.messages[-2:])
         while (text := self._read()) is not None:
             if text.startswith("/") and not (self.can_see and names_picture(text)):
                 if slash.execute(self, text):
@@ -57,12 +70,7 @@ class Repl:
         messages = shown.get("messages")
         turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
         self.conversation.recalled = turns
-        for turn in turns:
-            text = printable(str(turn.get("content") or ""))
-            if turn.get("role") == "user":
-                print(f"{PROMPT}{text}")
-            elif turn.get("role") == "assistant":
-                print(f"{text}\n")
+        _print_turns(turns)
 
     def show(self, **changes: bool) -> None:
         """Change how replies are shown."""
@@ -105,6 +113,14 @@ class Repl:
             return
         self.thoughts = reply.thinking
         self.conversation.keep(reply)
+        self._save()
+
+    def _save(self) -> None:
+        if self._kept is not None:
+            try:
+                self._kept.save()
+            except CliError as error:  # the chat itself goes on
+                print(f"Warning: {one_line(error)}", file=sys.stderr)
 
     def _complete(self, text: str) -> list[str]:
         """The commands, and the models' names behind those that take one, which `text` may become."""
@@ -120,3 +136,12 @@ class Repl:
             with contextlib.suppress(ServerError):
                 self._names = [name_of(model).removesuffix(":latest") for model in local_models(self.server)]
         return self._names or []
+
+
+def _print_turns(turns: Sequence[Json]) -> None:
+    for turn in turns:
+        text = printable(str(turn.get("content") or ""))
+        if turn.get("role") == "user":
+            print(f"{PROMPT}{text}")
+        elif turn.get("role") == "assistant":
+            print(f"{text}\n")

@@ -7,6 +7,7 @@ text.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation, parse_format, parse_keep_alive, parse_think
 from hugging_llama_cli.download import download
 from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError, UsageError
+from hugging_llama_cli.kept_chat import KeptChat
 from hugging_llama_cli.models import capabilities, find, local_models, name_of, nearest
 from hugging_llama_cli.pictures import with_pictures
 from hugging_llama_cli.piped import piped_text
@@ -38,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--hidethinking", action="store_true", help="fold the reasoning into a line")
     parser.add_argument("--keepalive", metavar="DURATION", help="how long the model stays in memory, such as 10m")
+    parser.add_argument("--session", metavar="NAME", help="keep the chat under this name, and go on with it")
     parser.add_argument("--json", action="store_true", help="print one answer and its figures as JSON, at the end")
     parser.add_argument("--plain", action="store_true", help="the text as it is written, on terminals too")
     parser.add_argument("--nowordwrap", action="store_true", help="don't wrap words at the terminal's width")
@@ -52,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         think=None if args.think is None else parse_think(args.think),
         keep_alive=None if args.keepalive is None else parse_keep_alive(args.keepalive),
     )
+    if args.session is not None and args.json:
+        raise UsageError("--session and --json exclude each other")
     view = _view(args, settings)
     is_interactive = not args.prompt and sys.stdin.isatty() and sys.stdout.isatty()
     prompt = "\n\n".join(part for part in (piped_text(sys.stdin), " ".join(args.prompt)) if part)
@@ -62,11 +67,19 @@ def run(args: argparse.Namespace) -> int:
         return _embed(server, conversation, prompt)
     if args.json and is_interactive:
         raise UsageError("--json is for one answer: give a prompt (see 'hugging-llama run --help')")
-    if is_interactive:
-        # prompt_toolkit is loaded for a chat only
-        from hugging_llama_cli.repl import Repl
+    with contextlib.ExitStack() as stack:
+        kept = (
+            stack.enter_context(KeptChat(settings.home, args.session, conversation))
+            if args.session is not None
+            else None
+        )
+        if is_interactive:
+            # prompt_toolkit is loaded for a chat only
+            from hugging_llama_cli.repl import Repl
 
-        return Repl(server, conversation, view, settings).run()
+            return Repl(server, conversation, view, settings, kept).run()
+        if kept is not None:
+            return _answer_in_session(server, conversation, prompt, view, kept)
     if "vision" in capabilities(model):
         prompt, conversation.pictures = with_pictures(prompt, sys.stderr)
     if args.json:
@@ -133,6 +146,19 @@ def _answer_once(server: Server, conversation: Conversation, prompt: str, view: 
     # what comes before the first token is for who watches
     body = conversation.generate_body(prompt) | ({"progress": True} if sys.stderr.isatty() else {})
     reply = show_reply(server.stream("/api/generate", body), view)
+    if reply.interrupted:
+        raise KeyboardInterrupt
+    return 0
+
+
+def _answer_in_session(server: Server, conversation: Conversation, prompt: str, view: ReplyView, kept: KeptChat) -> int:
+    if not prompt:
+        raise UsageError("no prompt (see 'hugging-llama run --help')")
+    conversation.ask(prompt)
+    view = replace(view, markdown=view.markdown and conversation.format is None)
+    reply = show_reply(server.stream("/api/chat", conversation.chat_body()), view)
+    conversation.keep(reply)
+    kept.save()
     if reply.interrupted:
         raise KeyboardInterrupt
     return 0

@@ -47,6 +47,8 @@ class LineEditor:
             key_bindings=_keys(),
             enable_suspend=True,
         )
+        # of a terminal that is slow to say where its cursor is, nobody needs to be warned
+        self._session.app.renderer.cpr_not_supported_callback = None
         if not colour:
             print(_GREETING)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from hugging_llama_cli.errors import CliError, UsageError
+from hugging_llama_cli.help_text import entries, fitted
 from hugging_llama_cli.plain import one_line
 
 PROGRAM = "hugging-llama"
@@ -50,6 +51,7 @@ COMMANDS = (
     Command("bench", "Measure how fast the server answers with a model"),
     Command("sessions", "List, export and delete the chats that are kept"),
     Command("catalog", "List well-known models that fit this machine's memory"),
+    Command("launch", "Point another program at the server: Claude Code, Codex, opencode, …"),
     Command("completion", "Print what makes a shell complete this program's commands and models"),
     Command("version", "Print the versions of client and server"),
 )
@@ -125,7 +127,7 @@ def command_parser(command: Command, url: str | None) -> tuple[argparse.Argument
 
     module = import_module(f"hugging_llama_cli.commands.{command.name.replace('-', '_')}")
     parser = _Parser(
-        prog=f"{PROGRAM} {command.name}", description=module.__doc__, allow_abbrev=False,
+        prog=f"{PROGRAM} {command.name}", description=fitted(module.__doc__ or ""), allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     module.configure(parser)
@@ -139,15 +141,14 @@ def _top_parser() -> _Parser:
     parser = _Parser(prog=PROGRAM, add_help=False, allow_abbrev=False, usage=f"{PROGRAM} [--url URL] COMMAND ...")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Ollama's API and CLI, powered by Hugging Face models."
-    width = max(len(command.name) for command in COMMANDS)
-    lines = [
-        f"  {command.name:<{width}}   {command.help}"
-        + (f" (also: {', '.join(command.aliases)})" if command.aliases else "")
-        for command in COMMANDS
-    ]
-    parser.epilog = "\n".join(
-        ["commands:", *lines, "", f"'{PROGRAM} COMMAND --help' tells more. To begin: {PROGRAM} run demo"]
+    lines = entries(
+        [
+            (command.name, command.help + (f" (also: {', '.join(command.aliases)})" if command.aliases else ""))
+            for command in COMMANDS
+        ]
     )
+    more = fitted(f"'{PROGRAM} COMMAND --help' tells more. To begin: {PROGRAM} run demo")
+    parser.epilog = "\n".join(["commands:", *lines, "", more])
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.add_argument("--url", help="the server (default: $HUGGING_LLAMA_HOST, $OLLAMA_HOST or 127.0.0.1)")

@@ -1,7 +1,6 @@
 """Models as the server lists them, and the many ways to write one name."""
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -49,6 +48,8 @@ def find(models: Iterable[Json], name: str) -> Json | None:
 
 def nearest(models: Iterable[Json], name: str) -> str:
     """The listed name that looks most like `name`, or ""; a name in one part is held against the last parts, too."""
+    import difflib  # only needed by who mistypes
+
     wanted = _canonical(name)
     names: dict[str, str] = {}
     for model in models:

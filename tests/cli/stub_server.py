@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -65,7 +66,7 @@ class StubServer:
 
     A prompt or last message picks the reply: "wait" never ends, "fail" fails half-way, "cut" stops without an end,
     "think" reasons first, "tool" calls one, "slowly PHASE" tells what comes before, "long" is a line longer than a
-    terminal; else the text comes back.
+    terminal; else the text comes back, and below it what `replies` has for it.
     """
 
     def __init__(self) -> None:
@@ -76,6 +77,7 @@ class StubServer:
         self.blobs: dict[str, bytes] = {}
         self.freed_bytes = 0
         self.push_events: list[dict[str, Any]] = [{"status": "success"}]
+        self.replies: dict[str, str] = {}
         self.hub_tokens: list[str | None] = []
         self.requests: list[tuple[str, Any]] = []
         self.left = threading.Event()
@@ -228,6 +230,7 @@ class StubServer:
         if text == "long":
             yield from (item(f"word{i} ") for i in range(40))
         yield from (item(piece) for piece in ("You said: ", text))
+        yield from (item(word) for word in re.split("(?<= )", self.replies.get(text, "")) if word)
         if text == "fail":
             yield {"error": "the model fell over"}
             return

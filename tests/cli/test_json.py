@@ -43,7 +43,10 @@ def test_one_value(argv: list[str], told: Any, invoke: Invoke, server: StubServe
 
 @pytest.mark.parametrize("argv", [["pull", "org/new"], ["push", "me/mine"], ["create", "mine", "--from", DEMO]])
 def test_progress_is_an_object_a_line(argv: list[str], invoke: Invoke, server: StubServer) -> None:
-    events = [{"status": "pulling a", "file": "a", "total": 5, "completed": 2}, {"status": "success"}]
+    events: list[dict[str, Any]] = [
+        {"status": "pulling a", "file": "a", "total": 5, "completed": 2},
+        {"status": "success"},
+    ]
     server.pull_events, server.push_events, server.create_events = ([dict(e) for e in events] for _ in range(3))
     code, out, err = invoke(*argv, "--json")
     assert (code, [json.loads(line) for line in out.splitlines()], err) == (0, events, "")

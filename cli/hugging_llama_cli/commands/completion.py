@@ -10,7 +10,7 @@ import argparse
 from hugging_llama_cli.main import COMMANDS, PROGRAM, Command, command_parser
 from hugging_llama_cli.shell_scripts import SCRIPTS, Described, Flag
 
-_OF_MODELS = ("run", "show", "rm", "cp", "stop", "push", "embed", "tokenize", "bench", "launch")
+_OF_MODELS = ("run", "show", "rm", "cp", "stop", "push", "embed", "tokenize", "bench")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from hugging_llama_cli.quoted import is_open
 
 PROMPT = ">>> "
 MORE_PROMPT = "... "
-_GREETING = "Send a message (/? for help)"
+GREETING = "Send a message (/? for help)"
 _MAX_HISTORY_BYTES = 2**20
 
 Complete = Callable[[str], Iterable[str]]
@@ -50,7 +50,7 @@ class LineEditor:
         # of a terminal that is slow to say where its cursor is, nobody needs to be warned
         self._session.app.renderer.cpr_not_supported_callback = None
         if not colour:
-            print(_GREETING)
+            print(GREETING)
 
     def read(self) -> str:
         """One message. Raises EOFError for Ctrl-D, and KeyboardInterrupt."""
@@ -131,7 +131,7 @@ class _Lines(Completer):
 
 def _greeting() -> StyleAndTextTuples:
     """Stands where nothing is typed yet, and not in what scrolls up."""
-    return [] if get_app().is_done else [("ansibrightblack", _GREETING)]
+    return [] if get_app().is_done else [("ansibrightblack", GREETING)]
 
 
 def _keys() -> KeyBindings:

@@ -10,10 +10,11 @@ from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation
 from hugging_llama_cli.errors import CliError, ServerError
 from hugging_llama_cli.kept_chat import KeptChat
-from hugging_llama_cli.line_editor import PROMPT, LineEditor
+from hugging_llama_cli.line_editor import GREETING, PROMPT, LineEditor
 from hugging_llama_cli.models import capabilities, local_models, name_of
 from hugging_llama_cli.pictures import names_picture, with_pictures
 from hugging_llama_cli.plain import one_line, printable
+from hugging_llama_cli.plain_reader import PlainReader
 from hugging_llama_cli.quoted import unquoted
 from hugging_llama_cli.reply import show_reply
 from hugging_llama_cli.reply_printer import ReplyView
@@ -39,7 +40,12 @@ class Repl:
         self.thoughts = ""
         self.can_see = False
         self._names: list[str] | None = None
-        self.editor = LineEditor(settings.history_path, self._complete, colour=settings.colour)
+        self.editor: PlainReader | LineEditor
+        if settings.is_dumb:
+            self.editor = PlainReader()
+            print(GREETING)
+        else:
+            self.editor = LineEditor(settings.history_path, self._complete, colour=settings.colour)
 
     def run(self) -> int:
         """Until `/bye` or Ctrl-D; returns the exit code."""
@@ -48,13 +54,23 @@ class Repl:
         if self._kept is not None and self.conversation.messages:
             print(f"The session '{self._kept.name}' goes on after {len(self.conversation.messages)} messages.")
             _print_turns(self.conversation.messages[-2:])
-        while (text := self._read()) is not None:
-            if text.startswith("/") and not (self.can_see and names_picture(text)):
-                if slash.execute(self, text):
-                    break
-            elif text.strip():
-                self._ask(text)
+        is_over = False
+        while not is_over:
+            # a second Ctrl-C may come when the first has already ended what it was meant for
+            with contextlib.suppress(KeyboardInterrupt):
+                is_over = self._turn()
         return 0
+
+    def _turn(self) -> bool:
+        """One message or command; whether the chat is over."""
+        text = self._read()
+        if text is None:
+            return True
+        if text.startswith("/") and not (self.can_see and names_picture(text)):
+            return slash.execute(self, text)
+        if text.strip():
+            self._ask(text)
+        return False
 
     def load(self) -> None:
         """Have the model in memory before the first question. Raises ServerError."""
@@ -111,6 +127,9 @@ class Repl:
             self.conversation.take_back()
             print(f"Error: {one_line(error)}", file=sys.stderr)
             return
+        except KeyboardInterrupt:
+            self.conversation.take_back()
+            raise
         self.thoughts = reply.thinking
         self.conversation.keep(reply)
         self._save()

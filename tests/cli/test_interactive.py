@@ -112,6 +112,25 @@ def test_no_colour_on_request(environ: dict[str, str]) -> None:
     assert "\x1b[2m" not in session.raw
 
 
+def test_a_chat_without_colours(environ: dict[str, str]) -> None:
+    with TerminalSession([*MODULE, "run", "demo"], environ | {"NO_COLOR": "1"}) as session:
+        session.expect_screen("Send a message (/? for help)\n>>>")
+        session.send("`code` **bold**\r")
+        session.expect_screen(">>> `code` **bold**\nYou said: code bold\n\n>>>")
+        session.send(CTRL_D)
+        assert session.finish() == 0
+    assert re.findall(r"\x1b\[[0-9;]*[349][0-7]m", session.raw) == []
+
+
+def test_a_terminal_that_can_do_nothing(environ: dict[str, str]) -> None:
+    with TerminalSession([*MODULE, "run", "demo"], environ | {"TERM": "dumb"}) as session:
+        session.expect_screen("Send a message (/? for help)\n>>>")
+        session.send("**hi**\r")
+        session.expect_screen("You said: **hi**\n\n>>>")
+        session.send(CTRL_D)
+        assert session.finish() == 0
+
+
 def test_messages_of_several_lines(chat: TerminalSession, server: StubServer) -> None:
     chat.send('"""one\r')
     chat.expect_screen('>>> """one\n...')

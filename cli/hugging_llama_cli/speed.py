@@ -53,7 +53,8 @@ class Sample:
 
 @dataclass(slots=True)
 class Figures:
-    """One figure a round of each kind. Rates are tokens a second, times seconds."""
+    """One figure a round of each kind. Rates are tokens a second from the first request sent to the last token, times
+    seconds."""
 
     single: list[float] = field(default_factory=list)
     single_first_s: list[float] = field(default_factory=list)
@@ -80,7 +81,7 @@ def measure(targets: Sequence[Target], load: Load, say: Callable[[str], None]) -
             where = f"round {number} of {load.rounds}" + (f", {target.settings.url}" if len(targets) > 1 else "")
             say(f"{where}: one stream")
             (alone,) = _wave(target, [next(prompts)(16)], load.tokens)
-            figures.single.append(_rate(alone.num_tokens - 1, alone.last_s - alone.first_s))
+            figures.single.append(_rate(alone.num_tokens, alone.last_s - alone.sent_s))
             figures.single_first_s.append(alone.first_s - alone.sent_s)
             say(f"{where}: {load.streams} streams")
             wave = _wave(target, [next(prompts)(16) for _ in range(load.streams)], load.tokens)

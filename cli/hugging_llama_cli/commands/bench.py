@@ -1,7 +1,8 @@
 """Measure how fast a running server answers with a model: one stream, several at once, a long prompt.
 
-What is printed are medians over the rounds. With --compare a second server is asked the same in turn, and ratios are
-printed: above 1 this server is the better one. Any server that speaks Ollama's API can be compared.
+What is printed are medians over the rounds; tokens/s are over the whole run, prompts included. With --compare a second
+server is asked the same in turn, and ratios are printed: above 1 this server is the better one. Any server that speaks
+Ollama's API can be compared.
 """
 
 import argparse

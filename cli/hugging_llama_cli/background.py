@@ -40,15 +40,14 @@ _PROBE_TIMEOUT_S = 5.0
 _START_TIMEOUT_S = 300.0
 _STOP_MARGIN_S = 15.0
 _SHOWN_LOG_LINES = 5
-_SAME_MOMENT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackgroundServer:
-    """A process that was started here; `began_s` is when, as the kernel says."""
+    """A process that was started here; `began` is when, as `beginning` says."""
 
     pid: int
-    began_s: float
+    began: float
     url: str
     log: str
 
@@ -57,10 +56,23 @@ class BackgroundServer:
         """The process, if it is still there and still this one."""
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.began_s) < _SAME_MOMENT_S
-            if is_same and process.status() != psutil.STATUS_ZOMBIE and any(_OURS in w for w in process.cmdline()):
+            if (
+                beginning(self.pid) == self.began
+                and process.status() != psutil.STATUS_ZOMBIE
+                and any(_OURS in w for w in process.cmdline())
+            ):
                 return process
         return None
+
+
+def beginning(pid: int) -> float:
+    """When a process began: on Linux in ticks since the machine did, which no change of its clock can move.
+
+    Raises psutil.NoSuchProcess.
+    """
+    with contextlib.suppress(OSError):
+        return float(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    return float(psutil.Process(pid).create_time())
 
 
 def start(settings: Settings, environ: Mapping[str, str], stream: TextIO) -> BackgroundServer:
@@ -71,13 +83,14 @@ def start(settings: Settings, environ: Mapping[str, str], stream: TextIO) -> Bac
         raise CliError(str(error)) from None
     url = HostUrl(host=settings.host, port=settings.port).url
     log = Path(settings.run_dir) / f"server-{settings.port}.log"
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(log, log.with_suffix(".log.1"))  # what an earlier one wrote may still be wanted
     with open(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as sink:
         started = subprocess.Popen(
             [sys.executable, *GUNICORN], env=environ, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
             start_new_session=True,
         )  # fmt: skip
-    began_s = psutil.Process(started.pid).create_time()
-    server = BackgroundServer(pid=started.pid, began_s=began_s, url=url, log=str(log))
+    server = BackgroundServer(pid=started.pid, began=beginning(started.pid), url=url, log=str(log))
     try:
         with Spinner(stream, "starting the server"):
             _wait_until_ready(started, server)

@@ -28,7 +28,7 @@ def welcome(settings: Settings) -> str:
         f"  {program()} {target}run demo",
         f"""  curl {url}/api/generate -d '{{"model": "demo", "prompt": "Hello"}}'""",
     ]
-    return "\n".join([*lines, *_warnings(settings)])
+    return "\n".join([*lines, *warnings(settings)])
 
 
 def program() -> str:
@@ -62,7 +62,8 @@ def _repositories(cache: Path) -> Iterator[Path]:
         return
 
 
-def _warnings(settings: Settings) -> Iterator[str]:
+def warnings(settings: Settings) -> Iterator[str]:
+    """What an operator should know to be unsafe."""
     if settings.insecure_no_auth and not is_loopback(settings.host):
         yield f"Warning: whoever reaches port {settings.port} of this machine may use, change and delete its models."
     if settings.trust_remote_code:

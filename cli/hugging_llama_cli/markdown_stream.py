@@ -108,6 +108,7 @@ class MarkdownStream:
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
+                self._timer = None
             self._draw()
             if self._drawn or not self._is_first:
                 self._put("\n")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyView:
-    """How replies are shown on `stdout`; `thinking` False folds the model's reasoning, `markdown` needs a terminal."""
+    """How replies are shown on `stdout`; `thinking` False folds the model's reasoning; `markdown` needs a
+    terminal, and `wrap`."""
 
     thinking: bool = True
     wrap: bool = True
@@ -31,7 +32,7 @@ class ReplyPrinter:
         self._shows_thinking = view.thinking
         self._is_terminal = stream.isatty()
         self._writer = TextWriter(stream, wrap=view.wrap, colour=view.colour)
-        self._markdown = _markdown(stream, view.colour) if view.markdown and self._is_terminal else None
+        self._markdown = _markdown(stream, view.colour) if view.markdown and view.wrap and self._is_terminal else None
         self._is_thinking = False
         self._folded_since_s: float | None = None
         self._last = ""

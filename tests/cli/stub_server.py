@@ -65,8 +65,8 @@ class StubServer:
     """Answers from the lists it holds; `requests` are the (path, body) pairs it got.
 
     A prompt or last message picks the reply: "wait" never ends, "fail" fails half-way, "cut" stops without an end,
-    "think" reasons first, "tool" calls one, "slowly PHASE" tells what comes before, "long" is a line longer than a
-    terminal; else the text comes back, and below it what `replies` has for it.
+    "think" reasons first, "tool" calls one, "slowly PHASE" tells what comes before and waits for
+    `go_on`, "long" is a line longer than a terminal; else the text comes back, and below it what `replies` has for it.
     """
 
     def __init__(self) -> None:
@@ -81,6 +81,7 @@ class StubServer:
         self.hub_tokens: list[str | None] = []
         self.requests: list[tuple[str, Any]] = []
         self.left = threading.Event()
+        self.go_on = threading.Event()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -224,7 +225,8 @@ class StubServer:
             yield {"message": {"role": "assistant", "content": "", "tool_calls": [call]}, "done": False}
         if text.startswith("slowly "):
             yield item(progress={"phase": text.split()[1], "position": 3, "completed": 512, "total": 4000})
-            time.sleep(0.6)  # a spinner shows after 0.3 s
+            self.go_on.wait(60)
+            self.go_on.clear()
         if text == "wait":
             yield from self._forever(item)
         if text == "long":

@@ -54,11 +54,12 @@ def test_tool_calls_are_shown(chat: TerminalSession, server: StubServer) -> None
     assert calls[0]["function"]["arguments"] == {"city": "Paris", "days": 2}
 
 
-def test_what_the_server_is_about_is_shown_before_the_first_token(chat: TerminalSession) -> None:
+def test_what_the_server_is_about_is_shown_before_the_first_token(chat: TerminalSession, server: StubServer) -> None:
     for phase in ("waiting, place 3 in the queue", "loading the model", "reading the prompt, 512 of 4000 tokens"):
         server_says = {"waiting": "queue", "loading": "load", "reading": "prompt"}[phase.partition(" ")[0].strip(",")]
         chat.send(f"slowly {server_says}\r")
         chat.expect(phase)
+        server.go_on.set()
         chat.expect_screen(f"You said: slowly {server_says}\n\n{IDLE_PROMPT}")
 
 

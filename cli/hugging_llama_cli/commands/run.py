@@ -98,7 +98,7 @@ def _view(args: argparse.Namespace, settings: ClientSettings) -> ReplyView:
         wrap=not args.nowordwrap and not args.plain,
         colour=settings.colour,
         verbose=args.verbose,
-        markdown=not args.plain and not args.nowordwrap and not settings.is_dumb,
+        markdown=not args.plain and not settings.is_dumb,
     )
 
 

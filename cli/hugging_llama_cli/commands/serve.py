@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 
-from hugging_llama_cli.banner import GUNICORN, welcome
+from hugging_llama_cli.banner import GUNICORN, warnings, welcome
 from hugging_llama_cli.errors import CliError, UsageError
 from hugging_llama_cli.port import check_port
 from hugging_llama_config.client import server_environment
@@ -69,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         # psutil and requests are loaded for this alone
         from hugging_llama_cli import background
 
+        for warning in warnings(settings):
+            print(warning, file=sys.stderr)
         server = background.start(settings, environ, sys.stderr)
         print(json.dumps(background.facts(server)) if args.json else background.described(server))
         return 0

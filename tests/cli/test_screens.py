@@ -10,7 +10,6 @@ from hugging_llama_cli.main import COMMANDS
 from tests.cli.conftest import MODULE, Invoke
 from tests.cli.stub_server import StubServer
 from tests.cli.terminal_session import IDLE_PROMPT, TerminalSession
-from tests.live_server import free_port
 
 _REPLY = (
     "## Three *facts*\\nLlamas are **social** animals and live with others in herds; their wool is soft.\\n\\n"
@@ -62,38 +61,50 @@ def test_tables_and_help_fit(columns: int, environ: dict[str, str], server: Stub
             assert all(f"\n  {command.name} " in session.screen for command in COMMANDS)
 
 
+# what is asked is read to its end: closing a connection with bytes that nobody has read would take back what was sent
 _DYING = """\
-import os, socket, sys
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
-print("listening", flush=True)
-def answer(body):
-    return b"HTTP/1.1 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n%s" % (len(body), body)
-while True:
-    connection, _ = listener.accept()
-    with connection:
-        request = b""
-        while b"\\r\\n\\r\\n" not in request:
-            request += connection.recv(65536)
-        if request.startswith(b"GET /api/tags"):
-            connection.sendall(answer(b'{"models": [{"name": "demo"}]}'))
-        elif b"/api/show" in request or b'"stream": false' in request:
-            connection.sendall(answer(b"{}"))
-        else:
-            line = b'{"message": {"content": "Once upon"}, "response": "Once upon", "done": false}\\n'
-            head = b"HTTP/1.1 200 OK\\r\\nTransfer-Encoding: chunked\\r\\n\\r\\n"
-            connection.sendall(head + b"%x\\r\\n%s\\r\\n" % (len(line), line))
-            os._exit(1)
+import json, os
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Answers(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer({"models": [{"name": "demo"}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not body.get("stream"):
+            return self.answer({})
+        line = json.dumps({"message": {"content": "Once upon"}, "response": "Once upon", "done": False}) + "\\n"
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(line), line.encode()))
+        self.wfile.flush()
+        os._exit(1)
+
+    def answer(self, value):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(json.dumps(value))))
+        self.end_headers()
+        self.wfile.write(json.dumps(value).encode())
+
+    def log_message(self, *args):
+        pass
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+print(server.server_port, flush=True)
+server.serve_forever()
 """
 
 
 @pytest.fixture
 def dying(environ: dict[str, str]) -> Iterator[dict[str, str]]:
     """The environment of a user whose server dies after the first words of an answer."""
-    port = str(free_port())
-    with subprocess.Popen([sys.executable, "-c", _DYING, port], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([sys.executable, "-c", _DYING], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == b"listening\n"
-        yield environ | {"OLLAMA_HOST": f"127.0.0.1:{port}"}
+        yield environ | {"OLLAMA_HOST": f"127.0.0.1:{int(process.stdout.readline())}"}
         process.kill()
 
 

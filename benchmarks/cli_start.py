@@ -35,6 +35,7 @@ class _Answers(http.server.BaseHTTPRequestHandler):
     """What these commands ask for, at once."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # in one piece: else Nagle's algorithm waits for the client's acknowledgement
 
     def do_GET(self) -> None:
         self._send({"models": [{"name": "hugging-llama/demo:latest", "model": "hugging-llama/demo:latest"}]})

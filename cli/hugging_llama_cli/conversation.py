@@ -1,7 +1,11 @@
 """What a `run` has agreed on with its user: the model, how to ask it, and what was said so far."""
 
+import contextlib
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hugging_llama_cli.api import Json
@@ -15,7 +19,8 @@ THINK_LEVELS = ("high", "medium", "low", "max")
 class Conversation:
     """The state that requests are made from. `think` None leaves it to the model.
 
-    `recalled` are the model's own messages, which the server puts before those of every chat.
+    `recalled` are the model's own messages, which the server puts before those of every chat;
+    `pictures` go with a single answer.
     """
 
     model: str
@@ -26,11 +31,13 @@ class Conversation:
     format: Any = None
     think: bool | str | None = None
     keep_alive: str | float | None = None
+    pictures: list[str] = field(default_factory=list)
 
     def generate_body(self, prompt: str) -> Json:
         """For one answer without history; without a prompt it only loads the model."""
         body = {"model": self.model, "prompt": prompt} | self._common()
-        return body | ({"system": self.system} if self.system else {})
+        more = {"system": self.system, "images": self.pictures}
+        return body | {key: value for key, value in more.items() if value}
 
     def chat_body(self) -> Json:
         """For the next turn of the conversation."""
@@ -45,9 +52,9 @@ class Conversation:
         kept = {key: value for key, value in texts.items() if value}
         return {"model": name, "from": self.model, "parameters": self.options} | kept
 
-    def ask(self, text: str) -> None:
-        """Append the user's turn."""
-        self.messages.append({"role": "user", "content": text})
+    def ask(self, text: str, pictures: Sequence[str] = ()) -> None:
+        """Append the user's turn; pictures are in base64."""
+        self.messages.append({"role": "user", "content": text} | ({"images": list(pictures)} if pictures else {}))
 
     def keep(self, reply: Reply) -> None:
         """Append the model's turn, or take back the user's if nothing came of it."""
@@ -71,13 +78,24 @@ class Conversation:
 
 
 def parse_format(text: str) -> Any:
-    """`json` as it is, else a JSON schema."""
+    """`json` as it is, else a JSON schema, or the file that holds one."""
     if text in ("", "json"):
         return text or None
+    with contextlib.suppress(OSError, ValueError):  # a schema is longer than a name may be
+        if os.path.isfile(text):
+            return _schema_of_file(text)
     try:
         return json.loads(text)
     except ValueError:
-        raise UsageError("the format must be 'json' or a JSON schema") from None
+        raise UsageError("the format must be 'json', a JSON schema or a file with one") from None
+
+
+def _schema_of_file(path: str) -> Any:
+    try:
+        schema = json.loads(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the format's file '{path}' holds no JSON: {error}") from None
+    return schema
 
 
 def parse_think(text: str) -> bool | str:

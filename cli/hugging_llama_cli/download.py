@@ -5,19 +5,28 @@ from typing import TextIO
 
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.errors import ServerError
-from hugging_llama_cli.progress import pull_progress
+from hugging_llama_cli.progress import PullProgress, pull_progress
 
 
 def download(
-    server: Server, model: str, stream: TextIO, *, revision: str | None = None, trust_remote_code: bool = False
+    server: Server,
+    model: str,
+    stream: TextIO,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    progress: PullProgress | None = None,
 ) -> None:
-    """Have the server pull `model`. Raises ServerError, also if the stream ends without a word of success."""
+    """Have the server pull `model`, shown on `stream` unless there is another `progress`.
+
+    Raises ServerError, also if the stream ends without a word of success.
+    """
     body: Json = {"model": model}
     if revision:
         body["revision"] = revision
     if trust_remote_code:
         body["trust_remote_code"] = True
-    progress = pull_progress(stream)
+    progress = progress or pull_progress(stream)
     status = ""
     try:
         with contextlib.closing(progress), contextlib.closing(server.stream("/api/pull", body)) as events:

@@ -1,51 +1,148 @@
-"""Reading lines with editing, completion and a history that outlives the chat."""
+"""Reading messages with editing, completion and a history that outlives the chat.
 
-import contextlib
+prompt_toolkit takes a third of a second to import: only a chat imports this.
+"""
+
 import os
-import readline
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-_HISTORY_LINES = 1000
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.filters import Condition, has_selection, is_searching
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.shortcuts import CompleteStyle
+
+from hugging_llama_cli.quoted import is_open
+
+PROMPT = ">>> "
+MORE_PROMPT = "... "
+GREETING = "Send a message (/? for help)"
+_MAX_HISTORY_BYTES = 2**20
+
+Complete = Callable[[str], Iterable[str]]
+"""The lines that a line may become."""
 
 
 class LineEditor:
-    """GNU readline or libedit behind `input`. Entering reads the history, leaving writes it."""
+    """One user's prompt. A message whose `\"\"\"` are open goes on in the next line, as does what was pasted."""
 
-    def __init__(self, history_path: Path | None, completions: Sequence[str]) -> None:
-        self._history_path = history_path
-        self._remembers = history_path is not None
-        self._completions = completions
+    def __init__(self, history_path: Path | None, complete: Complete, *, colour: bool) -> None:
+        self._history = InMemoryHistory() if history_path is None else _PrivateHistory(history_path)
+        self._switch = _Switch(self._history)
+        self._session: PromptSession[str] = PromptSession(
+            history=self._switch,
+            completer=_Lines(complete),
+            complete_while_typing=False,
+            complete_style=CompleteStyle.READLINE_LIKE,
+            multiline=Condition(lambda: is_open(get_app().current_buffer.text)),
+            prompt_continuation=lambda width, line, wraps: "" if wraps else MORE_PROMPT,
+            placeholder=_greeting if colour else None,
+            color_depth=None if colour else ColorDepth.DEPTH_1_BIT,
+            key_bindings=_keys(),
+            enable_suspend=True,
+        )
+        # of a terminal that is slow to say where its cursor is, nobody needs to be warned
+        self._session.app.renderer.cpr_not_supported_callback = None
+        if not colour:
+            print(GREETING)
 
-    def __enter__(self) -> "LineEditor":
-        readline.set_history_length(_HISTORY_LINES)
-        readline.set_completer_delims("")
-        readline.set_completer(self._complete)
-        is_libedit = "libedit" in (readline.__doc__ or "")
-        readline.parse_and_bind("bind ^I rl_complete" if is_libedit else "tab: complete")
-        if self._history_path is not None:
-            with contextlib.suppress(OSError):
-                readline.read_history_file(self._history_path)
-        return self
+    def read(self) -> str:
+        """One message. Raises EOFError for Ctrl-D, and KeyboardInterrupt."""
+        return self._session.prompt(PROMPT)
 
-    def __exit__(self, *exc_info: object) -> None:
-        readline.set_completer(None)
-        if self._history_path is None or not self._remembers:
-            return
-        with contextlib.suppress(OSError):  # a home that can't be written to is no reason to fail
-            # made by us first, so that nobody else may read what was asked
-            os.close(os.open(self._history_path, os.O_CREAT | os.O_WRONLY, 0o600))
-            readline.write_history_file(self._history_path)
-
-    def read(self, prompt: str) -> str:
-        """One line; a pasted block counts as one. Raises EOFError and KeyboardInterrupt."""
-        return input(prompt)
+    @property
+    def abandoned(self) -> str:
+        """What stood there when `read` was interrupted."""
+        return self._session.default_buffer.text
 
     def remember(self, wanted: bool) -> None:
         """Whether what is typed from now on goes into the history."""
-        self._remembers = wanted
-        readline.set_auto_history(wanted)
+        self._switch.is_on = wanted
 
-    def _complete(self, text: str, state: int) -> str | None:
-        matches = [word for word in self._completions if word.startswith(text)] if text.startswith("/") else []
-        return matches[state] if state < len(matches) else None
+
+class _PrivateHistory(FileHistory):
+    """Nobody else may read what was asked. A home that can't be written to is no reason to fail."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self._path = path
+
+    def load_history_strings(self) -> Iterable[str]:
+        try:
+            if self._path.stat().st_size > _MAX_HISTORY_BYTES:
+                self._shorten()
+            return super().load_history_strings()
+        except OSError:
+            return ()
+
+    def store_string(self, string: str) -> None:
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+            super().store_string(string)
+        except OSError:
+            return
+
+    def _shorten(self) -> None:
+        """Keep the newer half, from the beginning of an entry on."""
+        kept = self._path.read_bytes()[-_MAX_HISTORY_BYTES // 2 :]
+        part = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        with open(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(kept[max(kept.find(b"\n#"), 0) :])
+        os.replace(part, self._path)
+
+
+class _Switch(History):
+    """A history that can be told to take no more."""
+
+    def __init__(self, kept: History) -> None:
+        super().__init__()
+        self._kept = kept
+        self.is_on = True
+
+    def load_history_strings(self) -> Iterable[str]:
+        return self._kept.load_history_strings()
+
+    def append_string(self, string: str) -> None:
+        if self.is_on:
+            super().append_string(string)
+
+    def store_string(self, string: str) -> None:
+        self._kept.store_string(string)
+
+
+class _Lines(Completer):
+    """Offers whole lines."""
+
+    def __init__(self, complete: Complete) -> None:
+        self._complete = complete
+
+    def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+        text = document.text_before_cursor
+        for line in self._complete(text):
+            # the last word is what people want to see in a list
+            yield Completion(line, -len(text), display=line.rpartition(" ")[2])
+
+
+def _greeting() -> StyleAndTextTuples:
+    """Stands where nothing is typed yet, and not in what scrolls up."""
+    return [] if get_app().is_done else [("ansibrightblack", GREETING)]
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("c-g", filter=~is_searching & ~has_selection)
+    def _open_editor(event: KeyPressEvent) -> None:
+        event.current_buffer.open_in_editor()
+
+    @keys.add("escape", "enter")
+    def _next_line(event: KeyPressEvent) -> None:
+        event.current_buffer.insert_text("\n")
+
+    return keys

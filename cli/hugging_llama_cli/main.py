@@ -4,13 +4,15 @@ Only what `--help` needs is imported here: a command's module, and with it reque
 """
 
 import argparse
+import gc
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from hugging_llama_cli.errors import CliError, UsageError
+from hugging_llama_cli.help_text import entries, fitted
 from hugging_llama_cli.plain import one_line
 
 PROGRAM = "hugging-llama"
@@ -43,12 +45,17 @@ COMMANDS = (
     Command("show", "Show what is known about a model on disk"),
     Command("ps", "List the models in memory"),
     Command("stop", "Take a model out of memory"),
+    Command("stop-server", "Stop the server that 'serve --detach' started"),
     Command("embed", "Turn texts into vectors"),
     Command("tokenize", "Print the token ids of a text"),
     Command("keys", "Add, list and revoke the API keys of the server on this machine"),
     Command("config", "Show the settings, where each one comes from, and what is wrong with them"),
     Command("doctor", "Check this machine and its settings, and say what to do"),
+    Command("bench", "Measure how fast the server answers with a model"),
+    Command("sessions", "List, export and delete the chats that are kept"),
     Command("catalog", "List well-known models that fit this machine's memory"),
+    Command("launch", "Point another program at the server: Claude Code, Codex, opencode, …"),
+    Command("completion", "Print what makes a shell complete this program's commands and models"),
     Command("version", "Print the versions of client and server"),
 )
 
@@ -79,6 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence_stdout()
         print(f"Error: {one_line(error)}", file=sys.stderr)
         return CliError.exit_code
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        words = f"{type(error).__name__}: {one_line(error)}"
+        print(f"Error: this is a bug, please report it with what 'python -X dev' tells: {words}", file=sys.stderr)
+        return CliError.exit_code
 
 
 def _prepare_streams() -> None:
@@ -105,36 +118,44 @@ def _dispatch(argv: Sequence[str]) -> int:
             top.print_help()
             return 0
     command = _find(options.command)
+    gc.disable()  # nothing that is imported is garbage, and looking for it takes a seventh of the time
+    try:
+        parser, run = command_parser(command, options.url)
+    finally:
+        gc.enable()
+    arguments = _spell_out(options.arguments, command.bare_flags)
+    return int(run(parser.parse_intermixed_args(arguments)))
+
+
+def command_parser(command: Command, url: str | None) -> tuple[argparse.ArgumentParser, Callable[..., int]]:
+    """The arguments of a command, and what carries it out; `url` is one that was given before the command."""
     # imported by name, so that the whole table costs nothing until one command is asked for
     from importlib import import_module
 
-    module = import_module(f"hugging_llama_cli.commands.{command.name}")
+    module = import_module(f"hugging_llama_cli.commands.{command.name.replace('-', '_')}")
     parser = _Parser(
-        prog=f"{PROGRAM} {command.name}", description=module.__doc__, allow_abbrev=False,
+        prog=f"{PROGRAM} {command.name}", description=fitted(module.__doc__ or ""), allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     module.configure(parser)
-    # no default here, so that a --url before the command is not overwritten by one that is not given after it
     parser.add_argument(
-        "--url", default=options.url, help="the server (default: $HUGGING_LLAMA_HOST, $OLLAMA_HOST or 127.0.0.1)"
+        "--url", default=url, help="the server (default: $HUGGING_LLAMA_HOST, $OLLAMA_HOST or 127.0.0.1)"
     )
-    arguments = _spell_out(options.arguments, command.bare_flags)
-    return int(module.run(parser.parse_intermixed_args(arguments)))
+    return parser, module.run
 
 
 def _top_parser() -> _Parser:
     parser = _Parser(prog=PROGRAM, add_help=False, allow_abbrev=False, usage=f"{PROGRAM} [--url URL] COMMAND ...")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = "Ollama's API and CLI, powered by Hugging Face models."
-    width = max(len(command.name) for command in COMMANDS)
-    lines = [
-        f"  {command.name:<{width}}   {command.help}"
-        + (f" (also: {', '.join(command.aliases)})" if command.aliases else "")
-        for command in COMMANDS
-    ]
-    parser.epilog = "\n".join(
-        ["commands:", *lines, "", f"'{PROGRAM} COMMAND --help' tells more. To begin: {PROGRAM} run demo"]
+    lines = entries(
+        [
+            (command.name, command.help + (f" (also: {', '.join(command.aliases)})" if command.aliases else ""))
+            for command in COMMANDS
+        ]
     )
+    more = fitted(f"'{PROGRAM} COMMAND --help' tells more. To begin: {PROGRAM} run demo")
+    parser.epilog = "\n".join(["commands:", *lines, "", more])
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.add_argument("--url", help="the server (default: $HUGGING_LLAMA_HOST, $OLLAMA_HOST or 127.0.0.1)")

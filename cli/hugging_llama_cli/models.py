@@ -1,7 +1,6 @@
 """Models as the server lists them, and the many ways to write one name."""
 
 import contextlib
-import difflib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -29,6 +28,11 @@ def name_of(model: Json) -> str:
     return str(model.get("name") or model.get("model") or "")
 
 
+def named(models: Iterable[Json], prefix: str) -> list[Json]:
+    """Those whose names begin so, in any case."""
+    return [model for model in models if name_of(model).lower().startswith(prefix.lower())]
+
+
 def find(models: Iterable[Json], name: str) -> Json | None:
     """The model of that name, however it is spelt; else the only one whose last part is `name`."""
     wanted = _canonical(name)
@@ -44,6 +48,8 @@ def find(models: Iterable[Json], name: str) -> Json | None:
 
 def nearest(models: Iterable[Json], name: str) -> str:
     """The listed name that looks most like `name`, or ""; a name in one part is held against the last parts, too."""
+    import difflib  # only needed by who mistypes
+
     wanted = _canonical(name)
     names: dict[str, str] = {}
     for model in models:

@@ -1,5 +1,6 @@
 """How a download or an upload goes: bars on a terminal, plain lines elsewhere."""
 
+import json
 import os
 import shutil
 import time
@@ -162,6 +163,20 @@ class Bars:
             return bar_row.shortened(transfer.name, layout.name_cells)
         share = min(1.0, transfer.completed / transfer.total)
         return bar_row.row(layout, transfer.name, share, transfer.amount(), transfer.pace(), self._cells)
+
+
+class JsonLines:
+    """Each object as it came, in a line of its own: for programs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def show(self, event: Json) -> None:
+        """Take one object of the stream."""
+        print(json.dumps(event), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Nothing to put in order."""
 
 
 class Lines:

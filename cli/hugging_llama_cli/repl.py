@@ -2,51 +2,79 @@
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 from hugging_llama_cli import slash
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation
 from hugging_llama_cli.errors import CliError, ServerError
-from hugging_llama_cli.line_editor import LineEditor
+from hugging_llama_cli.kept_chat import KeptChat
+from hugging_llama_cli.line_editor import GREETING, PROMPT, LineEditor
+from hugging_llama_cli.models import capabilities, local_models, name_of
+from hugging_llama_cli.pictures import names_picture, with_pictures
 from hugging_llama_cli.plain import one_line, printable
-from hugging_llama_cli.reply import ReplyView, show_reply
-from hugging_llama_cli.terminal import DIM, RESET, Spinner
+from hugging_llama_cli.plain_reader import PlainReader
+from hugging_llama_cli.quoted import unquoted
+from hugging_llama_cli.reply import show_reply
+from hugging_llama_cli.reply_printer import ReplyView
+from hugging_llama_cli.terminal import Spinner, unechoed
 from hugging_llama_config.client import ClientSettings
-
-PROMPT = ">>> "
-MORE_PROMPT = "... "
-_QUOTES = '"""'
-_GREETING = "Send a message (/? for help)"
 
 
 class Repl:
     """One chat on a terminal. `view` and `conversation` are what its commands change."""
 
-    def __init__(self, server: Server, conversation: Conversation, view: ReplyView, settings: ClientSettings) -> None:
+    def __init__(
+        self,
+        server: Server,
+        conversation: Conversation,
+        view: ReplyView,
+        settings: ClientSettings,
+        kept: KeptChat | None = None,
+    ) -> None:
         self.server = server
         self.conversation = conversation
         self.view = view
-        self._colour = settings.colour
-        self.editor = LineEditor(settings.history_path, slash.completions())
+        self._kept = kept
+        self.thoughts = ""
+        self.can_see = False
+        self._names: list[str] | None = None
+        self.editor: PlainReader | LineEditor
+        if settings.is_dumb:
+            self.editor = PlainReader()
+            print(GREETING)
+        else:
+            self.editor = LineEditor(settings.history_path, self._complete, colour=settings.colour)
 
     def run(self) -> int:
         """Until `/bye` or Ctrl-D; returns the exit code."""
         self.load()
         self.recall()
-        print(f"{DIM}{_GREETING}{RESET}" if self._colour else _GREETING)
-        with self.editor:
-            while (text := self._read()) is not None:
-                if text.startswith("/"):
-                    if slash.execute(self, text):
-                        break
-                elif text.strip():
-                    self._ask(text)
+        if self._kept is not None and self.conversation.messages:
+            print(f"The session '{self._kept.name}' goes on after {len(self.conversation.messages)} messages.")
+            _print_turns(self.conversation.messages[-2:])
+        is_over = False
+        while not is_over:
+            # a second Ctrl-C may come when the first has already ended what it was meant for
+            with contextlib.suppress(KeyboardInterrupt):
+                is_over = self._turn()
         return 0
+
+    def _turn(self) -> bool:
+        """One message or command; whether the chat is over."""
+        text = self._read()
+        if text is None:
+            return True
+        if text.startswith("/") and not (self.can_see and names_picture(text)):
+            return slash.execute(self, text)
+        if text.strip():
+            self._ask(text)
+        return False
 
     def load(self) -> None:
         """Have the model in memory before the first question. Raises ServerError."""
-        with Spinner(sys.stderr):
+        with unechoed(sys.stdin), Spinner(sys.stderr, f"loading {self.conversation.model}"):
             self.server.post("/api/generate", self.conversation.generate_body("") | {"stream": False})
 
     def recall(self) -> None:
@@ -54,58 +82,85 @@ class Repl:
         shown: Json = {}
         with contextlib.suppress(ServerError):  # nothing that a chat needs
             shown = self.server.post("/api/show", {"model": self.conversation.model})
+        self.can_see = "vision" in capabilities(shown)
         messages = shown.get("messages")
         turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
         self.conversation.recalled = turns
-        for turn in turns:
-            text = printable(str(turn.get("content") or ""))
-            if turn.get("role") == "user":
-                print(f"{PROMPT}{text}")
-            elif turn.get("role") == "assistant":
-                print(f"{text}\n")
+        _print_turns(turns)
 
     def show(self, **changes: bool) -> None:
         """Change how replies are shown."""
         self.view = replace(self.view, **changes)
 
-    def read_quoted(self, text: str) -> str | None:
-        '''`text` begins with `"""`; read on until a line ends with them. None if that was interrupted.'''
-        text = text[len(_QUOTES) :]
-        while not text.rstrip().endswith(_QUOTES):
-            try:
-                text += "\n" + self.editor.read(MORE_PROMPT)
-            except KeyboardInterrupt:
-                print()
-                return None
-            except EOFError:
-                print()
-                return text
-        return text.rstrip().removesuffix(_QUOTES)
-
     def _read(self) -> str | None:
         """The next message or command; None at the end of the chat."""
         while True:
             try:
-                text = self.editor.read(PROMPT)
+                text = self.editor.read()
             except KeyboardInterrupt:
-                print("\nUse Ctrl + d or /bye to exit.")
+                if not self.editor.abandoned:
+                    print("Use Ctrl + d or /bye to exit.")
                 continue
             except EOFError:
-                print()
                 return None
-            if not text.lstrip().startswith(_QUOTES):
+            quoted = unquoted(text)
+            if quoted is None:
                 return text
-            quoted = self.read_quoted(text.lstrip())
             # a message in quotes is never a command
-            if quoted is not None and quoted.strip():
+            if quoted.strip():
                 return quoted if not quoted.startswith("/") else " " + quoted
 
     def _ask(self, text: str) -> None:
-        self.conversation.ask(text)
+        pictures: list[str] = []
+        if self.can_see:
+            try:
+                text, pictures = with_pictures(text, sys.stderr)
+            except CliError as error:
+                print(f"Error: {one_line(error)}", file=sys.stderr)
+                return
+        self.conversation.ask(text, pictures)
+        view = replace(self.view, markdown=self.view.markdown and self.conversation.format is None)
+        body = self.conversation.chat_body() | {"progress": True}
         try:
-            reply = show_reply(self.server.stream("/api/chat", self.conversation.chat_body()), self.view)
+            reply = show_reply(self.server.stream("/api/chat", body), view)
         except CliError as error:
             self.conversation.take_back()
             print(f"Error: {one_line(error)}", file=sys.stderr)
             return
+        except KeyboardInterrupt:
+            self.conversation.take_back()
+            raise
+        self.thoughts = reply.thinking
         self.conversation.keep(reply)
+        self._save()
+
+    def _save(self) -> None:
+        if self._kept is not None:
+            try:
+                self._kept.save()
+            except CliError as error:  # the chat itself goes on
+                print(f"Warning: {one_line(error)}", file=sys.stderr)
+
+    def _complete(self, text: str) -> list[str]:
+        """The commands, and the models' names behind those that take one, which `text` may become."""
+        if not text.startswith("/"):
+            return []
+        command, space, _ = text.partition(" ")
+        if space and command in slash.OF_MODELS:
+            return [line for line in (f"{command} {name}" for name in self._model_names()) if line.startswith(text)]
+        return [line for line in slash.completions() if line.startswith(text)]
+
+    def _model_names(self) -> list[str]:
+        if self._names is None:
+            with contextlib.suppress(ServerError):
+                self._names = [name_of(model).removesuffix(":latest") for model in local_models(self.server)]
+        return self._names or []
+
+
+def _print_turns(turns: Sequence[Json]) -> None:
+    for turn in turns:
+        text = printable(str(turn.get("content") or ""))
+        if turn.get("role") == "user":
+            print(f"{PROMPT}{text}")
+        elif turn.get("role") == "assistant":
+            print(f"{text}\n")

@@ -1,31 +1,21 @@
-"""One streamed reply on its way to the user: spinner, thinking, answer, figures."""
+"""One streamed reply on its way to the user: what the server is about, the reply, figures."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any
 
 from hugging_llama_cli.api import Json
 from hugging_llama_cli.errors import ServerError
-from hugging_llama_cli.terminal import Spinner, TextWriter
+from hugging_llama_cli.reply_printer import ReplyPrinter, ReplyView
+from hugging_llama_cli.terminal import Spinner, unechoed
 from hugging_llama_config.units import format_duration
 
 _ENDED_EARLY = {
     "length": "the reply was cut off at the limit of tokens",
     "shutdown": "the reply was cut off: the server is shutting down",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyView:
-    """How replies are shown on `stdout`; `thinking` False hides the model's reasoning."""
-
-    thinking: bool = True
-    wrap: bool = True
-    colour: bool = True
-    verbose: bool = False
 
 
 @dataclass(slots=True)
@@ -45,9 +35,10 @@ def show_reply(items: Generator[Json, None, None], view: ReplyView) -> Reply:
     Raises ServerError if the stream breaks off.
     """
     reply = Reply()
-    printer = _Printer(view, sys.stdout)
+    printer = ReplyPrinter(view, sys.stdout)
     with contextlib.ExitStack() as stack:
         stack.callback(items.close)
+        stack.enter_context(unechoed(sys.stdin))
         spinner = stack.enter_context(Spinner(sys.stderr))
         try:
             for item in items:
@@ -68,22 +59,34 @@ def show_reply(items: Generator[Json, None, None], view: ReplyView) -> Reply:
     return reply
 
 
-def _take(item: Json, reply: Reply, printer: "_Printer", spinner: Spinner) -> None:
+def _take(item: Json, reply: Reply, printer: ReplyPrinter, spinner: Spinner) -> None:
+    if isinstance(progress := item.get("progress"), dict):
+        spinner.say(_beginning(progress))
     message = item.get("message")
     source: Mapping[str, Any] = message if isinstance(message, dict) else item
     thinking = str(source.get("thinking") or "")
     content = str(source.get("content" if source is message else "response") or "")
     calls = source.get("tool_calls") or []
-    if not (thinking or content or calls):
-        return
-    spinner.stop()
     reply.thinking += thinking
     reply.content += content
     reply.tool_calls.extend(calls)
-    printer.think(thinking)
-    printer.answer(content)
-    for call in calls:
-        printer.answer(json.dumps(call.get("function", call) if isinstance(call, dict) else call) + "\n")
+    if printer.shows(thinking, content, calls):
+        spinner.stop()
+        printer.think(thinking)
+        printer.answer(content)
+        printer.call(calls)
+    elif thinking:
+        spinner.say("thinking")
+
+
+def _beginning(progress: Mapping[str, Any]) -> str:
+    """What the server does before the first token, in words."""
+    phase = progress.get("phase")
+    if phase == "queue":
+        return f"waiting, place {progress.get('position', '?')} in the queue"
+    if phase == "prompt" and isinstance(total := progress.get("total"), int) and total:
+        return f"reading the prompt, {progress.get('completed', 0)} of {total} tokens"
+    return {"load": "loading the model", "prompt": "reading the prompt"}.get(str(phase), "")
 
 
 def _print_end(final: Json, view: ReplyView) -> None:
@@ -92,49 +95,6 @@ def _print_end(final: Json, view: ReplyView) -> None:
         print(f"({reason})", file=sys.stderr)
     if view.verbose:
         print(figures(final), file=sys.stderr)
-
-
-class _Printer:
-    """Thinking between its two lines, then the answer, then an empty line on a terminal."""
-
-    def __init__(self, view: ReplyView, stream: TextIO) -> None:
-        self._shows_thinking = view.thinking
-        self._is_terminal = stream.isatty()
-        self._writer = TextWriter(stream, wrap=view.wrap, colour=view.colour)
-        self._is_thinking = False
-        self._last = ""
-
-    def think(self, text: str) -> None:
-        if not text or not self._shows_thinking:
-            return
-        with self._writer.dimmed():
-            if not self._is_thinking:
-                self._is_thinking = True
-                text = "Thinking...\n" + text.lstrip()
-            self._write(text)
-
-    def answer(self, text: str) -> None:
-        if not text:
-            return
-        self._end_thinking()
-        self._write(text)
-
-    def finish(self) -> None:
-        self._end_thinking()
-        if self._last and self._last != "\n":
-            self._write("\n")
-        if self._last and self._is_terminal:
-            self._write("\n")
-
-    def _end_thinking(self) -> None:
-        if self._is_thinking:
-            self._is_thinking = False
-            with self._writer.dimmed():
-                self._write(("" if self._last == "\n" else "\n") + "...done thinking.\n\n")
-
-    def _write(self, text: str) -> None:
-        self._last = text[-1]
-        self._writer.write(text)
 
 
 def figures(final: Json) -> str:

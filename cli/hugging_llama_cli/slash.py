@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hugging_llama_cli.commands import create as create_command
@@ -12,29 +12,46 @@ from hugging_llama_cli.conversation import parse_format, parse_think
 from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.parameters import parse_parameter
 from hugging_llama_cli.plain import one_line, printable
+from hugging_llama_cli.quoted import unquoted
+from hugging_llama_cli.terminal import columns
 
 if TYPE_CHECKING:
     from hugging_llama_cli.repl import Repl
 
-_HELP = '''\
-Available commands:
-  /set system TEXT               set the system message (or open one with """)
-  /set parameter NAME VALUE      set a parameter, such as temperature 0.2
-  /set think [LEVEL] | nothink   let the model reason first
-  /set verbose | quiet           print times and rates after each reply
-  /set format json | noformat    ask for JSON
-  /set wordwrap | nowordwrap     wrap words at the terminal's width
-  /set history | nohistory       remember what you type
-  /show [info]                   show the model
-  /show TEXT                     license, modelfile, parameters, system or template
-  /load MODEL                    another model, and a fresh conversation
-  /save MODEL                    a new model of this one, what was set and what was said
-  /list                          list the models on disk
-  /clear                         forget the conversation
-  /bye                           exit (also /exit, Ctrl + d)
-  /?, /help                      this help
-
-Use """ to begin and end a message of several lines; Ctrl + c stops a reply.'''
+_SET_HELP = (
+    ("/set system TEXT", 'set the system message (or open one with """)'),
+    ("/set parameter NAME VALUE", "set a parameter, such as temperature 0.2"),
+    ("/set think [LEVEL] | nothink", "let the model reason first"),
+    ("/set thinking | nothinking", "show the reasoning, or fold it into a line"),
+    ("/set verbose | quiet", "print times and rates after each reply"),
+    ("/set format json | noformat", "ask for JSON (also: a schema, or a file with one)"),
+    ("/set markdown | plain", "show Markdown as it is meant, or as it is written"),
+    ("/set wordwrap | nowordwrap", "wrap words at the terminal's width"),
+    ("/set history | nohistory", "remember what you type"),
+)
+_SHOW_HELP = (
+    ("/show [info]", "show the model"),
+    ("/show TEXT", "license, modelfile, parameters, system, template"),
+    ("/show thinking", "the reasoning before the last reply"),
+)
+_OTHER_HELP = (
+    ("/load MODEL", "another model, and a fresh conversation"),
+    ("/save MODEL", "a new model of this one and of what was said"),
+    ("/list", "list the models on disk"),
+    ("/clear", "forget the conversation"),
+    ("/bye", "exit (also /exit, Ctrl + d)"),
+    ("/?, /help [set|show|shortcuts]", "this help"),
+)
+_SHORTCUTS = (
+    ('"""', "begins and ends a message of several lines"),
+    ("Alt + Enter", "another line of a message"),
+    ("Up, Down", "earlier messages; Ctrl + r searches them"),
+    ("Tab", "completes commands and names of models"),
+    ("Ctrl + g", "write the message in $EDITOR"),
+    ("Ctrl + c", "stops a reply, or drops what is typed"),
+    ("Ctrl + d", "exits"),
+)
+_HELP_CELLS = 31
 
 _TEXTS: Mapping[str, str] = {
     "license": "No license was specified for this model.",
@@ -48,10 +65,15 @@ _TEXTS: Mapping[str, str] = {
 _UNKNOWN = "Unknown command '{}'. Type /? for help"
 
 
+OF_MODELS = ("/load", "/save")
+"""The commands whose argument is a model."""
+
+
 def completions() -> list[str]:
     """What Tab offers after a slash."""
     settings = [f"/set {name}" for name in _SETTINGS]
-    return sorted([*_COMMANDS, *settings, *(f"/show {text}" for text in ("info", *_TEXTS))])
+    helps = [f"/help {name}" for name in _HELPS]
+    return sorted([*_COMMANDS, *settings, *helps, *(f"/show {text}" for text in ("info", "thinking", *_TEXTS))])
 
 
 def execute(repl: "Repl", line: str) -> bool:
@@ -75,8 +97,21 @@ def _bye(repl: "Repl", rest: str) -> bool:
 
 
 def _help(repl: "Repl", rest: str) -> bool:
-    print(_HELP)
+    if rest not in ("", *_HELPS):
+        raise CliError(f"usage: /help [{' | '.join(_HELPS)}]")
+    for title, entries in [_HELPS[rest]] if rest else _HELPS.values():
+        print(_help_text(title, entries, columns(sys.stdout)))
     return False
+
+
+def _help_text(title: str, entries: Sequence[tuple[str, str]], width: int) -> str:
+    """A command and its meaning in a line, or below each other where that is too wide."""
+    longest = max(len(text) for _, text in entries)
+    if width and _HELP_CELLS + 2 + longest >= width:
+        lines = [f"  {name}\n    {text}" for name, text in entries]
+    else:
+        lines = [f"  {name:<{_HELP_CELLS}}{text}" for name, text in entries]
+    return "\n".join([title, *lines])
 
 
 def _clear(repl: "Repl", rest: str) -> bool:
@@ -119,12 +154,14 @@ def _show(repl: "Repl", rest: str) -> bool:
         print(show_command.description(repl.server, repl.conversation.model))
     elif rest == "parameters":
         print(_parameters(repl))
+    elif rest == "thinking":
+        print(printable(repl.thoughts).strip() or "There was no reasoning before the last reply.")
     elif rest in _TEXTS:
         spoken = repl.conversation
         text = show_command.shown_text(repl.server, spoken.model, rest, spoken.system, spoken.options)
         print(printable(text) or _TEXTS[rest])
     else:
-        raise CliError(f"usage: /show [{' | '.join(('info', *_TEXTS))}]")
+        raise CliError("usage: /show [info | TEXT] (/help show says which)")
     return False
 
 
@@ -147,9 +184,8 @@ def _set(repl: "Repl", rest: str) -> bool:
 
 
 def _set_system(repl: "Repl", value: str) -> None:
-    text = repl.read_quoted(value) if value.startswith('"""') else value
-    if text is None:
-        return
+    quoted = unquoted(value)
+    text = value if quoted is None else quoted
     repl.conversation.system = text
     print("Set system message." if text else "Cleared system message.")
 
@@ -195,6 +231,26 @@ def _set_quiet(repl: "Repl", value: str) -> None:
     print("Set 'quiet' mode.")
 
 
+def _set_thinking(repl: "Repl", value: str) -> None:
+    repl.show(thinking=True)
+    print("Set 'thinking' mode.")
+
+
+def _set_nothinking(repl: "Repl", value: str) -> None:
+    repl.show(thinking=False)
+    print("Set 'nothinking' mode.")
+
+
+def _set_markdown(repl: "Repl", value: str) -> None:
+    repl.show(markdown=True)
+    print("Set 'markdown' mode.")
+
+
+def _set_plain(repl: "Repl", value: str) -> None:
+    repl.show(markdown=False)
+    print("Set 'plain' mode.")
+
+
 def _set_wordwrap(repl: "Repl", value: str) -> None:
     repl.show(wrap=True)
     print("Set 'wordwrap' mode.")
@@ -227,6 +283,12 @@ _COMMANDS: Mapping[str, Callable[["Repl", str], bool]] = {
     "/set": _set,
     "/show": _show,
 }
+_HELPS: Mapping[str, tuple[str, Sequence[tuple[str, str]]]] = {
+    "commands": ("Commands:", _OTHER_HELP),
+    "set": ("Settings:", _SET_HELP),
+    "show": ("To look at:", _SHOW_HELP),
+    "shortcuts": ("Keys:", _SHORTCUTS),
+}
 _SETTINGS: Mapping[str, Callable[["Repl", str], None]] = {
     "system": _set_system,
     "parameter": _set_parameter,
@@ -236,6 +298,10 @@ _SETTINGS: Mapping[str, Callable[["Repl", str], None]] = {
     "noformat": _set_noformat,
     "verbose": _set_verbose,
     "quiet": _set_quiet,
+    "thinking": _set_thinking,
+    "nothinking": _set_nothinking,
+    "markdown": _set_markdown,
+    "plain": _set_plain,
     "wordwrap": _set_wordwrap,
     "nowordwrap": _set_nowordwrap,
     "history": _set_history,

@@ -1,9 +1,11 @@
-"""A terminal to write on: running text with word wrap, dimmed text, a spinner."""
+"""A terminal to write on: running text with word wrap, dimmed text, a spinner; and keys that don't show."""
 
 import contextlib
 import itertools
 import os
+import termios
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from typing import TextIO
@@ -16,6 +18,7 @@ _ASCII_FRAMES = "|/-\\"
 _FRAME_S = 0.1
 _SPINNER_DELAY_S = 0.3  # what is quicker than this needs no spinner
 _MIN_WRAP_CELLS = 10
+_FALLBACK_COLUMNS = 80
 
 
 class TextWriter:
@@ -89,15 +92,21 @@ def columns(stream: TextIO) -> int:
 
 
 class Spinner:
-    """Turns on a terminal until it is stopped; nothing anywhere else."""
+    """Turns on a terminal until it is stopped, behind it what is waited for and how long; nothing anywhere else."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, label: str = "") -> None:
         self._stream = stream
+        self._label = label
+        self._started_s = time.monotonic()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         if stream.isatty():
             self._thread = threading.Thread(target=self._turn, daemon=True)
             self._thread.start()
+
+    def say(self, label: str) -> None:
+        """What is waited for now."""
+        self._label = label or self._label
 
     def stop(self) -> None:
         """Wipe it away. May be called more than once."""
@@ -118,12 +127,37 @@ class Spinner:
         utf = (getattr(self._stream, "encoding", None) or "").lower().startswith("utf")
         with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
             for frame in itertools.cycle(_FRAMES if utf else _ASCII_FRAMES):
-                self._stream.write(f"\r{frame} ")
+                self._stream.write(f"\r{frame} {self._text()}")
                 self._stream.flush()
                 if self._stopped.wait(_FRAME_S):
                     break
             self._stream.write("\r\x1b[K")
             self._stream.flush()
+
+    def _text(self) -> str:
+        if not self._label:
+            return ""
+        seconds = f" {time.monotonic() - self._started_s:.0f}s"
+        room = max(0, (columns(self._stream) or _FALLBACK_COLUMNS) - 3 - len(seconds))
+        return f"{printable(self._label)[:room]}{seconds}\x1b[K"
+
+
+@contextlib.contextmanager
+def unechoed(stdin: TextIO | None) -> Iterator[None]:
+    """What is typed meanwhile waits for the next prompt and does not show among the output; Ctrl-C works on."""
+    try:
+        descriptor = stdin.fileno() if stdin is not None else -1
+        before = termios.tcgetattr(descriptor)
+    except (OSError, ValueError, termios.error):  # no terminal
+        yield
+        return
+    quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    try:
+        termios.tcsetattr(descriptor, termios.TCSANOW, quiet)
+        yield
+    finally:
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 def _cells(char: str) -> int:

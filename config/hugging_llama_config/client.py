@@ -14,7 +14,8 @@ _TRUE = ("1", "ON", "YES", "TRUE")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
-    """`url` is the server; `history_path` None means that nothing is remembered; `colour` is NO_COLOR's wish.
+    """`url` is the server; `history_path` None means that nothing is remembered; `colour` is NO_COLOR's wish;
+    a dumb terminal can't move its cursor.
 
     `home` is where a refreshed catalog lies; the Hub is asked for nothing else by this side. `hub_token` is this user's
     for the Hub, "" if there is none: for that, and for pushes. `is_hub_offline`: it may not be asked.
@@ -23,6 +24,7 @@ class ClientSettings:
     url: str
     history_path: Path | None
     colour: bool = True
+    is_dumb: bool = False
     api_key: str = field(default="", repr=False)
     home: Path
     hub_endpoint: str = paths.DEFAULT_HUB_ENDPOINT
@@ -44,6 +46,7 @@ def load_client_settings(url: str | None = None, environ: Mapping[str, str] | No
         url=(host.parse_host(url) if url else host.resolve_address(environ, loaded.listening_in_files)).url,
         history_path=None if no_history else Path(environ.get("HOME") or Path("~").expanduser()) / HISTORY_NAME,
         colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
+        is_dumb=environ.get("TERM") == "dumb",
         api_key=(environ.get("HUGGING_LLAMA_API_KEY") or environ.get("OLLAMA_API_KEY", "")).strip(),
         home=Path(settings.home),
         hub_endpoint=settings.hub_endpoint,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -64,7 +65,8 @@ class StubServer:
     """Answers from the lists it holds; `requests` are the (path, body) pairs it got.
 
     A prompt or last message picks the reply: "wait" never ends, "fail" fails half-way, "cut" stops without an end,
-    "think" reasons first, "long" is a line longer than a terminal; else the text comes back.
+    "think" reasons first, "tool" calls one, "slowly PHASE" tells what comes before and waits for
+    `go_on`, "long" is a line longer than a terminal; else the text comes back, and below it what `replies` has for it.
     """
 
     def __init__(self) -> None:
@@ -75,9 +77,11 @@ class StubServer:
         self.blobs: dict[str, bytes] = {}
         self.freed_bytes = 0
         self.push_events: list[dict[str, Any]] = [{"status": "success"}]
+        self.replies: dict[str, str] = {}
         self.hub_tokens: list[str | None] = []
         self.requests: list[tuple[str, Any]] = []
         self.left = threading.Event()
+        self.go_on = threading.Event()
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=QuietHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -148,6 +152,8 @@ class StubServer:
         if body.get("keep_alive") == 0:
             found = self._known(body["model"], "model '{}' not found")
             return found if found.status_code != 200 else _json({"done": True, "done_reason": "unload"})
+        if not body["stream"] and body["prompt"]:
+            return _json({"model": body["model"], "response": f"You said: {body['prompt']}"} | FINAL)
         if not body["stream"]:
             return _json({"model": body["model"], "response": "", "done": True, "done_reason": "load"})
         return _stream(self._reply(body["prompt"], is_chat=False))
@@ -217,11 +223,19 @@ class StubServer:
         if text == "think":
             yield item(thinking="Let me ")
             yield item(thinking="see.")
+        if text == "tool":
+            call = {"function": {"name": "get_weather", "arguments": {"city": "Paris", "days": 2}}}
+            yield {"message": {"role": "assistant", "content": "", "tool_calls": [call]}, "done": False}
+        if text.startswith("slowly "):
+            yield item(progress={"phase": text.split()[1], "position": 3, "completed": 512, "total": 4000})
+            self.go_on.wait(60)
+            self.go_on.clear()
         if text == "wait":
             yield from self._forever(item)
         if text == "long":
             yield from (item(f"word{i} ") for i in range(40))
         yield from (item(piece) for piece in ("You said: ", text))
+        yield from (item(word) for word in re.split("(?<= )", self.replies.get(text, "")) if word)
         if text == "fail":
             yield {"error": "the model fell over"}
             return

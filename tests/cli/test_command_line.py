@@ -13,7 +13,7 @@ from hugging_llama_cli.main import COMMANDS, Command
 from tests.cli.conftest import MODULE, Invoke, RunCli
 from tests.cli.stub_server import StubServer
 
-_HEAVY = ("torch", "transformers", "flask", "requests", "rich", "urllib3", "gunicorn", "gevent")
+_HEAVY = ("torch", "transformers", "flask", "requests", "rich", "prompt_toolkit", "urllib3", "gunicorn", "gevent")
 
 
 @pytest.mark.parametrize("argv", [["--help"], [], ["help"], ["run", "--help"], ["catalog", "--all"], ["serve", "-h"]])
@@ -77,7 +77,7 @@ def test_help_lists_commands_and_aliases(invoke: Invoke) -> None:
             ["run", "demo", "--think=hard", "x"],
             "think must be true, false or one of high, medium, low, max, not 'hard'",
         ),
-        (["run", "demo", "--format", "{", "x"], "the format must be 'json' or a JSON schema"),
+        (["run", "demo", "--format", "{", "x"], "the format must be 'json', a JSON schema or a file with one"),
         (["embed", "demo"], "no text to embed (see 'hugging-llama embed --help')"),
         (["catalog", "--memory", "lots"], "--memory: 'lots' is not a size; write for example 24GB or 512MiB"),
         (["catalog", "--context", "0"], "--context must be at least 1"),

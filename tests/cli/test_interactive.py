@@ -1,7 +1,6 @@
 """The chat, on a pseudo-terminal."""
 
 import re
-import readline
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,31 +8,21 @@ import pytest
 
 from tests.cli.conftest import MODULE
 from tests.cli.stub_server import CHAT_MODEL, StubServer
-from tests.cli.terminal_session import CTRL_C, CTRL_D, TerminalSession
-
-_PROMPT = ">>> "
+from tests.cli.terminal_session import CTRL_C, CTRL_D, CTRL_G, IDLE_PROMPT, TAB, UP, TerminalSession
 
 
 @pytest.fixture
 def chat(environ: dict[str, str]) -> Iterator[TerminalSession]:
     with TerminalSession([*MODULE, "run", "demo"], environ) as session:
-        session.expect("Send a message (/? for help)")
-        session.expect(_PROMPT)
+        session.expect_screen(IDLE_PROMPT)
         yield session
 
 
-def _say(chat: TerminalSession, text: str) -> str:
-    """Type a line; gives what comes before the next prompt."""
-    chat.send(text + "\r")
-    chat.expect(text + "\n")
-    return chat.expect(_PROMPT).removesuffix(_PROMPT)
-
-
 def test_turns_are_remembered_until_cleared(chat: TerminalSession, server: StubServer) -> None:
-    assert _say(chat, "first") == "You said: first\n\n"
-    assert _say(chat, "second") == "You said: second\n\n"
-    assert _say(chat, "/clear") == "Cleared session context\n"
-    _say(chat, "third")
+    assert chat.say("first") == "You said: first\n\n"
+    assert chat.say("second") == "You said: second\n\n"
+    assert chat.say("/clear") == "Cleared session context\n"
+    chat.say("third")
     chat.send("/bye\r")
     assert chat.finish() == 0
     assert server.bodies("/api/generate") == [{"model": "hugging-llama/demo:latest", "prompt": "", "stream": False}]
@@ -44,9 +33,77 @@ def test_turns_are_remembered_until_cleared(chat: TerminalSession, server: StubS
 
 
 def test_thinking_is_dimmed_between_its_lines(chat: TerminalSession) -> None:
-    shown = _say(chat, "think")
+    shown = chat.say("think")
     assert shown == "Thinking...\nLet me see.\n...done thinking.\n\nYou said: think\n\n"
+    assert chat.say("/show thinking") == "Let me see.\n"
     assert re.search(r"\x1b\[2mThinking\.\.\.\r\nLet me \x1b\[0m\x1b\[2msee\.\x1b\[0m", chat.raw)
+
+
+def test_thinking_folds_into_a_line(chat: TerminalSession) -> None:
+    assert chat.say("/set nothinking") == "Set 'nothinking' mode.\n"
+    assert re.fullmatch(r"Thought for [0-9.]+m?s\.\n\nYou said: think\n\n", chat.say("think"))
+    assert chat.say("/show thinking") == "Let me see.\n"
+    assert chat.say("/set thinking") == "Set 'thinking' mode.\n"
+    assert chat.say("think").startswith("Thinking...\nLet me see.\n")
+
+
+def test_tool_calls_are_shown(chat: TerminalSession, server: StubServer) -> None:
+    assert chat.say("tool") == 'Tool call: get_weather(city="Paris", days=2)\nYou said: tool\n\n'
+    chat.say("next")
+    calls = server.bodies("/api/chat")[1]["messages"][1]["tool_calls"]
+    assert calls[0]["function"]["arguments"] == {"city": "Paris", "days": 2}
+
+
+def test_what_the_server_is_about_is_shown_before_the_first_token(chat: TerminalSession, server: StubServer) -> None:
+    for phase in ("waiting, place 3 in the queue", "loading the model", "reading the prompt, 512 of 4000 tokens"):
+        server_says = {"waiting": "queue", "loading": "load", "reading": "prompt"}[phase.partition(" ")[0].strip(",")]
+        chat.send(f"slowly {server_says}\r")
+        chat.expect(phase)
+        server.go_on.set()
+        chat.expect_screen(f"You said: slowly {server_says}\n\n{IDLE_PROMPT}")
+
+
+def test_plain_text_on_request(chat: TerminalSession) -> None:
+    assert chat.say("**bold** <b>") == "You said: bold <b>\n\n"
+    assert chat.say("/set plain") == "Set 'plain' mode.\n"
+    assert chat.say("**bold** <b>") == "You said: **bold** <b>\n\n"
+    chat.say("/set markdown")
+    chat.say("/set format json")
+    assert chat.say("**1**") == "You said: **1**\n\n", "JSON is no Markdown"
+
+
+def test_pictures_by_their_paths(environ: dict[str, str], server: StubServer, tmp_path: Path) -> None:
+    (tmp_path / "a cat.png").write_bytes(b"PNG")
+    argv = [*MODULE, "run", "demo"]
+    with TerminalSession(argv, environ, columns=200) as blind:
+        blind.expect_screen(IDLE_PROMPT)
+        blind.say(f"what is '{tmp_path}/a cat.png'")
+    server.models[0] = server.models[0] | {"capabilities": ["completion", "vision"]}
+    with TerminalSession(argv, environ, columns=200) as seeing:
+        seeing.expect_screen(IDLE_PROMPT)
+        escaped = f"{tmp_path}/a\\ cat.png"
+        shown = seeing.say(f"{escaped} and /nowhere.png?")
+        assert shown == f"Added image '{tmp_path}/a cat.png'\nYou said: and /nowhere.png?\n\n"
+    sent = [body["messages"][0] for body in server.bodies("/api/chat")]
+    assert sent == [
+        {"role": "user", "content": f"what is '{tmp_path}/a cat.png'"},
+        {"role": "user", "content": "and /nowhere.png?", "images": ["UE5H"]},
+    ]
+
+
+def test_a_missing_model_is_pulled_after_a_question(environ: dict[str, str], server: StubServer) -> None:
+    argv = [*MODULE, "run", "org/new", "hi"]
+    with TerminalSession(argv, environ) as session:
+        session.expect_screen("'org/new' is not on the server's disk. Pull it? [Y/n]")
+        session.send("n\r")
+        assert session.finish() == 1
+    assert session.screen.endswith("Error: 'org/new' was not pulled")
+    assert server.bodies("/api/pull") == []
+    with TerminalSession(argv, environ) as session:
+        session.expect_screen("[Y/n]")
+        session.send("\r")
+        assert session.finish() == 0
+    assert session.screen.endswith("You said: hi")
 
 
 def test_no_colour_on_request(environ: dict[str, str]) -> None:
@@ -56,56 +113,99 @@ def test_no_colour_on_request(environ: dict[str, str]) -> None:
     assert "\x1b[2m" not in session.raw
 
 
+def test_a_chat_without_colours(environ: dict[str, str]) -> None:
+    with TerminalSession([*MODULE, "run", "demo"], environ | {"NO_COLOR": "1"}) as session:
+        session.expect_screen("Send a message (/? for help)\n>>>")
+        session.send("`code` **bold**\r")
+        session.expect_screen(">>> `code` **bold**\nYou said: code bold\n\n>>>")
+        session.send(CTRL_D)
+        assert session.finish() == 0
+    assert re.findall(r"\x1b\[[0-9;]*[349][0-7]m", session.raw) == []
+
+
+def test_a_terminal_that_can_do_nothing(environ: dict[str, str]) -> None:
+    with TerminalSession([*MODULE, "run", "demo"], environ | {"TERM": "dumb"}) as session:
+        session.expect_screen("Send a message (/? for help)\n>>>")
+        session.send("**hi**\r")
+        session.expect_screen("You said: **hi**\n\n>>>")
+        session.send(CTRL_D)
+        assert session.finish() == 0
+
+
 def test_messages_of_several_lines(chat: TerminalSession, server: StubServer) -> None:
     chat.send('"""one\r')
-    chat.expect("... ")
+    chat.expect_screen('>>> """one\n...')
     chat.send("two\r")
-    chat.expect("... ")
+    chat.expect_screen("... two\n...")
     chat.send('/bye"""\r')
-    chat.expect("You said: one\ntwo\n/bye\n")
-    chat.expect(_PROMPT)
-    assert _say(chat, '"""short"""') == "You said: short\n\n"
+    chat.expect_screen('... /bye"""\nYou said: one\ntwo\n/bye\n\n' + IDLE_PROMPT)
+    assert chat.say('"""short"""') == "You said: short\n\n"
     chat.send('"""given up\r')
-    chat.expect("... ")
-    chat.press(CTRL_C, _PROMPT)
-    assert len(server.bodies("/api/chat")) == 2
+    chat.expect_screen("\n...")
+    chat.send(CTRL_C)
+    chat.expect_screen(IDLE_PROMPT)
+    chat.send("one\x1b\rtwo\r")  # Alt + Enter
+    chat.expect_screen(">>> one\n... two\nYou said: one\ntwo\n\n" + IDLE_PROMPT)
+    contents = [body["messages"][-1]["content"] for body in server.bodies("/api/chat")]
+    assert contents == ["one\ntwo\n/bye", "short", "one\ntwo"]
 
 
-@pytest.mark.skipif("libedit" in (readline.__doc__ or ""), reason="libedit does not bracket what is pasted")
 def test_what_is_pasted_is_one_message(chat: TerminalSession, server: StubServer) -> None:
-    chat.send("\x1b[200~one\n/bye\x1b[201~\r")
-    chat.expect("You said: one\n/bye\n")
-    assert server.bodies("/api/chat")[0]["messages"][0]["content"] == "one\n/bye"
+    chat.send("\x1b[200~one\r\n/bye\x1b[201~ and\r")
+    chat.expect_screen("You said: one\n/bye and\n\n" + IDLE_PROMPT)
+    assert server.bodies("/api/chat")[0]["messages"][0]["content"] == "one\n/bye and"
 
 
-def test_tab_completes_commands(chat: TerminalSession) -> None:
-    chat.send("/set sys\t")
-    chat.expect("/set system")
+def test_tab_completes_commands_and_models(chat: TerminalSession, server: StubServer) -> None:
+    chat.send("/set sys" + TAB)
+    chat.expect_screen("/set system")
     chat.send(" Be brief\r")
-    chat.expect("Set system message.")
+    chat.expect_screen("Set system message.\n" + IDLE_PROMPT)
+    chat.send("/load " + TAB)
+    shown = chat.expect_screen("sentence-transformers/all-MiniLM-L6-v2\n>>> /load")
+    assert shown.split()[-4:-2] == ["hugging-llama/demo", "sentence-transformers/all-MiniLM-L6-v2"]
+    chat.send("hug" + TAB)
+    chat.expect_screen(">>> /load hugging-llama/demo")
+    chat.send("\r")
+    chat.expect_screen("Loaded 'hugging-llama/demo'\n" + IDLE_PROMPT)
+
+
+def test_an_editor_writes_the_message(environ: dict[str, str], tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text('#!/bin/sh\nprintf "%s, and\\nmore" "$(cat "$1")" > "$1"\n')
+    editor.chmod(0o700)
+    with TerminalSession([*MODULE, "run", "demo"], environ | {"EDITOR": str(editor)}) as session:
+        session.expect_screen(IDLE_PROMPT)
+        session.send("begun" + CTRL_G)
+        session.expect_screen(">>> begun, and\n... more")
+        session.send("\r")
+        session.expect_screen("You said: begun, and\nmore\n\n" + IDLE_PROMPT)
 
 
 def test_ctrl_c_stops_a_reply_and_keeps_what_came(chat: TerminalSession, server: StubServer) -> None:
     chat.send("wait\r")
     chat.expect("waiting ..")
     chat.send(CTRL_C)
-    chat.expect(_PROMPT)
+    chat.expect_screen(IDLE_PROMPT)
     assert server.left.wait(60), "the connection was not closed"
-    assert _say(chat, "next") == "You said: next\n\n"
+    assert chat.say("next") == "You said: next\n\n"
     messages = server.bodies("/api/chat")[1]["messages"]
     assert [m["role"] for m in messages] == ["user", "assistant", "user"]
     assert messages[1]["content"].startswith("waiting .")
 
 
 def test_ctrl_c_at_the_prompt_explains_and_ctrl_d_leaves(chat: TerminalSession) -> None:
-    chat.press(CTRL_C, "Use Ctrl + d or /bye to exit.\n" + _PROMPT)
+    chat.send("dropped" + CTRL_C)
+    chat.expect_screen(f">>> dropped\n{IDLE_PROMPT}")
+    chat.send(CTRL_C)
+    chat.expect_screen("Use Ctrl + d or /bye to exit.\n" + IDLE_PROMPT)
     chat.send(CTRL_D)
     assert chat.finish() == 0
 
 
 def test_an_error_ends_the_turn_and_not_the_chat(chat: TerminalSession, server: StubServer) -> None:
-    assert _say(chat, "fail") == "You said: fail\n\nError: the model fell over\n"
-    _say(chat, "again")
+    assert chat.say("fail") == "You said: fail\n\nError: the model fell over\n"
+    chat.say("again")
     assert [m["content"] for m in server.bodies("/api/chat")[1]["messages"]] == ["again"]
 
 
@@ -130,8 +230,8 @@ def test_settings_go_with_the_next_turn(chat: TerminalSession, server: StubServe
         ("/nothing at all", "Unknown command '/nothing'. Type /? for help"),
         ("/set verbose", "Set 'verbose' mode."),
     ]:
-        assert _say(chat, line) == answer + "\n"
-    assert "eval rate:            20.00 tokens/s\n" in _say(chat, "x")
+        assert chat.say(line) == answer + "\n"
+    assert "eval rate:            20.00 tokens/s\n" in chat.say("x")
     assert server.bodies("/api/chat") == [
         {
             "model": "hugging-llama/demo:latest",
@@ -139,42 +239,43 @@ def test_settings_go_with_the_next_turn(chat: TerminalSession, server: StubServe
             "options": {"temperature": 0.5, "stop": ["END", "two words"]},
             "think": "low",
             "format": "json",
+            "progress": True,
             "stream": True,
         }
     ]
-    _say(chat, "/set quiet")
-    _say(chat, "/set noformat")
-    _say(chat, "/set nothink")
-    assert "eval rate" not in _say(chat, "y")
+    chat.say("/set quiet")
+    chat.say("/set noformat")
+    chat.say("/set nothink")
+    assert "eval rate" not in chat.say("y")
     body = server.bodies("/api/chat")[1]
     assert (body["think"], "format" in body) == (False, False)
 
 
 def test_a_system_message_of_several_lines(chat: TerminalSession) -> None:
     chat.send('/set system """one\r')
-    chat.expect("... ")
+    chat.expect_screen('/set system """one\n...')
     chat.send('two"""\r')
-    chat.expect("Set system message.\n" + _PROMPT)
-    assert _say(chat, "/show system") == "one\ntwo\n"
+    chat.expect_screen("Set system message.\n" + IDLE_PROMPT)
+    assert chat.say("/show system") == "one\ntwo\n"
 
 
 def test_show_prints_one_text(chat: TerminalSession) -> None:
-    assert _say(chat, "/show template") == "{{ messages }}\n"
-    assert _say(chat, "/show license") == "Apache License\n\nVersion 2.0\nand so on\n"
-    assert _say(chat, "/show system") == "No system message was specified for this model.\n"
-    _say(chat, "/set system Be brief")
-    assert _say(chat, "/show modelfile") == "FROM hugging-llama/demo:latest\nSYSTEM Be brief\n"
-    usage = "Error: usage: /show [info | license | modelfile | parameters | system | template]\n"
-    assert _say(chat, "/show nothing") == usage
+    assert chat.say("/show template") == "{{ messages }}\n"
+    assert chat.say("/show license") == "Apache License\n\nVersion 2.0\nand so on\n"
+    assert chat.say("/show system") == "No system message was specified for this model.\n"
+    chat.say("/set system Be brief")
+    assert chat.say("/show modelfile") == "FROM hugging-llama/demo:latest\nSYSTEM Be brief\n"
+    usage = "Error: usage: /show [info | TEXT] (/help show says which)\n"
+    assert chat.say("/show nothing") == usage
 
 
 def test_save(chat: TerminalSession, server: StubServer) -> None:
-    assert _say(chat, "/save") == "Error: usage: /save MODEL\n"
-    _say(chat, "first")
-    _say(chat, "think")
-    _say(chat, "/set system Be brief")
-    _say(chat, "/set parameter num_ctx 512")
-    assert _say(chat, "/save mine") == "Created new model 'mine'\n"
+    assert chat.say("/save") == "Error: usage: /save MODEL\n"
+    chat.say("first")
+    chat.say("think")
+    chat.say("/set system Be brief")
+    chat.say("/set parameter num_ctx 512")
+    assert chat.say("/save mine") == "Created new model 'mine'\n"
     assert server.bodies("/api/create") == [
         {
             "model": "mine",
@@ -191,32 +292,31 @@ def test_save(chat: TerminalSession, server: StubServer) -> None:
         }
     ]
     server.create_events = [{"error": "invalid model name"}]
-    assert _say(chat, "/save ..") == "Error: invalid model name\n"
+    assert chat.say("/save ..") == "Error: invalid model name\n"
 
 
 def test_messages_of_the_model_are_shown_and_saved_but_not_sent(chat: TerminalSession, server: StubServer) -> None:
     before = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello\x1b[2J."}]
     server.models = [*server.models, CHAT_MODEL | {"name": "told", "shown": {"messages": before}}]
-    assert _say(chat, "/load told") == "Loaded 'told'\n"
-    assert chat.expect(">>> ") == "Hi\nHello[2J.\n\n>>> "
-    _say(chat, "/save plain")
+    assert chat.say("/load told") == "Loaded 'told'\n>>> Hi\nHello[2J.\n\n"
+    chat.say("/save plain")
     assert "messages" not in server.bodies("/api/create")[0], "the new model has them from the old one"
-    _say(chat, "first")
+    chat.say("first")
     assert server.bodies("/api/chat")[0]["messages"] == [{"role": "user", "content": "first"}]
-    _say(chat, "/save longer")
+    chat.say("/save longer")
     assert [turn["content"] for turn in server.bodies("/api/create")[1]["messages"]] == [
         "Hi", "Hello\x1b[2J.", "first", "You said: first"
     ]  # fmt: skip
 
 
 def test_show_list_load_and_help(chat: TerminalSession, server: StubServer) -> None:
-    assert "architecture        llama" in _say(chat, "/show")
-    assert _say(chat, "/list").startswith("NAME ")
-    assert "/set parameter NAME VALUE" in _say(chat, "/?")
-    assert _say(chat, "/load some/gated") == "Error: access to 'gated' is restricted\n"
-    _say(chat, "a")
-    assert _say(chat, "/load other") == "Loaded 'other'\n"
-    _say(chat, "b")
+    assert "architecture        llama" in chat.say("/show")
+    assert chat.say("/list").startswith("NAME ")
+    assert "/set parameter NAME VALUE" in chat.say("/?")
+    assert chat.say("/load some/gated") == "Error: access to 'gated' is restricted\n"
+    chat.say("a")
+    assert chat.say("/load other") == "Loaded 'other'\n"
+    chat.say("b")
     sent = [(body["model"], len(body["messages"])) for body in server.bodies("/api/chat")]
     assert sent == [("hugging-llama/demo:latest", 1), ("other", 1)]
 
@@ -224,21 +324,26 @@ def test_show_list_load_and_help(chat: TerminalSession, server: StubServer) -> N
 def test_history_outlives_the_chat_and_is_private(environ: dict[str, str], tmp_path: Path) -> None:
     argv = [*MODULE, "run", "demo"]
     with TerminalSession(argv, environ) as first:
-        first.expect(_PROMPT)
-        _say(first, "remember me")
+        first.expect_screen(IDLE_PROMPT)
+        first.say("remember me")
+        first.say("/set nohistory")
+        first.say("a secret")
         first.send(CTRL_D)
         assert first.finish() == 0
     history = tmp_path / ".hugging_llama_history"
     assert history.stat().st_mode & 0o777 == 0o600
-    assert "remember me" in history.read_text()
+    assert "+remember me\n" in history.read_text()
+    assert "a secret" not in history.read_text()
     with TerminalSession(argv, environ) as second:
-        second.expect(_PROMPT)
-        second.send("\x1b[A\r")
-        second.expect("You said: remember me\n")
+        second.expect_screen(IDLE_PROMPT)
+        second.send(UP + UP)
+        second.expect_screen(">>> remember me")
+        second.send("\r")
+        second.expect_screen("You said: remember me\n\n" + IDLE_PROMPT)
     history.unlink()
     with TerminalSession(argv, environ | {"OLLAMA_NOHISTORY": "1"}) as third:
-        third.expect(_PROMPT)
-        _say(third, "forget me")
+        third.expect_screen(IDLE_PROMPT)
+        third.say("forget me")
         third.send(CTRL_D)
         assert third.finish() == 0
     assert not history.exists()
@@ -247,11 +352,9 @@ def test_history_outlives_the_chat_and_is_private(environ: dict[str, str], tmp_p
 def test_long_lines_wrap_between_words(environ: dict[str, str]) -> None:
     with TerminalSession([*MODULE, "run", "demo", "long"], environ, columns=30) as session:
         assert session.finish() == 0
-    lines = session.text.split("\n")
-    # a word that did not fit was taken back and stands on the next line
-    assert "\x1b[K\r\nword" in session.raw
-    assert all(word in session.text for word in (f"word{i}" for i in range(40)))
-    assert len(lines) > 8
+    words = [word for line in session.screen.split("\n") for word in line.split()]
+    assert words == [*(f"word{i}" for i in range(40)), "You", "said:", "long"]
+    assert len(session.screen.split("\n")) > 8
     with TerminalSession([*MODULE, "run", "demo", "long", "--nowordwrap"], environ, columns=30) as session:
         assert session.finish() == 0
     assert len(session.text.rstrip().split("\n")) == 1

@@ -15,7 +15,7 @@ from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.env import load_settings
 from tests.cli.conftest import MODULE, Invoke
 from tests.cli.stub_server import QuietHandler
-from tests.cli.terminal_session import TerminalSession
+from tests.cli.terminal_session import IDLE_PROMPT, TerminalSession
 
 _LOADED = LoadedModel(
     name="hugging-llama/demo:latest", path="/models/demo", digest="0" * 64, size_bytes=100, size_vram_bytes=0,
@@ -77,10 +77,8 @@ def test_errors_of_the_application(invoke: Invoke, app_url: str) -> None:
 
 def test_chat(environ: dict[str, str], app_url: str) -> None:
     with TerminalSession([*MODULE, "run", "demo", "--url", app_url], environ) as session:
-        session.expect(">>> ")
-        session.send("hi\r")
-        session.expect("Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n>>> ")
-        session.send("again\r")
-        session.expect("Hello you.\n\n>>> ")
+        session.expect_screen(IDLE_PROMPT)
+        assert session.say("hi") == "Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n"
+        assert session.say("again").endswith("Hello you.\n\n")
         session.send("/bye\r")
         assert session.finish() == 0

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,17 @@ def test_options_go_to_the_server(invoke: Invoke, server: StubServer) -> None:
     assert (second["format"], second["keep_alive"], second["think"]) == ({"type": "object"}, 60.0, "low")
     assert third["prompt"] == "--think -1"
     assert "think" not in third
+
+
+def test_a_schema_may_lie_in_a_file(invoke: Invoke, server: StubServer, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "array"}')
+    assert invoke("run", "demo", "x", "--format", str(schema))[0] == 0
+    assert server.bodies("/api/generate")[0]["format"] == {"type": "array"}
+    schema.write_text("{")
+    code, _, err = invoke("run", "demo", "x", "--format", str(schema))
+    assert code == 2
+    assert err.startswith(f"Error: the format's file '{schema}' holds no JSON: ")
 
 
 @pytest.mark.parametrize(

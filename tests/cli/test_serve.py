@@ -72,6 +72,9 @@ def test_flags_become_settings_and_the_process_becomes_gunicorn(serve_environ: d
         "HUGGING_LLAMA_INSECURE_NO_AUTH": "true",
     }
     assert f"Starting Hugging Llama on http://127.0.0.1:{port}\n" in err
+    assert "\n  device   " in err
+    assert "\n  models   0 in " in err
+    assert err.splitlines()[-1].startswith(f"Warning: whoever reaches port {port} of this machine may use")
     assert f" --url http://127.0.0.1:{port} run demo" in err
     assert f"curl http://127.0.0.1:{port}/api/generate" in err
 

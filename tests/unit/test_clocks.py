@@ -28,6 +28,7 @@ ALLOWED = {
     "app/hugging_llama/store/blobs.py": "the age of files",
     "cli/hugging_llama_cli/commands/keys.py": "ages for readers",
     "cli/hugging_llama_cli/render.py": "ages for readers",
+    "cli/hugging_llama_cli/sessions.py": "when a chat was kept",
     "config/hugging_llama_config/keys.py": "when a key was made",
 }
 

@@ -10,7 +10,6 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.errors import CliError, ServerError, UsageError
@@ -18,7 +17,7 @@ from hugging_llama_cli.model_files import adapter_files, model_files
 from hugging_llama_cli.modelfile import Instruction, Modelfile, ModelfileError, parse_modelfile
 from hugging_llama_cli.models import did_you_mean
 from hugging_llama_cli.parameters import DEPRECATED, typed_parameters
-from hugging_llama_cli.progress import pull_progress
+from hugging_llama_cli.progress import JsonLines, PullProgress, pull_progress
 from hugging_llama_cli.upload import upload_files
 from hugging_llama_config.client import load_client_settings
 
@@ -46,6 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a parameter such as temperature=0.2; may be repeated, stop also with several values",
     )  # fmt: skip
     parser.add_argument("--system", metavar="TEXT", help="the system text of chats that have none")
+    parser.add_argument("--json", action="store_true", help="print the progress as JSON, an object a line")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,16 +60,19 @@ def run(args: argparse.Namespace) -> int:
         body = described(modelfile) | _sources(server, modelfile, folder)
         flags["parameters"] = body["parameters"] | flags["parameters"]
     with did_you_mean(server, str(body.get("from", ""))):
-        create(server, {"model": args.name} | body | flags, sys.stderr)
-    print(f"created '{args.name}'")
+        progress = JsonLines(sys.stdout) if args.json else pull_progress(sys.stderr)
+        create(server, {"model": args.name} | body | flags, progress)
+    if not args.json:
+        print(f"created '{args.name}'")
     return 0
 
 
-def create(server: Server, body: Json, stream: TextIO | None = None) -> None:
-    """Have a model made, with progress on `stream` if there is one. Raises ServerError."""
+def create(server: Server, body: Json, progress: PullProgress | None = None) -> None:
+    """Have a model made; it goes on as `progress` shows. Raises ServerError."""
     status = ""
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(contextlib.closing(pull_progress(stream))) if stream else None
+        if progress:
+            stack.enter_context(contextlib.closing(progress))
         for event in stack.enter_context(contextlib.closing(server.stream("/api/create", body))):
             status = str(event.get("status") or "")
             if progress:

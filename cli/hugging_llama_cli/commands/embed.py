@@ -19,6 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="such as sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("texts", nargs="*", default=[], metavar="TEXT", help="one vector for each")
     parser.add_argument("--dimensions", type=int, metavar="N", help="shorten the vectors to N elements")
+    parser.add_argument("--json", action="store_true", help="what it prints is JSON with and without this")
 
 
 def run(args: argparse.Namespace) -> int:

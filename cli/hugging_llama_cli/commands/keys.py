@@ -1,9 +1,11 @@
 """Add, list and revoke the API keys of a server on this machine: its file is changed, no request is made."""
 
 import argparse
+import json
 import re
 import sys
 import time
+from typing import Any
 
 from hugging_llama_cli.errors import CliError, UsageError
 from hugging_llama_cli.render import table
@@ -32,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for limit, text in (("requests", "requests a minute"), ("tokens", "tokens a minute, of prompts and answers")):
         parser.add_argument(f"--{limit}-per-minute", type=_limit, default=0, metavar="N", help=f"{text} (default: any)")
     parser.add_argument("--priority", type=int, default=0, help="the higher is served first (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         settings = load_settings()
         path = args.file or settings.keys_path
         if args.action == "list":
-            return _list(path, is_named=path == settings.keys_file)
+            return _list(path, args, is_named=path == settings.keys_file)
         return {"add": _add, "revoke": _revoke}[args.action](path, args)
     except (ConfigError, KeyFileError) as error:
         raise CliError(str(error)) from None
@@ -58,16 +61,22 @@ def _add(path: str, args: argparse.Namespace) -> int:
         priority=args.priority,
     )
     add_key(path, key)
-    print(secret)
+    print(json.dumps(_facts(key) | {"key": secret}) if args.json else secret)
     return 0
 
 
-def _list(path: str, *, is_named: bool) -> int:
+def _list(path: str, args: argparse.Namespace, *, is_named: bool) -> int:
     try:
         keys = read_keys(path)
     except FileNotFoundError:
+        if args.json:
+            print("[]")
+            return 0
         effect = "no server starts without it" if is_named else "whoever reaches the server may use it"
         print(f"No keys: there is no file {path}, and {effect}.")
+        return 0
+    if args.json:
+        print(json.dumps([_facts(key) for key in keys], indent=2))
         return 0
     rows = [
         (key.name, key.id, ",".join(key.roles), ",".join(key.models) or "all", _limits(key), _day(key)) for key in keys
@@ -80,8 +89,14 @@ def _revoke(path: str, args: argparse.Namespace) -> int:
     if not args.name:
         raise UsageError("which key? Give its name or id (see 'hugging-llama keys list')")
     key = revoke_key(path, args.name)
-    print(f"revoked '{key.name}'")
+    print(json.dumps({"revoked": key.name, "id": key.id}) if args.json else f"revoked '{key.name}'")
     return 0
+
+
+def _facts(key: Key) -> dict[str, Any]:
+    """All of a key that is no secret."""
+    shown = ("name", "id", "roles", "models", "requests_per_minute", "tokens_per_minute", "priority", "created_at_s")
+    return {name: getattr(key, name) for name in shown}
 
 
 def _limits(key: Key) -> str:

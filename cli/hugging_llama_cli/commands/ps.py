@@ -1,11 +1,12 @@
 """List the models in memory: a table on a terminal, else one line a model."""
 
 import argparse
+import json
 import sys
 
 from hugging_llama_cli import render
 from hugging_llama_cli.api import Json, Server
-from hugging_llama_cli.models import entries, name_of
+from hugging_llama_cli.models import entries, name_of, named
 from hugging_llama_cli.terminal import columns
 from hugging_llama_config.client import load_client_settings
 
@@ -13,13 +14,16 @@ from hugging_llama_config.client import load_client_settings
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
     parser.add_argument("prefix", nargs="?", default="", metavar="PREFIX", help="only names that begin so")
+    parser.add_argument("--json", action="store_true", help="print JSON, as the server tells it")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what is loaded."""
     answer = Server(load_client_settings(args.url)).get("/api/ps")
-    models = [m for m in entries(answer) if name_of(m).lower().startswith(args.prefix.lower())]
-    if sys.stdout.isatty():
+    models = named(entries(answer), args.prefix)
+    if args.json:
+        print(json.dumps(models, indent=2))
+    elif sys.stdout.isatty():
         headers = ("NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL")
         print(render.table(headers, map(_row, models), columns(sys.stdout), least=("ID", "CONTEXT", "PROCESSOR")))
     else:

@@ -8,6 +8,7 @@ import sys
 
 from hugging_llama_cli.api import Server
 from hugging_llama_cli.download import download
+from hugging_llama_cli.progress import JsonLines
 from hugging_llama_config.client import load_client_settings
 
 
@@ -18,10 +19,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-remote-code", action="store_true", help="let the model's own code run, if the server allows it"
     )
+    parser.add_argument("--json", action="store_true", help="print the progress as JSON, an object a line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Pull, with progress on stderr."""
     server = Server(load_client_settings(args.url))
-    download(server, args.model, sys.stderr, revision=args.revision, trust_remote_code=args.trust_remote_code)
+    download(
+        server, args.model, sys.stderr, revision=args.revision, trust_remote_code=args.trust_remote_code,
+        progress=JsonLines(sys.stdout) if args.json else None,
+    )  # fmt: skip
     return 0

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.errors import ServerError, UsageError
-from hugging_llama_cli.progress import pull_progress
+from hugging_llama_cli.progress import JsonLines, pull_progress
 from hugging_llama_config.client import load_client_settings
 
 
@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--private", action="store_true", default=None, help="a repository that is made is visible to you alone"
     )
     visibility.add_argument("--public", dest="private", action="store_false", help="… to everybody")
+    parser.add_argument("--json", action="store_true", help="print the progress as JSON, an object a line")
     parser.add_argument("--insecure", action="store_true", help=argparse.SUPPRESS)
 
 
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         headers["X-HF-Token"] = token
         if _is_open_to_others(settings.url):
             print(f"Warning: your token for the Hub goes to {settings.url} without encryption", file=sys.stderr)
-    progress = pull_progress(sys.stderr, verb="upload")
+    progress = JsonLines(sys.stdout) if args.json else pull_progress(sys.stderr, verb="upload")
     status = ""
     events = Server(settings).stream("/api/push", body, headers)
     with contextlib.closing(progress), contextlib.closing(events):

@@ -1,6 +1,7 @@
 """Delete models, after taking them out of memory. What another model needs stays."""
 
 import argparse
+import json
 import sys
 from collections.abc import Mapping
 
@@ -18,6 +19,7 @@ _NOT_FOUND = 404
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
     parser.add_argument("models", nargs="+", metavar="MODEL", help="a name as `list` prints it")
+    parser.add_argument("--json", action="store_true", help="print JSON, an object a model")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,11 +35,14 @@ def run(args: argparse.Namespace) -> int:
                 if error.status != _NOT_FOUND:  # what can't be loaded any more can still be deleted
                     print(f"Warning: unable to stop model '{model}'", file=sys.stderr)
             freed = _freed(server.delete("/api/delete", {"model": model}))
-        print(f"deleted '{model}'{freed}")
+        if args.json:
+            print(json.dumps({"deleted": model, "freed_bytes": freed}))
+        else:
+            print(f"deleted '{model}'" + (f" ({format_bytes(freed)} freed)" if freed else ""))
     return 0
 
 
-def _freed(headers: Mapping[str, str]) -> str:
-    """` (1.2 GB freed)`, if the server says how much and it is anything."""
+def _freed(headers: Mapping[str, str]) -> int | None:
+    """How many bytes, if the server says it."""
     count = headers.get(_FREED, "")
-    return f" ({format_bytes(int(count))} freed)" if count.isdecimal() and count.isascii() and int(count) else ""
+    return int(count) if count.isdecimal() and count.isascii() else None

@@ -1,4 +1,4 @@
-"""Start the server: this process becomes gunicorn.
+"""Start the server: this process becomes gunicorn, or with --detach another one does, in the background.
 
 Each setting has a flag, a variable (HUGGING_LLAMA_ and the flag's name, in capitals) and a key of the TOML files (the
 flag's name with _). A flag wins over the variable, that over Ollama's variables, those over the files, those over the
@@ -6,31 +6,32 @@ default. 'hugging-llama config show' says what is set, and where.
 """
 
 import argparse
+import json
 import os
-import shlex
-import shutil
 import sys
-from typing import NoReturn
 
-from hugging_llama_cli.errors import CliError
+from hugging_llama_cli.banner import GUNICORN, warnings, welcome
+from hugging_llama_cli.errors import CliError, UsageError
 from hugging_llama_cli.port import check_port
 from hugging_llama_cli.setting_flags import add_setting_flags, config_variable, given_flags, variables
 from hugging_llama_config.client import server_environment
 from hugging_llama_config.env import load
 from hugging_llama_config.exposure import ExposureError, check_exposure
-from hugging_llama_config.host import HostUrl
-from hugging_llama_config.settings import Settings
-
-_GUNICORN = ("-m", "gunicorn", "-c", "python:hugging_llama_config.gunicorn", "hugging_llama:create_app()")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
+    parser.add_argument(
+        "--detach", action="store_true", help="start it in the background and return when it answers (see stop-server)"
+    )
+    parser.add_argument("--json", action="store_true", help="with --detach: print address, pid and log as JSON")
     add_setting_flags(parser)
 
 
-def run(args: argparse.Namespace) -> NoReturn:
+def run(args: argparse.Namespace) -> int:
     """Check what can be checked cheaply, say where the server will be, and become it."""
+    if args.json and not args.detach:
+        raise UsageError("--json is for --detach: a server in the foreground prints its log")
     flags, config = given_flags(args), config_variable(args)
     loaded = load(server_environment(config), flags)
     if loaded.errors:
@@ -41,30 +42,21 @@ def run(args: argparse.Namespace) -> NoReturn:
         check_exposure(settings, [settings.host])
     except ExposureError as error:
         raise CliError(str(error)) from None
-    print(_welcome(settings), file=sys.stderr, flush=True)
     # its warnings are those of gunicorn, which reads the same
     environ = server_environment({**config, **variables(flags)})
-    os.execve(sys.executable, [sys.executable, *_GUNICORN], environ)
+    if args.detach:
+        # psutil and requests are loaded for this alone
+        from hugging_llama_cli import background
+
+        for warning in warnings(settings):
+            print(warning, file=sys.stderr)
+        server = background.start(settings, environ, sys.stderr)
+        print(json.dumps(background.facts(server)) if args.json else background.described(server))
+        return 0
+    print(welcome(settings), file=sys.stderr, flush=True)
+    os.execve(sys.executable, [sys.executable, *GUNICORN], environ)
 
 
 def _in_flag_words(message: str) -> str:
     """The user typed a flag, not the variable that it sets."""
     return message.replace("HUGGING_LLAMA_CONFIG: ", "--config: ", 1)
-
-
-def _program() -> str:
-    """What to type for this program: its name where that is found, else the path by which it was started."""
-    if shutil.which("hugging-llama"):
-        return "hugging-llama"
-    return "python -m hugging_llama_cli" if sys.argv[0].endswith("__main__.py") else shlex.quote(sys.argv[0])
-
-
-def _welcome(settings: Settings) -> str:
-    url = HostUrl(host=settings.host, port=settings.port).url
-    target = "" if settings.port == 11434 else f"--url {url} "
-    return (
-        f"Starting Hugging Llama on {url}\n"
-        "Try it from another terminal:\n"
-        f"  {_program()} {target}run demo\n"
-        f"""  curl {url}/api/generate -d '{{"model": "demo", "prompt": "Hello"}}'"""
-    )

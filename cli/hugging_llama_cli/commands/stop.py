@@ -1,6 +1,7 @@
 """Take a model out of memory. Requests that it is answering come to their end first."""
 
 import argparse
+import json
 
 from hugging_llama_cli.api import Server
 from hugging_llama_cli.errors import ServerError
@@ -13,6 +14,7 @@ _NOT_FOUND = 404
 def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
     parser.add_argument("model", metavar="MODEL", help="a name as `ps` prints it")
+    parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -25,6 +27,8 @@ def run(args: argparse.Namespace) -> int:
             if error.status != _NOT_FOUND:
                 raise
             raise ServerError(f'couldn\'t find model "{args.model}" to stop', error.status) from None
+    if args.json:
+        print(json.dumps({"stopped": args.model}))
     return 0
 
 

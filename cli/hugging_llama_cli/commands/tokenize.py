@@ -4,6 +4,7 @@ Without TEXT, or with -, the text is what is piped in, to its last byte.
 """
 
 import argparse
+import json
 import sys
 
 from hugging_llama_cli.api import Json, Server
@@ -21,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-special-tokens", action="store_true", help="without those that the tokenizer puts around a text"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON, ids and their number")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,5 +34,8 @@ def run(args: argparse.Namespace) -> int:
     server = Server(load_client_settings(args.url))
     with did_you_mean(server, args.model):
         answer = server.post("/api/tokenize", body)
+    if args.json:
+        print(json.dumps({"tokens": answer["tokens"], "count": answer["count"]}))
+        return 0
     print(answer["count"] if args.count else " ".join(map(str, answer["tokens"])))
     return 0

@@ -1,6 +1,8 @@
 """Print the versions of this client and of the server it would talk to."""
 
 import argparse
+import contextlib
+import json
 import sys
 from importlib import metadata
 
@@ -12,13 +14,20 @@ _PROBE_TIMEOUT_S = 5.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """This command has no arguments of its own."""
+    """The arguments of this command."""
+    parser.add_argument("--json", action="store_true", help="print JSON; server is null where none answers")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print both; a server that does not answer is a warning, not an error."""
-    print(f"hugging-llama version is {client_version()}")
     server = Server(load_client_settings(args.url))
+    version = None
+    if args.json:
+        with contextlib.suppress(ServerError):
+            version = server.get("/api/version", _PROBE_TIMEOUT_S).get("version")
+        print(json.dumps({"client": client_version(), "server": version, "url": server.url}))
+        return 0
+    print(f"hugging-llama version is {client_version()}")
     try:
         version = server.get("/api/version", _PROBE_TIMEOUT_S).get("version")
     except ServerError:

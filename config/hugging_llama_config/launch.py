@@ -26,7 +26,8 @@ ENGINE_COMMAND: tuple[str, ...] = (own_python(), "-m", "hugging_llama.engine")
 SUPERVISOR_COMMAND: tuple[str, ...] = (own_python(), "-m", "hugging_llama.client.supervisor")
 CONVERSION_COMMAND: tuple[str, ...] = (own_python(), "-P", "-m", "hugging_llama.engine.conversion")
 LINGER_S = 30.0
-"""How long an engine without a life line stays when no web process is connected."""
+"""How long an engine without a life line stays when no web process is connected, and its supervisor when all engines
+fail."""
 STANDBY_AFTER_S = 15.0
 """An engine must have lived as long as this before another one is kept ready to take over."""
 SPIN_COUNT = "500"
@@ -244,6 +245,8 @@ def _spawn(settings: Settings, path: str, lock: int, life_line: int | None) -> N
     if life_line is not None:
         command += ["--life-line", str(life_line)]
         inherited.append(life_line)
+    else:
+        command += ["--linger", str(LINGER_S)]
     if settings.standby_engine:
         command += ["--standby-after", str(STANDBY_AFTER_S)]
     if 0 < settings.engine_timeout_s < math.inf:

@@ -116,3 +116,43 @@ def test_an_engine_that_ends_again_and_again_is_not_waited_for(
     assert not is_failing(settings)
     os.close(reader)
     wait_until(lambda: not is_supervised(settings))
+
+
+def test_a_supervisor_without_a_life_line_gives_up_engines_that_can_not_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application that wanted one may have gone, and nobody else would end it."""
+    monkeypatch.setattr(launch, "ENGINE_COMMAND", (sys.executable, "-S", "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(launch, "LINGER_S", 1.0)
+    assert launch.start_supervisor(settings)
+    wait_until(lambda: not is_supervised(settings))
+    assert is_failing(settings)
+
+
+def test_a_supervisor_minds_its_engine_and_term_whatever_its_starter_blocks(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uWSGI's threads have all signals blocked, and what they start inherits that."""
+    code = "import os, signal, sys; print(os.getpid(), os.getppid(), file=open(sys.argv[1], 'a')); signal.pause()"
+    monkeypatch.setattr(launch, "ENGINE_COMMAND", (sys.executable, "-S", "-c", code))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+    try:
+        assert launch.start_supervisor(settings)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    told = Path(launch.socket_path(settings))
+
+    def engines() -> list[list[int]]:
+        text = told.read_text() if told.exists() else ""
+        return [[int(pid) for pid in line.split()] for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    wait_until(lambda: len(engines()) == 1)
+    supervisor = engines()[0][1]
+    try:
+        os.kill(engines()[0][0], signal.SIGKILL)
+        wait_until(lambda: len(engines()) == 2)
+        os.kill(supervisor, signal.SIGTERM)
+        wait_until(lambda: not is_supervised(settings))
+    finally:
+        if is_supervised(settings):
+            os.kill(supervisor, signal.SIGKILL)

@@ -1,11 +1,12 @@
-"""What is counted of requests in an application that exists already, whoever answers them, and that all of them end."""
+"""What is counted and logged of requests in an application that exists already, whoever answers them."""
 
+import logging
 from typing import Any
 
 import pytest
 from flask import Flask, Response, abort, request
 
-from hugging_llama import create_blueprint
+from hugging_llama import Visitor, create_blueprint
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 from tests.scrape import Scrape
@@ -70,3 +71,16 @@ def test_each_request_ends_once(
 
 def test_a_process_is_one_worker_however_many_mounts_it_has(settings: Settings) -> None:
     assert scrape(host(settings)).get("workers_started_total") == 1
+
+
+def test_what_an_application_calls_its_visitors_spoils_neither_log_nor_figures(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Flask("theirs")
+    visitor = Visitor(id="ann\nPOST /forged 200 \ud800", roles=("admin",))
+    app.register_blueprint(create_blueprint(settings, engine=ScriptedEngine(), authenticate=lambda: visitor))
+    with caplog.at_level(logging.INFO, "hugging_llama.access"):
+        assert app.test_client().get("/api/tags").status_code == 200
+    assert "\n" not in caplog.messages[-1]
+    figures = Scrape.of(app.test_client().get("/metrics").text)
+    assert figures.by("key_requests_total", "key_id") == {("ann\nPOST /forged 200 ?",): 1}

@@ -82,6 +82,23 @@ def test_hup_reads_the_file_anew_also_what_gunicorn_itself_goes_by(tmp_path: Pat
         assert len(server.workers()) == 1
 
 
+def test_hup_may_change_the_format_of_the_log_and_back_and_no_bad_address_ends_the_server(tmp_path: Path) -> None:
+    with serve() as server:
+
+        def reloaded(text: str, message: str, times: int) -> None:
+            write_settings(server, text)
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: server.log.read_text().count(message) == times)
+
+        assert server.log.read_text().count("[INFO] Booting worker") == 2
+        reloaded("log_format = 'json'\n", '"message": "Booting worker', 2)
+        # no machine has this address, and gunicorn would end after it has closed its own
+        reloaded("host = '192.0.2.1'\ninsecure_no_auth = true\n", '"message": "not reloaded: ', 1)
+        reloaded("", "[INFO] Booting worker", 4)
+        assert server.log.read_text().count('"message": "Booting worker') == 2
+        assert server.lines("/gen?n=1")[-1]["done_reason"] == "stop"
+
+
 def test_what_the_engine_does_not_read_makes_no_other_engine() -> None:
     folder = HERE.parents[1] / "app" / "hugging_llama" / "engine"
     source = "\n".join(path.read_text() for path in folder.glob("*.py"))

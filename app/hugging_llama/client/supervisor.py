@@ -8,8 +8,8 @@ ends. It ends with its engine when it gets TERM or when its life line (the read 
 the kernel sees to even if the gunicorn master is killed. An engine that leaves by itself with status 0 is not
 started again. The lock it was given is held until it exits, however that comes about; that the engine ends again and
 again is noted in the lock's file, so that nobody waits for it in vain. Without a life line nobody would end it where
-every engine fails, so it goes a while after that was noted; the next request starts another one. An engine that gives no
-sign of life for a while, because it is stopped or its threads wait for each other, is killed.
+every engine fails, so it goes a while after that was noted, and the next request starts another one. An engine that
+gives no sign of life for a while, because it is stopped or its threads wait for each other, is killed.
 """
 
 import argparse
@@ -244,7 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.life_line is not None:
         os.set_inheritable(options.life_line, False)
     configure_logging(options.log_level, "supervisor", options.log_format)
-    # who started us may block signals in his threads, as uWSGI does: neither TERM nor the end of an engine would be seen
+    # who started us may block signals, as uWSGI does in its threads: neither TERM nor an engine's end would be seen
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     waits = options.standby_after, options.silent_after, options.linger
     Supervisor(options.engine, launch, options.lock, options.life_line, *waits).run()

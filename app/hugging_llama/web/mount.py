@@ -151,7 +151,8 @@ def install(
     app.extensions[EXTENSION + ending] = context
     app.extensions[WATCH_EXTENSION + ending] = DisconnectWatch(enabled=settings.watch_disconnect).watch
     folder = shared_folder()
-    ledger = EngineLedger(folder and folder / "hugging_llama_engine")
+    # mounts may have engines of their own
+    ledger = EngineLedger(folder and folder / f"hugging_llama_engine{ending.replace('/', '_')}")
     device = expected_device(settings.device)
     app.extensions[WEB_EXTENSION + ending] = WebContext(exporter=exporter, device=device, ledger=ledger)
     return ending

@@ -28,7 +28,7 @@ def test_streams_of_all_mounts_get_an_end_when_the_server_stops() -> None:
     with tempfile.TemporaryDirectory(prefix="hl-") as folder:
         environ = {key: value for key, value in os.environ.items() if not key.startswith(("OLLAMA_", "HUGGING_"))}
         environ |= {"HOME": folder, "HUGGING_LLAMA_RUN_DIR": f"{folder}/run", "HUGGING_LLAMA_PORT": str(port)}
-        environ |= {"HUGGING_LLAMA_GRACEFUL_TIMEOUT_S": "4", "HUGGING_LLAMA_WORKERS": "1"}
+        environ |= {"HUGGING_LLAMA_GRACEFUL_TIMEOUT_S": "10", "HUGGING_LLAMA_WORKERS": "1"}
         log = Path(folder, "log")
         with log.open("wb") as sink:
             process = subprocess.Popen(COMMAND, cwd=HERE, env=environ, stdin=subprocess.DEVNULL, stderr=sink)

@@ -28,16 +28,17 @@ class FileValues:
     read: list[Path] = field(default_factory=list)
     errors: list[ConfigError] = field(default_factory=list)
 
-    def add(self, path: Path, *, is_named: bool) -> None:
+    def add(self, path: Path, named_by: str = "") -> None:
         """Lay the file over what others have said. One that is not there says nothing, unless somebody has named it."""
         try:
             table = tomllib.loads(path.read_bytes().decode())
         except FileNotFoundError:
-            if is_named:
-                self.errors.append(ConfigError(f"{PREFIX}CONFIG: there is no file {path}"))
+            if named_by:
+                self.errors.append(ConfigError(f"{named_by}: there is no file {path}"))
             return
         except (OSError, UnicodeDecodeError) as error:
-            self.errors.append(ConfigError(f"{path} can't be read: {error}"))
+            why = error.strerror if isinstance(error, OSError) else error
+            self.errors.append(ConfigError(f"{path} can't be read: {why}"))
             return
         except tomllib.TOMLDecodeError as error:
             self.errors.append(ConfigError(f"{path}: {error}"))
@@ -92,11 +93,11 @@ def read_files(environ: Mapping[str, str]) -> FileValues:
     """The named file; else the machine's, the user's and the home's, each over the ones before it."""
     found = FileValues()
     if (named := named_file(environ)) is not None:
-        found.add(named, is_named=True)
+        found.add(named, PREFIX + "CONFIG")
         return found
     for path in (SYSTEM_FILE, user_file(environ)):
-        found.add(path, is_named=False)
-    found.add(home_file(environ, found.values.get("home")), is_named=False)
+        found.add(path)
+    found.add(home_file(environ, found.values.get("home")))
     return found
 
 
@@ -106,12 +107,12 @@ def places(environ: Mapping[str, str]) -> tuple[Path, ...]:
         return (named,)
     found = FileValues()
     for path in (SYSTEM_FILE, user_file(environ)):
-        found.add(path, is_named=False)
+        found.add(path)
     return (SYSTEM_FILE, user_file(environ), home_file(environ, found.values.get("home")))
 
 
 def check_file(path: Path) -> list[ConfigError]:
     """All that is wrong with one file."""
     found = FileValues()
-    found.add(path, is_named=True)
+    found.add(path, "FILE")
     return found.errors

@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,9 +44,13 @@ workers = _settings.workers
 worker_class = "hugging_llama_config.gunicorn_worker.JsonErrorWorker"
 worker_connections = _settings.worker_connections
 loglevel = _settings.log_level
-if _settings.log_format == "json":
-    # gunicorn lays this over a table of its own, whose root has a handler that is gone then
-    logconfig_dict = logging_table(_settings.log_level, "web", "json", "gunicorn.error") | {"root": {"handlers": []}}
+# gunicorn lays this over a table of its own, whose root has a handler that is gone then. Never left out: a reload keeps
+# what is not set anew
+logconfig_dict = (
+    logging_table(_settings.log_level, "web", "json", "gunicorn.error") | {"root": {"handlers": []}}
+    if _settings.log_format == "json"
+    else {}
+)
 # there is nothing heavy to share, and what is imported before gevent patches the worker blocks its hub
 preload_app = False
 # the heartbeat of a worker's hub, not a limit on requests
@@ -164,21 +168,25 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         prepare_run_dir(settings)
         socket_path(settings)
         read_home_format(settings.home)
-        # it binds anew, unless it was told on its own command line where
-        binds_anew = server.cfg.bind == [bind]
+        # it binds anew, unless it was told on its own command line where, or given sockets by systemd
+        binds_anew = server.cfg.bind == [bind] and not server.systemd
+        hosts = [settings.host] if binds_anew else _listening_hosts(server)
         # workers of before may still know keys whose file is gone; those that come after would let nobody in
-        hosts = _hosts_after_reload(server, settings if binds_anew else None)
         has_keys = check_exposure(settings, hosts, was_closed=bool(closed[0]))
         if binds_anew:
-            _check_port(settings, server)
+            _check_address(settings, server)
         # in place, as gunicorn imports it once only and would go on with the values from the start
         importlib.reload(sys.modules[__name__])
+        if server.systemd:
+            # for another address gunicorn would close the sockets that it was given
+            globals()["bind"] = server.cfg.bind
     except (ConfigError, LaunchError, HomeFormatError, ExposureError, OSError, SystemExit) as error:
         server.log.error("not reloaded: %s", error)
         systemd.notify(f"STATUS=not reloaded: {error}")
         return
     closed[0] |= has_keys
     systemd.notify_reloading()
+    _drop_foreign_handlers(server.log.error_log)
     reload()
     systemd.notify("READY=1\nSTATUS=")
 
@@ -188,22 +196,24 @@ def _told_hosts(server: Any) -> list[str]:
     return [address[0] for address in server.cfg.address if isinstance(address, tuple)]
 
 
-def _hosts_after_reload(server: Any, settings: Settings | None) -> list[str]:
-    """Where it will listen: where it does, but for the `settings` by which it binds anew."""
+def _listening_hosts(server: Any) -> list[str]:
     names = [listener.sock.getsockname() for listener in server.LISTENERS]
-    listening = [name[0] for name in names if isinstance(name, tuple)]
-    if settings is None:
-        return listening
-    return [settings.host, *(listening if server.systemd else [])]
+    return [name[0] for name in names if isinstance(name, tuple)]
 
 
-def _check_port(settings: Settings, server: Any) -> None:
-    """Raises OSError where nobody could listen: gunicorn would end. On a port of its own it closes its socket first."""
-    if any(settings.port == address[1] for address in server.cfg.address if isinstance(address, tuple)):
-        return
+def _check_address(settings: Settings, server: Any) -> None:
+    """Raises OSError where nobody could listen: gunicorn would end. On a port of its own it closes its socket first, so
+    there the host alone is tried."""
+    is_own = any(settings.port == address[1] for address in server.cfg.address if isinstance(address, tuple))
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, settings.port), family=family):
+    with socket.create_server((settings.host, 0 if is_own else settings.port), family=family):
         pass
+
+
+def _drop_foreign_handlers(logger: logging.Logger) -> None:
+    """gunicorn sets its own handler anew in a reload, and leaves the one of JSON beside it."""
+    for handler in [each for each in logger.handlers if not getattr(each, "_gunicorn", False)]:
+        logger.removeHandler(handler)
 
 
 def on_reload(server: Any) -> None:
@@ -234,21 +244,23 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In the worker, patched and with the app loaded: watch for its end; in the first one, tidy up."""
-    if (access := getattr(worker.wsgi, "extensions", {}).get("hugging_llama_access")) is not None:
-        access.ring.share(worker.hugging_llama_closed)
-    engine = _engine_of(worker)
-    if engine is None:
+    for access in _of_mounts(worker, "hugging_llama_access"):
+        if hasattr(access, "ring"):  # an application's own hook has no keys
+            access.ring.share(worker.hugging_llama_closed)
+    contexts = [c for c in _of_mounts(worker, "hugging_llama") if hasattr(getattr(c, "engine", None), "start_drain")]
+    if not contexts:
         worker.log.warning("the application has no Hugging Llama engine: its streams are not drained")
         return
-    settings = engine.settings
+    settings = contexts[0].engine.settings
     configure_own_logging(settings.log_level, "web", settings.log_format)
     watch_levels(settings.run_dir, settings.log_levels)
-    engine.life_line = worker.hugging_llama_life_line
-    for kept in ("store", "responses") if worker.age == 1 else ():  # the first one of this server, and never again
-        if (store := getattr(worker.wsgi.extensions["hugging_llama"], kept, None)) is not None:
-            threading.Thread(target=store.tidy, daemon=True).start()
+    for context in contexts:
+        context.engine.life_line = worker.hugging_llama_life_line
+        for kept in ("store", "responses") if worker.age == 1 else ():  # the first one of this server, and never again
+            if (store := getattr(context, kept, None)) is not None:
+                threading.Thread(target=store.tidy, daemon=True).start()
     # TERM runs no hook in a worker, so the flag that it clears is watched: by a greenlet, as gevent has patched by now
-    threading.Thread(target=_drain_when_stopped, args=(worker, engine), daemon=True).start()
+    threading.Thread(target=_drain_when_stopped, args=(worker, contexts), daemon=True).start()
 
 
 def child_exit(server: Any, worker: Any) -> None:
@@ -300,21 +312,22 @@ def _is_unused(life_line: LifeLine, oldest_worker_age: int) -> bool:
     return life_line.retired_at_age is not None and oldest_worker_age > life_line.retired_at_age
 
 
-def _engine_of(worker: Any) -> Any:
-    """The RemoteEngine of our app, or None: this file also serves apps that mount no engine of ours."""
-    context = getattr(worker.wsgi, "extensions", {}).get("hugging_llama")
-    engine = getattr(context, "engine", None)
-    return engine if hasattr(engine, "start_drain") else None
+def _of_mounts(worker: Any, name: str) -> list[Any]:
+    """What each mount of our app has under this name; this file also serves apps that mount nothing of ours."""
+    extensions = getattr(worker.wsgi, "extensions", {})
+    endings = extensions.get("hugging_llama_mounts", {"": ""}).values()
+    return [extensions[name + ending] for ending in endings if name + ending in extensions]
 
 
-def _drain_when_stopped(worker: Any, engine: Any) -> None:
+def _drain_when_stopped(worker: Any, contexts: Sequence[Any]) -> None:
     """A greenlet of the worker. Streams that would outlive the worker get a last object instead of a cut."""
     while worker.alive:
         time.sleep(_DRAIN_POLL_S)
     graceful_s = worker.cfg.graceful_timeout
     deadline = time.monotonic() + max(graceful_s / 2, graceful_s - _DRAIN_MARGIN_S)
-    engine.start_drain(deadline)
-    if (store := getattr(worker.wsgi.extensions["hugging_llama"], "store", None)) is not None:
-        # a transfer looks once a second
-        store.pull_slots.ends_at = deadline - min(1.0, graceful_s / 4)
+    for context in contexts:
+        context.engine.start_drain(deadline)
+        if (store := getattr(context, "store", None)) is not None:
+            # a transfer looks once a second
+            store.pull_slots.ends_at = deadline - min(1.0, graceful_s / 4)
     logging.getLogger("hugging_llama").info("worker %d drains", worker.pid)

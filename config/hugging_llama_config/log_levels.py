@@ -25,7 +25,9 @@ def parse_levels(pairs: Iterable[str]) -> dict[str, str]:
     """`part=level` each. Raises ValueError for another one."""
     found = {}
     for pair in pairs:
-        part, _, level = (text.strip() for text in pair.partition("="))
+        part, sign, level = (text.strip() for text in pair.partition("="))
+        if not sign:
+            raise ValueError(f"{pair.strip()!r} is no PART=LEVEL, such as engine=debug")
         if part not in PARTS:
             raise ValueError(f"{part!r} is none of {', '.join(PARTS)}")
         if level not in LEVELS:

@@ -2,10 +2,11 @@
 
 import http.client
 import http.server
+import sys
 import threading
 from dataclasses import dataclass
 from types import TracebackType
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 _HOP_BY_HOP = ("connection", "transfer-encoding", "content-length", "keep-alive", "server", "date")
@@ -28,8 +29,7 @@ class ReverseProxy:
             upstream = urlsplit(target).netloc
 
         Request.manners = manners
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Request)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), Request)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
@@ -43,6 +43,15 @@ class ReverseProxy:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller who leaves, at whatever moment, is no error."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 class _Request(http.server.BaseHTTPRequestHandler):

@@ -122,3 +122,14 @@ def test_help_of_serve_names_every_setting(cli: RunCli) -> None:
         assert f"  {setting.flag}" in out
     assert "--hub-token" not in out
     assert "--max-loaded-models N, --max-resident-models N" in out
+
+
+def test_a_bad_value_is_told_once_and_by_the_name_that_was_given(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = tmp_path / "missing.toml"
+    assert invoke("config", "check", str(missing))[2] == f"Error: FILE: there is no file {missing}\n"
+    assert invoke("config", "check", str(tmp_path))[2] == f"Error: {tmp_path} can't be read: Is a directory\n"
+    monkeypatch.setenv("HUGGING_LLAMA_PORT", "abc")
+    assert invoke("config", "show")[2] == "Error: HUGGING_LLAMA_PORT: 'abc' is not a whole number\n"
+    assert caplog.messages == []

@@ -91,6 +91,7 @@ def test_what_does_not_answer(served: LiveServer, capsys: pytest.CaptureFixture[
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         code, found = examine(capsys, "--url", url)
         assert (code, of(found, f"{url} can't be reached")) == (1, "problem")
+        assert not any(said.endswith(('"', ")")) for said in found), "the system's words alone"
         with ReverseProxy(url, Manners()) as proxy:
             code, found = examine(capsys, "--url", proxy.url)
         assert (code, set(found.values())) == (1, {"problem"})

@@ -15,7 +15,9 @@ launch.LINGER_S = float(os.environ.get("TEST_LINGER_S", "30"))
 
 app = Flask(__name__)
 hits = Counter("their_hits", "Requests")
-app.register_blueprint(create_blueprint(authenticate=lambda: Visitor(roles=("admin",))), url_prefix="/llm")
+for name in ("llm", "second"):
+    blueprint = create_blueprint(authenticate=lambda: Visitor(roles=("admin",)), name=name)
+    app.register_blueprint(blueprint, url_prefix=f"/{name}")
 
 
 @app.before_request

@@ -82,6 +82,23 @@ def test_hup_reads_the_file_anew_also_what_gunicorn_itself_goes_by(tmp_path: Pat
         assert len(server.workers()) == 1
 
 
+def test_hup_may_change_the_format_of_the_log_and_back_and_no_bad_address_ends_the_server(tmp_path: Path) -> None:
+    with serve() as server:
+
+        def reloaded(text: str, message: str, times: int) -> None:
+            write_settings(server, text)
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: server.log.read_text().count(message) == times)
+
+        assert server.log.read_text().count("[INFO] Booting worker") == 2
+        reloaded("log_format = 'json'\n", '"message": "Booting worker', 2)
+        # no machine has this address, and gunicorn would end after it has closed its own
+        reloaded("host = '192.0.2.1'\ninsecure_no_auth = true\n", '"message": "not reloaded: ', 1)
+        reloaded("", "[INFO] Booting worker", 4)
+        assert server.log.read_text().count('"message": "Booting worker') == 2
+        assert server.lines("/gen?n=1")[-1]["done_reason"] == "stop"
+
+
 def test_what_the_engine_does_not_read_makes_no_other_engine() -> None:
     folder = HERE.parents[1] / "app" / "hugging_llama" / "engine"
     source = "\n".join(path.read_text() for path in folder.glob("*.py"))
@@ -116,3 +133,43 @@ def test_an_engine_that_ends_again_and_again_is_not_waited_for(
     assert not is_failing(settings)
     os.close(reader)
     wait_until(lambda: not is_supervised(settings))
+
+
+def test_a_supervisor_without_a_life_line_gives_up_engines_that_can_not_start(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application that wanted one may have gone, and nobody else would end it."""
+    monkeypatch.setattr(launch, "ENGINE_COMMAND", (sys.executable, "-S", "-c", "raise SystemExit(3)"))
+    monkeypatch.setattr(launch, "LINGER_S", 1.0)
+    assert launch.start_supervisor(settings)
+    wait_until(lambda: not is_supervised(settings))
+    assert is_failing(settings)
+
+
+def test_a_supervisor_minds_its_engine_and_term_whatever_its_starter_blocks(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uWSGI's threads have all signals blocked, and what they start inherits that."""
+    code = "import os, signal, sys; print(os.getpid(), os.getppid(), file=open(sys.argv[1], 'a')); signal.pause()"
+    monkeypatch.setattr(launch, "ENGINE_COMMAND", (sys.executable, "-S", "-c", code))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
+    try:
+        assert launch.start_supervisor(settings)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    told = Path(launch.socket_path(settings))
+
+    def engines() -> list[list[int]]:
+        text = told.read_text() if told.exists() else ""
+        return [[int(pid) for pid in line.split()] for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    wait_until(lambda: len(engines()) == 1)
+    supervisor = engines()[0][1]
+    try:
+        os.kill(engines()[0][0], signal.SIGKILL)
+        wait_until(lambda: len(engines()) == 2)
+        os.kill(supervisor, signal.SIGTERM)
+        wait_until(lambda: not is_supervised(settings))
+    finally:
+        if is_supervised(settings):
+            os.kill(supervisor, signal.SIGKILL)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from hugging_llama_config import systemd
-from tests.live_server import stop
-from tests.process.servers import GUNICORN, HERE, serve
+from tests.live_server import free_port, stop
+from tests.process.servers import GUNICORN, HERE, serve, wait_until
 from tests.process.socket_activation import start_with
 
 TIMEOUT_S = 60.0
@@ -93,6 +93,25 @@ def test_a_socket_that_was_given_outlives_a_restart(tmp_path: Path, short_folder
             finally:
                 stop(process)
             assert process.returncode == 0
+
+
+def test_a_reload_keeps_the_socket_that_was_given(tmp_path: Path, short_folder: str) -> None:
+    config = tmp_path / ".config" / "hugging-llama" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("workers = 1\n")
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        port, log = listener.getsockname()[1], tmp_path / "log"
+        with log.open("wb") as sink:
+            process = start_with(listener, tmp_path, short_folder, SCRIPTED, sink, port="")
+        try:
+            wait_until(lambda: log.read_text().count("Booting worker") == 1)
+            config.write_text(f"workers = 2\nport = {free_port()}\n")
+            process.send_signal(signal.SIGHUP)
+            wait_until(lambda: log.read_text().count("Booting worker") == 3)
+            listener.close()  # now it is the server's alone
+            assert ask(port).startswith(b"HTTP/1.1 200 ")
+        finally:
+            stop(process)
 
 
 def test_a_socket_that_others_reach_needs_keys(tmp_path: Path, short_folder: str) -> None:

@@ -71,9 +71,11 @@ def test_the_line_for_people_holds_the_same(caplog: pytest.LogCaptureFixture) ->
 
 def test_levels_of_parts() -> None:
     assert parse_levels(["engine=debug", " store = error "]) == {"engine": "debug", "store": "error"}
-    for wrong in ("engine", "engine=loud", "kitchen=debug"):
+    for wrong in ("engine=loud", "kitchen=debug"):
         with pytest.raises(ValueError, match="is none of"):
             parse_levels([wrong])
+    with pytest.raises(ValueError, match="'engine' is no PART=LEVEL"):
+        parse_levels(["engine"])
     with pytest.raises(ConfigError, match="HUGGING_LLAMA_LOG_LEVELS: 'kitchen' is none of"):
         load_settings(environ={"HUGGING_LLAMA_LOG_LEVELS": "kitchen=debug"})
     assert load_settings(environ={"HUGGING_LLAMA_LOG_LEVELS": "ipc=info"}).log_levels == ("ipc=info",)

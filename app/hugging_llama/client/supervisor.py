@@ -7,8 +7,9 @@ It must stay single-threaded: the kernel sends the engine's parent-death signal 
 ends. It ends with its engine when it gets TERM or when its life line (the read end of a pipe) reaches its end, which
 the kernel sees to even if the gunicorn master is killed. An engine that leaves by itself with status 0 is not
 started again. The lock it was given is held until it exits, however that comes about; that the engine ends again and
-again is noted in the lock's file, so that nobody waits for it in vain. An engine that gives no sign of life for a
-while, because it is stopped or its threads wait for each other, is killed.
+again is noted in the lock's file, so that nobody waits for it in vain. Without a life line nobody would end it where
+every engine fails, so it goes a while after that was noted, and the next request starts another one. An engine that
+gives no sign of life for a while, because it is stopped or its threads wait for each other, is killed.
 """
 
 import argparse
@@ -62,7 +63,8 @@ class Supervisor:
     """One engine and the reasons to end. `run` is called once, on the main thread.
 
     `standby_after_s`: how long an engine must have lived before another one is kept ready; None: never.
-    `silent_after_s`: how long one may give no sign of life; None: for ever.
+    `silent_after_s`: how long one may give no sign of life; None: for ever. `linger_s`: how long engines that end again
+    and again are replaced once that is noted; None: for ever.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Supervisor:
         life_line: int | None,
         standby_after_s: float | None = None,
         silent_after_s: float | None = None,
+        linger_s: float | None = None,
     ) -> None:
         self._command = list(command)
         self._launch = launch
@@ -80,6 +83,7 @@ class Supervisor:
         self._life_line = life_line
         self._standby_after_s = standby_after_s
         self._beat_s = silent_after_s and silent_after_s / BEATS
+        self._linger_s = math.inf if linger_s is None else linger_s
         self._standby: Engine | None = None
         self._ended = False
         self._wake, wake_writer = os.pipe()
@@ -94,7 +98,7 @@ class Supervisor:
 
     def run(self) -> None:
         """Start the engine again and again until there is a reason to end."""
-        num_unsteady, backoff_s = 0, FIRST_BACKOFF_S
+        num_unsteady, backoff_s, failing_at = 0, FIRST_BACKOFF_S, math.inf
         while not self._ended:
             started_at = time.monotonic()
             engine = self._start()
@@ -106,9 +110,15 @@ class Supervisor:
                 break
             logger.warning("the engine (pid %d) ended with status %d", engine.process.pid, engine.process.returncode)
             num_unsteady += 1
-            if time.monotonic() - started_at > STEADY_S:
-                num_unsteady, backoff_s = 0, FIRST_BACKOFF_S
+            # one that was silent from the start has not served anybody, however long that was waited for
+            if time.monotonic() - started_at > STEADY_S and (engine.has_beaten or self._beat_s is None):
+                num_unsteady, backoff_s, failing_at = 0, FIRST_BACKOFF_S, math.inf
+            if num_unsteady >= FAILING_AFTER:
+                failing_at = min(failing_at, time.monotonic())
             note_failing(self._lock, failing=num_unsteady >= FAILING_AFTER)
+            if time.monotonic() - failing_at >= self._linger_s:
+                logger.error("the engine ends again and again: the next request will try anew")
+                break
             if self._standby is None:
                 self._wait(backoff_s, None)
                 backoff_s = min(MAX_BACKOFF_S, backoff_s * 2)
@@ -222,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--life-line", type=int, help="descriptor whose end is our end")
     parser.add_argument("--standby-after", type=float, help="seconds after which a second engine gets ready")
     parser.add_argument("--silent-after", type=float, help="seconds without a sign of life after which one is killed")
+    parser.add_argument("--linger", type=float, help="seconds for which engines that end again and again are replaced")
     parser.add_argument("engine", nargs="+", help="command of the engine")
     options = parser.parse_args(arguments)
     launch = sys.stdin.read()
@@ -233,7 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.life_line is not None:
         os.set_inheritable(options.life_line, False)
     configure_logging(options.log_level, "supervisor", options.log_format)
-    waits = options.standby_after, options.silent_after
+    # who started us may block signals, as uWSGI does in its threads: neither TERM nor an engine's end would be seen
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    waits = options.standby_after, options.silent_after, options.linger
     Supervisor(options.engine, launch, options.lock, options.life_line, *waits).run()
 
 

@@ -30,8 +30,8 @@ class RequestFacts:
     """Times are of `time.perf_counter()`; token counts and times of several answers to one request are added up.
 
     `endpoint` is the route's pattern, `model` the full name of a model that exists, `error` the code of what went wrong
-    first, `has_left` whether the caller did not wait for the end, `answers` those of models that have ended. `span` is
-    its trace's, where there is one.
+    first, `has_left` whether the caller did not wait for the end, `has_ended` whether it was counted, `answers` those
+    of models that have ended. `span` is its trace's, where there is one.
     """
 
     started: float = field(default_factory=time.perf_counter)
@@ -46,6 +46,7 @@ class RequestFacts:
     status: int = 0
     error: str = ""
     has_left: bool = False
+    has_ended: bool = False
     duration_s: float = 0.0
     first_token_s: float | None = None
     prompt_tokens: int = 0

@@ -44,7 +44,7 @@ def request_fields(facts: RequestFacts) -> dict[str, Any]:
         "status": facts.status,
         "duration_s": round(facts.duration_s, 4),
         "request_id": facts.request_id,
-        "key_id": facts.key_id,
+        "key_id": _plain(facts.key_id),
         "model": _plain(facts.model),
         "error": facts.error,
         "outcome": "left" if facts.has_left else "",
@@ -60,4 +60,4 @@ def request_fields(facts: RequestFacts) -> dict[str, Any]:
 
 def _plain(text: str) -> str:
     """Without what could end the line or hide in it."""
-    return urllib.parse.quote(text[:_MAX_PATH], safe="/:@!$&'()*+,;=-._~")
+    return urllib.parse.quote(text[:_MAX_PATH], safe="/:@!$&'()*+,;=-._~", errors="replace")

@@ -41,6 +41,7 @@ def create_app(settings: Settings | None = None, *, engine: EngineClient | None 
     registry = CollectorRegistry()
     exporter = metrics.measure_http(app, registry)
     figures = Figures(registry, shared_folder())
+    figures.workers.inc()
     tracer = tracer_of(settings, own=True)
     app.extensions[TRACER_EXTENSION] = tracer
     request_meter(settings, figures, tracer).install(app)

@@ -60,7 +60,8 @@ def shown(value: str) -> str:
     """A label's value, of which every series takes the space: the end of what is very long."""
     if value.isascii() and len(value) <= LONGEST:
         return value
-    tail = value
+    # an application that mounts us may name its visitors by what no page can hold
+    tail = value = value.encode("utf-8", "replace").decode()
     while len(json.dumps(_CUT + tail)) > LONGEST + 2:
         tail = tail[max(1, len(tail) // 16) :]
     return value if tail == value else _CUT + tail

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from flask import Flask, Response, request
-from flask.blueprints import Blueprint
 
 from hugging_llama.dialects.request_facts import RequestFacts, request_facts
 from hugging_llama.dialects.request_id import request_id
@@ -30,7 +29,7 @@ class RequestMeter:
         self._answered = tuple(answered)
         self._end = tuple(end)
 
-    def install(self, target: Flask | Blueprint) -> None:
+    def install(self, target: Flask) -> None:
         """Before all else that looks at requests, so that refused ones are seen, too."""
         target.before_request(self.begin)
         target.after_request(self.answer)
@@ -45,12 +44,15 @@ class RequestMeter:
             tell(facts)
 
     def answer(self, response: Response) -> Response:
-        """An answer in one piece is over when it is made: it is counted before anybody can have read it."""
+        """An answer in one piece is over when it is made: it is counted before anybody can have read it.
+
+        A second answer to the same request is the page for a hook that has failed with the first one.
+        """
         facts = request_facts()
         facts.status = response.status_code
         for tell in self._answered:
             tell(facts, response)
-        end = _Once(partial(self._finish, facts))
+        end = partial(self.end, facts)
         if not response.is_streamed or request.method == "HEAD":
             end()
             return response
@@ -58,24 +60,16 @@ class RequestMeter:
         response.call_on_close(end)  # the caller may leave early, or never begin
         return response
 
-    def _finish(self, facts: RequestFacts) -> None:
+    def end(self, facts: RequestFacts) -> None:
+        """Of several calls for a request the first one counts."""
+        if facts.has_ended:
+            return
+        facts.has_ended = True
         facts.duration_s = time.perf_counter() - facts.started
         if facts.status >= 400 and facts.status != _GONE:
             facts.fail(f"http_{facts.status}")
         for tell in self._end:
             tell(facts)
-
-
-class _Once:
-    """Of several calls the first one counts."""
-
-    def __init__(self, call: Callable[[], None]) -> None:
-        self._call: Callable[[], None] | None = call
-
-    def __call__(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call()
 
 
 def _followed(chunks: Iterable[bytes], end: Callable[[], None]) -> Iterator[bytes]:

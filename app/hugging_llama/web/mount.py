@@ -102,7 +102,9 @@ def _mount(
     tracer: "Tracer | None",
 ) -> None:
     app = cast(Flask, state.app)
-    mounted_figures: MountedFigures = app.extensions.setdefault(_FIGURES_EXTENSION, MountedFigures.new())
+    if _FIGURES_EXTENSION not in app.extensions:
+        app.extensions[_FIGURES_EXTENSION] = MountedFigures.new()
+    mounted_figures: MountedFigures = app.extensions[_FIGURES_EXTENSION]
     ending = install(
         app,
         f"{state.name_prefix}.{state.name}".lstrip("."),
@@ -149,10 +151,10 @@ def install(
     app.extensions[EXTENSION + ending] = context
     app.extensions[WATCH_EXTENSION + ending] = DisconnectWatch(enabled=settings.watch_disconnect).watch
     folder = shared_folder()
-    ledger = EngineLedger(folder and folder / "hugging_llama_engine")
+    # mounts may have engines of their own
+    ledger = EngineLedger(folder and folder / f"hugging_llama_engine{ending.replace('/', '_')}")
     device = expected_device(settings.device)
     app.extensions[WEB_EXTENSION + ending] = WebContext(exporter=exporter, device=device, ledger=ledger)
-    figures.workers.inc()
     return ending
 
 

@@ -30,7 +30,9 @@ class MountedFigures:
     @classmethod
     def new(cls) -> "MountedFigures":
         registry = CollectorRegistry()
-        return cls(registry, Figures(registry, shared_folder()))
+        figures = Figures(registry, shared_folder())
+        figures.workers.inc()
+        return cls(registry, figures)
 
     def generate_metrics(self) -> tuple[str, str]:
         """The text and its content type."""

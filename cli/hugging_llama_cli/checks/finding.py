@@ -108,3 +108,9 @@ def _last_words(text: str) -> str:
     """The last line, which is the error's of a traceback."""
     said = [line.strip() for line in text.splitlines() if line.strip()]
     return said[-1][:_MAX_SAID] if said else "no reason is given"
+
+
+def innermost(error: Exception) -> str:
+    """Of errors that an HTTP library has wrapped, what the system said."""
+    reason = getattr(error.args[0], "reason", error) if error.args else error
+    return str(reason).rpartition(": ")[2][:200]

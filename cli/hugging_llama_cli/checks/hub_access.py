@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from hugging_llama_cli.checks.finding import Finding, Subject, ok, problem, warning
+from hugging_llama_cli.checks.finding import Finding, Subject, innermost, ok, problem, warning
 from hugging_llama_config.exposure import is_loopback
 
 _TIMEOUTS_S = (5.0, 15.0)
@@ -31,12 +31,12 @@ def check_hub(subject: Subject) -> Iterator[Finding]:
             yield _judged(response, shown, took, has_token=bool(token))
     except requests.exceptions.SSLError as error:
         yield warning(
-            f"no secure connection to the Hub at {shown}: {_short(error)}",
+            f"no secure connection to the Hub at {shown}: {innermost(error)}",
             "a proxy may hold the connection: REQUESTS_CA_BUNDLE names the file of its certificate",
         )
     except requests.RequestException as error:
         yield warning(
-            f"the Hub at {shown} can't be reached: {_short(error)}",
+            f"the Hub at {shown} can't be reached: {innermost(error)}",
             "check network, HTTPS_PROXY and HF_ENDPOINT; models on disk work without (HF_HUB_OFFLINE=1 says so)",
         )
 
@@ -62,9 +62,3 @@ def _name(response: requests.Response) -> str:
         return f"{account['name']}" + (f" ({role})" if role else "")
     except (ValueError, LookupError, TypeError, AttributeError):
         return "somebody"
-
-
-def _short(error: Exception) -> str:
-    """The innermost reason."""
-    reason = getattr(error.args[0], "reason", error) if error.args else error
-    return str(reason).rpartition(": ")[2][:200]

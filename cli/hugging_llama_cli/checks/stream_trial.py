@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import requests
 
+from hugging_llama_cli.checks.finding import innermost
 from hugging_llama_cli.render import parse_time
 from hugging_llama_config.exposure import is_loopback
 
@@ -100,7 +101,7 @@ class Target:
         except requests.Timeout:
             raise NoAnswerError(f"{self.url} does not answer in time") from None
         except (requests.RequestException, ValueError) as error:
-            raise NoAnswerError(f"{self.url} can't be reached: {str(error).rpartition(': ')[2][:200]}") from None
+            raise NoAnswerError(f"{self.url} can't be reached: {innermost(error)}") from None
         self.software = self.software or response.headers.get("Server", "")
         return response
 

@@ -1,8 +1,11 @@
 """What somebody without a key, or with one, tries to take the server away from the others."""
 
 import contextlib
+import stat
+from pathlib import Path
 
 from hugging_llama_config.gunicorn_worker import MAX_HEAD_BYTES
+from hugging_llama_config.keys import add_key, new_key, revoke_key
 from tests.live_server import LiveServer
 from tests.security.raw import connected, read_to_end, statuses
 
@@ -30,3 +33,14 @@ def test_a_head_as_browsers_send_it_is_taken(server: LiveServer) -> None:
     with connected(server) as sock:
         sock.sendall(_LINE + cookies)
         assert statuses(read_to_end(sock)) == [200]
+
+
+def test_no_other_user_can_keep_a_key_from_being_revoked(tmp_path: Path) -> None:
+    """Whoever may open a file for reading may lock it, too, and for ever."""
+    path, lock = tmp_path / "keys.json", tmp_path / ".keys.json.lock"
+    lock.touch(0o644)  # as earlier versions made it
+    add_key(str(path), new_key("laptop")[0])
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+    lock.unlink()
+    revoke_key(str(path), "laptop")
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600

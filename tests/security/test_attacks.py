@@ -39,7 +39,7 @@ def test_no_other_user_can_keep_a_key_from_being_revoked(tmp_path: Path) -> None
     """Whoever may open a file for reading may lock it, too, and for ever."""
     path, lock = tmp_path / "keys.json", tmp_path / ".keys.json.lock"
     lock.touch(0o644)  # as earlier versions made it
-    add_key(str(path), new_key("laptop")[0])
+    add_key(str(path), new_key("laptop", roles=("use",))[0])
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
     lock.unlink()
     revoke_key(str(path), "laptop")

@@ -59,7 +59,7 @@ graceful_timeout = max(1, round(_settings.graceful_timeout_s))
 # also the time that a client has for a request's line and headers, all in all
 keepalive = 5
 # what is named here holds whatever gunicorn's own defaults become; browsers send to localhost the cookies of all that
-# runs there
+# runs there. The worker bounds all headers together.
 limit_request_line = 4094
 limit_request_fields = 100
 limit_request_field_size = 64 * 1024

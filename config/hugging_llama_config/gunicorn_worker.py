@@ -2,6 +2,10 @@
 
 Such a request reaches no application. What gunicorn says of it, to the caller and in its log, may quote a line of it,
 and so a key: of what was sent no more is kept than the name of a header.
+
+And a request's head has a size, all in all. gunicorn has one for each header and their number, and looks through all
+that it has of a head each time that more of it comes: heads of some megabytes, from callers that nobody knows yet,
+would keep a worker busy for minutes.
 """
 
 import json
@@ -9,16 +13,37 @@ import re
 from typing import Any
 
 from gunicorn import util
+from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.message import Request
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.ggevent import GeventWorker
 
 _HARMLESS = re.compile(r"[A-Z-]{1,30}")
 # what gunicorn's errors keep of a request
 _QUOTED = ("hdr", "req", "method", "version", "expect", "data", "term", "line")
 _OUR_FAULT = "internal server error; the server's log has the details"
+MAX_HEAD_BYTES = 128 * 1024
+"""Of a request's line and headers together."""
+
+
+class BoundedRequest(Request):  # type: ignore[misc]
+    """A request whose head may have MAX_HEAD_BYTES."""
+
+    def read_into(self, unreader: Any, buf: Any, stop: bool = False) -> None:
+        """Reads more of the head. Raises LimitRequestHeaders."""
+        super().read_into(unreader, buf, stop)
+        if len(buf) > MAX_HEAD_BYTES:
+            raise LimitRequestHeaders("max buffer headers")
 
 
 class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
     """Which errors there are, their statuses and their lines in the log stay gunicorn's."""
+
+    def init_process(self) -> None:
+        """In the worker's own process, before it takes connections."""
+        # gunicorn has no other place to name the class of requests
+        RequestParser.mesg_class = BoundedRequest
+        super().init_process()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """Answers a request that could not be read, or that failed outside of the application."""

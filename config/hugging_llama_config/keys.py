@@ -110,7 +110,10 @@ def _changing(path: str) -> Iterator[list[Key]]:
     folder, name = os.path.split(os.path.abspath(path))
     try:
         os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, f".{name}.lock"), "ab") as lock:
+        with open(os.path.join(folder, f".{name}.lock"), "ab", opener=_open_private) as lock:
+            # nobody else may be able to hold it, and so to keep a key from being revoked
+            with contextlib.suppress(PermissionError):
+                os.fchmod(lock.fileno(), 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 keys = list(read_keys(path))
@@ -120,6 +123,10 @@ def _changing(path: str) -> Iterator[list[Key]]:
             _write(path, keys)
     except OSError as error:
         raise KeyFileError(f"{path} can't be changed: {error.strerror}") from None
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _write(path: str, keys: list[Key]) -> None:

@@ -60,6 +60,7 @@ REFUSED: dict[str, bytes] = {
     "a long line": b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
     "many headers": _get(b"Host: localhost", *(b"X-%d: 1" % number for number in range(200))),
     "a long header": _get(b"Host: localhost", b"X-A: " + b"a" * 70_000),
+    "long headers": _get(b"Host: localhost", *(b"X-%d: " % number + b"a" * 60_000 for number in range(3))),
     "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(100) + b"\r\n\r\n",
 }  # fmt: skip
 
@@ -71,7 +72,7 @@ def test_p7_what_can_be_read_in_two_ways_is_refused(server: LiveServer, name: st
     assert all(400 <= status < 500 or status in (501, 505) for status in found), found
 
 
-STATUSES = {"another coding": 501, "a long line": 414, "many headers": 431, "a long header": 431}
+STATUSES = {"another coding": 501, "a long line": 414, "many headers": 431, "a long header": 431, "long headers": 431}
 BY_US = {"no host", "an empty host"}
 """Those answers are the application's, and as empty as those to names that are not ours."""
 

@@ -24,6 +24,7 @@ from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.engine.pooling_heads import empty_answer
 from hugging_llama.engine.registry import Registry
+from hugging_llama.engine.request_weight import is_slow
 from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats, added_stats
 from hugging_llama.engine.status import LoadFigures, summed_status
@@ -46,6 +47,7 @@ from hugging_llama_config.settings import Settings
 _log = logging.getLogger(__name__)
 
 _INTAKE_THREADS = 4
+_SLOW_INTAKE_THREADS = 2
 
 _LONGEST_CLOSE_S = 10.0
 """So long a close waits for loads that are under way: the interpreter can't end well beneath native code."""
@@ -73,6 +75,8 @@ class Engine:
         self._intake = Intake(_INTAKE_THREADS, "engine-intake")
         # whoever waits for an adapter's file holds up none of the others
         self._adapter_intake = Intake(1, "engine-adapters")
+        # nor do texts of megabytes, which take a tokenizer seconds and gigabytes
+        self._slow_intake = Intake(_SLOW_INTAKE_THREADS, "engine-slow-intake")
         self._timer = ExpiryTimer(lambda: self._registry.expire())
         self._registry = Registry[ServedModel](
             load=self._load_model,
@@ -179,7 +183,7 @@ class Engine:
             left = list(self._entries.values())
         for entry in left:
             self._end(entry, EngineShutdownError("the engine is shutting down"))
-        for thing in (self._intake, self._adapter_intake, self._timer, self._watch):
+        for thing in (self._intake, self._adapter_intake, self._slow_intake, self._timer, self._watch):
             thing.close()
         end = time.monotonic() + _LONGEST_CLOSE_S
         while (thread := self._busy_thread()) is not None and time.monotonic() < end:
@@ -218,10 +222,14 @@ class Engine:
             self._end(entry, ready.error)
             return
         try:
-            intake = self._intake if ready.has_adapter(entry.request.model) else self._adapter_intake
-            intake.submit(entry.caller, lambda: self._work(entry, ready))
+            self._intake_of(entry.request, ready).submit(entry.caller, lambda: self._work(entry, ready))
         except RuntimeError:  # the pool takes nothing any more
             self._end(entry, EngineShutdownError("the engine is shutting down"))
+
+    def _intake_of(self, request: Request, model: ServedModel) -> Intake:
+        if not model.has_adapter(request.model):
+            return self._adapter_intake
+        return self._slow_intake if is_slow(request) else self._intake
 
     def _work(self, entry: Entry, model: ServedModel) -> None:
         """Runs in an intake thread: everything between a loaded model and its runner."""

@@ -105,7 +105,7 @@ class PromptRenderer:
         self._infill = Infill.of(tokenizer, self._encode)
         self._vocabulary_size = vocabulary_size
         self._bos_ids = _bos_ids(tokenizer)
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def render(self, request: GenerateRequest, *, context_length: int) -> RenderedPrompt:
         """At most `context_length` - 1 ids, so that one more fits.
@@ -114,7 +114,7 @@ class PromptRenderer:
         too long if the request does not allow to shorten it: `truncate` drops messages and, only with `shift`, cuts
         what is left in the middle.
         """
-        with self._lock:
+        with self.lock:
             if isinstance(request.prompt, TextPrompt | TokensPrompt):
                 whole = self._as_it_is(request.prompt)
                 ids = self._fitted(whole, request, context_length)
@@ -125,13 +125,13 @@ class PromptRenderer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text` alone, without special tokens around it."""
-        with self._lock:
+        with self.lock:
             return self._encode(text)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """What ids say, special tokens spelt out. Raises InvalidRequestError for those outside of the vocabulary."""
         ids = self._checked(token_ids, "tokens")
-        with self._lock:
+        with self.lock:
             text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
             return text
 

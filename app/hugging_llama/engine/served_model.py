@@ -21,6 +21,7 @@ from hugging_llama.engine.pooling_heads import pooling_head
 from hugging_llama.engine.pooling_runner import PoolingRunner
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
+from hugging_llama.engine.renderers import Renderers
 from hugging_llama.engine.response_template import ResponseReader
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.engine.sequence import Sequence
@@ -81,9 +82,9 @@ class ServedModel:
         self._compiler = _grammar_compiler(checkpoint)
         self._token_bytes = TokenBytes(checkpoint.tokenizer)
         self._adapters = AdapterCache(checkpoint.model, budget_bytes=settings.adapter_cache_bytes)
-        self._renderer = PromptRenderer(
+        self._renderers = Renderers(
             checkpoint.tokenizer,
-            checkpoint.format,
+            format=checkpoint.format,
             vocabulary_size=checkpoint.width or len(checkpoint.tokenizer),
             templates=self._templates,
         )
@@ -122,13 +123,13 @@ class ServedModel:
         if checkpoint.kind is not ModelKind.GENERATION:
             raise UnsupportedCapabilityError(request.model.name, ["completion"])
         self.context_length = context_length = self._context_length(checkpoint, request.context_length)
-        prompt = self._renderer.render(request, context_length=context_length)
+        prompt = self._renderers.of(request).render(request, context_length=context_length)
         sampling = request.sampling
         refuse_beams(request)
         eos_token_ids = checkpoint.eos_token_ids | prompt.end_ids
         bias = make_logit_bias(
             sampling,
-            self._renderer.encode,
+            self._renderers.usual.encode,
             vocab_size=checkpoint.width or len(checkpoint.tokenizer),
             eos_token_ids=eos_token_ids,
         )
@@ -178,7 +179,7 @@ class ServedModel:
 
     def tokenized(self, request: TokenizeRequest, *, load_ns: int) -> Tokenized:
         """May be slow. Raises a RequestError for what the caller must change."""
-        return tokenized(self._token_source(), request, load_ns=load_ns)
+        return tokenized(self._token_source(request), request, load_ns=load_ns)
 
     def detokenized(self, request: DetokenizeRequest, *, load_ns: int) -> Detokenized:
         """May be slow. Raises InvalidRequestError for ids that the model does not have."""
@@ -250,9 +251,9 @@ class ServedModel:
             linear=checkpoint.linear if checkpoint else "",
         )
 
-    def _token_source(self) -> PromptRenderer | PoolingTokenizer:
+    def _token_source(self, request: TokenizeRequest | None = None) -> PromptRenderer | PoolingTokenizer:
         if self._open_checkpoint().kind is ModelKind.GENERATION:
-            return self._renderer
+            return self._renderers.of(request) if request else self._renderers.usual
         if (runner := self._pooling_runner) is None:
             raise EngineShutdownError("the model is being unloaded")
         return runner.tokenizer

@@ -1,0 +1,31 @@
+"""Who writes the prompts of a model: each for one request at a time, so what takes seconds has one of its own."""
+
+import copy
+import threading
+from typing import Any
+
+from hugging_llama.engine.prompt import PromptRenderer
+from hugging_llama.engine.request_weight import is_slow
+from hugging_llama.neutral.requests import GenerateRequest, TokenizeRequest
+
+
+class Renderers:
+    """Made as a PromptRenderer is. The one for what is slow has a copy of the tokenizer, made when it is needed."""
+
+    def __init__(self, tokenizer: Any, **facts: Any) -> None:
+        self._facts = facts
+        self._tokenizer = tokenizer
+        self.usual = PromptRenderer(tokenizer, **facts)
+        self._lock = threading.Lock()
+        self._slow: PromptRenderer | None = None
+
+    def of(self, request: GenerateRequest | TokenizeRequest) -> PromptRenderer:
+        """The one to be used for this request."""
+        if not is_slow(request):
+            return self.usual
+        with self._lock:
+            if self._slow is None:
+                with self.usual.lock:
+                    tokenizer = copy.deepcopy(self._tokenizer)
+                self._slow = PromptRenderer(tokenizer, **self._facts)
+            return self._slow

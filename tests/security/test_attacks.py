@@ -1,0 +1,46 @@
+"""What somebody without a key, or with one, tries to take the server away from the others."""
+
+import contextlib
+import stat
+from pathlib import Path
+
+from hugging_llama_config.gunicorn_worker import MAX_HEAD_BYTES
+from hugging_llama_config.keys import add_key, new_key, revoke_key
+from tests.live_server import LiveServer
+from tests.security.raw import connected, read_to_end, statuses
+
+_LINE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+_HEADERS = b"".join(b"X-%d: " % number + b"a" * 60_000 + b"\r\n" for number in range(90))
+
+
+def test_a_head_of_megabytes_is_refused_when_it_is_too_long(server: LiveServer) -> None:
+    """It would be looked through again with each piece that comes: 20 of them kept two workers busy for 90 s."""
+    with connected(server) as sock:
+        taken = 0
+        # no more can lie between us than the buffers of two sockets: what is refused is not read
+        with contextlib.suppress(ConnectionError):
+            for start in range(0, len(_LINE + _HEADERS), 4096):
+                taken += sock.send((_LINE + _HEADERS)[start : start + 4096])
+        # the head has no end, and still there is an answer, or a connection that was cut
+        found = statuses(read_to_end(sock))
+    assert found in ([431], [])
+    assert taken < len(_HEADERS) or found == [431]
+
+
+def test_a_head_as_browsers_send_it_is_taken(server: LiveServer) -> None:
+    cookies = b"Cookie: " + b"a" * 60_000 + b"\r\nX-Other: " + b"b" * 60_000 + b"\r\nConnection: close\r\n\r\n"
+    assert len(_LINE + cookies) < MAX_HEAD_BYTES
+    with connected(server) as sock:
+        sock.sendall(_LINE + cookies)
+        assert statuses(read_to_end(sock)) == [200]
+
+
+def test_no_other_user_can_keep_a_key_from_being_revoked(tmp_path: Path) -> None:
+    """Whoever may open a file for reading may lock it, too, and for ever."""
+    path, lock = tmp_path / "keys.json", tmp_path / ".keys.json.lock"
+    lock.touch(0o644)  # as earlier versions made it
+    add_key(str(path), new_key("laptop", roles=("use",))[0])
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+    lock.unlink()
+    revoke_key(str(path), "laptop")
+    assert stat.S_IMODE(lock.stat().st_mode) == 0o600

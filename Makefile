@@ -65,7 +65,8 @@ audit:
 
 docs: | $(VENV)/bin/python
 	$(PIP) mkdocs-material
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/docs/index.html is the first page"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

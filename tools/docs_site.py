@@ -14,6 +14,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
+    "README.md": "index.md",
     "deploy/README.md": "deployment.md",
     "SECURITY.md": "threats.md",
     "benchmarks/README.md": "benchmarks.md",

@@ -26,7 +26,7 @@ ERRORS = ('{"error"', "event: error", "Error: ")
 PROGRAMS = {
     "hugging-llama": [sys.executable, "-m", "hugging_llama_cli"],
     "python": [sys.executable],
-    "curl": [shutil.which("curl") or "curl", "--no-progress-meter", "--fail-with-body", "--max-time", "120"],
+    "curl": [shutil.which("curl") or "curl", "--no-progress-meter", "--fail-with-body", "--max-time", "280"],
 }
 
 
@@ -94,9 +94,7 @@ def _lacks(need: str) -> bool:
 
 
 @pytest.mark.parametrize("document", PAGES, ids=_page_id)
-def test_examples_of_a_page(
-    document: Path, tmp_path: Path, programs: Path, request: pytest.FixtureRequest
-) -> None:
+def test_examples_of_a_page(document: Path, tmp_path: Path, programs: Path, request: pytest.FixtureRequest) -> None:
     models = CLASSIFIERS if "rerank" in document.name else {}
     server = request.getfixturevalue("classifier_server" if models else "server")
     world = World(server, tmp_path, programs, models)

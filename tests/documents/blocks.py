@@ -1,8 +1,8 @@
 """The code blocks of the documents, and what their markers say.
 
-    <!-- not run: why -->                          before a block that can't be run here
-    <!-- not run, all of this page: why -->        for every block of a page
-    <!-- needs: hugging-llama bench, … -->         run where this command line has the command, or the flag
+<!-- not run: why -->                          before a block that can't be run here
+<!-- not run, all of this page: why -->        for every block of a page
+<!-- needs: hugging-llama bench, … -->         run where this command line has the command, or the flag
 """
 
 import re
@@ -48,7 +48,7 @@ def blocks_of(document: Path) -> Iterator[Block]:
             line=text.count("\n", 0, found.start()) + 1,
             language=found["language"].strip(),
             code=code,
-            reason=markers.get("not run", of_page[1] if of_page else ""),
+            reason=markers.get("not run", str(of_page[1]) if of_page else ""),
             needs=tuple(filter(None, markers.get("needs", "").split(", "))),
         )
 

@@ -31,10 +31,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_document_is_a_page(site: Path) -> None:
     pages = {path.relative_to(site).with_suffix("").as_posix() for path in site.rglob("*.html")}
-    documents = {
-        path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").rglob("*.md")
-    }
-    assert documents | {"deployment", "threats", "benchmarks"} == pages - {"404"}
+    documents = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert documents | {"index", "deployment", "threats", "benchmarks"} == pages - {"404"}
     assert (site / "search" / "search_index.json").stat().st_size > 100_000
     assert (site / "images" / "decode.png").exists()
 

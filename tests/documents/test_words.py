@@ -1,12 +1,15 @@
 """What the documents say of commands, flags, links and error texts is true."""
 
+import json
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
 import pytest
 
 from hugging_llama_cli.main import COMMANDS, main
+from hugging_llama_config.settings import SETTINGS
 from tests.documents.blocks import DATA, DOCUMENTS, ROOT, RUNNABLE, blocks_of
 
 PAGES = (*DOCUMENTS, *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")))
@@ -23,6 +26,15 @@ def test_every_block_is_run_or_says_why_not(document: Path) -> None:
     assert text.count("```") == 2 * len(blocks), "a block that is not closed, or not told by the test's pattern"
     for block in blocks:
         assert block.language in (*RUNNABLE, *DATA), f"{block.place}: language {block.language!r}"
+        if block.language == "json":
+            json.loads(block.code)
+        if block.language == "toml":
+            assert tomllib.loads(block.code).keys() <= SETTINGS.keys()
+
+
+def test_a_newcomer_reads_the_readme_in_three_minutes() -> None:
+    """What is more than this belongs into docs/."""
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 155
 
 
 @pytest.fixture

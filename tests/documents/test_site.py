@@ -53,3 +53,11 @@ def test_links_into_the_repository_are_no_links(site: Path) -> None:
         for link in re.findall(r"<a\b[^>]*\bhref=[\"']?([^\"'>\s#]+)", path.read_text()):
             if not re.match(r"\w+:", link):
                 assert (path.parent / link).exists() or path.name == "404.html", (path, link)
+
+
+def test_no_markdown_is_left_over(site: Path) -> None:
+    """Such as a list or a block that this Markdown reads in another way than the repository's."""
+    code = re.compile(r"<(pre|code|script|style)\b.*?</\1>", re.DOTALL)
+    for path in site.rglob("*.html"):
+        text = re.sub(r"<[^>]+>", "", code.sub("", path.read_text()))
+        assert re.findall(r".*(?:\*\*|`|\]\(|\|--|^[-*] \w).*", text, re.MULTILINE) == [], path

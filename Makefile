@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 NATIVE := hatch_build.py $(wildcard app/hugging_llama/engine/native/src/*)
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help serve test test-all soak audit check format clean
+.PHONY: help serve test test-all soak audit check docs format clean
 # of `make soak`: MINUTES=20 CLIENTS=200, and whether the counts of docs/reliability.md follow (COUNTS=no: they don't)
 MINUTES ?= 20
 CLIENTS ?= 200
@@ -19,6 +19,7 @@ help:
 	@echo "make soak      20 minutes of 200 clients while processes are killed (MINUTES=, CLIENTS=), then all faults of"
 	@echo "               docs/reliability.md as often as it says (COUNTS=no leaves them out); tables, status 1 on a breach"
 	@echo "make check     lint, format, types, import contracts"
+	@echo "make docs      build the pages of docs/ into build/docs, with strict checks of links"
 	@echo "make audit     ask the public databases for advisories about what constraints.txt pins"
 	@echo "make format    let ruff rewrite the sources"
 	@echo "make clean     remove $(VENV) and caches"
@@ -62,9 +63,14 @@ audit:
 	$(VENV)-audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
+docs: | $(VENV)/bin/python
+	$(PIP) mkdocs-material
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "build/docs/index.html is the first page"
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-audit app/hugging_llama/engine/native/kernels.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/clients/js/node_modules
+	rm -rf $(VENV) $(VENV)-audit build/docs app/hugging_llama/engine/native/kernels.so .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/clients/js/node_modules

@@ -138,8 +138,8 @@ def test_options_that_do_nothing_are_said_once(make_client: MakeClient, caplog: 
             assert post(client, "/api/chat", body).status_code == 200
     said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("option ")]
     assert said == [
-        "option 'num_gpu' has no effect here; see the README",
-        "option 'num_thread' has no effect here; see the README",
+        "option 'num_gpu' has no effect here; see docs/api/generation.md",
+        "option 'num_thread' has no effect here; see docs/api/generation.md",
         "option 'mirostat' is not known here and is ignored",
     ]
     request = engine.requests[0]

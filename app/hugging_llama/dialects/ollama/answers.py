@@ -47,7 +47,7 @@ def request_options(options: Mapping[str, Any]) -> ParsedOptions:
     name by name."""
     parsed = parse_options(options)
     tell_ignored(f"options.{name}" for name in (*parsed.without_effect, *parsed.unknown))
-    _say_once(parsed.without_effect, "option %r has no effect here; see the README")
+    _say_once(parsed.without_effect, "option %r has no effect here; see docs/api/generation.md")
     _say_once(parsed.unknown, "option %r is not known here and is ignored")
     return parsed
 

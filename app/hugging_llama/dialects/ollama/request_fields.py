@@ -32,7 +32,7 @@ def keep_alive() -> BodyField:
     )
 
 
-def options(about: str = "How to generate; see the README.") -> fields.GoMap:
+def options(about: str = "How to generate; see docs/api/generation.md.") -> fields.GoMap:
     return fields.GoMap(load_default=dict, about=about)
 
 

@@ -45,7 +45,7 @@ class Integration:
     """A program: what to set by hand, the file that holds it, and how to start it then."""
 
     title: str
-    shell: str = ""
+    setup: str = ""
     file: ConfigFile | None = None
     then: str = ""
 
@@ -61,7 +61,7 @@ def claude(target: Target) -> Integration:
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": target.model,
     }
     file = ConfigFile(path=".claude/settings.json", change=lambda text: with_json(text, {"env": env}))
-    return Integration(title="Claude Code", shell=_exports(env), file=file, then="claude")
+    return Integration(title="Claude Code", setup=_exports(env), file=file, then="claude")
 
 
 def codex(target: Target) -> Integration:
@@ -121,36 +121,36 @@ def aider(target: Target) -> Integration:
     }
     env = {"OPENAI_API_BASE": target.v1, "OPENAI_API_KEY": target.key or NO_KEY}
     file = ConfigFile(path=".aider.conf.yml", change=lambda text: with_yaml_keys(text, values))
-    return Integration(title="aider", shell=_exports(env), file=file, then=f"aider --model openai/{target.model}")
+    return Integration(title="aider", setup=_exports(env), file=file, then=f"aider --model openai/{target.model}")
 
 
 def open_webui(target: Target) -> Integration:
     """Open WebUI is started with the address; in a container it needs the host's network to reach a loopback one."""
     key = f" \\\n  -e OPENAI_API_BASE_URL={target.v1} -e OPENAI_API_KEY={target.key}" if target.key else ""
     url = "" if target.key else f" \\\n  -e OLLAMA_BASE_URL={target.url}"
-    shell = (
+    setup = (
         f"docker run -d --network=host{url}{key} \\\n"
         "  -v open-webui:/app/backend/data --name open-webui --restart always ghcr.io/open-webui/open-webui:main"
     )
-    return Integration(title="Open WebUI", shell=shell, then="open http://127.0.0.1:8080")
+    return Integration(title="Open WebUI", setup=setup, then="open http://127.0.0.1:8080")
 
 
 def openai_sdk(target: Target) -> Integration:
     """OpenAI's clients in any language."""
     env = {"OPENAI_BASE_URL": target.v1, "OPENAI_API_KEY": target.key or NO_KEY}
-    return Integration(title="OpenAI's SDKs", shell=_exports(env), then=f'ask for the model "{target.model}"')
+    return Integration(title="OpenAI's SDKs", setup=_exports(env), then=f'ask for the model "{target.model}"')
 
 
 def anthropic_sdk(target: Target) -> Integration:
     """Anthropic's clients in any language."""
     env = {"ANTHROPIC_BASE_URL": target.url, "ANTHROPIC_API_KEY": target.key or NO_KEY}
-    return Integration(title="Anthropic's SDKs", shell=_exports(env), then=f'ask for the model "{target.model}"')
+    return Integration(title="Anthropic's SDKs", setup=_exports(env), then=f'ask for the model "{target.model}"')
 
 
 def ollama_sdk(target: Target) -> Integration:
     """Ollama's clients in any language."""
     env = {"OLLAMA_HOST": target.url} | ({"OLLAMA_API_KEY": target.key} if target.key else {})
-    return Integration(title="Ollama's SDKs", shell=_exports(env), then=f'ask for the model "{target.model}"')
+    return Integration(title="Ollama's SDKs", setup=_exports(env), then=f'ask for the model "{target.model}"')
 
 
 def _quoted(text: str) -> str:

@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from importlib import metadata
@@ -28,12 +29,18 @@ Findings = list[dict[str, str]]
 
 
 @pytest.fixture
-def healthy(environ: dict[str, str], hub: StandInHub, tmp_path: Path) -> dict[str, str]:
+def healthy(environ: dict[str, str], hub: StandInHub) -> Iterator[dict[str, str]]:
     """The environment of a user with an empty home, a free port and a Hub that answers."""
+    # not below `tmp_path`: a socket's path may have 107 bytes only
+    with tempfile.TemporaryDirectory(prefix="hl-") as folder:
+        yield _healthy(environ, hub, Path(folder))
+
+
+def _healthy(environ: dict[str, str], hub: StandInHub, folder: Path) -> dict[str, str]:
     mine = {
         "HF_ENDPOINT": hub.endpoint,
         "HUGGING_LLAMA_PORT": str(free_port()),
-        "HUGGING_LLAMA_RUN_DIR": str(tmp_path / "run"),
+        "HUGGING_LLAMA_RUN_DIR": str(folder / "run"),
     }
     return {name: value for name, value in environ.items() if name != "OLLAMA_HOST"} | mine
 

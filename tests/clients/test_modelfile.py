@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.clients.test_named_models import DEMO, QUESTION
 from tests.live_server import LiveServer
@@ -53,6 +54,9 @@ class Cli:
 
 def test_a_folder_becomes_a_model_that_answers_as_its_source(cli: Cli) -> None:
     shutil.copytree(_DEMO_FOLDER, cli.folder / "weights")
+    weights = cli.folder / "weights" / "model.safetensors"
+    # not those that another test of this server has uploaded
+    save_file(load_file(weights), weights, metadata={"format": "pt", "of": "this test"})
     made = cli.create("uploaded", f"FROM ./weights\n{_GREEDY}")
     assert (made.returncode, made.stdout) == (0, "created 'uploaded'\n"), made.stderr
     assert "uploading model.safetensors (7.4 MB)" in made.stderr

@@ -41,13 +41,13 @@ def run(args: argparse.Namespace) -> int:
     text = shown.file.change("") if shown.file else ""
     path = str(_path(shown.file)) if shown.file else None
     if args.json:
-        print(json.dumps({"tool": args.tool, "file": path, "content": text or None, "shell": shown.shell or None}))
+        print(json.dumps({"tool": args.tool, "file": path, "content": text or None, "shell": shown.setup or None}))
         return 0
     parts = [f"{shown.title}, with {model} at {target.url}:"]
-    if shown.shell:
-        parts.append(shown.shell)
+    if shown.setup:
+        parts.append(shown.setup)
     if text:
-        parts.append(f"{'Or for' if shown.shell else 'For'} good, in {path}:\n\n{text.rstrip()}")
+        parts.append(f"{'Or for' if shown.setup else 'For'} good, in {path}:\n\n{text.rstrip()}")
     parts.append(f"Then: {shown.then}")
     if text:
         parts.append(f"'hugging-llama launch {args.tool} --write' adds it to the file, keeping what is there.")

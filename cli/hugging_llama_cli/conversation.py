@@ -12,12 +12,13 @@ from hugging_llama_cli.api import Json
 from hugging_llama_cli.errors import UsageError
 from hugging_llama_cli.reply import Reply
 
+_TOOL = '[{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]'
 THINK_LEVELS = ("high", "medium", "low", "max")
 
 
 @dataclass(slots=True, kw_only=True)
 class Conversation:
-    """The state that requests are made from. `think` None leaves it to the model.
+    """The state that requests are made from. `think` None leaves it to the model, `tools` are those that it may call.
 
     `recalled` are the model's own messages, which the server puts before those of every chat;
     `pictures` go with a single answer.
@@ -32,6 +33,7 @@ class Conversation:
     think: bool | str | None = None
     keep_alive: str | float | None = None
     pictures: list[str] = field(default_factory=list)
+    tools: list[Json] = field(default_factory=list)
 
     def generate_body(self, prompt: str) -> Json:
         """For one answer without history; without a prompt it only loads the model."""
@@ -42,7 +44,8 @@ class Conversation:
     def chat_body(self) -> Json:
         """For the next turn of the conversation."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        return {"model": self.model, "messages": system + self.messages} | self._common()
+        body = {"model": self.model, "messages": system + self.messages} | self._common()
+        return body | ({"tools": self.tools} if self.tools else {})
 
     def create_body(self, name: str) -> Json:
         """For a model of that name that begins where this conversation is."""
@@ -55,6 +58,11 @@ class Conversation:
     def ask(self, text: str, pictures: Sequence[str] = ()) -> None:
         """Append the user's turn; pictures are in base64."""
         self.messages.append({"role": "user", "content": text} | ({"images": list(pictures)} if pictures else {}))
+
+    def answer_call(self, call: Json, text: str) -> None:
+        """Append what the tool has answered that the model's last turn called."""
+        message: Json = {"role": "tool", "tool_name": called(call), "content": text}
+        self.messages.append(message | ({"tool_call_id": call["id"]} if call.get("id") else {}))
 
     def keep(self, reply: Reply) -> None:
         """Append the model's turn, or take back the user's if nothing came of it."""
@@ -69,12 +77,34 @@ class Conversation:
         self.messages.append(message)
 
     def take_back(self) -> None:
-        """Forget the user's last turn: it was never answered, and templates want turns to alternate."""
-        self.messages.pop()
+        """Forget the user's last turn and what came of it: it was never answered, and templates want turns to
+        alternate."""
+        while self.messages and self.messages.pop()["role"] != "user":
+            pass
 
     def _common(self) -> Json:
         values = {"options": self.options or None, "format": self.format, "think": self.think}
         return {k: v for k, v in (values | {"keep_alive": self.keep_alive}).items() if v is not None}
+
+
+def called(call: Json) -> str:
+    """The name of the tool that a call is for."""
+    function = call.get("function")
+    return str(function.get("name") or "") if isinstance(function, dict) else ""
+
+
+def parse_tools(path: str) -> list[Json]:
+    """The tools in a JSON file: one, or a list of them, as Ollama's and OpenAI's APIs take them."""
+    try:
+        found = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise UsageError(f"the tools' file '{path}' can't be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"the tools' file '{path}' holds no JSON: {error}") from None
+    tools = found if isinstance(found, list) else [found]
+    if not tools or not all(isinstance(tool, dict) and called(tool) for tool in tools):
+        raise UsageError(f"'{path}' must hold tools such as {_TOOL}")
+    return tools
 
 
 def parse_format(text: str) -> Any:

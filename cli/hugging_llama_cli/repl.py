@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hugging_llama_cli import slash
 from hugging_llama_cli.api import Json, Server
-from hugging_llama_cli.conversation import Conversation
+from hugging_llama_cli.conversation import Conversation, called
 from hugging_llama_cli.errors import CliError, ServerError
 from hugging_llama_cli.kept_chat import KeptChat
 from hugging_llama_cli.line_editor import GREETING, PROMPT, LineEditor
@@ -119,10 +119,9 @@ class Repl:
                 print(f"Error: {one_line(error)}", file=sys.stderr)
                 return
         self.conversation.ask(text, pictures)
-        view = replace(self.view, markdown=self.view.markdown and self.conversation.format is None)
-        body = self.conversation.chat_body() | {"progress": True}
         try:
-            reply = show_reply(self.server.stream("/api/chat", body), view)
+            while self._answer() and self._answer_calls():
+                pass
         except CliError as error:
             self.conversation.take_back()
             print(f"Error: {one_line(error)}", file=sys.stderr)
@@ -130,9 +129,29 @@ class Repl:
         except KeyboardInterrupt:
             self.conversation.take_back()
             raise
+        self._save()
+
+    def _answer(self) -> bool:
+        """One turn of the model; whether it calls tools of ours. Raises CliError."""
+        view = replace(self.view, markdown=self.view.markdown and self.conversation.format is None)
+        body = self.conversation.chat_body() | {"progress": True}
+        reply = show_reply(self.server.stream("/api/chat", body), view)
         self.thoughts = reply.thinking
         self.conversation.keep(reply)
-        self._save()
+        return bool(reply.tool_calls and self.conversation.tools and not reply.interrupted)
+
+    def _answer_calls(self) -> bool:
+        """Have the user play the tools; whether there are results for all calls."""
+        for call in self.conversation.messages[-1]["tool_calls"]:
+            try:
+                result = input(f"What does {printable(called(call))} answer? (empty: nothing) ")
+            except EOFError:
+                print()
+                return False
+            if not result.strip():
+                return False
+            self.conversation.answer_call(call, result)
+        return True
 
     def _save(self) -> None:
         if self._kept is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hugging_llama_cli.commands import create as create_command
 from hugging_llama_cli.commands import list as list_command
 from hugging_llama_cli.commands import show as show_command
-from hugging_llama_cli.conversation import parse_format, parse_think
+from hugging_llama_cli.conversation import called, parse_format, parse_think, parse_tools
 from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.parameters import parse_parameter
 from hugging_llama_cli.plain import one_line, printable
@@ -25,6 +25,7 @@ _SET_HELP = (
     ("/set thinking | nothinking", "show the reasoning, or fold it into a line"),
     ("/set verbose | quiet", "print times and rates after each reply"),
     ("/set format json | noformat", "ask for JSON (also: a schema, or a file with one)"),
+    ("/set tools FILE | notools", "tools that the model may call; you say what they answer"),
     ("/set markdown | plain", "show Markdown as it is meant, or as it is written"),
     ("/set wordwrap | nowordwrap", "wrap words at the terminal's width"),
     ("/set history | nohistory", "remember what you type"),
@@ -221,6 +222,16 @@ def _set_noformat(repl: "Repl", value: str) -> None:
     print("Disabled format.")
 
 
+def _set_tools(repl: "Repl", value: str) -> None:
+    repl.conversation.tools = parse_tools(value)
+    print(f"Set tools: {', '.join(called(tool) for tool in repl.conversation.tools)}.")
+
+
+def _set_notools(repl: "Repl", value: str) -> None:
+    repl.conversation.tools = []
+    print("Disabled tools.")
+
+
 def _set_verbose(repl: "Repl", value: str) -> None:
     repl.show(verbose=True)
     print("Set 'verbose' mode.")
@@ -296,6 +307,8 @@ _SETTINGS: Mapping[str, Callable[["Repl", str], None]] = {
     "nothink": _set_nothink,
     "format": _set_format,
     "noformat": _set_noformat,
+    "tools": _set_tools,
+    "notools": _set_notools,
     "verbose": _set_verbose,
     "quiet": _set_quiet,
     "thinking": _set_thinking,

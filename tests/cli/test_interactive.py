@@ -1,5 +1,6 @@
 """The chat, on a pseudo-terminal."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,45 @@ def test_thinking_folds_into_a_line(chat: TerminalSession) -> None:
     assert chat.say("/show thinking") == "Let me see.\n"
     assert chat.say("/set thinking") == "Set 'thinking' mode.\n"
     assert chat.say("think").startswith("Thinking...\nLet me see.\n")
+
+
+def _set_tools(chat: TerminalSession, path: Path) -> None:
+    chat.send(f"/set tools {path}\r")  # which may need two lines
+    chat.expect("Set tools: get_weather.")
+    chat.expect_screen(IDLE_PROMPT)
+
+
+def test_the_user_plays_the_tools(chat: TerminalSession, server: StubServer, tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    (tmp_path / "tools.json").write_text(json.dumps([tool]))
+    _set_tools(chat, tmp_path / "tools.json")
+    chat.send("tool\r")
+    chat.expect("What does get_weather answer? (empty: nothing) ")
+    chat.send("18 degrees\r")
+    chat.expect("You said: 18 degrees")
+    chat.expect_screen(IDLE_PROMPT)
+    body = server.bodies("/api/chat")[-1]
+    assert body["tools"] == [tool]
+    assert [message["role"] for message in body["messages"]] == ["user", "assistant", "tool"]
+    assert body["messages"][-1] == {"role": "tool", "tool_name": "get_weather", "content": "18 degrees"}
+    assert chat.say("/set notools") == "Disabled tools.\n"
+    assert (
+        chat.say("/set tools /nowhere")
+        == "Error: the tools' file '/nowhere' can't be read: No such file or directory\n"
+    )
+
+
+def test_a_tool_without_an_answer_leaves_the_word_to_the_user(
+    chat: TerminalSession, server: StubServer, tmp_path: Path
+) -> None:
+    (tmp_path / "tool.json").write_text('{"type": "function", "function": {"name": "get_weather"}}')
+    _set_tools(chat, tmp_path / "tool.json")
+    chat.send("tool\r")
+    chat.expect("(empty: nothing) ")
+    chat.send("\r")
+    chat.expect_screen(IDLE_PROMPT)
+    assert chat.say("next") == "You said: next\n\n"
+    assert [message["role"] for message in server.bodies("/api/chat")[-1]["messages"]] == ["user", "assistant", "user"]
 
 
 def test_tool_calls_are_shown(chat: TerminalSession, server: StubServer) -> None:

@@ -1,5 +1,6 @@
 """`run` with a prompt: one answer, through pipes."""
 
+import json
 import signal
 import subprocess
 from pathlib import Path
@@ -120,3 +121,24 @@ def test_text_arrives_as_it_is_made_and_ctrl_c_ends_it(environ: dict[str, str], 
 
 def test_control_characters_pass_through_a_pipe(invoke: Invoke) -> None:
     assert invoke("run", "demo", "a\x1b[1mb")[1] == "You said: a\x1b[1mb\n"
+
+
+def test_one_answer_with_tools_is_a_chat(invoke: Invoke, server: StubServer, tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
+    (tmp_path / "tools.json").write_text(json.dumps([tool]))
+    code, out, _ = invoke("run", "demo", "--tools", str(tmp_path / "tools.json"), "tool")
+    assert code == 0
+    assert json.loads(out.splitlines()[0]) == {
+        "name": "get_weather",
+        "arguments": {"city": "Paris", "days": 2},
+    }
+    assert server.bodies("/api/chat")[-1]["tools"] == [tool]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("{", "holds no JSON"), ("[]", "must hold tools"), ('[{"name": "x"}]', "must hold tools")]
+)
+def test_a_file_without_tools_is_refused(invoke: Invoke, text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "tools.json").write_text(text)
+    code, _, error = invoke("run", "demo", "--tools", str(tmp_path / "tools.json"), "x")
+    assert (code, words in error) == (2, True)

@@ -13,7 +13,7 @@ import sys
 from dataclasses import replace
 
 from hugging_llama_cli.api import Json, Server
-from hugging_llama_cli.conversation import Conversation, parse_format, parse_keep_alive, parse_think
+from hugging_llama_cli.conversation import Conversation, parse_format, parse_keep_alive, parse_think, parse_tools
 from hugging_llama_cli.download import download
 from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError, UsageError
 from hugging_llama_cli.kept_chat import KeptChat
@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="*", default=[], metavar="PROMPT", help="answer this and exit")
     parser.add_argument("--verbose", action="store_true", help="print times and rates after each reply")
     parser.add_argument("--format", default="", metavar="FORMAT", help="json, a JSON schema, or a file with one")
+    parser.add_argument("--tools", metavar="FILE", help="a JSON file of tools that the model may call")
     parser.add_argument(
         "--think", metavar="true|false|LEVEL", help="let the model reason first (--think=low; alone: true)"
     )
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         format=parse_format(args.format),
         think=None if args.think is None else parse_think(args.think),
         keep_alive=None if args.keepalive is None else parse_keep_alive(args.keepalive),
+        tools=[] if args.tools is None else parse_tools(args.tools),
     )
     if args.session is not None and args.json:
         raise UsageError("--session and --json exclude each other")
@@ -83,9 +85,8 @@ def run(args: argparse.Namespace) -> int:
     if "vision" in capabilities(model):
         prompt, conversation.pictures = with_pictures(prompt, sys.stderr)
     if args.json:
-        print(
-            json.dumps(server.post("/api/generate", conversation.generate_body(prompt) | {"stream": False}), indent=2)
-        )
+        path, body = _once(conversation, prompt)
+        print(json.dumps(server.post(path, body | {"stream": False}), indent=2))
         return 0
     return _answer_once(server, conversation, prompt, view)
 
@@ -144,11 +145,19 @@ def _local_or_pulled(server: Server, models: list[Json], name: str) -> Json:
 def _answer_once(server: Server, conversation: Conversation, prompt: str, view: ReplyView) -> int:
     view = replace(view, markdown=view.markdown and conversation.format is None)
     # what comes before the first token is for who watches
-    body = conversation.generate_body(prompt) | ({"progress": True} if sys.stderr.isatty() else {})
-    reply = show_reply(server.stream("/api/generate", body), view)
+    path, body = _once(conversation, prompt)
+    reply = show_reply(server.stream(path, body | ({"progress": True} if sys.stderr.isatty() else {})), view)
     if reply.interrupted:
         raise KeyboardInterrupt
     return 0
+
+
+def _once(conversation: Conversation, prompt: str) -> tuple[str, Json]:
+    """Where to ask for an answer without history, and how; tools belong to chats alone."""
+    if not conversation.tools:
+        return "/api/generate", conversation.generate_body(prompt)
+    conversation.ask(prompt, conversation.pictures)
+    return "/api/chat", conversation.chat_body()
 
 
 def _answer_in_session(server: Server, conversation: Conversation, prompt: str, view: ReplyView, kept: KeptChat) -> int:

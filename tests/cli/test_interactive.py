@@ -67,6 +67,9 @@ def test_the_user_plays_the_tools(chat: TerminalSession, server: StubServer, tmp
     assert body["tools"] == [tool]
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "tool"]
     assert body["messages"][-1] == {"role": "tool", "tool_name": "get_weather", "content": "18 degrees"}
+    chat.say("/save mine")
+    saved = server.bodies("/api/create")[-1]["messages"]
+    assert [message["role"] for message in saved] == ["user", "assistant"], "there are no turns of tools in a model"
     assert chat.say("/set notools") == "Disabled tools.\n"
     assert (
         chat.say("/set tools /nowhere")

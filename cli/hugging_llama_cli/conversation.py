@@ -51,7 +51,7 @@ class Conversation:
         """For a model of that name that begins where this conversation is."""
         said = self.recalled + self.messages if self.messages else []  # what is left out goes on as it is
         # what tools were asked and have answered can't be part of a model; what was made of it can
-        said = [message for message in said if message.get("role") != "tool"]
+        said = [turn for turn in said if turn.get("role") != "tool" and not turn.get("tool_calls")]
         turns = [{key: str(message.get(key) or "") for key in ("role", "content")} for message in said]
         texts = {"system": self.system, "messages": [turn for turn in turns if turn["content"]]}
         kept = {key: value for key, value in texts.items() if value}

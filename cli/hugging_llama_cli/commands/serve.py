@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     flags, config = given_flags(args), config_variable(args)
     loaded = load(server_environment(config), flags)
     if loaded.errors:
-        raise CliError(_in_flag_words(str(loaded.errors[0])) if config else str(loaded.errors[0]))
+        message = _in_flag_words(str(loaded.errors[0])) if config else str(loaded.errors[0])
+        raise UsageError(message) if message.startswith("--") else CliError(message)
     settings = loaded.settings
     check_port(settings.host, settings.port)
     try:

@@ -11,10 +11,12 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt
 MINUTES ?= 20
 CLIENTS ?= 200
 COUNTS ?= yes
+# of `make test`: so many processes share the test files; much of a test is waiting for servers
+JOBS ?= 2
 
 help:
 	@echo "make serve     install into $(VENV) and serve on 127.0.0.1:11434 with the bundled demo model"
-	@echo "make test      install and run all quick tests"
+	@echo "make test      install and run all quick tests, in two processes (JOBS=)"
 	@echo "make test-all  the same with the slow ones"
 	@echo "make soak      20 minutes of 200 clients while processes are killed (MINUTES=, CLIENTS=), then all faults of"
 	@echo "               docs/reliability.md as often as it says (COUNTS=no leaves them out); tables, status 1 on a breach"
@@ -42,7 +44,7 @@ serve: $(VENV)/.serve
 	$(BIN)/hugging-llama serve
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-all: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m "not gpu"

@@ -23,8 +23,10 @@ _TOGETHER = ("clients", "process", "security")
 TRIED = pytest.StashKey[list[Tried]]()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes one gets a file, or a folder whose files belong together, in the usual order."""
+    """Of several processes one gets a file, or a folder whose files belong together, in the usual order; said before
+    pytest-xdist looks."""
     for item in items:
         path = item.path.relative_to(_TESTS)
         group = path.parts[0] if path.parts[0] in _TOGETHER else str(path)

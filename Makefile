@@ -44,7 +44,7 @@ serve: $(VENV)/.serve
 	$(BIN)/hugging-llama serve
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-all: $(VENV)/.dev
 	HYPOTHESIS_PROFILE=random $(BIN)/python -m pytest -m "not gpu"

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -17,20 +16,7 @@ settings.register_profile("same", settings.get_profile("random"), derandomize=Tr
 settings.register_profile("bar", settings.get_profile("random"), max_examples=10_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bar" if WHOLE else "same"))
 
-_TESTS = Path(__file__).parent
-_TOGETHER = ("clients", "process", "security")
-"""Folders whose files share servers, and what these hold."""
 TRIED = pytest.StashKey[list[Tried]]()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes one gets a file, or a folder whose files belong together, in the usual order; said before
-    pytest-xdist looks."""
-    for item in items:
-        path = item.path.relative_to(_TESTS)
-        group = path.parts[0] if path.parts[0] in _TOGETHER else str(path)
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -122,7 +122,8 @@ def test_pull_tells_that_there_is_no_hub(server: LiveServer) -> None:
 def test_tags_and_the_deprecated_alias(server: LiveServer) -> None:
     response = requests.get(f"{server.url}/api/tags", timeout=60)
     models = {model["name"]: model for model in response.json()["models"]}
-    assert set(models) == {f"{DEMO}:latest", f"{MINILM}:latest"}
+    # other tests of this server may have made more
+    assert set(models) >= {f"{DEMO}:latest", f"{MINILM}:latest"}
     demo = models[f"{DEMO}:latest"]
     assert demo["model"] == demo["name"]
     assert len(demo["digest"]) == 64

@@ -4,9 +4,10 @@ Each stream ends in one observation, whether it finishes, fails or is closed ear
 and one observation.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from time import perf_counter
-from typing import Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 
 from hugging_llama.dialects.request_facts import AnswerFacts, RequestFacts, request_facts
 from hugging_llama.errors import HuggingLlamaError
@@ -31,7 +32,7 @@ _LEFT, _DONE = "left", "done"
 EventT = TypeVar("EventT")
 
 
-class _Stream(Generic[EventT]):
+class _Stream(ABC, Generic[EventT]):
     """Ends once, in `_ended`: with the word that it ends in, the code of an error, or `left`."""
 
     def __init__(self, events: EventStream[EventT]) -> None:
@@ -62,17 +63,19 @@ class _Stream(Generic[EventT]):
             self._is_open = False
             self._ended(outcome)
 
-    def _see(self, event: EventT) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _see(self, event: EventT) -> None: ...
 
-    def _ended(self, outcome: str) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _ended(self, outcome: str) -> None: ...
 
 
-class ObservedGeneration(_Stream[GenerateEvent]):
-    """One answer of a model that writes."""
+class _Answer(_Stream[EventT]):
+    """One answer of a model, which becomes part of what is known of its request."""
 
-    def __init__(self, events: EventStream[GenerateEvent], figures: Figures, facts: RequestFacts, model: str) -> None:
+    kind: ClassVar[Literal["generate", "pool"]]
+
+    def __init__(self, events: EventStream[EventT], figures: Figures, facts: RequestFacts, model: str) -> None:
         super().__init__(events)
         self._figures = figures
         self._facts = facts
@@ -80,38 +83,8 @@ class ObservedGeneration(_Stream[GenerateEvent]):
         self._begun_at_ns = facts.moment_ns()
         self._usage: Usage | None = None
         self._pair: PairFigures = figures.pair(facts.endpoint, model)
-        self._begun = perf_counter()
-        self._last = facts.started
-        self._observe: Callable[[float], None] = self._observe_first
 
-    def __next__(self) -> GenerateEvent:
-        # as in _Stream, without a call a token
-        try:
-            event = next(self._events)
-        except HuggingLlamaError as error:
-            self._end(error.code)
-            raise
-        except StopIteration:
-            self._end(_LEFT)
-            raise
-        if type(event) in _DELTAS:
-            now = perf_counter()
-            self._observe(now - self._last)
-            self._last = now
-        elif isinstance(event, Finished):
-            self._count(event)
-            self._end(event.reason.value)
-        return event
-
-    def _observe_first(self, after_s: float) -> None:
-        self._pair.first_token.observe(after_s)
-        self._observe = self._pair.inter_token.observe
-        if self._facts.first_token_s is None:
-            self._facts.first_token_s = after_s
-
-    def _count(self, event: Finished) -> None:
-        usage = event.usage
-        self._pair.queue.observe(usage.queue_ns / 1e9)
+    def _count(self, usage: Usage) -> None:
         counts = usage.num_prompt_tokens, usage.num_cached_tokens, usage.num_output_tokens
         self._figures.count_tokens(self._facts, self._pair, *counts)
         self._usage = usage
@@ -119,39 +92,54 @@ class ObservedGeneration(_Stream[GenerateEvent]):
     def _ended(self, outcome: str) -> None:
         self._facts.has_left |= outcome == _LEFT
         answer = AnswerFacts(
-            kind="generate", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=self._facts.moment_ns(),
+            kind=self.kind, model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=self._facts.moment_ns(),
             outcome=outcome, usage=self._usage,
         )  # fmt: skip
         self._facts.answers.append(answer)
+
+
+class ObservedGeneration(_Answer[GenerateEvent]):
+    """One answer of a model that writes."""
+
+    kind = "generate"
+
+    def __init__(self, events: EventStream[GenerateEvent], figures: Figures, facts: RequestFacts, model: str) -> None:
+        super().__init__(events, figures, facts, model)
+        self._begun = perf_counter()
+        self._last = facts.started
+        self._observe: Callable[[float], None] = self._observe_first
+
+    def _see(self, event: GenerateEvent) -> None:
+        if type(event) in _DELTAS:
+            now = perf_counter()
+            self._observe(now - self._last)
+            self._last = now
+        elif isinstance(event, Finished):
+            self._pair.queue.observe(event.usage.queue_ns / 1e9)
+            self._count(event.usage)
+            self._end(event.reason.value)
+
+    def _observe_first(self, after_s: float) -> None:
+        self._pair.first_token.observe(after_s)
+        self._observe = self._pair.inter_token.observe
+        if self._facts.first_token_s is None:
+            self._facts.first_token_s = after_s
+
+    def _ended(self, outcome: str) -> None:
+        super()._ended(outcome)
         self._figures.generations.labels(self._facts.endpoint, outcome).inc()
         self._pair.generation.observe(perf_counter() - self._begun)
 
 
-class ObservedPooling(_Stream[PooledT]):
+class ObservedPooling(_Answer[PooledT]):
     """One answer of a model that reads whole inputs."""
 
-    def __init__(self, events: EventStream[PooledT], figures: Figures, facts: RequestFacts, model: str) -> None:
-        super().__init__(events)
-        self._figures = figures
-        self._facts = facts
-        self._model = model
-        self._begun_at_ns = facts.moment_ns()
-        self._usage: Usage | None = None
-        self._pair = figures.pair(facts.endpoint, model)
+    kind = "pool"
 
     def _see(self, event: PooledT) -> None:
         if isinstance(event, Embeddings | Classified):
-            self._figures.count_tokens(self._facts, self._pair, event.num_prompt_tokens, 0, 0)
-            self._usage = Usage(num_prompt_tokens=event.num_prompt_tokens, load_ns=event.load_ns)
+            self._count(Usage(num_prompt_tokens=event.num_prompt_tokens, load_ns=event.load_ns))
             self._end(_DONE)
-
-    def _ended(self, outcome: str) -> None:
-        self._facts.has_left |= outcome == _LEFT
-        answer = AnswerFacts(
-            kind="pool", model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=self._facts.moment_ns(),
-            outcome=outcome, usage=self._usage,
-        )  # fmt: skip
-        self._facts.answers.append(answer)
 
 
 class ObservedTransfer(_Stream[TransferProgress]):

@@ -42,8 +42,7 @@ class Tracer:
         here = context.get_current()
         if not trace.get_current_span(here).get_span_context().is_valid:
             here = self._propagator.extract(request.headers, here)
-        provider = self._provider or trace.get_tracer_provider()
-        facts.span = provider.get_tracer("hugging_llama").start_span(
+        facts.span = self._tracer().start_span(
             f"{facts.method} {facts.endpoint}", here, kind=trace.SpanKind.SERVER, start_time=facts.started_at_ns
         )
         if (told := facts.span.get_span_context()).is_valid:
@@ -75,9 +74,11 @@ class Tracer:
         if self._provider is not None:
             self._provider.shutdown()
 
+    def _tracer(self) -> Any:
+        return (self._provider or trace.get_tracer_provider()).get_tracer("hugging_llama")
+
     def _add(self, answer: AnswerFacts, parent: Any) -> None:
-        provider = self._provider or trace.get_tracer_provider()
-        tracer = provider.get_tracer("hugging_llama")
+        tracer = self._tracer()
         around = trace.set_span_in_context(parent)
         span = tracer.start_span(answer.kind, around, start_time=answer.begun_at_ns)
         span.set_attributes({"gen_ai.request.model": answer.model, "hugging_llama.outcome": answer.outcome})

@@ -134,7 +134,7 @@ def on_starting(server: Any) -> None:
 
 def when_ready(server: Any) -> None:
     """After the bind, as a master that can't bind must not leave an engine; before the first worker is forked."""
-    _start_engine(server, _settings)
+    _start_engine(server)
     server.reload = partial(_reload_if_possible, server, server.reload)
     server.stop = partial(_stop, server.stop)
     if watchdog := systemd.watchdog():
@@ -218,13 +218,12 @@ def _drop_foreign_handlers(logger: logging.Logger) -> None:
 
 def on_reload(server: Any) -> None:
     """HUP keeps the engine, unless its settings changed: then the new workers get a new one."""
-    settings = load_settings()
     current = server.hugging_llama.life_lines[-1]
-    if socket_path(settings) == socket_path(current.settings):
+    if socket_path(_settings) == socket_path(current.settings):
         return
     server.log.info("settings of the engine changed: the next workers get a new one")
     current.retired_at_age = server.worker_age
-    _start_engine(server, settings)
+    _start_engine(server)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -299,11 +298,11 @@ def _has_terminal() -> bool:
     return True
 
 
-def _start_engine(server: Any, settings: Settings) -> None:
+def _start_engine(server: Any) -> None:
     reader, writer = os.pipe()
-    server.hugging_llama.life_lines.append(LifeLine(settings, reader, writer))
-    if start_supervisor(settings, reader):
-        server.log.info("the engine starts; its socket will be %s", socket_path(settings))
+    server.hugging_llama.life_lines.append(LifeLine(_settings, reader, writer))
+    if start_supervisor(_settings, reader):
+        server.log.info("the engine starts; its socket will be %s", socket_path(_settings))
     else:
         server.log.info("an engine with these settings runs already: it is shared")
 

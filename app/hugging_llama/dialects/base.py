@@ -112,6 +112,11 @@ def local_model(name: str) -> LocalModel:
     """The model on disk that `name` means; the empty name is one that nobody has. Raises ModelNotFoundError."""
     if not name:
         raise ModelNotFoundError("", "")
+    return named_model(name)
+
+
+def named_model(name: str) -> LocalModel:
+    """The model on disk that `name` means, which the caller may use. Raises ModelNotFoundError and ForbiddenError."""
     try:
         model = resolve_model(app_context(), name)
     except ModelNotFoundError:

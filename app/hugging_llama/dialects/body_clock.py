@@ -3,9 +3,8 @@
 import contextlib
 import socket
 import threading
+from collections.abc import Mapping
 from typing import Any
-
-from flask import Request
 
 PIECE_BYTES = 2**16
 """The time limit is for so much of a body: a client that sends a byte now and then must not keep its place for ever."""
@@ -39,6 +38,6 @@ class BodyClock:
             self._connection.shutdown(socket.SHUT_RD)
 
 
-def socket_of(request: Request) -> Any:
+def socket_of(environ: Mapping[str, Any]) -> Any:
     """The client's connection, None where the server does not show it."""
-    return next((request.environ[key] for key in _SOCKET_KEYS if request.environ.get(key)), None)
+    return next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)

@@ -31,7 +31,7 @@ def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
 
 
 def _read_piece(request: Request, stream: BodyStream, size: int, timeout_s: float) -> bytes:
-    clock = BodyClock(socket_of(request), timeout_s)
+    clock = BodyClock(socket_of(request.environ), timeout_s)
     try:
         with clock:
             piece = stream.read(size)

@@ -22,7 +22,7 @@ class Upload:
         request.max_content_length = sys.maxsize  # an application that mounts us may limit its own requests
         self.size_bytes = request.content_length
         self._stream = BodyStream(request)
-        self._connection = socket_of(request)
+        self._connection = socket_of(request.environ)
         self._timeout_s = timeout_s * _CHUNK_BYTES / PIECE_BYTES
         self._is_whole = False
 

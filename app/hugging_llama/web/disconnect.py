@@ -16,13 +16,13 @@ from enum import Enum, auto
 from typing import Any
 
 from hugging_llama.dialects.base import EndWatch
+from hugging_llama.dialects.body_clock import socket_of
 from hugging_llama.web import other_servers
 
 logger = logging.getLogger(__name__)
 
 STALLED_TIMEOUT_S = 300
 """How long a client may take nothing of what was sent before the kernel ends its connection."""
-_SOCKET_KEYS = ("gunicorn.socket", "werkzeug.socket")
 
 
 class Handle:
@@ -58,7 +58,7 @@ class DisconnectWatch:
         Where that can't be seen (TLS, a server that does not show its socket) the handle does nothing. Bytes that
         arrive instead are the next request of a client that does not wait: they end the watch.
         """
-        sock = next((environ[key] for key in _SOCKET_KEYS if environ.get(key) is not None), None)
+        sock = socket_of(environ)
         if sock is None:
             return self._watch_elsewhere(environ, on_gone)
         if sock.fileno() < 0:

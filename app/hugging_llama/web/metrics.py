@@ -12,10 +12,10 @@ from hugging_llama.dialects.documented import Answer, documented
 from hugging_llama.neutral.events import EngineStatus
 from hugging_llama.web.context import Exporter, web_context
 from hugging_llama.web.engine_figures import EngineCollector
+from hugging_llama.web.unknown_paths import METHODS
 
 blueprint = Blueprint("metrics", __name__)
 
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _BUCKETS = (0.01, 0.1, 1.0, 10.0)
 
 
@@ -25,7 +25,7 @@ def measure_http(app: Flask, registry: CollectorRegistry) -> Exporter:
 
     @app.before_request
     def know_the_method() -> None:
-        if request.method not in _METHODS:
+        if request.method not in METHODS:
             request.prom_do_not_track = True  # type: ignore[attr-defined]
 
     exporter: Exporter = PrometheusMetrics(

@@ -64,9 +64,9 @@ def create_blueprint(
 
     `settings` are whole, or some by name that go before those of the environment and the settings file. `authenticate`
     says who sends a request, or refuses it; without it the file of keys does that the settings name, and without one
-    everybody may do all. `dialects` are those that are wanted of
-    `ollama`, `openai` and `anthropic`; `without` leaves out routes: by path, or the groups `manage`, `metrics`, `docs`
-    and `health`. An application may have several blueprints, each with a `name` of its own.
+    everybody may do all. `dialects` are those that are wanted of `ollama`, `openai` and `anthropic`; `without` leaves
+    out routes: by path, or the groups `manage`, `metrics`, `docs` and `health`. An application may have several
+    blueprints, each with a `name` of its own.
 
     Nothing outside its own routes is touched, and nothing begins before the first request. Raises ConfigError if the
     settings can't be used, ValueError for unknown names.

@@ -20,7 +20,7 @@ from hugging_llama.dialects.body_fields import BodyField
 from hugging_llama.dialects.documented import SSE, Answer, Operation, operation_of
 from hugging_llama.dialects.ollama.answer_schemas import OllamaError
 from hugging_llama.dialects.openai.answer_schemas import OpenAIError
-from hugging_llama.web import unknown_paths
+from hugging_llama.web.unknown_paths import rules_of
 
 Json = dict[str, Any]
 Ref = Callable[[Schema | type[Schema]], Json]
@@ -74,9 +74,7 @@ def openapi_document(app: Flask, mount: str) -> Json:
 
 
 def _operations(app: Flask, mount: str) -> Iterator[tuple[Rule, Callable[..., Any], Operation]]:
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        if not rule.endpoint.startswith(f"{mount}.") or rule.endpoint.endswith(f".{unknown_paths.ENDPOINT}"):
-            continue
+    for rule in sorted(rules_of(mount, app.url_map), key=lambda rule: rule.rule):
         view = app.view_functions[rule.endpoint]
         if (operation := operation_of(view)) is not None:
             yield rule, view, operation

@@ -14,6 +14,7 @@ import psutil  # type: ignore[import-untyped]
 from flask import Flask, Response, request
 
 from hugging_llama.dialects.base import empty_response
+from hugging_llama_config.exposure import is_loopback
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Gate:
         # clients of HTTP/1.0 need not name us, and no browser is one
         if not request.headers.get("Host") and request.environ.get("SERVER_PROTOCOL") != "HTTP/1.0":
             return empty_response(400)
-        if not _is_loopback(request.environ.get("SERVER_NAME", "")):
+        if not is_loopback(request.environ.get("SERVER_NAME", "")):
             return None
         hosts = _asked_hosts()
         for host in hosts:
@@ -163,12 +164,6 @@ def _address(text: str) -> _Address | None:
         return ipaddress.ip_address(text)
     except ValueError:
         return None
-
-
-def _is_loopback(name: str) -> bool:
-    """Whether a server that is bound to this can be reached from its own machine only."""
-    address = _address(name)
-    return name == "localhost" if address is None else address.is_loopback
 
 
 def _own_addresses() -> set[str]:

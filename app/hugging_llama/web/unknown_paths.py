@@ -11,13 +11,13 @@ from hugging_llama.web.errors import method_not_allowed, missed
 
 ENDPOINT = "unknown_path"
 ROUTES_EXTENSION = "hugging_llama_routes"
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def add_rule(state: BlueprintSetupState) -> None:
     """Below a prefix only: at the root the other paths are the application's."""
     if (state.url_prefix or "").strip("/"):
-        state.add_url_rule("/<path:unknown>", ENDPOINT, unknown_path, methods=_METHODS, provide_automatic_options=False)
+        state.add_url_rule("/<path:unknown>", ENDPOINT, unknown_path, methods=METHODS, provide_automatic_options=False)
 
 
 @documented(role=None)
@@ -39,17 +39,20 @@ def methods_here() -> Response:
     return Response(headers={"Allow": ", ".join(sorted(allowed))})
 
 
+def rules_of(mount: str, url_map: Map) -> list[Rule]:
+    """The routes of this mount as the application has them, without the one for unknown paths."""
+    rules = url_map.iter_rules()
+    return [r for r in rules if r.endpoint.startswith(f"{mount}.") and not r.endpoint.endswith(f".{ENDPOINT}")]
+
+
 def _own_routes() -> Map:
     """The routes of this mount alone, made when they are first asked for."""
     found = mounted(ROUTES_EXTENSION)
     assert isinstance(found, list)
     if not found:
-        mount, url_map = mount_name(), current_app.url_map
-        rules = [
-            Rule(rule.rule, endpoint=rule.endpoint, methods=rule.methods)
-            for rule in url_map.iter_rules()
-            if rule.endpoint.startswith(f"{mount}.") and not rule.endpoint.endswith(f".{ENDPOINT}")
-        ]
+        url_map = current_app.url_map
+        own = rules_of(mount_name(), url_map)
+        rules = [Rule(rule.rule, endpoint=rule.endpoint, methods=rule.methods) for rule in own]
         found.append(Map(rules, merge_slashes=False, converters=url_map.converters))
     routes: Map = found[0]
     return routes

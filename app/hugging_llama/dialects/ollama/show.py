@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Blueprint, Response, request
 
-from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_models, check_names, json_body
+from hugging_llama.dialects.base import SMALL_BODY_BYTES, app_context, check_names, json_body, named_model
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -16,11 +16,9 @@ from hugging_llama.dialects.ollama.details import details_json
 from hugging_llama.dialects.ollama.model_info import model_info
 from hugging_llama.dialects.ollama.modelfile import Modelfile, parameters_of, parameters_text, with_options
 from hugging_llama.dialects.ollama.render import Json
-from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.neutral.description import ModelDescription
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.operations.description import describe, memory, remote_memory
-from hugging_llama.operations.models import resolve_model
 from hugging_llama_config.model_memory import MemoryEstimate
 
 blueprint = Blueprint("ollama_show", __name__)
@@ -115,9 +113,7 @@ def show() -> Response:
     if body["remote"]:
         check_names(name)
         return json_response({"model_info": {}, "memory": remote_memory(ctx, name, context_length).to_json()})
-    check_models(name)
-    model = resolve_model(ctx, name)
-    request_facts().model = model.ref.name
+    model = named_model(name)
     answer = render_show(model, describe(model, with_tokens=body["verbose"]), memory(ctx, model, context_length), body)
     if request.headers.get("User-Agent", "").startswith(_COPILOT):
         answer["model_info"]["general.basename"] = name  # what Copilot shows

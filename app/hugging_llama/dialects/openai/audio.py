@@ -22,7 +22,7 @@ def transcriptions() -> Response:
     request.max_content_length = _MAX_BYTES
     if request.mimetype != "multipart/form-data":
         raise InvalidRequestError("failed to parse multipart form: request Content-Type isn't multipart/form-data")
-    clock = BodyClock(socket_of(request), _TIMEOUTS * app_context().settings.body_timeout_s)
+    clock = BodyClock(socket_of(request.environ), _TIMEOUTS * app_context().settings.body_timeout_s)
     try:
         with clock:
             form, files = request.form, request.files

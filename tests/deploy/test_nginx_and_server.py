@@ -101,7 +101,15 @@ def _has_caller(pid: int, port: int) -> bool:
 def test_a_reload_under_load_loses_nothing(pair: Pair) -> None:
     server, proxy = pair.server, pair.proxy
     old = workers_of(server)
-    ended = threading.Event()
+    begun, ended = threading.Semaphore(0), threading.Event()
+
+    def ask_for_long() -> list[dict[str, Any]]:
+        with contextlib.closing(proxy.connect()) as client:
+            client.request("POST", "/api/generate", json.dumps(story(400)))
+            with client.getresponse() as response:
+                first = response.readline()
+                begun.release()
+                return [json.loads(line) for line in (first, *response)]
 
     def ask_again_and_again() -> int:
         count = 0
@@ -113,15 +121,15 @@ def test_a_reload_under_load_loses_nothing(pair: Pair) -> None:
         return count
 
     with ThreadPoolExecutor(12) as pool:
-        long = [pool.submit(proxy.ask, "/api/generate", story(80)) for _ in range(8)]
-        wait_until(lambda: server.figure("running") >= 8, WAIT_S)
+        long = [pool.submit(ask_for_long) for _ in range(8)]
+        assert all(begun.acquire(timeout=WAIT_S) for _ in long)
         short = [pool.submit(ask_again_and_again) for _ in range(4)]
         server.process.send_signal(signal.SIGHUP)
         try:
             wait_until(lambda: not any(map(is_alive, old)), 2 * WAIT_S)
         finally:
             ended.set()
-        assert all(is_whole(request.result().lines()) for request in long)
+        assert all(is_whole(request.result()) for request in long)
         assert all(request.result() > 0 for request in short)
     wait_until(lambda: len(workers_of(server)) == 2, WAIT_S)
 

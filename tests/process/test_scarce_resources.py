@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -65,9 +66,10 @@ class Streams:
         return self.ends
 
 
-def test_workers_without_descriptors_serve_their_streams_and_then_everybody(server: Server) -> None:
+def test_workers_without_descriptors_serve_their_streams_and_then_everybody(server: Server, tmp_path: Path) -> None:
     workers = server.workers()
-    streams = whole(server, 8, "/gen?n=60&tick_ms=50")
+    may_end = tmp_path / "may end"
+    streams = whole(server, 8, f"/gen?n=20&tick_ms=50&until={quote(str(may_end))}")
     wait_until(lambda: server.status()["num_running"] == 8)
     for pid in workers:
         soft = psutil.Process(pid).num_fds() + 4
@@ -76,6 +78,7 @@ def test_workers_without_descriptors_serve_their_streams_and_then_everybody(serv
     wait_until(lambda: any("Too many open files" in line for line in server.log.read_text().splitlines()))
     close(crowd)
     wait_until(lambda: b"pid" in server.get("/health"), 30)
+    may_end.touch()
     assert streams.join() == ["stop"] * 8
     for pid in workers:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (20000, 20000))
@@ -84,10 +87,11 @@ def test_workers_without_descriptors_serve_their_streams_and_then_everybody(serv
     assert len(server.log.read_bytes()) < 1_000_000, "the log was flooded"
 
 
-def test_an_engine_without_descriptors_goes_on_and_floods_no_log(server: Server) -> None:
+def test_an_engine_without_descriptors_goes_on_and_floods_no_log(server: Server, tmp_path: Path) -> None:
     engine = int(server.status()["pid"])
     settings = Settings(run_dir=str(server.run_dir))
-    streams = whole(server, 8, "/gen?n=60&tick_ms=50")
+    may_end = tmp_path / "may end"
+    streams = whole(server, 8, f"/gen?n=20&tick_ms=50&until={quote(str(may_end))}")
     wait_until(lambda: server.status()["num_running"] == 8)
     resource.prlimit(engine, resource.RLIMIT_NOFILE, (psutil.Process(engine).num_fds() + 2, 20000))
     with contextlib.ExitStack() as crowd:
@@ -95,6 +99,7 @@ def test_an_engine_without_descriptors_goes_on_and_floods_no_log(server: Server)
             crowd.enter_context(socket.socket(socket.AF_UNIX)).connect(socket_path(settings))
         wait_until(lambda: "can't be accepted" in server.log.read_text())
         before_s = sum(psutil.Process(engine).cpu_times()[:2])
+        may_end.touch()
         assert streams.join() == ["stop"] * 8
         spent_s = sum(psutil.Process(engine).cpu_times()[:2]) - before_s
     resource.prlimit(engine, resource.RLIMIT_NOFILE, (20000, 20000))

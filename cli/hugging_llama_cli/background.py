@@ -31,6 +31,7 @@ from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.exposure import is_loopback
 from hugging_llama_config.host import HostUrl
 from hugging_llama_config.launch import LaunchError, prepare_run_dir
+from hugging_llama_config.private_file import replace_private_file
 from hugging_llama_config.settings import Settings
 
 _OURS = "hugging_llama_config.gunicorn"
@@ -198,7 +199,4 @@ def _path(run_dir: Path, port: int) -> Path:
 
 
 def _write(run_dir: Path, port: int, server: BackgroundServer) -> None:
-    part = run_dir / f"server-{port}.json.{os.getpid()}"
-    with open(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(asdict(server), file)
-    os.replace(part, _path(run_dir, port))
+    replace_private_file(_path(run_dir, port), json.dumps(asdict(server)).encode())

@@ -1,23 +1,22 @@
 """A pull from start to end, shown as it goes."""
 
 import contextlib
-from typing import TextIO
+import sys
 
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.errors import ServerError
-from hugging_llama_cli.progress import PullProgress, pull_progress
+from hugging_llama_cli.progress import PullProgress
 
 
 def download(
     server: Server,
     model: str,
-    stream: TextIO,
+    progress: PullProgress,
     *,
     revision: str | None = None,
     trust_remote_code: bool = False,
-    progress: PullProgress | None = None,
 ) -> None:
-    """Have the server pull `model`, shown on `stream` unless there is another `progress`.
+    """Have the server pull `model`, shown by `progress`.
 
     Raises ServerError, also if the stream ends without a word of success.
     """
@@ -26,7 +25,6 @@ def download(
         body["revision"] = revision
     if trust_remote_code:
         body["trust_remote_code"] = True
-    progress = progress or pull_progress(stream)
     status = ""
     try:
         with contextlib.closing(progress), contextlib.closing(server.stream("/api/pull", body)) as events:
@@ -34,7 +32,7 @@ def download(
                 progress.show(event)
                 status = str(event.get("status") or "")
     except KeyboardInterrupt:
-        print("interrupted; what has arrived is kept, and another pull goes on from there", file=stream)
+        print("interrupted; what has arrived is kept, and another pull goes on from there", file=sys.stderr)
         raise
     if status != "success":
         raise ServerError("the server ended the pull before it was complete; run it again to go on")

@@ -22,11 +22,10 @@ class KeptChat:
         return self._session.name
 
     def __enter__(self) -> "KeptChat":
-        self._lock.enter_context(self._store.opened(self.name))
-        with contextlib.ExitStack() as undo:
-            undo.callback(self._lock.close)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._store.opened(self.name))
             found = self._store.read(self.name)
-            undo.pop_all()
+            self._lock = stack.pop_all()
         if found is not None:
             self._session = found
             self._conversation.messages = list(found.messages)

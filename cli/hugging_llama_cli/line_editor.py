@@ -1,7 +1,4 @@
-"""Reading messages with editing, completion and a history that outlives the chat.
-
-prompt_toolkit takes a third of a second to import: only a chat imports this.
-"""
+"""Reading messages with editing, completion and a history that outlives the chat."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -18,11 +15,10 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.shortcuts import CompleteStyle
 
+from hugging_llama_cli.plain_reader import GREETING, MORE_PROMPT, PROMPT
 from hugging_llama_cli.quoted import is_open
+from hugging_llama_config.private_file import replace_private_file
 
-PROMPT = ">>> "
-MORE_PROMPT = "... "
-GREETING = "Send a message (/? for help)"
 _MAX_HISTORY_BYTES = 2**20
 
 Complete = Callable[[str], Iterable[str]]
@@ -91,10 +87,7 @@ class _PrivateHistory(FileHistory):
     def _shorten(self) -> None:
         """Keep the newer half, from the beginning of an entry on."""
         kept = self._path.read_bytes()[-_MAX_HISTORY_BYTES // 2 :]
-        part = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        with open(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(kept[max(kept.find(b"\n#"), 0) :])
-        os.replace(part, self._path)
+        replace_private_file(self._path, kept[max(kept.find(b"\n#"), 0) :])
 
 
 class _Switch(History):

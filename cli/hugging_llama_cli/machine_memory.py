@@ -3,12 +3,12 @@
 import os
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
+
+from hugging_llama_config.control_group import memory_limits, own_groups
 
 _NVIDIA_SMI = ("nvidia-smi", "--query-gpu=memory.total,name", "--format=csv,noheader,nounits")
 _TIMEOUT_S = 3.0
 _MIB = 2**20
-_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,5 @@ def _main_memory() -> MachineMemory | None:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return None
-    limits = [limit for path in _CGROUP_LIMITS if (limit := _cgroup_limit(path)) and limit < total]
-    return MachineMemory(min(limits), "this container") if limits else MachineMemory(total, "this machine")
-
-
-def _cgroup_limit(path: str) -> int:
-    """A container's limit; 0 if there is none."""
-    try:
-        return int(Path(path).read_text())
-    except (OSError, ValueError):  # no such file, or the word "max"
-        return 0
+    limit = min((group.limit for group in memory_limits(own_groups())), default=total)
+    return MachineMemory(limit, "this container") if limit < total else MachineMemory(total, "this machine")

@@ -5,9 +5,7 @@ an entry of the file replaces its own there, and one that makes no sense does no
 """
 
 import json
-import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama_config.model_memory import DTYPE_BYTES, MemoryEstimate, ModelSize, Runtime, estimate
+from hugging_llama_config.private_file import replace_private_file
 
 DEFAULT_CONTEXT = 4096
 BUNDLED = "hugging-llama/demo"
@@ -81,16 +80,7 @@ def save_catalog(home: Path, models: Iterable[CatalogModel]) -> None:
     """Keep the entries that the Hub described, all or none. Raises OSError."""
     known = {model.id: asdict(model) for model in models if model.commit}
     home.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=home, prefix=f".{_FILE_NAME}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"version": _VERSION, "models": known}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, home / _FILE_NAME)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replace_private_file(home / _FILE_NAME, json.dumps({"version": _VERSION, "models": known}, indent=1).encode())
 
 
 def find_in_catalog(models: Iterable[CatalogModel], name: str) -> CatalogModel | None:

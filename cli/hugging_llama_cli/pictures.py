@@ -20,7 +20,7 @@ def with_pictures(text: str, stream: TextIO) -> tuple[str, list[str]]:
     pictures: list[str] = []
 
     def attached(found: re.Match[str]) -> str:
-        name = found["quoted"] or re.sub(r"\\(.)", r"\1", found["bare"])
+        name = _name(found)
         path = Path(name).expanduser()
         if not path.is_file():
             return found[0]
@@ -40,4 +40,8 @@ def with_pictures(text: str, stream: TextIO) -> tuple[str, list[str]]:
 def names_picture(text: str) -> bool:
     """Whether `text` begins with the path of a picture that is there: it looks like a command then."""
     found = _PATH.match(text)
-    return found is not None and Path(re.sub(r"\\(.)", r"\1", found["bare"] or found["quoted"])).is_file()
+    return found is not None and Path(_name(found)).expanduser().is_file()
+
+
+def _name(found: re.Match[str]) -> str:
+    return found["quoted"] or re.sub(r"\\(.)", r"\1", found["bare"])

@@ -2,6 +2,10 @@
 
 from hugging_llama_cli.quoted import is_open
 
+PROMPT = ">>> "
+MORE_PROMPT = "... "
+GREETING = "Send a message (/? for help)"
+
 
 class PlainReader:
     """The terminal's own line editing."""
@@ -10,9 +14,9 @@ class PlainReader:
 
     def read(self) -> str:
         """One message. Raises EOFError for Ctrl-D, and KeyboardInterrupt."""
-        text = input(">>> ")
+        text = input(PROMPT)
         while is_open(text):
-            text += "\n" + input("... ")
+            text += "\n" + input(MORE_PROMPT)
         return text
 
     def remember(self, wanted: bool) -> None:

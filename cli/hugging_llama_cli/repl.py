@@ -4,22 +4,25 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from hugging_llama_cli import slash
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation, called
 from hugging_llama_cli.errors import CliError, ServerError
 from hugging_llama_cli.kept_chat import KeptChat
-from hugging_llama_cli.line_editor import GREETING, PROMPT, LineEditor
 from hugging_llama_cli.models import capabilities, local_models, name_of
 from hugging_llama_cli.pictures import names_picture, with_pictures
 from hugging_llama_cli.plain import one_line, printable
-from hugging_llama_cli.plain_reader import PlainReader
+from hugging_llama_cli.plain_reader import GREETING, PROMPT, PlainReader
 from hugging_llama_cli.quoted import unquoted
 from hugging_llama_cli.reply import show_reply
 from hugging_llama_cli.reply_printer import ReplyView
 from hugging_llama_cli.terminal import Spinner, unechoed
 from hugging_llama_config.client import ClientSettings
+
+if TYPE_CHECKING:
+    from hugging_llama_cli.line_editor import LineEditor
 
 
 class Repl:
@@ -40,12 +43,7 @@ class Repl:
         self.thoughts = ""
         self.can_see = False
         self._names: list[str] | None = None
-        self.editor: PlainReader | LineEditor
-        if settings.is_dumb:
-            self.editor = PlainReader()
-            print(GREETING)
-        else:
-            self.editor = LineEditor(settings.history_path, self._complete, colour=settings.colour)
+        self.editor = self._reader(settings)
 
     def run(self) -> int:
         """Until `/bye` or Ctrl-D; returns the exit code."""
@@ -60,6 +58,15 @@ class Repl:
             with contextlib.suppress(KeyboardInterrupt):
                 is_over = self._turn()
         return 0
+
+    def _reader(self, settings: ClientSettings) -> "PlainReader | LineEditor":
+        if settings.is_dumb:
+            print(GREETING)
+            return PlainReader()
+        # prompt_toolkit takes a third of a second to import
+        from hugging_llama_cli.line_editor import LineEditor
+
+        return LineEditor(settings.history_path, self._complete, colour=settings.colour)
 
     def _turn(self) -> bool:
         """One message or command; whether the chat is over."""
@@ -133,9 +140,8 @@ class Repl:
 
     def _answer(self) -> bool:
         """One turn of the model; whether it calls tools of ours. Raises CliError."""
-        view = replace(self.view, markdown=self.view.markdown and self.conversation.format is None)
         body = self.conversation.chat_body() | {"progress": True}
-        reply = show_reply(self.server.stream("/api/chat", body), view)
+        reply = show_reply(self.server.stream("/api/chat", body), self.view.of(self.conversation.format))
         self.thoughts = reply.thinking
         self.conversation.keep(reply)
         return bool(reply.tool_calls and self.conversation.tools and not reply.interrupted)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hugging_llama_cli.terminal import TextWriter
@@ -23,6 +23,10 @@ class ReplyView:
     colour: bool = True
     verbose: bool = False
     markdown: bool = False
+
+    def of(self, answer_format: object) -> "ReplyView":
+        """This one for answers in a format: JSON is no Markdown."""
+        return replace(self, markdown=self.markdown and answer_format is None)
 
 
 class ReplyPrinter:

@@ -13,6 +13,7 @@ from typing import Any
 
 from hugging_llama_cli.api import Json
 from hugging_llama_cli.errors import CliError, UsageError
+from hugging_llama_config.private_file import replace_private_file
 
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -65,15 +66,11 @@ class SessionStore:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         session.created_at, session.updated_at = session.created_at or now, now
         path = self._path(session.name)
-        part = path.with_suffix(f".{os.getpid()}")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with open(os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-                json.dump({"format": _FORMAT} | to_json(session), file, ensure_ascii=False, indent=1)
-            os.replace(part, path)
+            text = json.dumps({"format": _FORMAT} | to_json(session), ensure_ascii=False, indent=1)
+            replace_private_file(path, text.encode())
         except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
             raise CliError(f"the session can't be kept in '{path}': {error.strerror}") from None
 
     def delete(self, name: str) -> None:

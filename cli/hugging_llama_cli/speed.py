@@ -4,9 +4,8 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.errors import CliError, ServerError
@@ -64,45 +63,38 @@ class Figures:
 
     def medians(self) -> dict[str, float]:
         """The middle one of each kind."""
-        kinds = ("single", "single_first_s", "together", "together_first_s", "prompt")
-        return {name: statistics.median(getattr(self, name)) for name in kinds}
+        return {kind.name: statistics.median(getattr(self, kind.name)) for kind in fields(self)}
 
 
 def measure(targets: Sequence[Target], load: Load, say: Callable[[str], None]) -> list[Figures]:
     """Ask the targets in turn, round by round, so that what happens to the machine happens to all. Raises CliError."""
     found = [Figures() for _ in targets]
-    prompts = _prompts(random.Random())
+    source = random.Random()
     for target in targets:
         say(f"loading {target.model} at {target.settings.url}")
         Server(target.settings).post("/api/generate", {"model": target.model, "prompt": "", "stream": False})
-        _wave(target, [next(prompts)(8)], 4)
+        _wave(target, [_prompt(source, 8)], 4)
     for number in range(1, load.rounds + 1):
         for target, figures in zip(targets, found, strict=True):
             where = f"round {number} of {load.rounds}" + (f", {target.settings.url}" if len(targets) > 1 else "")
             say(f"{where}: one stream")
-            (alone,) = _wave(target, [next(prompts)(16)], load.tokens)
+            (alone,) = _wave(target, [_prompt(source, 16)], load.tokens)
             figures.single.append(_rate(alone.num_tokens, alone.last_s - alone.sent_s))
             figures.single_first_s.append(alone.first_s - alone.sent_s)
             say(f"{where}: {load.streams} streams")
-            wave = _wave(target, [next(prompts)(16) for _ in range(load.streams)], load.tokens)
+            wave = _wave(target, [_prompt(source, 16) for _ in range(load.streams)], load.tokens)
             took_s = max(s.last_s for s in wave) - min(s.sent_s for s in wave)
             figures.together.append(_rate(sum(s.num_tokens for s in wave), took_s))
             figures.together_first_s.append(statistics.median(s.first_s - s.sent_s for s in wave))
             say(f"{where}: a prompt of {load.prompt_tokens} tokens")
-            (long,) = _wave(target, [next(prompts)(load.prompt_tokens)], 1)
+            (long,) = _wave(target, [_prompt(source, load.prompt_tokens)], 1)
             figures.prompt.append(_rate(long.num_prompt_tokens, long.first_s - long.sent_s))
     return found
 
 
-def _prompts(source: random.Random) -> Iterator[Callable[[int], str]]:
-    """Each makes a prompt of about so many tokens, which begins as no other does: no cache knows it."""
-    while True:
-        start = " ".join(source.choices(_WORDS, k=6))
-        yield partial(_prompt, source, start)
-
-
-def _prompt(source: random.Random, start: str, count: int) -> str:
-    return " ".join([start, *source.choices(_WORDS, k=max(0, int(count / _TOKENS_PER_WORD) - 6))])
+def _prompt(source: random.Random, count: int) -> str:
+    """About so many tokens, which begin as those of no other prompt do: no cache knows them."""
+    return " ".join(source.choices(_WORDS, k=max(6, int(count / _TOKENS_PER_WORD))))
 
 
 def _wave(target: Target, prompts: Sequence[str], tokens: int) -> list[Sample]:

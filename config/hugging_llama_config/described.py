@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
-from hugging_llama_config.kinds import KINDS_BY_TYPE, Kind
+from hugging_llama_config.kinds import Kind
 
 PREFIX = "HUGGING_LLAMA_"
 LARGEST = 2**63 - 1
@@ -50,9 +50,8 @@ class Setting:
         if self.choices:
             return ", ".join(self.choices)
         words = self.kind.words
-        show = self.kind.show if self.high < LARGEST else str
         if self.high < LARGEST:
-            return f"{words} from {show(self.low)} to {show(self.high)}"
+            return f"{words} from {self.kind.show(self.low)} to {self.kind.show(self.high)}"
         return f"{words}, at least {self.kind.show(self.low)}" if self.low else words
 
     def check(self, value: Any) -> None:
@@ -105,13 +104,7 @@ def setting(default: _T, kind: Kind, read_by: tuple[str, ...], meaning: str, **f
 
 def described_fields(settings: type) -> Mapping[str, Setting]:
     """The settings by name, in the order of their fields."""
-    return {f.name: _described(f.name, f.default, f.metadata.get(_KEY)) for f in fields(settings)}
-
-
-def _described(name: str, default: Any, found: Setting | None) -> Setting:
-    # what says nothing of itself may be read by anybody
-    found = found or Setting(kind=KINDS_BY_TYPE[type(default)], read_by=(GUNICORN, WEB, ENGINE))
-    return replace(found, name=name, default=default)
+    return {f.name: replace(f.metadata[_KEY], name=f.name, default=f.default) for f in fields(settings)}
 
 
 def _toml_words(value: Any) -> str:

@@ -128,7 +128,7 @@ def _take_own(loaded: Loaded, environ: Mapping[str, str]) -> None:
 def _take_address(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """Host and port are two settings to us and one variable to Ollama."""
     variable = SETTINGS["port"].variable
-    if any(str(error).startswith(f"{variable}: ") for error in loaded.errors):
+    if loaded.origins.get("port") != variable:
         environ = {**environ, variable: ""}  # what is wrong with it is told once
     address = resolve_address(environ, loaded.listening_in_files)
     loaded._values |= {"host": address.host or "0.0.0.0", "port": address.port}

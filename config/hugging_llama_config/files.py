@@ -1,6 +1,5 @@
 """The TOML files: where they may lie, and what they say."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,15 +20,18 @@ class ConfigError(Exception):
 
 @dataclass(slots=True)
 class FileValues:
-    """What files say: values and where each is from; `read` are the files that were there, the last one wins."""
+    """What files say: values and where each is from. `places` are where files were looked for, in this order, and
+    `read` are those that were there; the last one wins."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    places: list[Path] = field(default_factory=list)
     read: list[Path] = field(default_factory=list)
     errors: list[ConfigError] = field(default_factory=list)
 
     def add(self, path: Path, named_by: str = "") -> None:
         """Lay the file over what others have said. One that is not there says nothing, unless somebody has named it."""
+        self.places.append(path)
         try:
             table = tomllib.loads(path.read_bytes().decode())
         except FileNotFoundError:
@@ -67,6 +69,9 @@ class FileValues:
 
 def nearest_setting(name: str) -> str:
     """The setting that a key or variable was probably meant to be, or ""."""
+    # hardly any start needs it, and all commands of the CLI import this module
+    import difflib
+
     wanted = name.lower().removeprefix(PREFIX.lower()).replace("-", "_")
     return next(iter(difflib.get_close_matches(wanted, SETTINGS, n=1)), "")
 
@@ -99,16 +104,6 @@ def read_files(environ: Mapping[str, str]) -> FileValues:
         found.add(path)
     found.add(home_file(environ, found.values.get("home")))
     return found
-
-
-def places(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where files are looked for, in the order in which they are read."""
-    if (named := named_file(environ)) is not None:
-        return (named,)
-    found = FileValues()
-    for path in (SYSTEM_FILE, user_file(environ)):
-        found.add(path)
-    return (SYSTEM_FILE, user_file(environ), home_file(environ, found.values.get("home")))
 
 
 def check_file(path: Path) -> list[ConfigError]:

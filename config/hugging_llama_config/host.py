@@ -11,6 +11,7 @@ DEFAULT_PORT = 11434
 _SCHEME_PORTS = {"http": 80, "https": 443}
 # HUGGING_LLAMA_PORT, where Kubernetes knows a service that is called hugging-llama
 _KUBERNETES_LINK = re.compile(r"(tcp|udp)://\S+:[0-9]+")
+_NUMBER = re.compile(r"\+?[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,8 @@ def _says_port(text: str) -> bool:
 
 
 def _is_port(text: str) -> bool:
-    return text.isdecimal() and int(text) <= 65535
+    # Go's ParseInt takes a sign, too
+    return bool(_NUMBER.fullmatch(text)) and int(text) <= 65535
 
 
 def _port(environ: Mapping[str, str], variable: str, default: int) -> int:

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from hugging_llama_config.private_file import replace_private_file
+
 ROLES = ("use", "manage", "metrics", "admin")
 """`use` models, `manage` them on disk, read `metrics`; `admin` may do all."""
 _PREFIX = "hl-"
@@ -120,26 +122,11 @@ def _changing(path: str) -> Iterator[list[Key]]:
             except FileNotFoundError:
                 keys = []
             yield keys
-            _write(path, keys)
+            text = json.dumps({"format": _FORMAT, "keys": [asdict(key) for key in keys]}, indent=2) + "\n"
+            replace_private_file(Path(path), text.encode())
     except OSError as error:
         raise KeyFileError(f"{path} can't be changed: {error.strerror}") from None
 
 
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _write(path: str, keys: list[Key]) -> None:
-    temporary = f"{path}.{os.getpid()}.new"
-    text = json.dumps({"format": _FORMAT, "keys": [asdict(key) for key in keys]}, indent=2) + "\n"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise

@@ -182,6 +182,3 @@ FOLDERS = Kind(
     separator=os.pathsep,
     show=_show_list,
 )
-
-KINDS_BY_TYPE: dict[type, Kind] = {bool: BOOL, int: NUMBER, float: SECONDS, str: TEXT, tuple: NAMES}
-"""Of a field that says nothing more than its default."""

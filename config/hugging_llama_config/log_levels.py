@@ -62,7 +62,7 @@ def _watch(path: str, usual: Mapping[str, str], last: str) -> None:
 
 def _apply(usual: Mapping[str, str], text: str) -> None:
     try:
-        levels = {**usual, **parse_levels(line for line in text.split() if line)}
+        levels = {**usual, **parse_levels(text.split())}
     except ValueError as error:
         logger.error("%s: %s; nothing is changed", FILE, error)
         return

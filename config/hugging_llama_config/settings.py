@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from hugging_llama_config.described import CLI, ENGINE, GUNICORN, LARGEST, WEB, Setting, described_fields, setting
+from hugging_llama_config.described import CLI, ENGINE, GUNICORN, WEB, Setting, described_fields, setting
 from hugging_llama_config.kinds import (
     BOOL,
     FILE,
@@ -181,7 +181,7 @@ class Settings:
     )  # fmt: skip
     stored_responses_bytes: int = setting(
         256 * 2**20, SIZE, (WEB,), "what they may take together (never more than 100,000 responses); the oldest leave "
-        "first", low=2**20, high=LARGEST,
+        "first", low=2**20,
     )  # fmt: skip
     stored_responses_s: float = setting(30 * 86400.0, SECONDS, (WEB,), "how long they stay: 30 days", low=1)
     # safety

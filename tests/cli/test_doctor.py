@@ -273,22 +273,21 @@ def test_a_low_limit_of_open_files(healthy: dict[str, str], files: int, status: 
 
 def test_memory_of_this_machine_and_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 8000000 kB\nMemFree: 1 kB\nMemAvailable: 6000000 kB\n")
-    (tmp_path / "own").write_text("0::/system.slice/llama.service\n")
     group = tmp_path / "groups" / "system.slice"
     (group / "llama.service").mkdir(parents=True)
-    monkeypatch.setattr("hugging_llama_cli.checks.resources._CGROUPS", tmp_path / "groups")
-    facts, own = tmp_path / "meminfo", tmp_path / "own"
-    found = read_memory(facts, own)
+    monkeypatch.setattr("hugging_llama_cli.checks.resources.own_groups", lambda: [group / "llama.service", group])
+    facts = tmp_path / "meminfo"
+    found = read_memory(facts)
     assert found is not None
     assert (found.total, found.free, found.limit) == (8_192_000_000, 6_144_000_000, 0)
     for folder, limit in ((group, "3000000000"), (group / "llama.service", "max")):
         (folder / "memory.max").write_text(limit)
         (folder / "memory.current").write_text("2500000000")
         (folder / "memory.stat").write_text("anon 1\ninactive_file 1000000000\n")
-    found = read_memory(facts, own)
+    found = read_memory(facts)
     assert found is not None
     assert (found.free, found.limit) == (1_500_000_000, 3_000_000_000)
-    assert read_memory(tmp_path / "none", own) is None
+    assert read_memory(tmp_path / "none") is None
 
 
 class _Ollama(http.server.BaseHTTPRequestHandler):

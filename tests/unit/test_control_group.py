@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hugging_llama_config.control_group import own_groups
+from hugging_llama_config.control_group import GroupMemory, memory_limits, own_groups
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,23 @@ def test_own_groups(membership: str, found: list[str], tmp_path: Path) -> None:
 
 def test_without_control_groups(tmp_path: Path) -> None:
     assert own_groups(tmp_path, tmp_path / "none") == [tmp_path]
+
+
+def test_the_memory_that_groups_may_have(tmp_path: Path) -> None:
+    v2, v1, free, damaged = groups = [tmp_path / name for name in ("v2", "v1", "free", "damaged")]
+    for group in groups:
+        (group / "memory").mkdir(parents=True)
+    for group, limit in ((v2, "500"), (free, "max"), (damaged, "500")):
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text("400\n")
+        (group / "memory.stat").write_text("anon 1\nactive_file 50\ninactive_file 100\n")
+    (damaged / "memory.stat").write_text("nonsense")
+    for group, limit in ((v1, "600"), (free, str(2**63 - 4096))):
+        (group / "memory" / "memory.limit_in_bytes").write_text(f"{limit}\n")
+        (group / "memory" / "memory.usage_in_bytes").write_text("400\n")
+    (v1 / "memory" / "memory.stat").write_text("total_active_file 300\ntotal_inactive_file 200\n")
+    assert list(memory_limits([*groups, tmp_path])) == [
+        GroupMemory(500, 250),
+        GroupMemory(600, 0),
+        GroupMemory(500, 400),
+    ]

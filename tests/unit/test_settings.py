@@ -48,6 +48,8 @@ def test_ollama_host_grammar(text: str, url: str) -> None:
         ({"OLLAMA_HOST": "10.0.0.1", "OLLAMA_LOCAL_PORT": "8123"}, "http://10.0.0.1:8123"),
         ({"OLLAMA_HOST": "10.0.0.1:1", "OLLAMA_LOCAL_PORT": "8123"}, "http://10.0.0.1:1"),
         ({"OLLAMA_HOST": "10.0.0.1:1", "HUGGING_LLAMA_PORT": "2"}, "http://10.0.0.1:2"),
+        ({"OLLAMA_HOST": "10.0.0.1:+1"}, "http://10.0.0.1:1"),
+        ({"OLLAMA_HOST": "10.0.0.1:1", "HUGGING_LLAMA_PORT": "+2"}, "http://10.0.0.1:2"),
         ({"OLLAMA_HOST": "10.0.0.1:1", "HUGGING_LLAMA_HOST": "10.0.0.2"}, "http://10.0.0.2:1"),
         ({"OLLAMA_HOST": "0.0.0.0:1"}, "http://127.0.0.1:1"),
         ({"HUGGING_LLAMA_HOST": "[::1]", "HUGGING_LLAMA_PORT": "3"}, "http://[::1]:3"),
@@ -283,7 +285,7 @@ def test_the_machines_file_then_the_users_then_the_homes(tmp_path: Path, monkeyp
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }
     loaded = load(environ)
-    assert files.places(environ) == (system, user, home) == tuple(loaded.files)
+    assert files.read_files(environ).places == [system, user, home] == loaded.files
     settings = loaded.settings
     assert (settings.max_queue, settings.max_num_seqs, settings.workers, settings.origins) == (3, 2, 1, ())
     assert settings.preload == ("a", "b")
@@ -300,7 +302,7 @@ def test_a_home_that_a_file_names_has_a_file_of_its_own(tmp_path: Path) -> None:
         path.write_text(text)
     loaded = load({"HOME": str(tmp_path)})
     assert (loaded.settings.home, loaded.settings.max_queue) == (str(home.parent), 3)
-    assert loaded.files == [user, home] == list(files.places({"HOME": str(tmp_path)}))[1:]
+    assert loaded.files == [user, home] == files.read_files({"HOME": str(tmp_path)}).places[1:]
 
 
 def test_where_each_value_is_from(tmp_path: Path) -> None:

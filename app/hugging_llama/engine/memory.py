@@ -5,14 +5,13 @@ import ctypes.util
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import torch
 
 from hugging_llama.engine.device_loss import NO_PRIMITIVE
 from hugging_llama.errors import InsufficientMemoryError
-from hugging_llama_config.control_group import own_groups
+from hugging_llama_config.control_group import memory_limits, own_groups
 
 _SIGNS = ("allocate memory", "MPS backend out of memory")
 
@@ -24,11 +23,7 @@ def free_bytes(device: torch.device) -> int:
         # torch keeps what was freed, for instance by a load that failed, and uses it again
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = int(psutil.virtual_memory().available)
-    for group in own_groups():
-        limit, use = _number(group / "memory.max"), _number(group / "memory.current")
-        if limit is not None and use is not None:
-            free = min(free, limit - use + _cached_file_bytes(group))
-    return max(free, 0)
+    return max(0, min([free, *(group.limit - group.used for group in memory_limits(own_groups()))]))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -83,19 +78,3 @@ def trim() -> None:
         malloc_trim = getattr(ctypes.CDLL(library), "malloc_trim", None)  # glibc's alone
         if malloc_trim is not None:
             malloc_trim(0)
-
-
-def _cached_file_bytes(group: Path) -> int:
-    """Files that the control group has read, weights above all: counted as its use, and given up when needed."""
-    try:
-        parts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return int(parts["active_file"]) + int(parts["inactive_file"])
-    except (OSError, ValueError, KeyError):
-        return 0
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None

@@ -51,19 +51,26 @@ print(json.dumps({"is_loaded": library() is not None, "good": sorted(good), "log
 """
 
 
+_Gpu = tuple[str, str, str]
 _Trial = tuple[dict[str, Any] | None, dict[str, Any] | None, str]
 
 
 class Compute:
-    """The checks that share one trial, which takes seconds."""
+    """The checks that share one trial, which takes seconds, and one question to the driver."""
 
     def __init__(self) -> None:
         self._told: _Trial | None = None
+        self._gpus: list[_Gpu] | None = None
 
     def _trial(self, subject: Subject) -> _Trial:
         if self._told is None:
             self._told = _try_torch(subject)
         return self._told
+
+    def _nvidia_gpus(self, subject: Subject) -> list[_Gpu]:
+        if self._gpus is None:
+            self._gpus = nvidia_gpus(subject.environ)
+        return self._gpus
 
     def check_torch(self, subject: Subject) -> Iterator[Finding]:
         """Whether torch works, and whether it is the build for this machine."""
@@ -73,7 +80,7 @@ class Compute:
             return
         build = f"CUDA {torch['cuda']}" if torch["cuda"] else "ROCm" if torch["hip"] else "CPU"
         found = f"torch {torch['version']}, a build for {build}"
-        gpus = nvidia_gpus(subject.environ)
+        gpus = self._nvidia_gpus(subject)
         if gpus and build == "CPU":
             yield warning(f"{found}, while there is an {gpus[0][0]}", f"install a build for CUDA: {_INSTALL_TORCH}")
         else:
@@ -82,7 +89,7 @@ class Compute:
     def check_gpu(self, subject: Subject) -> Iterator[Finding]:
         """What models will run on, and whether that is what the settings want."""
         torch, _, _ = self._trial(subject)
-        wanted, gpus = subject.settings.device, nvidia_gpus(subject.environ)
+        wanted, gpus = subject.settings.device, self._nvidia_gpus(subject)
         for name, driver, memory in gpus:
             yield ok(f"{name}, {memory} MiB, driver {driver}")
         if torch is None:
@@ -136,7 +143,7 @@ def check_cpu(subject: Subject) -> Iterator[Finding]:
         yield ok(found)
 
 
-def nvidia_gpus(environ: Mapping[str, str]) -> list[tuple[str, str, str]]:
+def nvidia_gpus(environ: Mapping[str, str]) -> list[_Gpu]:
     """Name, driver and MiB of each GPU that nvidia-smi knows; none without it."""
     ended = try_out(_NVIDIA_SMI, environ, _SMI_TIMEOUT_S)
     rows = [tuple(part.strip() for part in line.split(",")) for line in ended.lines if not ended.reason]

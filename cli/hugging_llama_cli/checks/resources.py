@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hugging_llama_cli.checks.finding import Finding, Subject, ok, problem, warning
+from hugging_llama_config.control_group import memory_limits, own_groups
 from hugging_llama_config.units import format_bytes
 
 _LEAST_BYTES, _LITTLE_BYTES = 500 * 10**6, 2 * 10**9
 # of a worker beside its connections: the engine, the log, metrics, files of models that are read and written
 _OTHER_FILES = 200
 _LEAST_FILES, _LEAST_PROCESSES = 256, 256
-_CGROUPS = Path("/sys/fs/cgroup")
-_V2 = ("memory.max", "memory.current", "memory.stat", "inactive_file")
-_V1 = ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file")
-_NO_LIMIT = 2**60
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ def check_memory(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def read_memory(facts: Path = Path("/proc/meminfo"), own: Path = Path("/proc/self/cgroup")) -> Memory | None:
+def read_memory(facts: Path = Path("/proc/meminfo")) -> Memory | None:
     """None where the system does not tell."""
     try:
         rows = [line.split() for line in facts.read_text().splitlines()]
@@ -60,30 +57,10 @@ def read_memory(facts: Path = Path("/proc/meminfo"), own: Path = Path("/proc/sel
         memory = Memory(sizes["MemTotal:"], sizes["MemAvailable:"], 0)
     except (OSError, KeyError, ValueError):
         return None
-    for limit, used in _limits(own):
-        if limit < min(memory.limit or memory.total, _NO_LIMIT):
-            memory = Memory(memory.total, max(0, min(memory.free, limit - used)), limit)
+    for group in memory_limits(own_groups()):
+        if group.limit < (memory.limit or memory.total):
+            memory = Memory(memory.total, max(0, min(memory.free, group.limit - group.used)), group.limit)
     return memory
-
-
-def _limits(own: Path) -> Iterator[tuple[int, int]]:
-    """Limit and use of each group that this process is in, from the innermost on."""
-    try:
-        path = next(line[3:] for line in own.read_text().splitlines() if line.startswith("0::"))
-    except (OSError, StopIteration):
-        path = "/"
-    group = _CGROUPS / path.strip("/")
-    for folder in (group, *group.parents):
-        if not folder.is_relative_to(_CGROUPS):
-            return
-        for limit_file, used_file, stat_file, reclaimable in (_V2, _V1):
-            try:
-                limit = int((folder / limit_file).read_text())
-                used = int((folder / used_file).read_text())
-                stat = dict(line.split() for line in (folder / stat_file).read_text().splitlines())
-            except (OSError, ValueError):  # no such file, or the word "max"
-                continue
-            yield limit, max(0, used - int(stat.get(reclaimable, 0)))
 
 
 def check_limits(subject: Subject) -> Iterator[Finding]:

@@ -169,8 +169,9 @@ class StreamTrial:
                 first_s = now - begun
             arrivals += not lines or now - last >= _APART_S
             lines, last = lines + 1, now
-            stamps += [(made_s, now)] if (made_s := _made_s(line)) is not None else []
-            if _is_error(line):
+            said = _object(line)
+            stamps += [(made.timestamp(), now)] if (made := parse_time(said.get("created_at"))) else []
+            if not said or "error" in said:
                 raise NoAnswerError(
                     f"{self.target.url}: {self.model} answers with an error: {line[:200].decode(errors='replace')}"
                 )
@@ -188,20 +189,13 @@ def mean_lag(stamps: Sequence[tuple[float, float]]) -> float:
     return (sum(delays) / len(delays) - min(delays)) / span
 
 
-def _made_s(line: bytes) -> float | None:
-    try:
-        moment = parse_time(json.loads(line)["created_at"])
-    except (ValueError, LookupError, TypeError):
-        return None
-    return moment.timestamp() if moment else None
-
-
-def _is_error(line: bytes) -> bool:
+def _object(line: bytes) -> dict[str, Any]:
+    """Empty for what is no JSON object."""
     try:
         value = json.loads(line)
     except ValueError:
-        return True
-    return not isinstance(value, dict) or "error" in value
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _some_model(target: Target) -> str:

@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hugging_llama_cli.setting_flags import add_config_flag, config_variable
 from hugging_llama_cli.terminal import columns
 from hugging_llama_config.client import server_environment
 from hugging_llama_config.env import DEFAULT, Loaded, load
-from hugging_llama_config.files import check_file, places
+from hugging_llama_config.files import check_file, read_files
 from hugging_llama_config.settings import SETTINGS
 
 _ACTIONS = ("show", "path", "check")
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"'config {args.action}' takes no file; name one with --config")
     environ = server_environment(config_variable(args))
     if args.action == "path":
-        return _print_places(places(environ), is_json=args.json)
+        return _print_places(read_files(environ).places, is_json=args.json)
     loaded = load(environ)
     shown = [name for name in SETTINGS if not args.changed or loaded.origins[name] != DEFAULT]
     print(_as_json(loaded, shown) if args.json else _as_table(loaded, shown))
@@ -69,7 +70,7 @@ def _report(errors: list[Any]) -> int:
     return CliError.exit_code if errors else 0
 
 
-def _print_places(found: tuple[Path, ...], *, is_json: bool) -> int:
+def _print_places(found: Sequence[Path], *, is_json: bool) -> int:
     if is_json:
         print(json.dumps([{"path": str(path), "exists": path.is_file()} for path in found], indent=2))
         return 0

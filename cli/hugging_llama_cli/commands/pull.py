@@ -8,7 +8,7 @@ import sys
 
 from hugging_llama_cli.api import Server
 from hugging_llama_cli.download import download
-from hugging_llama_cli.progress import JsonLines
+from hugging_llama_cli.progress import JsonLines, pull_progress
 from hugging_llama_config.client import load_client_settings
 
 
@@ -26,7 +26,10 @@ def run(args: argparse.Namespace) -> int:
     """Pull, with progress on stderr."""
     server = Server(load_client_settings(args.url))
     download(
-        server, args.model, sys.stderr, revision=args.revision, trust_remote_code=args.trust_remote_code,
-        progress=JsonLines(sys.stdout) if args.json else None,
-    )  # fmt: skip
+        server,
+        args.model,
+        JsonLines(sys.stdout) if args.json else pull_progress(sys.stderr),
+        revision=args.revision,
+        trust_remote_code=args.trust_remote_code,
+    )
     return 0

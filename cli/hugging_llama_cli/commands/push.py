@@ -7,7 +7,6 @@ end; a push that was interrupted can be repeated, and sends no file again that i
 
 import argparse
 import contextlib
-import ipaddress
 import sys
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.errors import ServerError, UsageError
 from hugging_llama_cli.progress import JsonLines, pull_progress
 from hugging_llama_config.client import load_client_settings
+from hugging_llama_config.exposure import is_loopback
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,10 +59,4 @@ def run(args: argparse.Namespace) -> int:
 def _is_open_to_others(url: str) -> bool:
     """Whether what is sent leaves this machine without encryption."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme == "https" or host == "localhost":
-        return False
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return True
+    return parts.scheme != "https" and not is_loopback(parts.hostname or "")

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import json
 import sys
-from dataclasses import replace
 
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.conversation import Conversation, parse_format, parse_keep_alive, parse_think, parse_tools
@@ -20,6 +19,7 @@ from hugging_llama_cli.kept_chat import KeptChat
 from hugging_llama_cli.models import capabilities, find, local_models, name_of, nearest
 from hugging_llama_cli.pictures import with_pictures
 from hugging_llama_cli.piped import piped_text
+from hugging_llama_cli.progress import pull_progress
 from hugging_llama_cli.question import confirmed
 from hugging_llama_cli.reply import show_reply
 from hugging_llama_cli.reply_printer import ReplyView
@@ -80,15 +80,13 @@ def run(args: argparse.Namespace) -> int:
             from hugging_llama_cli.repl import Repl
 
             return Repl(server, conversation, view, settings, kept).run()
-        if kept is not None:
-            return _answer_in_session(server, conversation, prompt, view, kept)
-    if "vision" in capabilities(model):
-        prompt, conversation.pictures = with_pictures(prompt, sys.stderr)
-    if args.json:
-        path, body = _once(conversation, prompt)
-        print(json.dumps(server.post(path, body | {"stream": False}), indent=2))
-        return 0
-    return _answer_once(server, conversation, prompt, view)
+        if "vision" in capabilities(model):
+            prompt, conversation.pictures = with_pictures(prompt, sys.stderr)
+        if args.json:
+            path, body = _once(conversation, prompt)
+            print(json.dumps(server.post(path, body | {"stream": False}), indent=2))
+            return 0
+        return _answer_once(server, conversation, prompt, view, kept)
 
 
 def _view(args: argparse.Namespace, settings: ClientSettings) -> ReplyView:
@@ -133,7 +131,7 @@ def _local_or_pulled(server: Server, models: list[Json], name: str) -> Json:
     if sys.stdin.isatty() and sys.stderr.isatty() and not confirmed(f"'{name}' is not on the server's disk. Pull it?"):
         raise CliError(f"'{name}' was not pulled")
     try:
-        download(server, name, sys.stderr)
+        download(server, name, pull_progress(sys.stderr))
     except UnreachableError:
         raise
     except ServerError as error:
@@ -142,35 +140,29 @@ def _local_or_pulled(server: Server, models: list[Json], name: str) -> Json:
     return find(local_models(server), name) or {"name": name}
 
 
-def _answer_once(server: Server, conversation: Conversation, prompt: str, view: ReplyView) -> int:
-    view = replace(view, markdown=view.markdown and conversation.format is None)
+def _answer_once(
+    server: Server, conversation: Conversation, prompt: str, view: ReplyView, kept: KeptChat | None
+) -> int:
+    if kept is not None and not prompt:
+        raise UsageError("no prompt (see 'hugging-llama run --help')")
+    path, body = _once(conversation, prompt, has_history=kept is not None)
     # what comes before the first token is for who watches
-    path, body = _once(conversation, prompt)
-    reply = show_reply(server.stream(path, body | ({"progress": True} if sys.stderr.isatty() else {})), view)
+    events = server.stream(path, body | ({"progress": True} if sys.stderr.isatty() else {}))
+    reply = show_reply(events, view.of(conversation.format))
+    if kept is not None:
+        conversation.keep(reply)
+        kept.save()
     if reply.interrupted:
         raise KeyboardInterrupt
     return 0
 
 
-def _once(conversation: Conversation, prompt: str) -> tuple[str, Json]:
-    """Where to ask for an answer without history, and how; tools belong to chats alone."""
-    if not conversation.tools:
+def _once(conversation: Conversation, prompt: str, *, has_history: bool = False) -> tuple[str, Json]:
+    """Where to ask for one answer, and how; history and tools belong to chats alone."""
+    if not has_history and not conversation.tools:
         return "/api/generate", conversation.generate_body(prompt)
     conversation.ask(prompt, conversation.pictures)
     return "/api/chat", conversation.chat_body()
-
-
-def _answer_in_session(server: Server, conversation: Conversation, prompt: str, view: ReplyView, kept: KeptChat) -> int:
-    if not prompt:
-        raise UsageError("no prompt (see 'hugging-llama run --help')")
-    conversation.ask(prompt)
-    view = replace(view, markdown=view.markdown and conversation.format is None)
-    reply = show_reply(server.stream("/api/chat", conversation.chat_body()), view)
-    conversation.keep(reply)
-    kept.save()
-    if reply.interrupted:
-        raise KeyboardInterrupt
-    return 0
 
 
 def _embed(server: Server, conversation: Conversation, text: str) -> int:

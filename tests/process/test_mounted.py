@@ -112,8 +112,9 @@ def test_the_engine_gets_no_secrets_and_sleeps_soon_while_it_waits() -> None:
     assert made["GOMP_SPINCOUNT"] == launch.SPIN_COUNT
     assert engine_environment(Settings(), {"GOMP_SPINCOUNT": "9"})["GOMP_SPINCOUNT"] == "9"
     assert made["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == launch.PRIMITIVES
-    mine = engine_environment(Settings(), {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "9"})
-    assert mine["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "9"
+    assert made["LRU_CACHE_CAPACITY"] == launch.PREPARED_PRODUCTS
+    mine = engine_environment(Settings(), {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "9", "LRU_CACHE_CAPACITY": "8"})
+    assert (mine["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], mine["LRU_CACHE_CAPACITY"]) == ("9", "8")
     assert made["OMP_NUM_THREADS"] == "3"
     assert made["HF_HUB_OFFLINE"] == "1"
     assert made["CUDA_VISIBLE_DEVICES"] == "1"

@@ -19,8 +19,7 @@ _TIMEOUTS_S = (10.0, 30.0)
 _STREAM_TIMEOUTS_S = (10.0, 600.0)
 _NUM_TOKENS = 128
 _ENOUGH = 32
-"""So many arrivals apart from each other can't come out of a buffer by chance, which a busy machine reads in pieces."""
-_APART_S = 0.0005
+"""So many pieces don't come out of a buffer."""
 _HELD = 0.5
 _LITTLE_LAG = 0.05
 """Of the time that a server took for its lines. A buffer of 4 KB, which holds some thirty, delays by twice as much."""
@@ -74,12 +73,13 @@ class Target:
             return response.status_code
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[bytes]:
-        """The lines of an answer as they arrive. Raises NoAnswerError."""
+        """The pieces of an answer as they were sent: one that is read late stays apart from the next one, as a chunk
+        of HTTP. Raises NoAnswerError."""
         with self._send("POST", path, _STREAM_TIMEOUTS_S, None, body) as response:
             if not response.ok:
                 raise self._refusal(path, response)
             try:
-                yield from response.iter_lines(chunk_size=None)
+                yield from response.iter_content(chunk_size=None)
             except requests.RequestException:
                 raise NoAnswerError(f"{self.url}{path}: the stream was cut") from None
 
@@ -111,7 +111,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """How the lines of a stream came: how many, how many of them apart from the one before, and when.
+    """How the lines of a stream came: how many, in how many pieces, and when.
 
     `lag`: by how much later than the promptest one they came on average, of the time in which the server made them, by
     its own stamps.
@@ -125,7 +125,7 @@ class Arrivals:
 
     @property
     def flows(self) -> bool:
-        """By either sign, as a busy machine, which reads lines late and together, may take away one of them."""
+        """By either sign, as a busy proxy, which reads lines late and sends them on together, may take away one."""
         return self.num_arrivals >= min(_ENOUGH, self.num_lines) or self.lag < _LITTLE_LAG
 
     @property
@@ -157,27 +157,31 @@ class StreamTrial:
         """One generation. It is left as soon as it is known to flow."""
         options = {"num_predict": num_tokens, "min_new_tokens": num_tokens, "temperature": 0, "seed": 1}
         body = {"model": self.model, "prompt": "Once upon a time", "raw": True, "stream": True, "options": options}
-        begun = last = time.monotonic()
+        begun = time.monotonic()
         first_s = 0.0
         lines = arrivals = 0
         stamps: list[tuple[float, float]] = []
-        for line in self.target.stream("/api/generate", body):
+        rest = b""
+        for piece in self.target.stream("/api/generate", body):
             now = time.monotonic()
-            if not line.strip():
-                continue
-            if not lines:
-                first_s = now - begun
-            arrivals += not lines or now - last >= _APART_S
-            lines, last = lines + 1, now
-            said = _object(line)
-            stamps += [(made.timestamp(), now)] if (made := parse_time(said.get("created_at"))) else []
-            if not said or "error" in said:
-                raise NoAnswerError(
-                    f"{self.target.url}: {self.model} answers with an error: {line[:200].decode(errors='replace')}"
-                )
+            first_s = first_s or now - begun
+            arrivals += 1
+            *whole, rest = (rest + piece).split(b"\n")
+            for line in filter(None, whole):
+                lines += 1
+                stamps += self._stamp(line, now)
             if arrivals >= _ENOUGH:
                 break
         return Arrivals(lines, arrivals, first_s, time.monotonic() - begun, mean_lag(stamps))
+
+    def _stamp(self, line: bytes, now: float) -> list[tuple[float, float]]:
+        """When it was made and when it came, if it says so. Raises NoAnswerError for an error."""
+        said = _object(line)
+        if not said or "error" in said:
+            raise NoAnswerError(
+                f"{self.target.url}: {self.model} answers with an error: {line[:200].decode(errors='replace')}"
+            )
+        return [(made.timestamp(), now)] if (made := parse_time(said.get("created_at"))) else []
 
 
 def mean_lag(stamps: Sequence[tuple[float, float]]) -> float:

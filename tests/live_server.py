@@ -52,7 +52,7 @@ class LiveServer:
         found = [
             process
             for process in psutil.process_iter(["cmdline"])
-            if "hugging_llama.engine" in (process.info["cmdline"] or [])[1:3]
+            if "hugging_llama.engine" in (process.info["cmdline"] or [])[1:4]
             and any(run_dir in address for address in _unix_addresses(process))
         ]
         assert len(found) == 1

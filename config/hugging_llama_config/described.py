@@ -1,6 +1,7 @@
 """How a setting is described: once, beside its field. From there come flags, variables, keys, checks and documents."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
@@ -82,6 +83,14 @@ class Setting:
         if split := [part for part in value if self.kind.separator in part]:
             raise ValueError(f"{split[0]!r} may not have a {self.kind.separator!r}")
         return self.parse(self.kind.separator.join(value))
+
+    def parse_given(self, value: Any) -> Any:
+        """The value that a program gives: of the setting's own type, or as in a file. Raises ValueError."""
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if value in ("", ()) and isinstance(value, type(self.default)):
+            return value
+        return self.parse_toml(list(value) if isinstance(value, tuple) else value)
 
     def show(self, value: Any) -> str:
         """The value for people; nothing of a secret."""

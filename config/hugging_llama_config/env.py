@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama_config import paths
-from hugging_llama_config.described import PREFIX
+from hugging_llama_config.described import PREFIX, Setting
 from hugging_llama_config.files import ConfigError, nearest_setting, read_files
 from hugging_llama_config.host import HostUrl, address_variables, is_kubernetes_link, resolve_address
 from hugging_llama_config.settings import DEFAULTS, SETTINGS, Settings
@@ -141,12 +141,18 @@ def _take_given(loaded: Loaded, flags: Iterable[GivenFlag], values: Mapping[str,
             loaded.errors.append(error)
     for name, value in values.items():
         try:
-            SETTINGS[name].check(value)
+            loaded._values[name] = _setting(name).parse_given(value)
         except ValueError as error:
             loaded.errors.append(ConfigError(f"{name}: {error}"))
             continue
-        loaded._values[name] = value
         loaded.origins[name] = "the application"
+
+
+def _setting(name: str) -> Setting:
+    if name in SETTINGS:
+        return SETTINGS[name]
+    near = nearest_setting(name)
+    raise ValueError("no such setting" + (f"; did you mean {near!r}?" if near else ""))
 
 
 def _fill_paths(loaded: Loaded, environ: Mapping[str, str]) -> None:

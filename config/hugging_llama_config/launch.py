@@ -22,8 +22,9 @@ from hugging_llama_config.described import ENGINE
 from hugging_llama_config.interpreter import own_python
 from hugging_llama_config.settings import DEFAULTS, SETTINGS, Settings
 
-ENGINE_COMMAND: tuple[str, ...] = (own_python(), "-m", "hugging_llama.engine")
-SUPERVISOR_COMMAND: tuple[str, ...] = (own_python(), "-m", "hugging_llama.client.supervisor")
+# -P: where the application was started may lie files that are called as our libraries are
+ENGINE_COMMAND: tuple[str, ...] = (own_python(), "-P", "-m", "hugging_llama.engine")
+SUPERVISOR_COMMAND: tuple[str, ...] = (own_python(), "-P", "-m", "hugging_llama.client.supervisor")
 CONVERSION_COMMAND: tuple[str, ...] = (own_python(), "-P", "-m", "hugging_llama.engine.conversion")
 LINGER_S = 30.0
 """How long an engine without a life line stays when no web process is connected, and its supervisor when all engines

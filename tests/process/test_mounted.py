@@ -25,6 +25,15 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.parametrize("command", [launch.ENGINE_COMMAND, launch.SUPERVISOR_COMMAND], ids=["engine", "supervisor"])
+def test_files_of_the_application_are_not_taken_for_libraries(command: tuple[str, ...], tmp_path: Path) -> None:
+    """The engine begins where the application was started, which may have a socket.py of its own."""
+    (tmp_path / "socket.py").write_text("open('imported', 'w')")
+    ended = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    assert ended.returncode != 0  # nobody has told it what to do
+    assert not (tmp_path / "imported").exists()
+
+
 def test_twenty_four_clients_stream_at_once(mounted_server: Server) -> None:
     server = mounted_server
     ends: list[str] = []

@@ -119,6 +119,12 @@ def is_up(mounted: Mounted) -> bool:
         return False
 
 
+def test_who_asks_whether_it_is_ready_starts_the_engine(server: Mounted) -> None:
+    """The first of these tests: nobody has asked for a model yet."""
+    assert server.ask("GET", "/llm/ready").status_code == 503
+    wait_until(lambda: server.ask("GET", "/llm/ready").status_code == 200, WAIT_S)
+
+
 def test_what_is_whose(server: Mounted) -> None:
     answer = server.generate("n=2")
     assert (answer.status_code, answer.json()["response"]) == (200, "xxxxx" * 2)

@@ -65,7 +65,7 @@ class World:
             return "supervisor"
         if "hugging_llama.store.pull_process" in command:
             return "pull"
-        if "hugging_llama.engine" in command[1:3]:
+        if "hugging_llama.engine" in command[1:4]:
             run_dir = self.server.environ["HUGGING_LLAMA_RUN_DIR"]
             serves = any(run_dir in str(connection.laddr) for connection in process.net_connections("unix"))
             return "engine" if serves else "standby"

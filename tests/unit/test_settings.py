@@ -6,6 +6,7 @@ import re
 import runpy
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -358,3 +359,28 @@ def test_a_client_finds_the_server_of_the_same_files_and_does_not_mind_what_else
     client = load_client_settings(environ=environ)
     assert (client.url, client.home, client.hub_token) == ("http://127.0.0.1:8123", tmp_path, "hf_x")
     assert load_client_settings(environ=environ | {"OLLAMA_HOST": "https://a/b"}).url == "https://a:443/b"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"hom": "/x"}, "hom: no such setting; did you mean 'home'?"),
+        (
+            {"keep_alive_s": "banana"},
+            "keep_alive_s: 'banana' is not a duration; write seconds, or for example 5m or 1h30m",
+        ),
+        ({"max_num_seqs": "4"}, "max_num_seqs: must be a whole number from 1 to 4096, not a text"),
+        ({"home": 3}, "home: must be a folder, not 3"),
+        ({"insecure_no_auth": 1}, "insecure_no_auth: must be true or false, not 1"),
+    ],
+)
+def test_what_a_program_gives_is_checked_as_what_a_file_says(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_settings(values, {"HOME": "/nowhere"})
+
+
+def test_a_program_gives_values_of_the_settings_type_or_a_files(tmp_path: Path) -> None:
+    given = {"keep_alive_s": "1h", "preload": ["demo"], "home": tmp_path, "audit_log": "", "origins": (), "port": 1}
+    settings = load_settings(given, {"HOME": "/nowhere"})
+    found = (settings.keep_alive_s, settings.preload, settings.home, settings.audit_log, settings.origins)
+    assert found == (3600.0, ("demo",), str(tmp_path), "", ())

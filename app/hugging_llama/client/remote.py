@@ -124,7 +124,8 @@ class RemoteEngine:
 
     def start(self) -> None:
         """Start an engine, if there is none, without a request for it. Returns at once."""
-        threading.Thread(target=self._connect_early, daemon=True).start()
+        if not self._state().connecting.locked():
+            threading.Thread(target=self._connect_early, daemon=True).start()
 
     def start_drain(self, deadline: float) -> None:
         """The server shuts down at `deadline` (`time.monotonic()`). Returns at once.

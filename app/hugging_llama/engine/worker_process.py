@@ -11,13 +11,13 @@ from hugging_llama.errors import EngineShutdownError
 
 
 class WorkerProcess:
-    """`python -m module`, started with the first job, and anew after one has ended it. Thread-safe; jobs take turns.
+    """`python -P -m module`, started with the first job, and anew after one has ended it. Thread-safe; jobs take turns.
 
     `first` is a line that a new process gets before its jobs.
     """
 
     def __init__(self, module: str, *, first: Any = None) -> None:
-        self._command = (sys.executable, "-m", module)
+        self._command = (sys.executable, "-P", "-m", module)
         self._first = first
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None

@@ -3,6 +3,7 @@
 from flask import Blueprint, Response
 from marshmallow import fields
 
+from hugging_llama.client.remote import RemoteEngine
 from hugging_llama.dialects.base import app_context
 from hugging_llama.dialects.documented import AnswerSchema, documented, json_answer
 from hugging_llama.dialects.ollama.answers import json_response
@@ -38,10 +39,14 @@ def health() -> Response:
 @blueprint.get("/ready")
 @documented(json_answer(Ready), json_answer(NotReady, 503, "The engine does not answer."), role=None)
 def ready() -> Response:
-    """Readiness: 503 until the engine answers."""
+    """Readiness: 503 until the engine answers. Where none has been started yet, one is: who is asked whether it is
+    ready may get no other request before it is."""
+    engine = app_context().engine
     try:
-        status = app_context().engine.status(READY_TIMEOUT_S)
+        status = engine.status(READY_TIMEOUT_S)
     except EngineError as error:
+        if isinstance(engine, RemoteEngine):
+            engine.start()
         response = json_response({"status": "not ready", "error": error.message})
         response.status_code = 503
         return response

@@ -123,8 +123,9 @@ class RemoteEngine:
         return _ask(connection, wire.AskStatus, EngineStatus, deadline)
 
     def start(self) -> None:
-        """Start an engine, if there is none, without a request for it. Returns at once."""
-        if not self._state().connecting.locked():
+        """Start an engine, if there is none, without a request for it; not while the server ends. Returns at once."""
+        state = self._state()
+        if time.monotonic() < state.drain_at and not state.connecting.locked():
             threading.Thread(target=self._connect_early, daemon=True).start()
 
     def start_drain(self, deadline: float) -> None:

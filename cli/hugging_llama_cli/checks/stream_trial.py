@@ -167,11 +167,15 @@ class StreamTrial:
             first_s = first_s or now - begun
             arrivals += 1
             *whole, rest = (rest + piece).split(b"\n")
-            for line in filter(None, whole):
+            for line in filter(bytes.strip, whole):
                 lines += 1
                 stamps += self._stamp(line, now)
             if arrivals >= _ENOUGH:
                 break
+        else:
+            if rest.strip():  # the last line of others may end without a newline
+                lines += 1
+                stamps += self._stamp(rest, time.monotonic())
         return Arrivals(lines, arrivals, first_s, time.monotonic() - begun, mean_lag(stamps))
 
     def _stamp(self, line: bytes, now: float) -> list[tuple[float, float]]:

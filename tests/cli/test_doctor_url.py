@@ -123,6 +123,8 @@ def test_how_late_lines_are_by_the_stamps_of_the_server() -> None:
     assert mean_lag(list(zip(made, came, strict=True))) < 0.001
     assert mean_lag([(at, 1.6) for at in made]) > 0.4
     assert mean_lag([(at, came[min(127, i // 27 * 27 + 26)]) for i, at in enumerate(made)]) > 0.08
+    paused = [(at + 100 * (i >= 50), came[min(127, i // 27 * 27 + 26)] + 100 * (i >= 27)) for i, at in enumerate(made)]
+    assert mean_lag(paused) > 0.08, "a pause between two lines hides no buffer"
     assert math.isinf(mean_lag([]))
 
 

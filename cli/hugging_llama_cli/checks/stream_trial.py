@@ -22,7 +22,7 @@ _ENOUGH = 32
 """So many pieces don't come out of a buffer."""
 _HELD = 0.5
 _LITTLE_LAG = 0.05
-"""Of the time that a server took for its lines. A buffer of 4 KB, which holds some thirty, delays by twice as much."""
+"""Of a stream's lines. A buffer of 4 KB, which holds some thirty of them, delays by twice as much."""
 _ATTEMPTS = 3
 _SLOW_S = 5.0
 """What takes as long as this is not spoilt by a busy machine, and is not tried again."""
@@ -113,8 +113,8 @@ class Target:
 class Arrivals:
     """How the lines of a stream came: how many, in how many pieces, and when.
 
-    `lag`: by how much later than the promptest one they came on average, of the time in which the server made them, by
-    its own stamps.
+    `lag`: how many later ones had been made by the time when a line came, on average and of all lines. Counted in lines
+    and not in seconds, a pause of the server says nothing.
     """
 
     num_lines: int
@@ -189,12 +189,15 @@ class StreamTrial:
 
 
 def mean_lag(stamps: Sequence[tuple[float, float]]) -> float:
-    """Of when lines were made, by a clock of the server, and came, by one of ours; infinite where that says nothing."""
-    span = stamps[-1][0] - stamps[0][0] if stamps else 0.0
-    if span <= 0:
+    """Of when lines were made, by a clock of the server, and came, by one of ours; infinite where that says nothing.
+
+    The clocks are compared by the promptest line, so one that came together with a later one counts as late by it.
+    """
+    if not stamps or stamps[0][0] == stamps[-1][0]:
         return math.inf
-    delays = [came - made for made, came in stamps]
-    return (sum(delays) / len(delays) - min(delays)) / span
+    promptest = min(came - made for made, came in stamps)
+    overtaken = sum(came - later >= promptest for i, (_, came) in enumerate(stamps) for later, _ in stamps[i + 1 :])
+    return overtaken / len(stamps) ** 2
 
 
 def _object(line: bytes) -> dict[str, Any]:

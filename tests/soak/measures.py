@@ -4,7 +4,7 @@ import contextlib
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil  # type: ignore[import-untyped]
 
@@ -13,7 +13,7 @@ from tests.soak.world import CHAT, EMBEDDING, RERANKER, World
 
 WHOLE = {"master": 1, "worker": 2, "supervisor": 1, "engine": 1, "standby": 1}
 _WHOLE_WITHIN_S = 180.0
-LOOKS = 15
+LOOKS = 30
 _TOUCHES = (
     *(Ask("touch", "/api/generate", {"model": model, "keep_alive": "5m"}) for model in CHAT),
     Ask("touch", "/api/embed", {"model": EMBEDDING, "input": "x"}),
@@ -51,11 +51,12 @@ def measure(world: World) -> Measure:
 
 
 def measure_often(world: World) -> Measure:
-    """The look that is the median of LOOKS in a row, by the sum of all memory: pulls, unloads and long prompts come and
-    go. Raises TimeoutError."""
+    """LOOKS in a row, and the mean of each role's memory: pulls, loads and long prompts come and go. Raises
+    TimeoutError."""
     looks = [measure(world) for _ in range(LOOKS)]
-    middle = statistics.median_low(look.total_bytes for look in looks)
-    return next(look for look in looks if look.total_bytes == middle)
+    roles = {role for look in looks for role in look.pss_bytes}
+    means = {role: round(statistics.fmean(look.pss_bytes.get(role, 0) for look in looks)) for role in roles}
+    return replace(looks[-1], pss_bytes=means)
 
 
 def _is_settled(standby: psutil.Process) -> bool:

@@ -316,10 +316,9 @@ class Engine:
 
     def _memory_gauge(self) -> MemoryGauge[ServedModel]:
         return MemoryGauge(
-            need=self._memory_need,
+            need=self._memory_need, held_bytes=lambda model: model.size_bytes,
             free_bytes=lambda: memory.free_bytes(self._device),
-            held_bytes=lambda model: model.size_bytes,
-        )
+        )  # fmt: skip
 
     def _memory_need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
         with memory.shortage_told("there is not enough memory to look at this model"):
@@ -334,6 +333,7 @@ class Engine:
             checkpoint = self._load_checkpoint(ref.path, ref.quantization)
             with memory.shortage_told("there is not enough memory to load this model"):
                 model = ServedModel(ref, checkpoint, self._settings, emit=self._emit, on_finished=self._on_finished)
+        memory.trim()  # conversions and the self-test leave much behind
         with self._lock:
             self._served.add(model)
         _log.info("%s is loaded, after %.1f s", ref.name, time.monotonic() - start)

@@ -11,7 +11,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from hugging_llama.dialects.documented import operation_of
-from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, Usage
+from hugging_llama.neutral.events import Finished, FinishReason, Started, TextDelta, Usage
+from hugging_llama.neutral.requests import GenerateRequest
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama.web import access
 from hugging_llama.web.limits import Bucket
@@ -239,6 +240,19 @@ def test_embeddings_count_and_so_do_answers_that_nobody_waits_for(make_client: M
     embedder = make_key(keys, "e", tokens_per_minute=5)
     body = {"model": MINILM, "input": ["one"] * 5}
     assert [ask(client, embedder, "/api/embed", body) for _ in range(2)] == [200, 429]
+
+
+def test_a_prompt_is_paid_for_by_who_leaves_before_the_end(make_client: MakeClient, keys: str) -> None:
+    begun = Started(num_prompt_tokens=60, num_cached_tokens=0, num_truncated_tokens=0)
+    client, engine = make_client(keys_file=keys, generate=[begun, *[TextDelta("a")] * 40])
+    headers = make_key(keys, tokens_per_minute=50)
+    response = client.post("/api/chat", json=CHAT | {"stream": True}, headers=headers, buffered=False)
+    next(response.iter_encoded())
+    response.close()
+    assert ask(client, headers) == 429
+    assert ask(client, make_key(keys, "other")) == 200
+    told = [request.tells_start for request in engine.requests if isinstance(request, GenerateRequest)]
+    assert told == [True, False], "where nobody counts, nobody need be told"
 
 
 def test_no_secret_is_kept_or_logged(make_client: MakeClient, keys: str, caplog: pytest.LogCaptureFixture) -> None:

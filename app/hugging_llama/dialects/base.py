@@ -165,19 +165,20 @@ def tell_ignored(names: Iterable[str]) -> None:
 
 
 class Metered(Generic[EventT]):
-    """An event stream whose tokens are counted: those that its end tells, or, where it is left early, its pieces."""
+    """An event stream whose tokens are counted: those that its end tells, or, where it is left early, those of the
+    prompt and the pieces."""
 
     def __init__(self, events: EventStream[EventT], meter: Callable[[int], None]) -> None:
         self._events = events
         self._meter: Callable[[int], None] | None = meter
-        self._num_pieces = 0
+        self._num_so_far = 0
 
     def __iter__(self) -> Iterator[EventT]:
         return self
 
     def __next__(self) -> EventT:
         event = next(self._events)
-        self._num_pieces += 1
+        self._num_so_far += event.num_prompt_tokens if isinstance(event, Started) else 1
         if isinstance(event, Finished):
             self._spend(event.usage.num_prompt_tokens + event.usage.num_output_tokens)
         elif isinstance(event, Embeddings | Classified):
@@ -186,7 +187,7 @@ class Metered(Generic[EventT]):
 
     def close(self) -> None:
         self._events.close()
-        self._spend(self._num_pieces)
+        self._spend(self._num_so_far)
 
     def _spend(self, num_tokens: int) -> None:
         meter, self._meter = self._meter, None

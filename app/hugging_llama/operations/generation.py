@@ -53,6 +53,7 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
     require_for(model, name, call.prompt)
     defaults = model.defaults
     sampling = {**sampling_defaults(model.ref.path), **defaults.sampling, **call.options}
+    caller = ctx.caller()
     request = GenerateRequest(
         model=model.ref,
         prompt=with_defaults(call.prompt, defaults),
@@ -63,10 +64,10 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
         truncate=call.truncate,
         shift=call.shift,
         return_context=call.return_context,
-        tells_start=call.tells_start,
+        tells_start=call.tells_start or caller.is_metered,
         tells_progress=call.tells_progress,
         prompt_logprobs=call.prompt_logprobs,
-        caller=ctx.caller(),
+        caller=caller,
     )
     return ctx.observer.generation(ctx.engine.generate(request), model.ref.name)
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from flask import Blueprint, Response, current_app, has_request_context, request
@@ -158,6 +158,5 @@ def caller(trusted: Collection[str]) -> Caller:
     if not has_request_context():
         return ANONYMOUS
     key, user = current_key(), named_user(trusted)
-    if user:
-        return Caller(f"{key.id if key else 'anonymous'}/{user}", key.priority if key else 0)
-    return Caller(key.id, key.priority) if key else ANONYMOUS
+    known = Caller(key.id, key.priority, key.tokens_per_minute > 0) if key else ANONYMOUS
+    return replace(known, id=f"{known.id or 'anonymous'}/{user}") if user else known

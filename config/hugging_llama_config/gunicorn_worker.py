@@ -1,4 +1,5 @@
-"""gunicorn's gevent worker, whose own answers to what is no proper request are JSON, as all our others are.
+"""gunicorn's gevent worker, whose own answers to what is no proper request are JSON, as all our others are, and whose
+streams get their end on Ctrl+C, too.
 
 Such a request reaches no application. What gunicorn says of it, to the caller and in its log, may quote a line of it,
 and so a key: of what was sent no more is kept than the name of a header.
@@ -12,6 +13,7 @@ import json
 import re
 from typing import Any
 
+from gevent import GreenletExit  # type: ignore[import-untyped]
 from gunicorn import util
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.message import Request
@@ -24,6 +26,7 @@ _QUOTED = ("hdr", "req", "method", "version", "expect", "data", "term", "line")
 _OUR_FAULT = "internal server error; the server's log has the details"
 MAX_HEAD_BYTES = 128 * 1024
 """Of a request's line and headers together."""
+_QUIT_WITHIN_S = 2
 
 
 class BoundedRequest(Request):  # type: ignore[misc]
@@ -39,14 +42,27 @@ class BoundedRequest(Request):  # type: ignore[misc]
 class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
     """Which errors there are, their statuses and their lines in the log stay gunicorn's."""
 
+    alive: bool
+
     def init_process(self) -> None:
         """In the worker's own process, before it takes connections."""
         # gunicorn has no other place to name the class of requests
         RequestParser.mesg_class = BoundedRequest
         super().init_process()
 
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """As on TERM, in little time. One Ctrl+C comes twice, from the terminal and from the master, and gunicorn's own
+        way out of a worker that is on its way out already is a traceback."""
+        if self.alive:
+            self.alive = False
+            self.cfg.set("graceful_timeout", min(_QUIT_WITHIN_S, self.cfg.graceful_timeout))
+            self.cfg.worker_int(self)
+
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """Answers a request that could not be read, or that failed outside of the application."""
+        """Answers a request that could not be read, or that failed outside of the application. A worker that ends takes
+        idle connections with it, which is no error."""
+        if isinstance(exc, GreenletExit):
+            return
         _forget_request(exc)
         page = _Page()
         super().handle_error(req, page, addr, exc)

@@ -216,16 +216,30 @@ def test_so_many_requests_a_minute(make_client: MakeClient, keys: str) -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_so_many_tokens_a_minute(make_client: MakeClient, keys: str, stream: bool) -> None:
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages"])
+def test_so_many_tokens_a_minute(make_client: MakeClient, keys: str, path: str, stream: bool) -> None:
     end = Finished(reason=FinishReason.STOP, usage=Usage(num_prompt_tokens=60, num_output_tokens=50))
     client, _ = make_client(keys_file=keys, generate=[TextDelta("Hi"), end])
     headers = make_key(keys, tokens_per_minute=100)
-    first = client.post("/api/chat", json=CHAT | {"stream": stream}, headers=headers)
+    first = client.post(path, json=CHAT | {"stream": stream, "max_tokens": 50}, headers=headers)
     assert (first.status_code, bool(first.data)) == (200, True)
     assert first.headers["x-ratelimit-limit-tokens"] == "100"
     refused = client.post("/api/chat", json=CHAT, headers=headers)
     assert refused.status_code == 429
     assert int(refused.headers["Retry-After"]) == 7  # 10 tokens overdrawn, and one to begin with
+
+
+def test_a_prompt_of_several_answers_counts_once(make_client: MakeClient, keys: str) -> None:
+    end = Finished(reason=FinishReason.STOP, usage=Usage(num_prompt_tokens=60, num_output_tokens=5))
+    client, _ = make_client(keys_file=keys, generate=[TextDelta("Hi"), end])
+    headers = make_key(keys, tokens_per_minute=76)  # 60 + 3 * 5, and one to begin with
+    body = CHAT | {"n": 3}
+    answer = client.post("/v1/chat/completions", json=body, headers=headers).get_json()
+    assert (answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]) == (60, 15)
+    assert [ask(client, headers, "/v1/chat/completions", body) for _ in range(2)] == [200, 429]
+    metrics = client.get("/metrics", headers=make_key(keys, "m", roles=["metrics"])).get_data(as_text=True)
+    counted = [line for line in metrics.splitlines() if line.startswith("hugging_llama_key_prompt_tokens_total")]
+    assert [float(line.split()[-1]) for line in counted] == [120.0]
 
 
 def test_embeddings_count_and_so_do_answers_that_nobody_waits_for(make_client: MakeClient, keys: str) -> None:

@@ -144,6 +144,19 @@ def test_term_ends_running_streams_with_a_last_object(tmp_path: Path, note: Note
     note("SIGTERM server", TERMS, more="8 streams each: the short ones whole, the others told; nobody stays")
 
 
+def test_ctrl_c_tells_streams_at_once_and_leaves_no_traceback() -> None:
+    with serve(HUGGING_LLAMA_GRACEFUL_TIMEOUT_S="600") as server:
+        pids = server.pids()
+        long = [server.open("/gen?n=100000&tick_ms=100") for _ in range(4)]
+        wait_until(lambda: server.status()["num_running"] == 4)
+        for pid in [*server.workers(), server.process.pid]:  # as a terminal does
+            os.kill(pid, signal.SIGINT)
+        assert [last["done_reason"] for last in last_objects(long)] == ["shutdown"] * 4
+        assert server.process.wait(60) == 0
+        wait_until(lambda: not any(map(is_alive, pids)))
+        assert "Traceback" not in server.log.read_text()
+
+
 def term_once(may_end: Path) -> None:
     with serve(HUGGING_LLAMA_GRACEFUL_TIMEOUT_S="8") as server:
         pids = server.pids()

@@ -152,7 +152,8 @@ class Load:
         for number, end in enumerate(ends):
             # the prompt is told once for both
             written = usage["completion_tokens"] if number == 0 else 0
-            self.own.answer(path, usage["prompt_tokens"], written, end)
+            read = usage["prompt_tokens"] if number == 0 else 0
+            self.own.answer(path, read, written, end)
 
     def others(self) -> None:
         for path, body, counts in (

@@ -4,7 +4,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from flask import Response, after_this_request, request
 
@@ -20,7 +20,7 @@ from hugging_llama.errors import (
     ModelNotFoundError,
     ProtocolError,
 )
-from hugging_llama.neutral.events import Classified, Embeddings, EventStream, Finished, Started
+from hugging_llama.neutral.events import Classified, Embeddings, EventStream, Started
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import full_name, list_models, resolve_model
@@ -61,10 +61,6 @@ class Access(Protocol):
 
     def may_name(self, model: str) -> bool:
         """Whether it may use, or see, a model of this full name."""
-        ...
-
-    def meter(self) -> Callable[[int], None] | None:
-        """Takes the tokens that the request has cost, None where nobody counts them."""
         ...
 
 
@@ -164,44 +160,11 @@ def tell_ignored(names: Iterable[str]) -> None:
         return response
 
 
-class Metered(Generic[EventT]):
-    """An event stream whose tokens are counted: those that its end tells, or, where it is left early, those of the
-    prompt and the pieces."""
-
-    def __init__(self, events: EventStream[EventT], meter: Callable[[int], None]) -> None:
-        self._events = events
-        self._meter: Callable[[int], None] | None = meter
-        self._num_so_far = 0
-
-    def __iter__(self) -> Iterator[EventT]:
-        return self
-
-    def __next__(self) -> EventT:
-        event = next(self._events)
-        self._num_so_far += event.num_prompt_tokens if isinstance(event, Started) else 1
-        if isinstance(event, Finished):
-            self._spend(event.usage.num_prompt_tokens + event.usage.num_output_tokens)
-        elif isinstance(event, Embeddings | Classified):
-            self._spend(event.num_prompt_tokens)
-        return event
-
-    def close(self) -> None:
-        self._events.close()
-        self._spend(self._num_so_far)
-
-    def _spend(self, num_tokens: int) -> None:
-        meter, self._meter = self._meter, None
-        if meter is not None:
-            meter(num_tokens)
-
-
 class Watched(Iterable[EventT]):
     """An event stream that is closed as soon as its caller hangs up, whether or not anything is being written."""
 
     def __init__(self, events: EventStream[EventT]) -> None:
-        access = _access()
-        meter = access.meter() if access else None
-        self._events = events if meter is None else Metered(events, meter)
+        self._events = events
         self._is_caller_gone = False
         watch_disconnect: WatchDisconnect = mounted(WATCH_EXTENSION)
         try:

@@ -1,6 +1,7 @@
 """What is found out about the current request on its way, for its figures, its line in the log, and its trace."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -31,7 +32,8 @@ class RequestFacts:
 
     `endpoint` is the route's pattern, `model` the full name of a model that exists, `error` the code of what went wrong
     first, `has_left` whether the caller did not wait for the end, `has_ended` whether it was counted, `answers` those
-    of models that have ended. `span` is its trace's, where there is one.
+    of models that have ended; of one that was left its pieces are counted, as so many tokens at least. `spend` takes
+    tokens from what the caller may still use, where that has a limit. `span` is its trace's, where there is one.
     """
 
     started: float = field(default_factory=time.perf_counter)
@@ -52,6 +54,7 @@ class RequestFacts:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    spend: Callable[[int], None] | None = None
     trace_id: str = ""
     span: Any = None
     answers: list[AnswerFacts] = field(default_factory=list)

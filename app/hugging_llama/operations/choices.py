@@ -58,7 +58,7 @@ def generate_choices(ctx: AppContext, model: LocalModel, name: str, calls: list[
     try:
         for call in calls:
             for number in range(n):
-                streams.append(generate(ctx, model, name, _seeded(call, number)))
+                streams.append(generate(ctx, model, name, _seeded(call, number), shares_prompt=number > 0))
     except BaseException:
         for stream in streams:
             stream.close()

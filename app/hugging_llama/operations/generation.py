@@ -44,8 +44,10 @@ def require_for(model: LocalModel, name: str, prompt: Prompt) -> None:
         require(model, name, Capability.THINKING)
 
 
-def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) -> EventStream[GenerateEvent]:
-    """Start one generation.
+def generate(
+    ctx: AppContext, model: LocalModel, name: str, call: GenerateCall, *, shares_prompt: bool = False
+) -> EventStream[GenerateEvent]:
+    """Start one generation; `shares_prompt`: it is not the first one of its prompt.
 
     Options win over the defaults of a named model, these over the model's generation_config.json, that over Ollama's
     defaults. Raises UnsupportedCapabilityError; whatever the engine refuses is raised by the stream.
@@ -69,7 +71,7 @@ def generate(ctx: AppContext, model: LocalModel, name: str, call: GenerateCall) 
         prompt_logprobs=call.prompt_logprobs,
         caller=caller,
     )
-    return ctx.observer.generation(ctx.engine.generate(request), model.ref.name)
+    return ctx.observer.generation(ctx.engine.generate(request), model.ref.name, shares_prompt=shares_prompt)
 
 
 def with_defaults(prompt: Prompt, defaults: RequestDefaults) -> Prompt:

@@ -11,8 +11,10 @@ PooledT = TypeVar("PooledT", bound=Embeddings | Classified)
 class Observer(Protocol):
     """Looks at events in passing; each method returns the same events. `model` is the full name of one that exists."""
 
-    def generation(self, events: EventStream[GenerateEvent], model: str) -> EventStream[GenerateEvent]:
-        """An answer of a model that writes."""
+    def generation(
+        self, events: EventStream[GenerateEvent], model: str, *, shares_prompt: bool
+    ) -> EventStream[GenerateEvent]:
+        """An answer of a model that writes; `shares_prompt`: another one of the same request has counted its prompt."""
         ...
 
     def pooling(self, events: EventStream[PooledT], model: str) -> EventStream[PooledT]:
@@ -29,7 +31,9 @@ class Observer(Protocol):
 class Unobserved:
     """Nobody looks."""
 
-    def generation(self, events: EventStream[GenerateEvent], model: str) -> EventStream[GenerateEvent]:
+    def generation(
+        self, events: EventStream[GenerateEvent], model: str, *, shares_prompt: bool
+    ) -> EventStream[GenerateEvent]:
         return events
 
     def pooling(self, events: EventStream[PooledT], model: str) -> EventStream[PooledT]:

@@ -1,7 +1,7 @@
 """Who may come in, and what for: keys, roles, models and limits, in front of every route of ours."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -57,6 +57,8 @@ class Doorkeeper(ABC):
             self._limit(key)
         # not in `g`, which several requests share in an application that pushes a context around them
         request.environ[_KEY] = key
+        if key.tokens_per_minute:
+            facts.spend = self._tokens(key).spend
 
     def mark(self, response: Response) -> Response:
         """What is left to a caller, as OpenAI's clients read it."""
@@ -81,14 +83,6 @@ class Doorkeeper(ABC):
         if key is None or not key.models or "admin" in key.roles:
             return True
         return covers(key.models, model)
-
-    def meter(self) -> Callable[[int], None] | None:
-        """Takes tokens from what the caller's key may still read and write."""
-        key = current_key()
-        if key is None or not key.tokens_per_minute:
-            return None
-        tokens = self._tokens(key)
-        return tokens.spend
 
     def _tokens(self, key: Key | Visitor) -> Bucket:
         return self._bucket(key, "tokens", key.tokens_per_minute)

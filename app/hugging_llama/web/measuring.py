@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from hugging_llama.dialects.request_facts import RequestFacts
 from hugging_llama.web.access_log import log_request
 from hugging_llama.web.figures import Figures
 from hugging_llama.web.meter import RequestMeter
@@ -14,10 +15,15 @@ if TYPE_CHECKING:
 
 def request_meter(settings: Settings, figures: Figures, tracer: "Tracer | None") -> RequestMeter:
     """`tracer` is that of `tracer_of`."""
-    end = [log_request, figures.end] if settings.access_log else [figures.end]
+    end = [_pay, log_request, figures.end] if settings.access_log else [_pay, figures.end]
     if tracer is None:
         return RequestMeter([figures.begin], end)
     return RequestMeter([figures.begin, tracer.begin], [tracer.end, *end], [tracer.answered])
+
+
+def _pay(facts: RequestFacts) -> None:
+    if facts.spend is not None:
+        facts.spend(facts.prompt_tokens + facts.output_tokens)
 
 
 def tracer_of(settings: Settings, *, own: bool) -> "Tracer | None":

@@ -17,6 +17,7 @@ from hugging_llama.neutral.events import (
     EventStream,
     Finished,
     GenerateEvent,
+    Started,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
@@ -84,9 +85,9 @@ class _Answer(_Stream[EventT]):
         self._usage: Usage | None = None
         self._pair: PairFigures = figures.pair(facts.endpoint, model)
 
-    def _count(self, usage: Usage) -> None:
-        counts = usage.num_prompt_tokens, usage.num_cached_tokens, usage.num_output_tokens
-        self._figures.count_tokens(self._facts, self._pair, *counts)
+    def _count(self, usage: Usage, *, shares_prompt: bool = False) -> None:
+        read = (0, 0) if shares_prompt else (usage.num_prompt_tokens, usage.num_cached_tokens)
+        self._figures.count_tokens(self._facts, self._pair, *read, usage.num_output_tokens)
         self._usage = usage
 
     def _ended(self, outcome: str) -> None:
@@ -103,8 +104,19 @@ class ObservedGeneration(_Answer[GenerateEvent]):
 
     kind = "generate"
 
-    def __init__(self, events: EventStream[GenerateEvent], figures: Figures, facts: RequestFacts, model: str) -> None:
+    def __init__(
+        self,
+        events: EventStream[GenerateEvent],
+        figures: Figures,
+        facts: RequestFacts,
+        model: str,
+        *,
+        shares_prompt: bool,
+    ) -> None:
         super().__init__(events, figures, facts, model)
+        self._shares_prompt = shares_prompt
+        self._num_prompt_tokens = 0
+        self._num_deltas = 0
         self._begun = perf_counter()
         self._last = facts.started
         self._observe: Callable[[float], None] = self._observe_first
@@ -114,9 +126,12 @@ class ObservedGeneration(_Answer[GenerateEvent]):
             now = perf_counter()
             self._observe(now - self._last)
             self._last = now
+            self._num_deltas += 1
+        elif isinstance(event, Started):
+            self._num_prompt_tokens = event.num_prompt_tokens
         elif isinstance(event, Finished):
             self._pair.queue.observe(event.usage.queue_ns / 1e9)
-            self._count(event.usage)
+            self._count(event.usage, shares_prompt=self._shares_prompt)
             self._end(event.reason.value)
 
     def _observe_first(self, after_s: float) -> None:
@@ -127,6 +142,9 @@ class ObservedGeneration(_Answer[GenerateEvent]):
 
     def _ended(self, outcome: str) -> None:
         super()._ended(outcome)
+        if self._usage is None:  # the caller has left, or the engine has gone
+            self._facts.prompt_tokens += 0 if self._shares_prompt else self._num_prompt_tokens
+            self._facts.output_tokens += self._num_deltas
         self._figures.generations.labels(self._facts.endpoint, outcome).inc()
         self._pair.generation.observe(perf_counter() - self._begun)
 
@@ -168,8 +186,10 @@ class FigureObserver:
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
 
-    def generation(self, events: EventStream[GenerateEvent], model: str) -> EventStream[GenerateEvent]:
-        return ObservedGeneration(events, self._figures, request_facts(), model)
+    def generation(
+        self, events: EventStream[GenerateEvent], model: str, *, shares_prompt: bool
+    ) -> EventStream[GenerateEvent]:
+        return ObservedGeneration(events, self._figures, request_facts(), model, shares_prompt=shares_prompt)
 
     def pooling(self, events: EventStream[PooledT], model: str) -> EventStream[PooledT]:
         return ObservedPooling(events, self._figures, request_facts(), model)

@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,25 @@ def test_a_prompt_of_several_answers_counts_once(make_client: MakeClient, keys: 
     metrics = client.get("/metrics", headers=make_key(keys, "m", roles=["metrics"])).get_data(as_text=True)
     counted = [line for line in metrics.splitlines() if line.startswith("hugging_llama_key_prompt_tokens_total")]
     assert [float(line.split()[-1]) for line in counted] == [120.0]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_kept_response_is_there_for_its_key_alone(make_client: MakeClient, keys: str, stream: bool) -> None:
+    end = Finished(reason=FinishReason.STOP, usage=Usage(num_prompt_tokens=6, num_output_tokens=5))
+    client, _ = make_client(keys_file=keys, generate=[TextDelta("Hi"), end])
+    mine, other = make_key(keys), make_key(keys, "other")
+    body = {"model": "demo", "input": "Hello", "stream": stream}
+    answer = client.post("/v1/responses", json=body, headers=mine).get_data(as_text=True)
+    id = re.search(r"resp_\w+", answer)
+    assert id is not None
+    path = f"/v1/responses/{id[0]}"
+    assert client.get(path, headers=other).status_code == 404
+    assert client.delete(path, headers=other).status_code == 404
+    assert client.get(f"{path}/input_items", headers=other).status_code == 404
+    going_on = {"model": "demo", "input": "And?", "previous_response_id": id[0]}
+    assert ask(client, other, "/v1/responses", going_on) == 400
+    assert ask(client, mine, "/v1/responses", going_on) == 200
+    assert client.get(path, headers=mine).status_code == 200
 
 
 def test_embeddings_count_and_so_do_answers_that_nobody_waits_for(make_client: MakeClient, keys: str) -> None:

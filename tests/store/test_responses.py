@@ -229,6 +229,26 @@ def test_the_file_of_a_later_version_is_left_alone(store: ResponseStore, tmp_pat
     assert (tmp_path / "responses.db").read_bytes() == before
 
 
+def test_the_file_of_an_earlier_version_is_taken_over(store: ResponseStore, tmp_path: Path) -> None:
+    store.save(response("a"))
+    rows(tmp_path, "ALTER TABLE responses DROP COLUMN owner")
+    rows(tmp_path, "PRAGMA user_version = 1")
+    assert said(store, "a") == ["asked-a", "said-a"]
+    store.save(response("b", "a"))
+    assert said(store, "b") == ["asked-a", "said-a", "asked-b", "said-b"]
+    assert rows(tmp_path, "PRAGMA user_version") == [(2,)]
+
+
+def test_an_answer_is_there_for_its_owner_alone(store: ResponseStore) -> None:
+    store.save(response("a"), "one")
+    assert store.find("a", "one") is not None
+    assert (store.find("a"), store.find("a", "two"), store.delete("a", "two")) == (None, None, False)
+    assert (store.items(["said-a"], "two"), [*store.items(["said-a"], "one")]) == ({}, ["said-a"])
+    with pytest.raises(StorageError, match="gone"):
+        store.save(response("b", "a"), "two")
+    assert store.delete("a", "one")
+
+
 def test_what_can_not_be_opened_is_told(store: ResponseStore, tmp_path: Path) -> None:
     (tmp_path / "responses.db").mkdir()
     with pytest.raises(StorageError, match="unable to open"):

@@ -1,4 +1,4 @@
-"""Answers that are kept: save one, find it again, go on from it, forget it."""
+"""Answers that are kept: save one, find it again, go on from it, forget it. Each is there for its own caller alone."""
 
 import logging
 from collections.abc import Iterable
@@ -10,12 +10,12 @@ from hugging_llama.operations.context import AppContext
 logger = logging.getLogger(__name__)
 
 
-def keep_response(ctx: AppContext, response: StoredResponse) -> bool:
-    """Whether it is kept; a disk that refuses breaks no answer."""
+def keep_response(ctx: AppContext, response: StoredResponse, owner: str) -> bool:
+    """Whether it is kept, for a caller of this name; a disk that refuses breaks no answer."""
     if not ctx.responses.is_on:
         return False
     try:
-        ctx.responses.save(response)
+        ctx.responses.save(response, owner)
     except StorageError as error:
         logger.warning("a response is not kept: %s", error.message)
         return False
@@ -29,7 +29,7 @@ def keeps_responses(ctx: AppContext) -> bool:
 
 def find_response(ctx: AppContext, id: str) -> StoredResponse:
     """Raises ResponseNotFoundError, StorageError."""
-    found = ctx.responses.find(id)
+    found = ctx.responses.find(id, ctx.caller().id)
     if found is None:
         raise ResponseNotFoundError(id)
     return found
@@ -44,7 +44,7 @@ def find_previous(ctx: AppContext, id: str) -> StoredResponse:
             "'input' instead of 'previous_response_id'",
             param="previous_response_id",
         )
-    found = ctx.responses.find(id)
+    found = ctx.responses.find(id, ctx.caller().id)
     if found is None:
         raise PreviousResponseError(id)
     return found
@@ -52,10 +52,10 @@ def find_previous(ctx: AppContext, id: str) -> StoredResponse:
 
 def find_items(ctx: AppContext, ids: Iterable[str]) -> dict[str, bytes]:
     """The kept items of these ids that there are. Raises StorageError."""
-    return ctx.responses.items(ids)
+    return ctx.responses.items(ids, ctx.caller().id)
 
 
 def delete_response(ctx: AppContext, id: str) -> None:
     """Raises ResponseNotFoundError, StorageError."""
-    if not ctx.responses.delete(id):
+    if not ctx.responses.delete(id, ctx.caller().id):
         raise ResponseNotFoundError(id)

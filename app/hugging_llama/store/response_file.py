@@ -22,7 +22,9 @@ from hugging_llama.store.file_lock import locked
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_FORMAT = 1
+_FORMAT = 2
+_ADD_OWNER = "ALTER TABLE responses ADD COLUMN owner TEXT NOT NULL DEFAULT ''"
+"""From format 1: what was kept then belongs to those without a name."""
 _BUSY_TIMEOUT_S = 5.0
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _SCHEMA = """
@@ -35,7 +37,8 @@ CREATE TABLE responses (
     num_bytes INTEGER NOT NULL,
     body BLOB,
     input BLOB NOT NULL,
-    output BLOB NOT NULL
+    output BLOB NOT NULL,
+    owner TEXT NOT NULL          -- nobody else may find it; '' is everybody without a name
 );
 CREATE INDEX responses_by_age ON responses (created_s) WHERE id IS NOT NULL;
 CREATE TABLE items (id TEXT NOT NULL, response INTEGER NOT NULL, PRIMARY KEY (id, response)) WITHOUT ROWID;
@@ -127,10 +130,13 @@ def _connected(path: str) -> Iterator[sqlite3.Connection]:
 
 
 def _check_format(connection: sqlite3.Connection) -> None:
-    """Raises StorageError for the file of a later version, _UnusableError for one that was never finished."""
+    """Raises StorageError for the file of a later version, _UnusableError for one that was never finished or is of an
+    earlier version."""
     found = _format(connection)
     if found == 0:
         raise _UnusableError("there is nothing in it")
+    if found < _FORMAT:
+        raise _UnusableError(f"its format is {found}")
     if found != _FORMAT:
         raise StorageError(f"their file has format {found}, and this version knows {_FORMAT} at most")
 
@@ -151,8 +157,8 @@ def _statements() -> list[str]:
 
 
 def _renew(path: str, why: _UnusableError) -> None:
-    """Put a damaged file aside and make an empty one; under the lock, with nobody else in the file. Another process may
-    have been here before."""
+    """Put a damaged file aside and make an empty one, or make one of this version of an earlier one; under the lock,
+    with nobody else in the file. Another process may have been here before."""
     if why.damaged_inode is not None and os.path.exists(path) and os.stat(path).st_ino == why.damaged_inode:
         logger.warning("%s can't be read (%s); it is put aside, and an empty one takes its place", path, why)
         os.replace(path, path + ".damaged")
@@ -162,7 +168,12 @@ def _renew(path: str, why: _UnusableError) -> None:
     # conversations are for the server's user alone; SQLite gives its other files the same mode
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     with _connected(path) as connection:
-        if _format(connection) != 0:
+        if (found := _format(connection)) == _FORMAT - 1:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(_ADD_OWNER)
+            connection.execute(f"PRAGMA user_version = {_FORMAT}")
+            connection.execute("COMMIT")
+        if found != 0:
             return
         connection.execute("PRAGMA auto_vacuum = FULL")
         connection.execute("PRAGMA journal_mode = WAL")

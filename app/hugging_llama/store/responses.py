@@ -1,7 +1,8 @@
 """Answers that are kept in one file, within bounds: the oldest leave first.
 
-Each knows the one it goes on from, so a long conversation is stored once. One that leaves while a later one still goes
-on from it can't be found any more, but what was said stays until the last of those leaves.
+Each has an owner, and is there for nobody else. It knows the one it goes on from, so a long conversation is stored
+once. One that leaves while a later one still goes on from it can't be found any more, but what was said stays until the
+last of those leaves.
 """
 
 import logging
@@ -24,6 +25,7 @@ _MAX_RESPONSES = 100_000
 _ID_COPIES = 2
 """Of an item's id: in the table of items and in its index."""
 _OLDEST = "SELECT number FROM responses WHERE id IS NOT NULL AND number != ? ORDER BY created_s, number LIMIT 1"
+_LAST_WITH_ITEM = "SELECT max(number) FROM items JOIN responses ON number = response WHERE items.id = ? AND owner = ?"
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
@@ -48,24 +50,26 @@ class ResponseStore:
         """Whether anything is ever kept."""
         return bool(self.home)
 
-    def save(self, response: StoredResponse) -> None:
+    def save(self, response: StoredResponse, owner: str = "") -> None:
         """Keep it. Raises StorageError, and then nothing has changed."""
         if not self.is_on:
             raise StorageError("this server keeps no responses")
-        in_file(self.home, partial(self._save, response=response))
+        in_file(self.home, partial(self._save, response=response, owner=owner))
 
-    def find(self, id: str) -> StoredResponse | None:
+    def find(self, id: str, owner: str = "") -> StoredResponse | None:
         """The answer with everything said before it. Raises StorageError."""
-        return in_file(self.home, partial(self._find, id=id), writes=False) if self._has_any else None
+        return in_file(self.home, partial(self._find, id=id, owner=owner), writes=False) if self._has_any else None
 
-    def items(self, ids: Iterable[str]) -> dict[str, bytes]:
+    def items(self, ids: Iterable[str], owner: str = "") -> dict[str, bytes]:
         """The bodies of those items that are part of a kept conversation. Raises StorageError."""
         wanted = set(ids)
-        return in_file(self.home, partial(_items, ids=wanted), writes=False) if wanted and self._has_any else {}
+        if not wanted or not self._has_any:
+            return {}
+        return in_file(self.home, partial(_items, ids=wanted, owner=owner), writes=False)
 
-    def delete(self, id: str) -> bool:
+    def delete(self, id: str, owner: str = "") -> bool:
         """Forget it; whether it was there. Raises StorageError."""
-        return self._has_any and in_file(self.home, partial(self._delete, id=id))
+        return self._has_any and in_file(self.home, partial(self._delete, id=id, owner=owner))
 
     def tidy(self) -> None:
         """Forget what is too old: what a server does once when it starts, in a thread of its own."""
@@ -84,17 +88,17 @@ class ResponseStore:
     def _oldest_s(self) -> float:
         return time.time() - self.max_age_s
 
-    def _save(self, connection: sqlite3.Connection, response: StoredResponse) -> None:
-        parent = self._number(connection, response.previous_id) if response.previous_id else None
+    def _save(self, connection: sqlite3.Connection, response: StoredResponse, owner: str) -> None:
+        parent = self._number(connection, response.previous_id, owner) if response.previous_id else None
         if response.previous_id and parent is None:
             raise StorageError("the response before has gone meanwhile")
         kept = [_encode([(item.id, item.body) for item in items]) for items in (response.input, response.output)]
         ids = {item.id for item in (*response.input, *response.output)}
         num_bytes = len(response.body) + sum(map(len, kept)) + _ID_COPIES * sum(len(id.encode()) for id in ids)
-        row = (response.id, parent, time.time(), num_bytes, response.body, *kept)
+        row = (response.id, owner, parent, time.time(), num_bytes, response.body, *kept)
         number = connection.execute(
-            "INSERT INTO responses (id, parent, uses, created_s, num_bytes, body, input, output)"
-            " VALUES (?, ?, 1, ?, ?, ?, ?, ?)",
+            "INSERT INTO responses (id, owner, parent, uses, created_s, num_bytes, body, input, output)"
+            " VALUES (?, ?, ?, 1, ?, ?, ?, ?, ?)",
             row,
         ).lastrowid
         connection.execute("UPDATE responses SET uses = uses + 1 WHERE number = ?", (parent,))
@@ -106,8 +110,8 @@ class ResponseStore:
                 raise StorageError(f"a conversation has more than {self.max_bytes} bytes")
             _remove(connection, oldest)
 
-    def _find(self, connection: sqlite3.Connection, id: str) -> StoredResponse | None:
-        number = self._number(connection, id)
+    def _find(self, connection: sqlite3.Connection, id: str, owner: str) -> StoredResponse | None:
+        number = self._number(connection, id, owner)
         if number is None:
             return None
         turns = connection.execute(
@@ -128,13 +132,13 @@ class ResponseStore:
             output=_unpacked(turns[-1][1]),
         )
 
-    def _number(self, connection: sqlite3.Connection, id: str) -> int | None:
-        query = "SELECT number FROM responses WHERE id = ? AND created_s >= ?"
-        row = connection.execute(query, (id, self._oldest_s)).fetchone()
+    def _number(self, connection: sqlite3.Connection, id: str, owner: str) -> int | None:
+        query = "SELECT number FROM responses WHERE id = ? AND owner = ? AND created_s >= ?"
+        row = connection.execute(query, (id, owner, self._oldest_s)).fetchone()
         return row[0] if row else None
 
-    def _delete(self, connection: sqlite3.Connection, id: str) -> bool:
-        number = self._number(connection, id)
+    def _delete(self, connection: sqlite3.Connection, id: str, owner: str) -> bool:
+        number = self._number(connection, id, owner)
         if number is not None:
             _remove(connection, number)
         return number is not None
@@ -149,11 +153,11 @@ class ResponseStore:
         return bool(num_responses > self.max_responses or num_bytes > self.max_bytes)
 
 
-def _items(connection: sqlite3.Connection, ids: set[str]) -> dict[str, bytes]:
+def _items(connection: sqlite3.Connection, ids: set[str], owner: str) -> dict[str, bytes]:
     """Each from the last response that has it. A response may have all of them, and is unpacked once."""
     named: dict[int, set[str]] = {}
     for id in ids:
-        (number,) = connection.execute("SELECT max(response) FROM items WHERE id = ?", (id,)).fetchone()
+        (number,) = connection.execute(_LAST_WITH_ITEM, (id, owner)).fetchone()
         if number is not None:
             named.setdefault(number, set()).add(id)
     found: dict[str, bytes] = {}

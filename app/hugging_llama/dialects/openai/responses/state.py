@@ -71,11 +71,11 @@ def _check_size(ctx: AppContext, bodies: Collection[bytes], param: str) -> None:
 
 
 def keeper(ctx: AppContext, items: Sequence[Json]) -> Keep:
-    """Keeps a response to these items."""
-    return partial(_keep, ctx, items)
+    """Keeps a response to these items, for the caller of the request, which a stream outlives."""
+    return partial(_keep, ctx, ctx.caller().id, items)
 
 
-def _keep(ctx: AppContext, items: Sequence[Json], response: Json) -> bool:
+def _keep(ctx: AppContext, owner: str, items: Sequence[Json], response: Json) -> bool:
     stored = StoredResponse(
         id=response["id"],
         previous_id=response["previous_response_id"],
@@ -83,7 +83,7 @@ def _keep(ctx: AppContext, items: Sequence[Json], response: Json) -> bool:
         input=_stored(items),
         output=_stored(response["output"]),
     )
-    return keep_response(ctx, stored)
+    return keep_response(ctx, stored, owner)
 
 
 def found_response(stored: StoredResponse) -> Json:

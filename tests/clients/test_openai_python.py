@@ -130,6 +130,8 @@ def test_choices_log_probabilities_and_text(client: openai.OpenAI) -> None:
 
 def test_embeddings_and_models(client: openai.OpenAI) -> None:
     answer = client.embeddings.create(model=MINILM, input=["hello", "world"])
+    long = client.embeddings.with_raw_response.create(model=MINILM, input=["hello", "word " * 400])
+    assert long.headers["X-Truncated-Tokens"] == "146"
     assert [len(item.embedding) for item in answer.data] == [384, 384]
     plain = client.embeddings.create(model=MINILM, input=["hello", "world"], encoding_format="float")
     assert answer.data[0].embedding == pytest.approx(plain.data[0].embedding)

@@ -128,6 +128,15 @@ def test_choices_log_probabilities_and_text(client: openai.OpenAI) -> None:
     assert text.choices[0].finish_reason == "length"
 
 
+def test_more_answers_than_can_ever_be_here_at_once(client: openai.OpenAI) -> None:
+    """Of 64 in the batch and 512 in the queue."""
+    asked: Any = {"model": DEMO, "n": 16, "max_tokens": 1}
+    with pytest.raises(openai.BadRequestError, match=r"1024 answers.*at most 576 at once: send fewer prompts") as told:
+        client.completions.create(prompt=["Hello"] * 64, **asked)
+    assert told.value.param == "n"
+    assert len(client.completions.create(prompt=["Hello"] * 32, **asked).choices) == 512
+
+
 def test_embeddings_and_models(client: openai.OpenAI) -> None:
     answer = client.embeddings.create(model=MINILM, input=["hello", "world"])
     long = client.embeddings.with_raw_response.create(model=MINILM, input=["hello", "word " * 400])

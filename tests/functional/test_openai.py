@@ -409,6 +409,18 @@ def test_the_usage_of_several_prompts_is_that_of_all(make_client: MakeClient) ->
         assert found["prompt_tokens_details"]["cached_tokens"] == 4
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_no_more_answers_than_can_be_here_at_once(make_client: MakeClient, path: str) -> None:
+    """To try again would not help, so it is no full queue."""
+    client, engine = make_client(max_num_seqs=1, max_queue=1)
+    prompt = {"prompt": "Hello"} if "chat" not in path else {}
+    error = post(client, path, n=3, stream=True, **prompt)
+    assert (error.status_code, error.get_json()["error"]["param"]) == (400, "n")
+    assert "at most 2 at once" in error.get_json()["error"]["message"]
+    assert engine.requests == []
+    assert post(client, path, n=2, **prompt).status_code == 200
+
+
 def test_an_empty_prompt_loads_the_model(make_client: MakeClient) -> None:
     client, engine = make_client()
     nothing = {"text": "", "index": 0, "logprobs": None, "finish_reason": "load"}

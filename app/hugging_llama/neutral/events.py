@@ -79,7 +79,8 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """More of the reasoning that comes before the answer; `logprobs` as in TextDelta."""
+    """More of the reasoning that comes before the answer; `logprobs` as in TextDelta, and of tokens that are neither
+    reasoning nor answer, such as the mark between the two."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()

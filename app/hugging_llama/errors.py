@@ -2,7 +2,7 @@
 
 HuggingLlamaError
 ├── RequestError                  the caller must change the request
-│   ├── InvalidRequestError           param
+│   ├── InvalidRequestError           param, unsupported
 │   │   └── PreviousResponseError         param, id
 │   ├── BodyTooLargeError             limit
 │   ├── BodyTooSlowError              (none)
@@ -57,7 +57,8 @@ class RequestError(HuggingLlamaError):
 
 
 class InvalidRequestError(RequestError):
-    """A field is missing, malformed or out of range. Facts: `param`, the field's name, if one is to blame."""
+    """A field is missing, malformed or out of range. Facts: `param`, the field's name, if one is to blame, and
+    `unsupported`, true where it asks for what this server does not do."""
 
     code = "invalid_request"
 

@@ -145,8 +145,8 @@ class Settings:
         "tell by its speed that somebody has asked the same",
     )  # fmt: skip
     max_queue: int = setting(
-        512, NUMBER, (ENGINE,), "requests that may wait for a place; 0: none, but for the one whose model is loaded "
-        "next", ollama=("OLLAMA_MAX_QUEUE",),
+        512, NUMBER, (WEB, ENGINE), "requests that may wait for a place; 0: none, but for the one whose model is "
+        "loaded next", ollama=("OLLAMA_MAX_QUEUE",),
     )  # fmt: skip
     load_timeout_s: float = setting(
         300.0, LIMIT, (WEB,), "longest wait of a request that only loads, the load itself goes on; 0: for ever",

@@ -1,5 +1,7 @@
 """Anthropic's official JavaScript client against a real server."""
 
+import requests
+
 from tests.clients.javascript import DEMO, needs, talk
 from tests.live_server import LiveServer
 
@@ -19,6 +21,9 @@ def test_the_javascript_client(server: LiveServer, endless: str) -> None:
     assert found["streamedCall"] == ["tool_use", {"city": "Oslo"}]
     assert found["toolLoop"]["type"] == "text"
     assert "5" in found["toolLoop"]["text"]
+    for roles, text in found["toolRunner"]:
+        assert roles[:3] == ["user", "assistant", "user"]
+        assert "5" in text
     assert found["structured"]["word"] in ("Paris", "Rome")
     assert isinstance(found["structured"]["sure"], bool)
     assert found["counted"] == found["read"]["input_tokens"] + found["read"]["cache_read_input_tokens"]
@@ -28,3 +33,12 @@ def test_the_javascript_client(server: LiveServer, endless: str) -> None:
     assert (found["bad"]["name"], found["bad"]["status"]) == ("BadRequestError", 400)
     assert "temperature" in found["bad"]["message"]
     assert found["left"] == [True, None], "it ends without a word"
+    assert {"anthropic-beta", "x-stainless-helper", "anthropic-workspace-id"} <= set(found["headers"])
+    assert set(found["headers"]) <= _let_in(server, found["headers"])
+
+
+def _let_in(server: LiveServer, names: list[str]) -> set[str]:
+    """What a browser would be told for a page that sends headers of these names."""
+    asked = {"Origin": "http://localhost:5173", "Access-Control-Request-Headers": ",".join(sorted(names))}
+    answer = requests.options(f"{server.url}/v1/messages", headers=asked, timeout=60)
+    return set(answer.headers["Access-Control-Allow-Headers"].split(","))

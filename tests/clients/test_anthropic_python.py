@@ -86,6 +86,29 @@ def test_a_call_comes_in_a_stream_and_thoughts_are_signed(client: anthropic.Anth
     assert call.input == {"city": "Oslo"}
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_tool_runner_goes_on_without_threads(client: anthropic.Anthropic, stream: bool) -> None:
+    """It asks the server to keep the conversation, and sends all of it where that is told not to be done."""
+    cities: list[str] = []
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """Get the weather for a city"""
+        cities.append(city)
+        return "5 degrees, rain"
+
+    asked: Any = {
+        "model": DEMO, "max_tokens": 200, "messages": [{"role": "user", "content": "What is the weather in Oslo?"}],
+        "tools": [get_weather], "extra_body": GREEDY, "stream": stream,
+    }  # fmt: skip
+    final = client.beta.messages.tool_runner(**asked).until_done()
+    assert cities == ["Oslo"]
+    assert final.content[-1].type == "text"
+    with pytest.raises(anthropic.BadRequestError, match="send all messages") as told:
+        client.beta.messages.create(model=DEMO, max_tokens=5, messages=FRANCE, thread={"type": "create"})
+    assert told.value.error_code == "thread_unsupported_request"
+
+
 def test_a_parsed_answer_streaming_and_not(client: anthropic.Anthropic) -> None:
     """By the client's own helpers, which send the schema as `output_config.format`."""
     asked: Any = {"model": DEMO, "max_tokens": 200, "messages": FRANCE, "extra_body": GREEDY, "output_format": Answer}

@@ -116,20 +116,40 @@ def test_a_parsed_answer_streaming_and_not(client: openai.OpenAI) -> None:
 
 def test_choices_log_probabilities_and_text(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(
-        model=DEMO, messages=FRANCE, n=2, logprobs=True, top_logprobs=2, max_completion_tokens=5, seed=1
-    )
+        model=DEMO, messages=FRANCE, n=2, logprobs=True, top_logprobs=2, max_completion_tokens=5, seed=1,
+        reasoning_effort="none",
+    )  # fmt: skip
     assert [choice.index for choice in answer.choices] == [0, 1]
     logprobs = answer.choices[0].logprobs
     assert logprobs
     assert logprobs.content
     assert len(logprobs.content[0].top_logprobs) == 2
+    asked: Any = {"model": DEMO, "messages": FRANCE, "temperature": 0, "logprobs": True, "max_tokens": 200}
+    thought = client.chat.completions.create(**asked).choices[0]
+    assert getattr(thought.message, "reasoning", "")
+    assert thought.logprobs
+    assert "".join(entry.token for entry in thought.logprobs.content or ()) == thought.message.content
+    parts = [part.choices[0] for part in client.chat.completions.create(**asked, stream=True)]
+    streamed = [entry for part in parts if part.logprobs for entry in part.logprobs.content or ()]
+    assert streamed == thought.logprobs.content
     text = client.completions.create(model=DEMO, prompt="Once upon a time", max_tokens=8, echo=True, temperature=0)
     assert text.choices[0].text.startswith("Once upon a time")
     assert text.choices[0].finish_reason == "length"
 
 
+def test_more_answers_than_can_ever_be_here_at_once(client: openai.OpenAI) -> None:
+    """Of 64 in the batch and 512 in the queue."""
+    asked: Any = {"model": DEMO, "n": 16, "max_tokens": 1}
+    with pytest.raises(openai.BadRequestError, match=r"1024 answers.*at most 576 at once: send fewer prompts") as told:
+        client.completions.create(prompt=["Hello"] * 64, **asked)
+    assert told.value.param == "n"
+    assert len(client.completions.create(prompt=["Hello"] * 32, **asked).choices) == 512
+
+
 def test_embeddings_and_models(client: openai.OpenAI) -> None:
     answer = client.embeddings.create(model=MINILM, input=["hello", "world"])
+    long = client.embeddings.with_raw_response.create(model=MINILM, input=["hello", "word " * 400])
+    assert long.headers["X-Truncated-Tokens"] == "146"
     assert [len(item.embedding) for item in answer.data] == [384, 384]
     plain = client.embeddings.create(model=MINILM, input=["hello", "world"], encoding_format="float")
     assert answer.data[0].embedding == pytest.approx(plain.data[0].embedding)
@@ -210,6 +230,10 @@ def test_the_log_likelihood_of_a_text(client: openai.OpenAI) -> None:
     assert logprobs.token_logprobs[0] is None
     assert all(value is not None and value <= 0 for value in logprobs.token_logprobs[1:])
     assert logprobs.text_offset == [len("".join(logprobs.tokens[:i])) for i in range(len(logprobs.tokens))]
+    assert logprobs.top_logprobs
+    told: Any = list(zip(logprobs.tokens, logprobs.token_logprobs, logprobs.top_logprobs, strict=True))[1:]
+    assert all(best[token] == value for token, value, best in told)
+    assert any(len(best) == 2 for _, _, best in told), "some token is not the likeliest"
 
 
 def test_prompts_and_inputs_of_token_ids(client: openai.OpenAI, server: LiveServer) -> None:

@@ -187,6 +187,12 @@ def test_log_probabilities_and_limits(client: openai.OpenAI) -> None:
     assert part.logprobs
     assert len(part.logprobs[0].top_logprobs) == 2
     assert b"".join(bytes(entry.bytes) for entry in part.logprobs).decode() == part.text
+    include: Any = ["message.output_text.logprobs"]
+    _, said = client.responses.create(model=DEMO, input="What is 2 + 3?", temperature=0, include=include).output
+    assert said.type == "message"
+    part = said.content[0]
+    assert part.type == "output_text"
+    assert "".join(entry.token for entry in part.logprobs or ()) == part.text, "those of the thought are not"
     with pytest.raises(openai.BadRequestError, match="the context holds"):
         client.responses.create(model=DEMO, input="word " * 20_000)
     cut = client.responses.create(model=DEMO, input="word " * 20_000, truncation="auto", max_output_tokens=3)

@@ -57,6 +57,20 @@ def test_labels(classifier_server: LiveServer) -> None:
     assert all(sum(row["probs"]) == pytest.approx(1) for row in answer["data"])
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/rerank", {"model": RERANKER, "query": QUERY, "documents": ["short", "x" * 300]}),
+        ("/api/rerank", {"model": RERANKER, "query": QUERY, "documents": ["x" * 300]}),
+        ("/v1/classify", {"model": MOOD, "input": ["short", "x" * 300]}),
+    ],
+)
+def test_what_did_not_fit_is_told(classifier_server: LiveServer, path: str, body: dict[str, Any]) -> None:
+    whole = requests.post(classifier_server.url + path, json=body, timeout=60)
+    assert whole.ok
+    assert int(whole.headers["X-Truncated-Tokens"]) > 100
+
+
 def test_many_callers_get_their_own_scores(classifier_server: LiveServer, library: Any) -> None:
     groups = [(f"query {n}", [f"document {n} {'x ' * (m * n % 40)}" for m in range(1 + n % 9)]) for n in range(64)]
     with ThreadPoolExecutor(16) as pool:

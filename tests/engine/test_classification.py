@@ -136,6 +136,8 @@ def test_settings_of_its_own_for_the_tokenizer(tmp_path: Path) -> None:
     expected = library.predict(pairs, batch_size=1, show_progress_bar=False).reshape(-1, 1)
     assert np.abs(classified(checkpoint, pairs) - expected).max() < 1e-5
     client = EmbeddingClient(checkpoint)
+    assert client.classify(pairs[:1]).num_truncated_tokens == 0
+    assert client.classify([("short", "y" * 300)]).num_truncated_tokens == 308 - 48
     with pytest.raises(InvalidRequestError, match="cannot be truncated further"):
         client.send_inputs(1, [("z" * 300, "short")])
     client.runner.close()
@@ -157,7 +159,10 @@ def test_truncation(tmp_path: Path) -> None:
     client = EmbeddingClient(checkpoint)
     long: Any = [("z" * 300, "y" * 300)]
     assert client.classify(long).num_prompt_tokens == CONTEXT
+    assert client.classify(["short", *long, "x" * 300]).num_truncated_tokens == 603 - CONTEXT
+    assert client.classify(["short", ("z", "y")]).num_truncated_tokens == 0
     assert client.classify(long, context_length=20).num_prompt_tokens == 20
+    assert client.classify(long, context_length=20).num_truncated_tokens == 583
     assert client.classify(long, context_length=10**9).num_prompt_tokens == CONTEXT
     for inputs, count in ((long, 603), (["x" * 300], 302)):
         with pytest.raises(ContextLengthError) as caught:

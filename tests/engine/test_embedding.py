@@ -114,6 +114,14 @@ def test_tokens_are_counted_after_truncation(client: EmbeddingClient) -> None:
     assert client.embed(["long " * 1000], context_length=16).num_prompt_tokens == 16
 
 
+def test_what_did_not_fit_is_counted(client: EmbeddingClient) -> None:
+    """Of several texts, the most."""
+    assert client.embed(["hello", "long " * 254]).num_truncated_tokens == 0
+    assert client.embed(["long " * 300, "hello", "long " * 1000]).num_truncated_tokens == 1002 - 256
+    assert client.embed([tuple([2023] * 300), "hello"]).num_truncated_tokens == 300 - 256
+    assert client.embed(["one two three"], context_length=4).num_truncated_tokens == 1
+
+
 def test_special_tokens_survive_truncation_and_are_told_from_text(
     checkpoint: Checkpoint, client: EmbeddingClient
 ) -> None:

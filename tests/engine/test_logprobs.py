@@ -9,16 +9,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hugging_llama.dialects.openai.text_logprobs import TextLogprobs
 from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.sampling import sample
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, TextDelta, ThinkingDelta, TokenLogprob
 from hugging_llama.neutral.requests import SamplingParams
+from hugging_llama.parsing.thinking_tags import ThinkingTags
 from tests.engine.harness import make_sequence
 from tests.engine.test_output import THINK, ids_of, tokenizer_named
 
 VOCAB = 300
+TAGS = ThinkingTags("<t>", "</t>", "<a>", "</a>")
 
 
 def logits_for(rows: int) -> torch.Tensor:
@@ -80,6 +83,46 @@ def test_every_token_has_its_entry_at_once_and_in_order(options: dict[str, Any])
         if sequence.finish_reason is FinishReason.STOP:
             break
     assert b"".join(entry.token for entry in seen).decode() == tokenizer.decode(ids[: len(seen)])
+
+
+CHANNELS = "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>ü to be"
+
+
+@pytest.mark.parametrize("name", ["demo", "byte"])
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("ü to be", {"thinking": THINK}),
+        ("<think>\nhm\n</think>\n\nü to be", {"thinking": THINK}),
+        ("hm</think>\n\nü to be", {"thinking": THINK, "inside_thinking": True}),
+        ("hm</think>ü to be", {"thinking": THINK, "inside_thinking": True, "show_thinking": False}),
+        ("ü to be", {"thinking": TAGS}),
+        ("<t>hm</t> <a> ü to be</a>", {"thinking": TAGS}),
+        ("ü to be", {"has_channels": True}),
+        (CHANNELS, {"has_channels": True}),
+        (CHANNELS[CHANNELS.index("<|channel|>final") :], {"has_channels": True}),
+    ],
+)
+def test_those_of_the_text_are_told_from_others(name: str, text: str, options: dict[str, Any]) -> None:
+    """As OpenAI's dialect reads them."""
+    tokenizer = tokenizer_named(name)
+    sequence = asking(0, temperature=0.0)
+    sequence.output = AnswerProcessor(tokenizer, **options)
+    sequence.token_bytes = TokenBytes(tokenizer)
+    reader, found, said = TextLogprobs(), b"", ""
+    for token_id in ids_of(tokenizer, text):
+        logits = torch.zeros(1, len(tokenizer))
+        logits[0, token_id] = 9.0
+        sample(logits, [sequence])
+        for event in sequence.append_token(token_id, 0):
+            found += b"".join(entry.token for entry in reader.of(event))
+            said += event.text if isinstance(event, TextDelta) else ""
+    for event in sequence.output.finish():
+        found += b"".join(entry.token for entry in reader.of(event))
+        said += event.text if isinstance(event, TextDelta) else ""
+    assert said == "ü to be"
+    # a token may stand across the boundary
+    assert found.decode().lstrip(">").strip() == said
 
 
 def test_the_end_of_the_answer_has_none() -> None:

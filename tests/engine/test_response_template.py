@@ -193,7 +193,12 @@ def test_an_answer_is_read_by_it() -> None:
     tokenizer = AutoTokenizer.from_pretrained(DEMO)
     machine = AnswerProcessor(tokenizer, reader=ResponseReader(loaded(TAGGED), "<think>\n"))
     text = f"hm\n</think>\n\nLook: {CALL}"
-    events = [event for token_id in tokenizer.encode(text) for event in machine.push(token_id)] + machine.finish()
+    events, of_text = [], []
+    for token_id in tokenizer.encode(text):
+        events += machine.push(token_id)
+        of_text += [] if machine.is_aside else [token_id]
+    events += machine.finish()
+    assert tokenizer.decode(of_text[:2]) == "Look:", "neither the reasoning nor what stands behind it"
     assert "".join(event.text for event in events if isinstance(event, ThinkingDelta)) == "hm"
     assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Look:"
     assert isinstance(events[-1], ToolCallDelta)

@@ -78,15 +78,20 @@ def test_who_had_to_wait_is_told_in_every_dialect(
     ],
 )
 @pytest.mark.parametrize("position", [0, 3])
-def test_who_had_to_wait_for_vectors_is_told(
-    make_client: MakeClient, path: str, body: dict[str, Any], position: int
+@pytest.mark.parametrize("num_truncated", [0, 30])
+def test_who_had_to_wait_for_vectors_is_told_and_what_did_not_fit(
+    make_client: MakeClient, path: str, body: dict[str, Any], position: int, num_truncated: int
 ) -> None:
-    found = Embeddings(vectors=((0.6, 0.8),), num_prompt_tokens=1, queue_position=position, queue_ns=1_234_500_000)
+    found = Embeddings(
+        vectors=((0.6, 0.8),), num_prompt_tokens=1, num_truncated_tokens=num_truncated, queue_position=position,
+        queue_ns=1_234_500_000,
+    )  # fmt: skip
     client, _ = make_client(embed=[found])
     response = post(client, path, body)
     assert response.status_code == 200
     assert response.headers.get("X-Queue-Position") == ("3" if position else None)
     assert response.headers.get("X-Queue-Wait") == ("1.234" if position else None)
+    assert response.headers.get("X-Truncated-Tokens") == ("30" if num_truncated else None)
 
 
 def test_who_did_not_wait_is_told_nothing(make_client: MakeClient) -> None:

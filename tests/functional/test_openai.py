@@ -217,9 +217,30 @@ def test_log_probabilities(make_client: MakeClient) -> None:
     assert text["choices"][0]["logprobs"] == {
         "tokens": ["é"],
         "token_logprobs": [-0.5],
-        "top_logprobs": [{"e": -1.0}],
+        "top_logprobs": [{"e": -1.0, "é": -0.5}],
         "text_offset": [0],
     }
+
+
+def test_log_probabilities_are_those_of_the_text(make_client: MakeClient) -> None:
+    """Of tokens that show nothing yet, those that belong to a text that comes."""
+    names = [b"<th", b"ink>", b"hm", b"</think>", b"\n", b"\xc3", b"\xbc", b"<tool", b"{}"]
+    opened, tag, thought, closed, space, first, second, mark, body = (TokenLogprob(name, -0.5) for name in names)
+    script = [
+        TextDelta("", (opened,)), ThinkingDelta("", (tag,)), ThinkingDelta("hm", (thought,)),
+        ThinkingDelta("", (closed,)), ThinkingDelta("", (space,)), TextDelta("", (first,)), TextDelta("ü", (second,)),
+        TextDelta("", (mark,)), TextDelta("", (body,)), ToolCallDelta(CALL), END,
+    ]  # fmt: skip
+    client, _ = make_client(generate=script)
+    (choice,) = post(client, logprobs=True).get_json()["choices"]
+    assert (choice["message"]["content"], choice["message"]["reasoning"]) == ("ü", "hm")
+    wanted = [list(first.token), list(second.token)]
+    assert [entry["bytes"] for entry in choice["logprobs"]["content"]] == wanted
+    found = [chunk["choices"][0] for chunk in events(post(client, stream=True, logprobs=True))[:-1]]
+    told = [part for part in found if part.get("logprobs")]
+    assert [part["delta"]["content"] for part in told] == ["ü"]
+    assert [entry["bytes"] for entry in told[0]["logprobs"]["content"]] == wanted
+    assert [part["delta"].get("reasoning") for part in found] == ["hm", None, None, None]
 
 
 def test_text_completions(make_client: MakeClient) -> None:
@@ -407,6 +428,18 @@ def test_the_usage_of_several_prompts_is_that_of_all(make_client: MakeClient) ->
     for found in (whole, streamed):
         assert (found["prompt_tokens"], found["completion_tokens"], found["total_tokens"]) == (10, 12, 22)
         assert found["prompt_tokens_details"]["cached_tokens"] == 4
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_no_more_answers_than_can_be_here_at_once(make_client: MakeClient, path: str) -> None:
+    """To try again would not help, so it is no full queue."""
+    client, engine = make_client(max_num_seqs=1, max_queue=1)
+    prompt = {"prompt": "Hello"} if "chat" not in path else {}
+    error = post(client, path, n=3, stream=True, **prompt)
+    assert (error.status_code, error.get_json()["error"]["param"]) == (400, "n")
+    assert "at most 2 at once" in error.get_json()["error"]["message"]
+    assert engine.requests == []
+    assert post(client, path, n=2, **prompt).status_code == 200
 
 
 def test_an_empty_prompt_loads_the_model(make_client: MakeClient) -> None:

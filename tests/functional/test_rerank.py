@@ -89,15 +89,17 @@ def test_jina_and_cohere(make: MakeClient, version: str) -> None:
 
 
 @pytest.mark.parametrize("path", [*RERANKS, "/v1/classify"])
-def test_who_had_to_wait_is_told(make: MakeClient, path: str) -> None:
+def test_who_had_to_wait_is_told_and_what_did_not_fit(make: MakeClient, path: str) -> None:
     found = Classified(
-        scores=((1.0,),) * 4, labels=("fit",), num_prompt_tokens=7, queue_position=2, queue_ns=1_500_000_000
-    )
+        scores=((1.0,),) * 4, labels=("fit",), num_prompt_tokens=7, num_truncated_tokens=30, queue_position=2,
+        queue_ns=1_500_000_000,
+    )  # fmt: skip
     client, _ = make(classify=[found])
     body = {"model": MOOD, "input": TEXTS} if path == "/v1/classify" else {}
     response = client.post(path, json={"model": RERANKER, "query": "q", "documents": DOCUMENTS} | body)
     assert response.status_code == 200
     assert (response.headers["X-Queue-Position"], response.headers["X-Queue-Wait"]) == ("2", "1.500")
+    assert response.headers["X-Truncated-Tokens"] == "30"
 
 
 def test_documents_come_back_if_asked_for(make: MakeClient) -> None:

@@ -303,8 +303,10 @@ def test_an_answer_without_a_word(make_client: MakeClient) -> None:
 def test_log_probabilities(make_client: MakeClient) -> None:
     first = TokenLogprob(b"\xc3", -0.5, (TokenLogprob(b"\xc3", -0.5), TokenLogprob(b"b", -1.0)))
     second = TokenLogprob(b"\xbc", -0.25)
-    of_call = TokenLogprob(b"<", -0.1)
-    script = [TextDelta("", (first,)), TextDelta("ü", (second,)), TextDelta("", (of_call,)), ToolCallDelta(CALL), END]
+    aside = TokenLogprob(b"<", -0.1)
+    thought = [ThinkingDelta("", (aside,)), ThinkingDelta("hm", (aside,)), ThinkingDelta("", (aside,))]
+    text = [TextDelta("", (first,)), TextDelta("ü", (second,)), TextDelta("", (aside,))]
+    script = [TextDelta("", (aside,)), *thought, *text, ToolCallDelta(CALL), END]
     client, engine = make_client(generate=script)
     found = events(post(client, stream=True, include=["message.output_text.logprobs"], top_logprobs=2))
     assert request(engine).sampling.top_logprobs == 2
@@ -318,11 +320,12 @@ def test_log_probabilities(make_client: MakeClient) -> None:
         {"token": "�", "logprob": -0.25, "bytes": [0xBC], "top_logprobs": []},
     ]  # fmt: skip
     deltas = [event for event in found if event["type"] == "response.output_text.delta"]
-    assert deltas[0]["logprobs"] == wanted
+    assert [delta["logprobs"] for delta in deltas] == [wanted]
     (done,) = [event for event in found if event["type"] == "response.output_text.done"]
-    assert done["logprobs"][:2] == wanted
-    content = found[-1]["response"]["output"][0]["content"][0]
-    assert content["logprobs"] == [entry for delta in deltas for entry in delta["logprobs"]]
+    assert done["logprobs"] == wanted
+    reasoning, message, _ = found[-1]["response"]["output"]
+    assert reasoning["content"][0]["text"] == "hm"
+    assert message["content"][0]["logprobs"] == wanted
     post(client, include=["message.output_text.logprobs"])
     assert request(engine).sampling.top_logprobs == 0
 

@@ -196,8 +196,21 @@ def test_a_preflight_lets_each_dialects_headers_in(make_client: MakeClient, path
     assert response.headers["Access-Control-Allow-Methods"] == "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
     assert response.headers["Access-Control-Max-Age"] == "43200"
     allowed = response.headers["Access-Control-Allow-Headers"].split(",")
-    wanted = {"authorization", "content-type", "openai-beta", "x-stainless-os", "x-api-key", "anthropic-version"}
+    wanted = {
+        "authorization", "content-type", "openai-beta", "x-stainless-os", "x-stainless-helper", "x-api-key",
+        "anthropic-version", "anthropic-beta", "anthropic-workspace-id", "anthropic-user-profile-id", "traceparent",
+    }  # fmt: skip
     assert wanted <= set(allowed)
+
+
+def test_a_preflight_lets_later_headers_of_the_official_clients_in(make_client: MakeClient) -> None:
+    asked = "X-Stainless-New, x-stainless-os,x-other, x-stainless-a b"
+    headers = {"Origin": "http://localhost:5173", "Access-Control-Request-Headers": asked}
+    response = make_client()[0].options("/v1/messages", headers=headers)
+    allowed = response.headers["Access-Control-Allow-Headers"].split(",")
+    assert "x-stainless-new" in allowed
+    assert len(set(allowed)) == len(allowed)
+    assert not {"x-other", "x-stainless-a b"} & set(allowed)
 
 
 @pytest.mark.parametrize("host", ["localhost:11434", "box.local", "API.Internal:1"])

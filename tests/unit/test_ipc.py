@@ -350,7 +350,7 @@ def test_ten_thousand_mangled_frames_crash_nobody() -> None:
         TextDelta("héllo"),
         ToolCallDelta(call),
         Finished(reason=FinishReason.STOP, context=(1, 2)),
-        Embeddings(vectors=vectors, num_prompt_tokens=2),
+        Embeddings(vectors=vectors, num_prompt_tokens=2, num_truncated_tokens=7),
         Classified(scores=vectors, labels=("a", "b"), num_prompt_tokens=2, activation=Activation.TANH),
         ContextLengthError(2, 1),
     ]

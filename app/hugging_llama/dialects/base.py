@@ -195,7 +195,7 @@ class Watched(Iterable[EventT]):
             found = [self.first()]
             found.extend(self._events)
             if isinstance(found[0], Embeddings | Classified):
-                _tell_wait(found[0])
+                _tell_start(found[0])
             return found
         finally:
             self.close()
@@ -212,7 +212,7 @@ def empty_response(status: int = 200, headers: Mapping[str, str] | None = None) 
     return response
 
 
-def _tell_wait(answer: Embeddings | Classified) -> None:
+def _tell_start(answer: Embeddings | Classified) -> None:
     """In the headers of the request's answer."""
     headers = start_headers(answer)
 
@@ -227,9 +227,9 @@ def start_headers(*found: object) -> dict[str, str]:
     how many were to go first and how long it took, if it had to wait; of several prompts, and events with the number of
     their choice, the most."""
     events = [item[1] if isinstance(item, tuple) else item for item in found]
-    num_tokens = max((event.num_truncated_tokens for event in events if isinstance(event, Started)), default=0)
-    headers = {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
     begun = [event for event in events if isinstance(event, Started | Embeddings | Classified)]
+    num_tokens = max((event.num_truncated_tokens for event in begun), default=0)
+    headers = {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
     waits = [(event.queue_position, event.queue_ns) for event in begun if event.queue_position]
     if waits:
         headers["X-Queue-Position"] = str(max(position for position, _ in waits))

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
 
-from hugging_llama.dialects.body_fields import Ignored
+from hugging_llama.dialects.body_fields import Ignored, Refused
 from hugging_llama.errors import InvalidRequestError
 
 
@@ -21,7 +21,8 @@ class BodySchema(Schema):
             return cast(dict[str, Any], self.load(payload))
         except ValidationError as error:
             param, text = _first_problem(error.messages, ())
-            raise InvalidRequestError(text, param=param or None) from None
+            refused = {"unsupported": True} if isinstance(self._known().get(param), Refused) else {}
+            raise InvalidRequestError(text, param=param or None, **refused) from None
 
     def __init__(self, **kwargs: Any) -> None:
         self._keys: dict[str, str] = {}
@@ -47,9 +48,13 @@ class BodySchema(Schema):
 
     def ignored(self, payload: Mapping[str, Any]) -> list[str]:
         """What the caller gave and nothing is done with."""
-        known = {field.data_key or name: field for name, field in self.fields.items()}
+        known = self._known()
         given = (key for key, value in payload.items() if value is not None)
         return sorted(key for key in given if isinstance(known.get(self.spelling(key), _UNKNOWN), Ignored))
+
+    def _known(self) -> dict[str, fields.Field[Any]]:
+        """By the keys of a body."""
+        return {field.data_key or name: field for name, field in self.fields.items()}
 
 
 _UNKNOWN = Ignored("it is not known")

@@ -60,6 +60,7 @@ class ClassificationHead:
             scores=tuple(item.values for item in job.items),
             labels=self._classifier.labels,
             num_prompt_tokens=job.num_prompt_tokens,
+            num_truncated_tokens=job.num_truncated_tokens,
             activation=self._classifier.activation,
             problem_type=self._classifier.problem_type,
             load_ns=job.load_ns,

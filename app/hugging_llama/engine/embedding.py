@@ -50,6 +50,7 @@ class EmbeddingHead:
         return Embeddings(
             vectors=tuple(item.values for item in job.items),
             num_prompt_tokens=job.num_prompt_tokens,
+            num_truncated_tokens=job.num_truncated_tokens,
             load_ns=job.load_ns,
             queue_position=job.queue_position,
             queue_ns=job.queue_ns,

@@ -74,9 +74,11 @@ def _bounded(logprob: float) -> float:
     return min(max(logprob, _LOWEST), 0.0)
 
 
-def with_logprob(events: list[GenerateEvent], entry: TokenLogprob) -> list[GenerateEvent]:
-    """The events of one token with its entry in the first that has text; one without text where there is none."""
-    for at, event in enumerate(events):
-        if isinstance(event, TextDelta | ThinkingDelta):
-            return [*events[:at], type(event)(event.text, (entry,)), *events[at + 1 :]]
-    return [TextDelta("", (entry,)), *events]
+def with_logprob(events: list[GenerateEvent], entry: TokenLogprob, *, is_aside: bool) -> list[GenerateEvent]:
+    """The events of one token with its entry: in its text, else in its reasoning, else in an event without text, which
+    is one of reasoning if the token is known to be no part of the answer's text."""
+    for kind in (TextDelta, ThinkingDelta):
+        for at, event in enumerate(events):
+            if isinstance(event, kind):
+                return [*events[:at], kind(event.text, (entry,)), *events[at + 1 :]]
+    return [(ThinkingDelta if is_aside else TextDelta)("", (entry,)), *events]

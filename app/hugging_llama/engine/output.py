@@ -25,7 +25,8 @@ class AnswerProcessor:
     in place of all that.
 
     `num_thinking_tokens` counts the tokens of reasoning, shown or not: those that came inside of it, the one that ended
-    it, and the one that opened it.
+    it, and the one that opened it. `is_aside`: the last token is known to be no part of the answer's text; one that has
+    no text yet may become part of it.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class AnswerProcessor:
         self._finished = False
         self._has_thought = False
         self.num_thinking_tokens = 0
+        self.is_aside = False
         self._messages = reader or (HarmonyParser(new_id=new_id) if has_channels else None)
         self._thinking = (
             ThinkingParser(
@@ -80,6 +82,8 @@ class AnswerProcessor:
         self._has_thought = self._is_thinking
         text = self._detokenizer.push(token_id)
         events = self._parsed(text) if text else []
+        parser = self._messages or self._thinking
+        self.is_aside = parser is not None and (parser.is_aside if text else parser.is_inside)
         self.num_thinking_tokens += self._has_thought or self._is_thinking
         return events
 

@@ -63,6 +63,11 @@ class PoolingJob:
         return sum(item.length for item in self.items)
 
     @property
+    def num_truncated_tokens(self) -> int:
+        """Of the input that lost the most."""
+        return max(item.row.num_truncated for item in self.items)
+
+    @property
     def is_untouched(self) -> bool:
         """Whether no batch has taken anything yet."""
         return len(self.waiting) == len(self.items)

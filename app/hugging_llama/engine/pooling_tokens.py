@@ -4,7 +4,7 @@ import sys
 import threading
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, cast
 
 import jinja2
@@ -33,9 +33,11 @@ class TokenRow:
     """One tokenised input: equally long columns (`input_ids`, for some models `token_type_ids`) without padding.
 
     Arrays of C ints, since a request may hold millions of tokens and a Python int takes nine times as much.
+    `num_truncated` tokens of the input did not fit.
     """
 
     columns: Mapping[str, "array[int]"]
+    num_truncated: int = 0
 
     @property
     def length(self) -> int:
@@ -146,7 +148,8 @@ class PoolingTokenizer:
             _check_length(len(token_ids), limit)
         ids = array("i", token_ids[:limit])
         zeros = bytes(ids.itemsize * len(ids))
-        return TokenRow({_IDS: ids} | {name: array("i", zeros) for name in self._other_columns})
+        columns = {_IDS: ids} | {name: array("i", zeros) for name in self._other_columns}
+        return TokenRow(columns, num_truncated=len(token_ids) - len(ids))
 
     def _check_ids(self, token_ids: Sequence[int], param: str) -> None:
         if token_ids and not 0 <= min(token_ids) <= max(token_ids) < self._vocabulary_size:
@@ -190,7 +193,10 @@ class PoolingTokenizer:
         if not truncate:
             _check_length(max(map(len, special), default=0), limit)
         return [
-            TokenRow({name: array("i", self._cut(values[index], marks, limit)) for name, values in columns.items()})
+            TokenRow(
+                {name: array("i", self._cut(values[index], marks, limit)) for name, values in columns.items()},
+                num_truncated=max(len(marks) - limit, 0),
+            )
             for index, marks in enumerate(special)
         ]
 
@@ -198,7 +204,17 @@ class PoolingTokenizer:
         """The tokenizer itself shortens pairs: it knows which of its tokens stand between the two."""
         if truncate and self._tokenizer.num_special_tokens_to_add(pair=True) > limit:
             raise InvalidRequestError(_UNCUTTABLE, param="input")
-        shortened: dict[str, Any] = _CUT | {"max_length": limit} if truncate else {"truncation": False}
+        rows = self._pairs_as_rows(pairs, truncation=False)
+        if not truncate:
+            _check_length(max(row.length for row in rows), limit)
+        long = [place for place, row in enumerate(rows) if row.length > limit]
+        if long:
+            cut = self._pairs_as_rows([pairs[place] for place in long], **_CUT, max_length=limit)
+            for place, row in zip(long, cut, strict=True):
+                rows[place] = _shortened(rows[place], row)
+        return rows
+
+    def _pairs_as_rows(self, pairs: Sequence[tuple[str, str]], **options: Any) -> list[TokenRow]:
         columns = dict(
             self._tokenizer(
                 [(self._prompt or "") + first for first, _ in pairs],
@@ -206,11 +222,9 @@ class PoolingTokenizer:
                 padding=False,
                 return_attention_mask=False,
                 verbose=False,
-                **shortened,
+                **options,
             )
         )
-        if not truncate:
-            _check_length(max(map(len, columns[_IDS])), limit)
         return [
             TokenRow({name: array("i", values[index]) for name, values in columns.items()})
             for index in range(len(pairs))
@@ -234,7 +248,8 @@ class PoolingTokenizer:
         if not truncate:
             _check_length(row.length, limit)
         own = self._library[0].processing_kwargs.get("text", {}).get("truncation")
-        return self._library_columns(value, max_length=limit, **({"truncation": own} if own else _CUT))
+        cut = self._library_columns(value, max_length=limit, **({"truncation": own} if own else _CUT))
+        return _shortened(row, cut)
 
     def _library_columns(self, value: Input, **options: Any) -> TokenRow:
         features = _preprocess(self._library, value, self._prompt, **options)
@@ -258,6 +273,11 @@ def _preprocess(library: Any, value: Input, prompt: str | None, **options: Any) 
         [value], prompt=prompt, processing_kwargs={"text": {"padding": False, **options}}
     )
     return features
+
+
+def _shortened(row: TokenRow, cut: TokenRow) -> TokenRow:
+    """`cut`, which is what fits of `row`."""
+    return replace(cut, num_truncated=row.length - cut.length)
 
 
 def _check_length(length: int, limit: int) -> None:

@@ -86,6 +86,9 @@ class ResponseReader:
         self._is_broken = False
         self.is_inside = False
         """Whether a region of reasoning is open."""
+        self.is_aside = False
+        """Whether what came last is known to be no part of a text: reasoning, a call, or a delimiter."""
+        self._strips = all(field.content_args.get("strip", True) for field in template.fields.values())
         self._parser = _transformers("response_parser").ResponseParser(template.regions, prefix=begun)
         self._parts(self._parser.initial_events)
         self._space, self._at_start = "", True  # what the prompt holds is not said again
@@ -102,15 +105,17 @@ class ResponseReader:
         if self._is_broken:
             return joined([text])
         try:
-            return self._parts(more())
+            return self._parts(more(), text)
         except Exception as error:  # of a template that its loader took: the rest of the answer is text
             _log.warning("the tokenizer's response_template failed on an answer: %s", type(error).__name__)
             _log.debug("what it failed on", exc_info=error)  # may quote the answer
-            self._is_broken, self.is_inside = True, False
+            self._is_broken, self.is_inside, self.is_aside = True, False, False
             return joined([self._body + self._space + text])
 
-    def _parts(self, events: Iterable[Mapping[str, Any]]) -> list[Part]:
+    def _parts(self, events: Iterable[Mapping[str, Any]], text: str = "") -> list[Part]:
         found: list[Part] = []
+        # white space that comes before a text is dropped with it, though the parser has not told yet
+        self.is_aside = self.is_inside or (self.is_aside and self._strips and text.isspace())
         for event in events:
             kind, name = event["type"], event["field"]
             if kind == "region_open":
@@ -120,9 +125,12 @@ class ResponseReader:
                 self._body += event["text"]
             elif kind == "region_chunk":
                 found.append(self._said(name, event["text"]))
+                self.is_aside = self.is_inside or self._at_start
+                continue
             elif kind == "region_close":
                 self.is_inside = False
                 found += self._closed(name, event["value"])
+            self.is_aside = True
         return joined(found)
 
     def _said(self, name: str, text: str) -> Part:

@@ -55,6 +55,11 @@ class OutputProcessor(Protocol):
         ...
 
     @property
+    def is_aside(self) -> bool:
+        """Whether the last token is known to be no part of the answer's text: it was reasoning, or a mark around it."""
+        ...
+
+    @property
     def stop(self) -> str | None:
         """The stop string that was found, None while there is none; what lies behind it is never shown."""
         ...
@@ -235,7 +240,8 @@ class Sequence:
             self.grammar.accept(token_id)
         events = self.output.push(token_id)
         if self.token_bytes is not None and self.sampling_state.logprob is not None:
-            events = with_logprob(events, self.sampling_state.logprob.entry(self.token_bytes))
+            entry = self.sampling_state.logprob.entry(self.token_bytes)
+            events = with_logprob(events, entry, is_aside=self.output.is_aside)
         if self.output.stop is not None or (self.grammar is not None and self.grammar.finished):
             self.finish_reason = FinishReason.STOP
         elif self._is_full():

@@ -24,7 +24,7 @@ from hugging_llama.neutral.requests import (
     SamplingParams,
 )
 
-PROTOCOL_VERSION = 9
+PROTOCOL_VERSION = 10
 
 
 class WireFormat(Struct, array_like=True, frozen=True):
@@ -188,6 +188,7 @@ class EmbeddingsItem(Struct, array_like=True, frozen=True, tag=4):
     request_id: int
     vectors: tuple[bytes, ...]
     num_prompt_tokens: int
+    num_truncated_tokens: int
     load_ns: int
     queue_position: int
     queue_ns: int
@@ -277,6 +278,7 @@ class ClassifiedItem(Struct, array_like=True, frozen=True, tag=14):
     scores: tuple[bytes, ...]
     labels: tuple[str, ...]
     num_prompt_tokens: int
+    num_truncated_tokens: int
     activation: Activation | None
     problem_type: ProblemType | None
     load_ns: int

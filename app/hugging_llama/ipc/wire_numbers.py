@@ -15,7 +15,13 @@ def embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
     """For the wire. Raises one of codec.ENCODE_ERRORS for numbers that are none."""
     vectors = _wire_vectors(reply.vectors)
     return wire.EmbeddingsItem(
-        request_id, vectors, reply.num_prompt_tokens, reply.load_ns, reply.queue_position, reply.queue_ns
+        request_id,
+        vectors,
+        reply.num_prompt_tokens,
+        reply.num_truncated_tokens,
+        reply.load_ns,
+        reply.queue_position,
+        reply.queue_ns,
     )
 
 
@@ -26,6 +32,7 @@ def classified_item(request_id: int, reply: Classified) -> wire.Item:
         _wire_vectors(reply.scores),
         reply.labels,
         reply.num_prompt_tokens,
+        reply.num_truncated_tokens,
         reply.activation,
         reply.problem_type,
         reply.load_ns,
@@ -45,6 +52,7 @@ def neutral_embeddings(item: wire.EmbeddingsItem) -> Embeddings:
     return Embeddings(
         vectors=tuple(map(_vector, item.vectors)),
         num_prompt_tokens=item.num_prompt_tokens,
+        num_truncated_tokens=item.num_truncated_tokens,
         load_ns=item.load_ns,
         queue_position=item.queue_position,
         queue_ns=item.queue_ns,
@@ -57,6 +65,7 @@ def neutral_classified(item: wire.ClassifiedItem) -> Classified:
         scores=tuple(map(_vector, item.scores)),
         labels=item.labels,
         num_prompt_tokens=item.num_prompt_tokens,
+        num_truncated_tokens=item.num_truncated_tokens,
         activation=item.activation,
         problem_type=item.problem_type,
         load_ns=item.load_ns,

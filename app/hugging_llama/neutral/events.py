@@ -79,7 +79,8 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """More of the reasoning that comes before the answer; `logprobs` as in TextDelta."""
+    """More of the reasoning that comes before the answer; `logprobs` as in TextDelta, and of tokens that are neither
+    reasoning nor answer, such as the mark between the two."""
 
     text: str
     logprobs: tuple[TokenLogprob, ...] = ()
@@ -132,12 +133,13 @@ GenerateEvent = Progress | Started | PromptLogprobs | TextDelta | ThinkingDelta 
 class Embeddings:
     """One vector per input, in order, L2-normalised unless the request says otherwise; float32 values.
 
-    `queue_position` and `queue_ns` are as in Started: how many requests were to have a batch before, and how long its
-    first one did not come.
+    `num_truncated_tokens` did not fit of the input that lost the most. `queue_position` and `queue_ns` are as in
+    Started: how many requests were to have a batch before, and how long its first one did not come.
     """
 
     vectors: tuple[tuple[float, ...], ...]
     num_prompt_tokens: int
+    num_truncated_tokens: int = 0
     load_ns: int = 0
     queue_position: int = 0
     queue_ns: int = 0
@@ -148,12 +150,14 @@ class Classified:
     """The logits of each input, in order, one for each of `labels`; float32 values.
 
     `activation` and `problem_type` are what the model's files name, None where they don't; `classification.relevance`
-    and `classification.probabilities` apply them. `queue_position` and `queue_ns` are as in Embeddings.
+    and `classification.probabilities` apply them. `num_truncated_tokens`, `queue_position` and `queue_ns` are as in
+    Embeddings.
     """
 
     scores: tuple[tuple[float, ...], ...]
     labels: tuple[str, ...]
     num_prompt_tokens: int
+    num_truncated_tokens: int = 0
     activation: Activation | None = None
     problem_type: ProblemType | None = None
     load_ns: int = 0

@@ -5,12 +5,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
-from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
 from hugging_llama.neutral.events import EventStream, GenerateEvent
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.requests import GenerateCall
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.generation import generate
+from hugging_llama_config.settings import Settings
 
 
 class Choices:
@@ -52,8 +53,9 @@ class Choices:
 def generate_choices(ctx: AppContext, model: LocalModel, name: str, calls: list[GenerateCall], n: int) -> Choices:
     """`n` answers to each call, in the order of the calls. With a seed each has one of its own.
 
-    Raises what `generation.generate` raises.
+    Raises what `generation.generate` raises, and InvalidRequestError for more of them than can ever be here at once.
     """
+    _check_count(len(calls) * n, ctx.settings)
     streams: list[EventStream[GenerateEvent]] = []
     try:
         for call in calls:
@@ -64,6 +66,17 @@ def generate_choices(ctx: AppContext, model: LocalModel, name: str, calls: list[
             stream.close()
         raise
     return Choices(streams)
+
+
+def _check_count(count: int, settings: Settings) -> None:
+    """An idle engine would refuse the last ones as it does where its queue is full, however often they came."""
+    most = settings.max_num_seqs + settings.max_queue
+    if count > most:
+        raise InvalidRequestError(
+            f"the request asks for {count} answers, those to each of its prompts counted, and a model takes at most "
+            f"{most} at once: send fewer prompts, or a smaller 'n'",
+            param="n",
+        )
 
 
 def _seeded(call: GenerateCall, number: int) -> GenerateCall:

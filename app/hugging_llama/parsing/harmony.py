@@ -31,6 +31,7 @@ class HarmonyParser:
         self._in_header = True
         self._header = ""
         self._is_first = True
+        self._has_text = False
         self._num_calls = 0
 
     def push(self, text: str) -> list[Part]:
@@ -54,6 +55,13 @@ class HarmonyParser:
         return not self._in_header and not self._recipient and self._is_analysis
 
     @property
+    def is_aside(self) -> bool:
+        """Whether what came last is known to be no part of a text: reasoning, a call, or a header."""
+        if self._in_header:
+            return not self._is_first
+        return self.is_inside or bool(self._recipient) or not (self._has_text or self._held)
+
+    @property
     def _is_analysis(self) -> bool:
         match = _CHANNEL_NAME.search(self._header)
         return match is not None and match[1] == "analysis"
@@ -72,7 +80,7 @@ class HarmonyParser:
         if at < 0:
             return False
         self._header, self._held = self._held[:at], self._held[at + len(MESSAGE) :]
-        self._in_header = self._is_first = False
+        self._in_header = self._is_first = self._has_text = False
         return True
 
     def _read_body(self, found: list[Part]) -> bool:
@@ -93,6 +101,7 @@ class HarmonyParser:
     def _message(self, text: str, *, is_whole: bool) -> list[Part]:
         if recipient := self._recipient:
             return [self._call(recipient, text)] if is_whole else []
+        self._has_text = self._has_text or bool(text)
         return [Thought(text) if self._is_analysis else text]
 
     def _call(self, name: str, text: str) -> ToolCall | str:

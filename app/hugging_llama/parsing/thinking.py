@@ -48,6 +48,11 @@ class ThinkingParser:
         return self._state in (_State.THINKING_START, _State.THINKING)
 
     @property
+    def is_aside(self) -> bool:
+        """Whether what came last is known to be no part of the answer: reasoning, or what stands around the answer."""
+        return self.is_inside or (self._state is _State.ANSWER_START and not self._held)
+
+    @property
     def answering(self) -> bool:
         """Whether the answer has begun: the closing tag has come, or there was no opening tag."""
         return self._state in (_State.ANSWER_START, _State.ANSWER)

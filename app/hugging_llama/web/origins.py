@@ -27,15 +27,20 @@ _LOCAL_ENDINGS = (".localhost", ".local", ".internal")
 _BRACKETED = re.compile(r"\[([^]]*)\](:[0-9]*)?")
 _METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _STAINLESS = (
-    "arch", "async", "custom-poll-interval", "helper-method", "lang", "os", "package-version", "poll-helper",
-    "retry-count", "runtime", "runtime-version", "timeout",
+    "arch", "async", "custom-poll-interval", "helper", "helper-method", "lang", "os", "package-version", "poll-helper",
+    "retry-count", "runtime", "runtime-version", "stream-helper", "timeout",
 )  # fmt: skip
+_STAINLESS_HEADER = re.compile(r"x-stainless-[a-z0-9-]{1,64}")
+"""What the clients of OpenAI and Anthropic tell of themselves, later versions under names that are not known yet."""
+_MAX_STAINLESS = 50
 _HEADERS = (
     "authorization", "content-type", "user-agent", "accept", "x-requested-with", "openai-beta",
     *(f"x-stainless-{name}" for name in _STAINLESS),
     # beyond Ollama's: what clients of the other dialects and of ours send
     "x-api-key", "anthropic-version", "anthropic-beta", "anthropic-dangerous-direct-browser-access",
+    "anthropic-workspace-id", "anthropic-user-profile-id", "anthropic-worker-id",
     "openai-organization", "openai-project", "content-encoding", "x-request-id", "x-hf-token",
+    "traceparent", "tracestate", "baggage",
 )  # fmt: skip
 _EXPOSED = (
     "X-Request-ID, Request-Id, X-Truncated-Tokens, X-Queue-Position, X-Queue-Wait, X-Ignored-Fields, X-Freed-Bytes, "
@@ -107,7 +112,7 @@ class Gate:
     def _preflight(self) -> Response:
         response = empty_response(204)
         response.headers["Access-Control-Allow-Methods"] = _METHODS
-        response.headers["Access-Control-Allow-Headers"] = ",".join(_HEADERS)
+        response.headers["Access-Control-Allow-Headers"] = ",".join((*_HEADERS, *_asked_stainless()))
         response.headers["Access-Control-Max-Age"] = str(_MAX_AGE_S)
         response.vary.update(("Access-Control-Request-Method", "Access-Control-Request-Headers"))
         return response
@@ -130,6 +135,14 @@ class Gate:
         if text not in self._said and len(self._said) < _MAX_SAID:
             self._said.add(text)
             logger.warning("refused: %s", text)
+
+
+def _asked_stainless() -> list[str]:
+    """Those that the page means to send and that are not named already."""
+    asked = request.headers.get("Access-Control-Request-Headers", "").lower().split(",")
+    names = dict.fromkeys(name.strip() for name in asked)
+    found = [name for name in names if name not in _HEADERS and _STAINLESS_HEADER.fullmatch(name)]
+    return found[:_MAX_STAINLESS]
 
 
 def _matches(pattern: str, origin: str) -> bool:

@@ -10,9 +10,16 @@ def _type(name: str) -> fields.String:
     return fields.String(required=True, metadata={"enum": [name]})
 
 
+class AnthropicErrorDetails(AnswerSchema):
+    """What a client may do about it by itself."""
+
+    error_code = fields.String(required=True)
+
+
 class AnthropicErrorFacts(AnswerSchema):
     type = fields.String(required=True)
     message = fields.String(required=True)
+    details = fields.Nested(AnthropicErrorDetails)
 
 
 class AnthropicError(AnswerSchema):

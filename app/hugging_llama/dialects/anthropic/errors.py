@@ -42,7 +42,15 @@ def status_of(error: errors.HuggingLlamaError) -> int:
 def error_json(error: errors.HuggingLlamaError, request_id: str) -> Json:
     """The body, also of an event in a stream."""
     kind = _TYPES.get(status_of(error), "api_error")
-    return {"type": "error", "error": {"type": kind, "message": plain_sentence(error)}, "request_id": request_id}
+    facts = {"type": kind, "message": plain_sentence(error), **_details(error)}
+    return {"type": "error", "error": facts, "request_id": request_id}
+
+
+def _details(error: errors.HuggingLlamaError) -> Json:
+    """By which Anthropic's clients know that they may send the whole conversation instead of asking for a thread."""
+    if error.facts.get("unsupported") and error.facts.get("param") == "thread":
+        return {"details": {"error_code": "thread_unsupported_request"}}
+    return {}
 
 
 def error_response(error: errors.HuggingLlamaError) -> Response:

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions."""
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,7 @@ from hugging_llama.dialects.openai.render import (
     usage_json,
 )
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, require_name, sampling_options
+from hugging_llama.dialects.openai.text_logprobs import TextLogprobs
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
     Finished,
@@ -119,6 +121,7 @@ class ChatRenderer:
     _head: Json = field(init=False)
     _started: set[int] = field(default_factory=set)
     _called: set[int] = field(default_factory=set)
+    _logprobs: defaultdict[int, TextLogprobs] = field(default_factory=lambda: defaultdict(TextLogprobs))
     _usages: list[Usage] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -127,13 +130,14 @@ class ChatRenderer:
     def chunk(self, item: tuple[int, GenerateEvent]) -> bytes:
         """The events of the stream for one event of one choice."""
         index, found = item
+        entries = self._logprobs[index].of(found)
         match found:
-            case Progress() | Started() | PromptLogprobs():
+            case Progress() | Started() | PromptLogprobs() | TextDelta("") | ThinkingDelta(""):
                 return b""
-            case TextDelta(text, entries):
+            case TextDelta(text):
                 return self._delta(index, {"content": text}, entries)
-            case ThinkingDelta(text, entries):
-                return self._delta(index, {"content": "", "reasoning": text}, entries)
+            case ThinkingDelta(text):
+                return self._delta(index, {"content": "", "reasoning": text})
             case ToolCallDelta(call):
                 self._called.add(index)
                 return self._delta(index, {"tool_calls": [tool_call_json(call)]})
@@ -180,17 +184,17 @@ class _Choice:
     thinking: list[str] = field(default_factory=list)
     calls: list[Json] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    text_logprobs: TextLogprobs = field(default_factory=TextLogprobs)
     usage: Usage = field(default_factory=Usage)
     reason: str = "stop"
 
     def add(self, found: GenerateEvent) -> None:
+        self.logprobs += self.text_logprobs.of(found)
         match found:
-            case TextDelta(text, entries):
+            case TextDelta(text):
                 self.text.append(text)
-                self.logprobs += entries
-            case ThinkingDelta(text, entries):
+            case ThinkingDelta(text):
                 self.thinking.append(text)
-                self.logprobs += entries
             case ToolCallDelta(call):
                 self.calls.append(tool_call_json(call))
             case Finished():
@@ -198,8 +202,8 @@ class _Choice:
 
     def to_json(self, *, with_logprobs: bool) -> Json:
         message: Json = {"role": "assistant", "content": "".join(self.text), "refusal": None}
-        if self.thinking:
-            message["reasoning"] = "".join(self.thinking)
+        if thinking := "".join(self.thinking):
+            message["reasoning"] = thinking
         if self.calls:
             message["tool_calls"] = self.calls
         logprobs = logprobs_json(self.logprobs) | {"refusal": None} if with_logprobs else None

@@ -144,10 +144,17 @@ def _logprobs_json(entries: Iterable[TokenLogprob], offset: int) -> Json:
         found["tokens"].append(_text(entry))
         is_first = math.isnan(entry.logprob)
         found["token_logprobs"].append(None if is_first else entry.logprob)
-        found["top_logprobs"].append(None if is_first else {_text(other): other.logprob for other in entry.top})
+        found["top_logprobs"].append(None if is_first else _best(entry))
         found["text_offset"].append(offset)
         offset += len(_text(entry))
     return found
+
+
+def _best(entry: TokenLogprob) -> Json:
+    """The alternatives, and the token itself, whether or not it is one of the best."""
+    best = {_text(other): other.logprob for other in entry.top}
+    best.setdefault(_text(entry), entry.logprob)
+    return best
 
 
 def parse_prompts(value: Any) -> list[TextOrIds]:

@@ -12,6 +12,7 @@ from hugging_llama.dialects.openai.responses.calls import call_events
 from hugging_llama.dialects.openai.responses.ids import new_item_id
 from hugging_llama.dialects.openai.responses.sealed import seal
 from hugging_llama.dialects.openai.responses.tools import ToolSet
+from hugging_llama.dialects.openai.text_logprobs import TextLogprobs
 from hugging_llama.neutral.events import GenerateEvent, TextDelta, ThinkingDelta, TokenLogprob, ToolCallDelta
 
 
@@ -26,21 +27,20 @@ class Answer:
     _open: Json | None = None
     _texts: list[str] = field(default_factory=list)
     _entries: list[TokenLogprob] = field(default_factory=list)
-    _early: list[TokenLogprob] = field(default_factory=list)
-    """Of tokens that came before the text that they are part of."""
+    _logprobs: TextLogprobs = field(default_factory=TextLogprobs)
 
     def add(self, found: GenerateEvent) -> Iterator[Json]:
         """The events for more of the answer, without their numbers."""
+        entries = self._logprobs.of(found)
         match found:
-            case TextDelta("", entries) if self._kind != "message":
-                self._early += entries
-            case TextDelta(text, entries):
+            case TextDelta("") | ThinkingDelta(""):
+                pass
+            case TextDelta(text):
                 yield from self._text(text, entries)
-            case ThinkingDelta(text, _):
+            case ThinkingDelta(text):
                 yield from self._thought(text)
             case ToolCallDelta(call):
                 yield from self.close()
-                self._early.clear()
                 item, events = call_events(call, self.tool_set.call_name(call.name), len(self.output))
                 self.output.append(item)
                 yield from events
@@ -88,16 +88,13 @@ class Answer:
             yield from self.close()
             self._begin({"type": "message", "role": "assistant", "content": []})
             yield from self._added("content_part", "content_index", _output_text("", []))
-            entries = (*self._early, *entries)
-            self._early.clear()
-        if text or entries:
+        if text:
             self._texts.append(text)
             self._entries += entries
             delta = {"content_index": 0, "delta": text, "logprobs": _logprobs(entries)}
             yield {"type": "response.output_text.delta", **self._at, **delta}
 
     def _thought(self, text: str) -> Iterator[Json]:
-        self._early.clear()
         kind, index = (
             ("reasoning_summary_text", "summary_index") if self.summarises else ("reasoning_text", "content_index")
         )

@@ -78,6 +78,15 @@ def test_help_lists_commands_and_aliases(invoke: Invoke) -> None:
             "think must be true, false or one of high, medium, low, max, not 'hard'",
         ),
         (["run", "demo", "--format", "{", "x"], "the format must be 'json', a JSON schema or a file with one"),
+        (
+            ["run", "demo", "--insecure", "hi"],
+            "--insecure is not supported: the Hub's address, http or https, is a setting",
+        ),
+        (["pull", "demo", "--insecure"], "--insecure is not supported: the Hub's address, http or https, is a setting"),
+        (["push", "demo", "--insecure=true"], "--insecure is not supported: the Hub's address, http or https, is a"),
+        (["create", "m", "--draft-quantize", "q4"], "--draft-quantize is not supported: PARAMETER draft_num_predict"),
+        (["create", "m", "--experimental"], "--experimental is not supported: there is one way"),
+        (["run", "demo", "--truncate=maybe", "x"], "argument --truncate: invalid choice: 'maybe'"),
         (["embed", "demo"], "no text to embed (see 'hugging-llama embed --help')"),
         (["catalog", "--memory", "lots"], "--memory: 'lots' is not a size; write for example 24GB or 512MiB"),
         (["catalog", "--context", "0"], "--context must be at least 1"),
@@ -89,6 +98,10 @@ def test_usage_errors(argv: list[str], message: str, invoke: Invoke) -> None:
     assert (code, out) == (2, "")
     assert err.startswith(f"Error: {message}")
     assert err.count("\n") == 1
+
+
+def test_a_switch_that_is_off_asks_for_nothing(invoke: Invoke) -> None:
+    assert invoke("run", "demo", "--insecure=false", "hi") == (0, "You said: hi\n", "")
 
 
 def test_errors_of_the_server_are_one_line(cli: RunCli) -> None:

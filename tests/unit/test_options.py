@@ -138,5 +138,5 @@ def test_any_option_value_is_taken_or_refused(options: dict[str, Any]) -> None:
 
 
 def test_the_command_line_knows_them_all() -> None:
-    assert KNOWN == OPTIONS.keys() | WITHOUT_EFFECT.keys()
+    assert OPTIONS.keys() | WITHOUT_EFFECT.keys() == KNOWN
     assert not DEPRECATED & (KNOWN | REFUSED.keys())

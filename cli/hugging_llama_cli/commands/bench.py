@@ -119,11 +119,12 @@ def _json(targets: Sequence[Target], load: Load, found: Sequence[Figures]) -> di
 
 def _drawing(path: Path) -> Any:
     """The function that draws. Raises CliError before anything is measured in vain."""
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        why = (
-            "it is a folder" if path.is_dir() else "" if path.parent.is_dir() else f"there is no folder '{path.parent}'"
-        )
-        raise CliError(f"'{path}' can't be written: {why or 'this user may not'}")
+    if not path.parent.is_dir():
+        raise CliError(f"'{path}' can't be written: there is no folder '{path.parent}'")
+    if path.is_dir():
+        raise CliError(f"'{path}' can't be written: it is a folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CliError(f"'{path}' can't be written: this user may not")
     try:
         import matplotlib
     except ImportError:

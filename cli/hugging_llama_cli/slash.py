@@ -13,7 +13,7 @@ from hugging_llama_cli.errors import CliError
 from hugging_llama_cli.parameters import check_name, parse_parameter
 from hugging_llama_cli.plain import one_line, printable
 from hugging_llama_cli.quoted import unquoted
-from hugging_llama_cli.terminal import columns
+from hugging_llama_cli.terminal import TextWriter, columns
 
 if TYPE_CHECKING:
     from hugging_llama_cli.repl import Repl
@@ -87,7 +87,7 @@ def execute(repl: "Repl", line: str) -> bool:
     try:
         return command(repl, rest.strip())
     except CliError as error:
-        print(f"Error: {one_line(error)}", file=sys.stderr)
+        TextWriter(sys.stderr, wrap=repl.view.wrap).write(f"Error: {one_line(error)}\n")
     except KeyboardInterrupt:
         print()
     return False

@@ -85,6 +85,8 @@ def test_help_lists_commands_and_aliases(invoke: Invoke) -> None:
         (["pull", "demo", "--insecure"], "--insecure is not supported: the Hub's address, http or https, is a setting"),
         (["push", "demo", "--insecure=true"], "--insecure is not supported: the Hub's address, http or https, is a"),
         (["create", "m", "--draft-quantize", "q4"], "--draft-quantize is not supported: PARAMETER draft_num_predict"),
+        (["launch", "codex", "-y"], "-y is not supported: nothing is asked here"),
+        (["launch", "codex", "--restore"], "--restore is not supported: --write says where"),
         (["create", "m", "--experimental"], "--experimental is not supported: there is one way"),
         (["run", "demo", "--truncate=maybe", "x"], "argument --truncate: invalid choice: 'maybe'"),
         (["embed", "demo"], "no text to embed (see 'hugging-llama embed --help')"),

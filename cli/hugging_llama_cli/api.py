@@ -4,18 +4,21 @@ import contextlib
 import json
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import requests
 
 from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError
+from hugging_llama_cli.http_session import http_session, insecure_text
 from hugging_llama_config.client import ClientSettings
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
-_LOOPBACK = ("localhost", "127.", "::1")
 _CHUNK_BYTES = 65536
+_NO_KEY = 401
 _NOT_FOUND = 404
+_UNREACHED = "is it running, and is the address right?"
+_UNKNOWN_PATH = (_NOT_FOUND, 405, 501)
+"""What web servers answer that know nothing of our paths, or of our methods there."""
 
 Json = dict[str, Any]
 
@@ -35,10 +38,9 @@ class Server:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.url = settings.url
-        self._session = requests.Session()
+        self._is_served_here = settings.is_served_here
+        self._session = http_session(settings.url, settings.ca_bundle)
         self._session.headers["User-Agent"] = "hugging-llama"
-        # a proxy for the outside world can't reach this machine's loopback, and Ollama's CLI doesn't ask it either
-        self._session.trust_env = not (urlsplit(self.url).hostname or "").startswith(_LOOPBACK)
         if settings.api_key:
             self._session.headers["Authorization"] = f"Bearer {settings.api_key}"
 
@@ -76,7 +78,7 @@ class Server:
     def upload(self, path: str, body: Body) -> None:
         """POST bytes; no limit on the time that the server takes to store them. Raises ServerError."""
         try:
-            with _reported(self.url):
+            with _reported(self.url, is_served_here=self._is_served_here):
                 response = self._session.post(
                     self.url + path, data=body, stream=True, timeout=(CONNECT_TIMEOUT_S, None)
                 )
@@ -109,7 +111,7 @@ class Server:
     ) -> requests.Response:
         # identity: a proxy that compresses would hold tokens back until a block is full
         headers = {"Accept": "application/x-ndjson, application/json", "Accept-Encoding": "identity", **(extra or {})}
-        with _reported(self.url):
+        with _reported(self.url, is_served_here=self._is_served_here):
             response = self._session.request(
                 method, self.url + path, json=body, headers=headers, stream=True,
                 timeout=(CONNECT_TIMEOUT_S, timeout_s),
@@ -118,8 +120,8 @@ class Server:
 
 
 @contextlib.contextmanager
-def _reported(url: str) -> Iterator[None]:
-    """Turn what requests raises into our errors."""
+def _reported(url: str, *, is_served_here: bool = False) -> Iterator[None]:
+    """Turn what requests raises into our errors. `is_served_here`: who finds nobody there can start a server."""
     try:
         yield
     except requests.exceptions.ReadTimeout:
@@ -127,14 +129,13 @@ def _reported(url: str) -> Iterator[None]:
     except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError):
         raise BrokenOffError(f"the server at {url} broke off its answer") from None
     except requests.exceptions.SSLError as error:
-        raise UnreachableError(f"no secure connection to {url}: {error}") from None
+        raise UnreachableError("; ".join(insecure_text(url, error))) from None
     except requests.exceptions.ConnectionError as error:
         if "Connection aborted" in str(error) or "Read timed out" in str(error):
             raise BrokenOffError(f"the server at {url} broke off its answer") from None
-        raise UnreachableError(
-            f"could not connect to Hugging Llama at {url}; run 'hugging-llama serve' to start it"
-        ) from None
-    except requests.exceptions.RequestException as error:
+        advice = "run 'hugging-llama serve' to start it" if is_served_here else _UNREACHED
+        raise UnreachableError(f"could not connect to Hugging Llama at {url}; {advice}") from None
+    except OSError as error:  # of requests, or a file of certificates that is not there
         raise CliError(f"{url}: {error}") from None
 
 
@@ -142,7 +143,7 @@ def _accepted(url: str, response: requests.Response) -> requests.Response:
     """The response unless it is a refusal. Raises ServerError."""
     if response.status_code >= 400:
         with response:
-            raise _refusal(response, _body(url, response))
+            raise _refusal(url, response, _body(url, response))
     return response
 
 
@@ -173,13 +174,20 @@ def _json_object(url: str, text: bytes) -> Json:
     return value
 
 
-def _refusal(response: requests.Response, body: bytes) -> ServerError:
+def _refusal(url: str, response: requests.Response, body: bytes) -> ServerError:
+    status = response.status_code
     try:
         text = _error_text(json.loads(body))
     except ValueError:
+        text = ""
+    if not text:  # the words of a proxy, or of quite another server
         is_html = "html" in response.headers.get("Content-Type", "")
-        text = "" if is_html else body.decode(errors="replace").strip()[:300]
-    return ServerError(text or f"{response.status_code} {response.reason}", response.status_code)
+        words = "" if is_html else " ".join(body.decode(errors="replace").split())[:300]
+        advice = "; is it Hugging Llama, and is the address right?" if status in _UNKNOWN_PATH else ""
+        text = f"{url} answers {status} {response.reason}{words and f' ({words})'}{advice}"
+    if status == _NO_KEY:
+        text += "; set HUGGING_LLAMA_API_KEY to a key of that server"
+    return ServerError(text, status)
 
 
 def _error_text(value: Any) -> str:

@@ -37,8 +37,10 @@ class KeptChat:
         self._lock.close()
 
     def save(self) -> None:
-        """Keep what was said so far. Raises CliError."""
+        """Keep what was said so far; a chat in which nothing ever was makes no file. Raises CliError."""
         kept: list[Json] = list(self._conversation.messages)
+        if not kept and not self._session.created_at:
+            return
         self._session.model = self._conversation.model
         self._session.messages = kept
         self._session.options, self._session.system = self._conversation.options, self._conversation.system

@@ -35,7 +35,7 @@ class Command:
 
 COMMANDS = (
     Command("serve", "Start the server", aliases=("start",)),
-    Command("run", "Chat with a model, or answer one prompt", bare_flags=("--think",)),
+    Command("run", "Chat with a model, or answer one prompt", bare_flags=("--think", "--truncate")),
     Command("pull", "Download a model from the Hugging Face Hub"),
     Command("push", "Upload a model of your own to the Hugging Face Hub"),
     Command("create", "Make a model of your own: from a Modelfile, or with other weights or parameters"),

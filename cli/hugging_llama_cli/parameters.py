@@ -1,11 +1,14 @@
-"""Parameters as people write them, typed as the server's options want them. The names are the server's to know."""
+"""Parameters as people write them, typed as the server's options want them. What values they take is the server's to
+know."""
 
+import difflib
 import json
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hugging_llama_cli.api import Json
+from hugging_llama_cli.errors import CliError
 
 DEPRECATED = frozenset(
     {
@@ -24,6 +27,18 @@ DEPRECATED = frozenset(
     }
 )
 """What old Modelfiles still hold; Ollama, too, goes on without them after a warning."""
+
+KNOWN = frozenset(
+    {
+        "bad_words", "bad_words_ids", "begin_suppress_tokens", "do_sample", "draft_num_predict", "early_stopping",
+        "epsilon_cutoff", "eta_cutoff", "frequency_penalty", "length_penalty", "logit_bias", "main_gpu",
+        "max_new_tokens", "max_tokens", "min_new_tokens", "min_p", "no_repeat_ngram_size", "num_batch", "num_beams",
+        "num_ctx", "num_gpu", "num_keep", "num_predict", "num_thread", "presence_penalty", "prompt_lookup_num_tokens",
+        "repeat_last_n", "repeat_penalty", "repetition_penalty", "seed", "stop", "stop_strings", "suppress_tokens",
+        "temperature", "thinking_budget", "top_h", "top_k", "top_p", "typical_p", "use_cache", "use_mmap",
+    }
+)  # fmt: skip
+"""The options of the server; it ignores others."""
 
 _TEXTS = frozenset({"stop", "stop_strings"})
 _LISTS = _TEXTS | {"bad_words", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens"}
@@ -46,6 +61,16 @@ def parse_parameter(name: str, words: Sequence[str]) -> Any:
     """One parameter whose value a shell, or `/set parameter`, has split into words; each is an item of a stop list."""
     texts = words if name in _TEXTS else [" ".join(words)]
     return typed_parameters((name, text) for text in texts)[name]
+
+
+def check_name(name: str) -> None:
+    """Raises CliError for one that the server would ignore."""
+    if name in DEPRECATED:
+        raise CliError(f"parameter '{name}' is deprecated and has no effect")
+    if name not in KNOWN:
+        near = difflib.get_close_matches(name, KNOWN, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(sorted(KNOWN))}"
+        raise CliError(f"unknown parameter '{name}'; {hint}")
 
 
 def _items(name: str, text: str) -> list[Any]:

@@ -18,7 +18,7 @@ from hugging_llama_cli.plain_reader import GREETING, PROMPT, PlainReader
 from hugging_llama_cli.quoted import unquoted
 from hugging_llama_cli.reply import show_reply
 from hugging_llama_cli.reply_printer import ReplyView
-from hugging_llama_cli.terminal import Spinner, unechoed
+from hugging_llama_cli.terminal import Spinner, TextWriter, unechoed
 from hugging_llama_config.client import ClientSettings
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Repl:
         self.recall()
         if self._kept is not None and self.conversation.messages:
             print(f"The session '{self._kept.name}' goes on after {len(self.conversation.messages)} messages.")
-            _print_turns(self.conversation.messages[-2:])
+            self._print_turns(self.conversation.messages[-2:])
         is_over = False
         while not is_over:
             # a second Ctrl-C may come when the first has already ended what it was meant for
@@ -93,11 +93,19 @@ class Repl:
         messages = shown.get("messages")
         turns = [turn for turn in messages if isinstance(turn, dict)] if isinstance(messages, list) else []
         self.conversation.recalled = turns
-        _print_turns(turns)
+        self._print_turns(turns)
 
     def show(self, **changes: bool) -> None:
         """Change how replies are shown."""
         self.view = replace(self.view, **changes)
+
+    def save(self) -> None:
+        """Keep what was said so far, if it is to be kept."""
+        if self._kept is not None:
+            try:
+                self._kept.save()
+            except CliError as error:  # the chat itself goes on
+                print(f"Warning: {one_line(error)}", file=sys.stderr)
 
     def _read(self) -> str | None:
         """The next message or command; None at the end of the chat."""
@@ -136,7 +144,7 @@ class Repl:
         except KeyboardInterrupt:
             self.conversation.take_back()
             raise
-        self._save()
+        self.save()
 
     def _answer(self) -> bool:
         """One turn of the model; whether it calls tools of ours. Raises CliError."""
@@ -159,13 +167,6 @@ class Repl:
             self.conversation.answer_call(call, result)
         return True
 
-    def _save(self) -> None:
-        if self._kept is not None:
-            try:
-                self._kept.save()
-            except CliError as error:  # the chat itself goes on
-                print(f"Warning: {one_line(error)}", file=sys.stderr)
-
     def _complete(self, text: str) -> list[str]:
         """The commands, and the models' names behind those that take one, which `text` may become."""
         if not text.startswith("/"):
@@ -181,11 +182,11 @@ class Repl:
                 self._names = [name_of(model).removesuffix(":latest") for model in local_models(self.server)]
         return self._names or []
 
-
-def _print_turns(turns: Sequence[Json]) -> None:
-    for turn in turns:
-        text = printable(str(turn.get("content") or ""))
-        if turn.get("role") == "user":
-            print(f"{PROMPT}{text}")
-        elif turn.get("role") == "assistant":
-            print(f"{text}\n")
+    def _print_turns(self, turns: Sequence[Json]) -> None:
+        writer = TextWriter(sys.stdout, wrap=self.view.wrap, colour=self.view.colour)
+        for turn in turns:
+            text = str(turn.get("content") or "")
+            if turn.get("role") == "user":
+                writer.write(f"{PROMPT}{text}\n")
+            elif turn.get("role") == "assistant":
+                writer.write(f"{text}\n\n")

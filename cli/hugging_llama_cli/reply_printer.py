@@ -96,8 +96,10 @@ class ReplyPrinter:
         if self._folded_since_s is not None:
             took_s, self._folded_since_s = time.monotonic() - self._folded_since_s, None
             if self._is_terminal:
+                # what comes in one piece took a time that only the server knows
+                time_text = f" for {format_duration(took_s)}" if (took_s := round(took_s, 1)) else ""
                 with self._writer.dimmed():
-                    self._write(f"Thought for {format_duration(round(took_s, 1))}.\n\n")
+                    self._write(f"Thought{time_text}.\n\n")
 
     def _end_markdown(self) -> None:
         if self._markdown is not None and self._last:

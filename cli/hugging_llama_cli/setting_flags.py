@@ -26,8 +26,8 @@ class _Give(argparse.Action):
         setattr(namespace, _GIVEN, given)
 
 
-def add_setting_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag a setting, in the groups of the documents, and --config."""
+def add_setting_flags(parser: argparse.ArgumentParser, *, is_shown: bool = True) -> None:
+    """A flag a setting, in the groups of the documents, and --config. `is_shown`: in the help, too."""
     parser.usage = f"{parser.prog} [--config FILE] [--SETTING VALUE ...]"
     add_config_flag(parser)
     group = parser.add_argument_group()
@@ -38,8 +38,8 @@ def add_setting_flags(parser: argparse.ArgumentParser) -> None:
             # alone, a switch is switched on
             alone: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(setting.default, bool) else {}
             group.add_argument(
-                setting.flag, *setting.flags, dest=name, action=_Give, metavar=_metavar(setting), help=_help(setting),
-                **alone,
+                setting.flag, *setting.flags, dest=name, action=_Give, metavar=_metavar(setting),
+                help=_help(setting) if is_shown else argparse.SUPPRESS, **alone,
             )  # fmt: skip
 
 

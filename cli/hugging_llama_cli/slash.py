@@ -10,10 +10,10 @@ from hugging_llama_cli.commands import list as list_command
 from hugging_llama_cli.commands import show as show_command
 from hugging_llama_cli.conversation import called, parse_format, parse_think, parse_tools
 from hugging_llama_cli.errors import CliError
-from hugging_llama_cli.parameters import parse_parameter
+from hugging_llama_cli.parameters import check_name, parse_parameter
 from hugging_llama_cli.plain import one_line, printable
 from hugging_llama_cli.quoted import unquoted
-from hugging_llama_cli.terminal import columns
+from hugging_llama_cli.terminal import TextWriter, columns
 
 if TYPE_CHECKING:
     from hugging_llama_cli.repl import Repl
@@ -87,7 +87,7 @@ def execute(repl: "Repl", line: str) -> bool:
     try:
         return command(repl, rest.strip())
     except CliError as error:
-        print(f"Error: {one_line(error)}", file=sys.stderr)
+        TextWriter(sys.stderr, wrap=repl.view.wrap).write(f"Error: {one_line(error)}\n")
     except KeyboardInterrupt:
         print()
     return False
@@ -117,6 +117,7 @@ def _help_text(title: str, entries: Sequence[tuple[str, str]], width: int) -> st
 
 def _clear(repl: "Repl", rest: str) -> bool:
     repl.conversation.messages.clear()
+    repl.save()
     print("Cleared session context")
     return False
 
@@ -137,6 +138,7 @@ def _load(repl: "Repl", rest: str) -> bool:
         repl.conversation.model = before
         raise
     repl.conversation.messages.clear()
+    repl.save()
     print(f"Loaded '{rest}'")
     repl.recall()
     return False
@@ -175,10 +177,12 @@ def _parameters(repl: "Repl") -> str:
 
 
 def _set(repl: "Repl", rest: str) -> bool:
+    if not rest:
+        return _help(repl, "set")
     name, _, value = rest.partition(" ")
     setting = _SETTINGS.get(name)
     if setting is None:
-        print(_UNKNOWN.format(f"/set {name}".strip()))
+        print(_UNKNOWN.format(f"/set {name}"))
     else:
         setting(repl, value.strip())
     return False
@@ -198,7 +202,11 @@ def _set_parameter(repl: "Repl", value: str) -> None:
         name, words = "", []
     if not words:
         raise CliError("usage: /set parameter NAME VALUE")
-    repl.conversation.options[name] = parse_parameter(name, words)
+    check_name(name)
+    typed = parse_parameter(name, words)
+    # the server says what is wrong with a value, and the next message is not lost to it
+    repl.server.post("/api/show", {"model": repl.conversation.model, "options": {name: typed}})
+    repl.conversation.options[name] = typed
     print(f"Set parameter '{name}' to '{' '.join(words)}'")
 
 

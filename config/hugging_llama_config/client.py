@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hugging_llama_config import host, paths
 from hugging_llama_config.env import load
+from hugging_llama_config.exposure import is_loopback
 
 HISTORY_NAME = ".hugging_llama_history"
 _TRUE = ("1", "ON", "YES", "TRUE")
@@ -18,7 +19,9 @@ class ClientSettings:
     a dumb terminal can't move its cursor.
 
     `home` is where a refreshed catalog lies; the Hub is asked for nothing else by this side. `hub_token` is this user's
-    for the Hub, "" if there is none: for that, and for pushes. `is_hub_offline`: it may not be asked.
+    for the Hub, "" if there is none: for that, and for pushes. `is_hub_offline`: it may not be asked. `ca_bundle` is a
+    file of certificates that servers are trusted by, "" for those of this machine. `is_served_here`: a server that is
+    started in this environment listens at this url.
     """
 
     url: str
@@ -30,6 +33,8 @@ class ClientSettings:
     hub_endpoint: str = paths.DEFAULT_HUB_ENDPOINT
     hub_token: str = field(default="", repr=False)
     is_hub_offline: bool = False
+    ca_bundle: str = ""
+    is_served_here: bool = False
 
 
 def load_client_settings(url: str | None = None, environ: Mapping[str, str] | None = None) -> ClientSettings:
@@ -42,8 +47,10 @@ def load_client_settings(url: str | None = None, environ: Mapping[str, str] | No
     settings = loaded.settings
     # Ollama reads a switch it can't parse as true
     no_history = environ.get("OLLAMA_NOHISTORY", "").strip().lower() not in {"", "0", "false", "f"}
+    own = host.resolve_address(environ, loaded.listening_in_files)
+    address = host.parse_host(url) if url else own
     return ClientSettings(
-        url=(host.parse_host(url) if url else host.resolve_address(environ, loaded.listening_in_files)).url,
+        url=address.url,
         history_path=None if no_history else Path(environ.get("HOME") or Path("~").expanduser()) / HISTORY_NAME,
         colour=not environ.get("NO_COLOR") and environ.get("TERM") != "dumb",
         is_dumb=environ.get("TERM") == "dumb",
@@ -53,6 +60,9 @@ def load_client_settings(url: str | None = None, environ: Mapping[str, str] | No
         hub_token=settings.hub_token,
         # as huggingface_hub reads them
         is_hub_offline=(environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE", "")).upper() in _TRUE,
+        # as requests reads them
+        ca_bundle=environ.get("REQUESTS_CA_BUNDLE") or environ.get("CURL_CA_BUNDLE", ""),
+        is_served_here=address.url == own.url and is_loopback(address.client_host),
     )
 
 

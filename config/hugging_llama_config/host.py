@@ -24,10 +24,14 @@ class HostUrl:
     path: str = ""
 
     @property
+    def client_host(self) -> str:
+        """Where a client asks; an address that means "all interfaces" becomes loopback."""
+        return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+    @property
     def url(self) -> str:
-        """The base URL for a client; an address that means "all interfaces" becomes loopback."""
-        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-        shown = f"[{host}]" if ":" in host else host
+        """The base URL for a client."""
+        shown = f"[{self.client_host}]" if ":" in self.client_host else self.client_host
         return f"{self.scheme}://{shown}:{self.port}{self.path}"
 
 

@@ -14,11 +14,13 @@ _HOP_BY_HOP = ("connection", "transfer-encoding", "content-length", "keep-alive"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manners:
-    """`block_bytes`: so much is collected before any of it goes on, 0 for nothing; None for the whole answer."""
+    """`block_bytes`: so much is collected before any of it goes on, 0 for nothing; None for the whole answer.
+    `closes_on`: a name to which the answer is a closed connection."""
 
     block_bytes: int | None = 0
     rewrites_host: bool = True
     max_body_bytes: int = 2**30
+    closes_on: str = ""
 
 
 class ReverseProxy:
@@ -71,6 +73,9 @@ class _Request(http.server.BaseHTTPRequestHandler):
         """Nothing is logged."""
 
     def _forward(self) -> None:
+        if self.headers["Host"] == self.manners.closes_on:
+            self.close_connection = True
+            return
         length = int(self.headers.get("Content-Length", 0))
         body = self.rfile.read(length)
         if length > self.manners.max_body_bytes:

@@ -67,9 +67,10 @@ class StubServer:
     A prompt or last message picks the reply: "wait" never ends, "fail" fails half-way, "cut" stops without an end,
     "think" reasons first, "tool" calls one, "slowly PHASE" tells what comes before and waits for
     `go_on`, "long" is a line longer than a terminal; else the text comes back, and below it what `replies` has for it.
+    `certificate` and its key are files: with them it speaks https.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: tuple[str, str] | None = None) -> None:
         self.models = [CHAT_MODEL, EMBEDDING_MODEL]
         self.loaded: list[dict[str, Any]] = []
         self.pull_events: list[dict[str, Any]] = [{"status": "success"}]
@@ -82,12 +83,14 @@ class StubServer:
         self.requests: list[tuple[str, Any]] = []
         self.left = threading.Event()
         self.go_on = threading.Event()
-        self._server = make_server("127.0.0.1", 0, self._answer, threaded=True, request_handler=QuietHandler)
+        self._server = make_server(
+            "127.0.0.1", 0, self._answer, threaded=True, request_handler=QuietHandler, ssl_context=certificate
+        )
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{'https' if self._server.ssl_context else 'http'}://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> "StubServer":
         self._thread.start()

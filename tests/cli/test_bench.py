@@ -57,12 +57,21 @@ def test_no_picture_without_matplotlib(
     assert server.requests == [], "nothing is measured in vain"
 
 
+def test_no_place_for_the_picture(invoke: Invoke, server: StubServer, tmp_path: Path) -> None:
+    for path, why in (
+        (tmp_path / "none" / "x.png", f"there is no folder '{tmp_path / 'none'}'"), (tmp_path, "it is a folder")
+    ):  # fmt: skip
+        expected = f"Error: '{path}' can't be written: {why}\n"
+        assert invoke("bench", "demo", "--png", str(path)) == (1, "", expected)
+    assert server.requests == [], "nothing is measured in vain"
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "message"),
     [
         (["--streams", "0"], 2, "'0' is not a number from 1"),
         (["--compare-model", "x"], 2, "--compare-model is the model of --compare"),
-        (["--compare", "127.0.0.1:1"], 1, "could not connect to Hugging Llama at http://127.0.0.1:1"),
+        (["--compare", "127.0.0.1:1"], 1, "at http://127.0.0.1:1; is it running, and is the address right?"),
     ],
 )
 def test_what_can_not_be(argv: list[str], code: int, message: str, invoke: Invoke) -> None:

@@ -78,6 +78,17 @@ def test_help_lists_commands_and_aliases(invoke: Invoke) -> None:
             "think must be true, false or one of high, medium, low, max, not 'hard'",
         ),
         (["run", "demo", "--format", "{", "x"], "the format must be 'json', a JSON schema or a file with one"),
+        (
+            ["run", "demo", "--insecure", "hi"],
+            "--insecure is not supported: the Hub's address, http or https, is a setting",
+        ),
+        (["pull", "demo", "--insecure"], "--insecure is not supported: the Hub's address, http or https, is a setting"),
+        (["push", "demo", "--insecure=true"], "--insecure is not supported: the Hub's address, http or https, is a"),
+        (["create", "m", "--draft-quantize", "q4"], "--draft-quantize is not supported: PARAMETER draft_num_predict"),
+        (["launch", "codex", "-y"], "-y is not supported: nothing is asked here"),
+        (["launch", "codex", "--restore"], "--restore is not supported: --write says where"),
+        (["create", "m", "--experimental"], "--experimental is not supported: there is one way"),
+        (["run", "demo", "--truncate=maybe", "x"], "argument --truncate: invalid choice: 'maybe'"),
         (["embed", "demo"], "no text to embed (see 'hugging-llama embed --help')"),
         (["catalog", "--memory", "lots"], "--memory: 'lots' is not a size; write for example 24GB or 512MiB"),
         (["catalog", "--context", "0"], "--context must be at least 1"),
@@ -91,26 +102,34 @@ def test_usage_errors(argv: list[str], message: str, invoke: Invoke) -> None:
     assert err.count("\n") == 1
 
 
+def test_a_switch_that_is_off_asks_for_nothing(invoke: Invoke) -> None:
+    assert invoke("run", "demo", "--insecure=false", "hi") == (0, "You said: hi\n", "")
+
+
 def test_errors_of_the_server_are_one_line(cli: RunCli) -> None:
     result = cli("pull", "some/gated")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == "Error: access to 'gated' is restricted\n"
 
 
-def test_nobody_listens(cli: RunCli) -> None:
+def test_nobody_listens(cli: RunCli, environ: dict[str, str]) -> None:
     with socket.socket() as held:  # bound, never listening: nobody else can take it
         held.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
-        result = cli("list", "--url", url)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr == (
-        f"Error: could not connect to Hugging Llama at {url}; run 'hugging-llama serve' to start it\n"
+        given = cli("list", "--url", url)
+        own = cli("list", environ=environ | {"OLLAMA_HOST": url})
+    nobody = f"Error: could not connect to Hugging Llama at {url}; "
+    assert (given.returncode, given.stdout) == (1, "")
+    assert given.stderr == f"{nobody}is it running, and is the address right?\n"
+    assert own.stderr == f"{nobody}run 'hugging-llama serve' to start it\n", "it would listen there"
+
+
+def test_a_server_of_something_else(invoke: Invoke, server: StubServer) -> None:
+    url = f"{server.url}/elsewhere"
+    expected = (
+        f"Error: {url} answers 404 NOT FOUND (404 page not found); is it Hugging Llama, and is the address right?\n"
     )
-
-
-def test_an_answer_that_is_no_json(invoke: Invoke, server: StubServer) -> None:
-    code, _, err = invoke("list", "--url", server.url + "/elsewhere")
-    assert (code, err) == (1, "Error: 404 page not found\n")
+    assert invoke("list", "--url", url) == (1, "", expected)
 
 
 def test_url_flag_wins_and_goes_anywhere(invoke: Invoke, server: StubServer, monkeypatch: pytest.MonkeyPatch) -> None:

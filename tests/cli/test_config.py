@@ -43,6 +43,19 @@ def test_each_value_and_where_it_is_from(invoke: Invoke, file: Path, monkeypatch
     assert SECRET not in out
 
 
+def test_a_flag_of_serve(invoke: Invoke, file: Path) -> None:
+    code, out, err = invoke(
+        "config", "show", "--changed", "--port", "1999", "--max-queue=9", "--origins", "https://c.example"
+    )
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()}
+    assert (rows["port"], rows["max_queue"]) == (["1999", "--port"], ["9", "--max-queue"])
+    assert rows["origins"][-1] == "--origins"
+    code, _, err = invoke("config", "show", "--port", "abc")
+    assert (code, err) == (1, "Error: --port: 'abc' is not a whole number\n")
+    assert "[--SETTING VALUE ...]" in invoke("config", "--help")[1]
+
+
 def test_json_for_scripts(invoke: Invoke, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HUGGING_LLAMA_KEEP_ALIVE_S", "-1")
     code, out, _ = invoke("config", "show", "--json")
@@ -96,6 +109,11 @@ def test_where_files_are_looked_for(invoke: Invoke, file: Path, tmp_path: Path) 
     [
         (["config"], "the following arguments are required"),
         (["config", "check"], "which file?"),
+        (
+            ["config", "check", "x.toml", "--port", "1"],
+            "'config check' takes no settings; '--port' is for 'config show'",
+        ),
+        (["config", "path", "--port", "1"], "'config path' takes no settings"),
         (["config", "show", "x.toml"], "takes no file; name one with --config"),
         (["config", "show", "--config", ""], "--config needs a value"),
         (["serve", "--host", ""], "--host needs a value"),

@@ -67,6 +67,15 @@ def test_a_proxy_of_good_manners_is_compared_with_the_server_itself(
     assert of(found, f"from {served.url} itself") == "ok"
 
 
+def test_a_proxy_that_answers_to_its_own_name_alone(served: LiveServer, capsys: pytest.CaptureFixture[str]) -> None:
+    with ReverseProxy(served.url, Manners(closes_on="doctor.example.com")) as proxy:
+        code, found = examine(capsys, "--url", proxy.url)
+    assert (code, set(found.values())) == (0, {"ok"})
+    assert of(found, "other names get no answer") == "ok"
+    assert of(found, "a request of 4 MiB gets through") == "ok"
+    assert of(found, "a stream comes piece by piece") == "ok"
+
+
 @pytest.mark.parametrize(
     ("manners", "said"),
     [
@@ -138,6 +147,11 @@ http {{
     listen 127.0.0.1:{good}; client_max_body_size 0;
     location / {{ proxy_pass {url}; proxy_http_version 1.1; proxy_buffering off; }}
   }}
+  server {{ listen 127.0.0.1:{strict} default_server; return 444; }}
+  server {{
+    listen 127.0.0.1:{strict}; server_name 127.0.0.1; client_max_body_size 0;
+    location / {{ proxy_pass {url}; proxy_http_version 1.1; proxy_buffering off; }}
+  }}
   server {{
     listen 127.0.0.1:{bad};
     location / {{
@@ -150,10 +164,11 @@ http {{
 
 
 @contextlib.contextmanager
-def nginx(url: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """The URLs of a server that is set up well, and of one with nginx's defaults and a Host that is passed on."""
-    good, bad = free_port(), free_port()
-    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, good=good, bad=bad, url=url))
+def nginx(url: str, folder: Path) -> Iterator[tuple[str, str, str]]:
+    """The URLs of a server that is set up well, of one that closes on other names, as `deploy/nginx` does, and of one
+    with nginx's defaults and a Host that is passed on."""
+    good, strict, bad = free_port(), free_port(), free_port()
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, good=good, strict=strict, bad=bad, url=url))
     command = [shutil.which("nginx") or "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -162,17 +177,20 @@ def nginx(url: str, folder: Path) -> Iterator[tuple[str, str]]:
             assert process.poll() is None, (folder / "error.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        yield f"http://127.0.0.1:{good}", f"http://127.0.0.1:{bad}"
+        yield f"http://127.0.0.1:{good}", f"http://127.0.0.1:{strict}", f"http://127.0.0.1:{bad}"
     finally:
         stop(process)
 
 
 @pytest.mark.skipif(shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin") is None, reason="no nginx here")
 def test_nginx(served: LiveServer, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    with nginx(served.url, tmp_path) as (good, bad):
+    with nginx(served.url, tmp_path) as (good, strict, bad):
         code, found = examine(capsys, "--url", good)
         assert (code, set(found.values())) == (0, {"ok"})
         assert of(found, "through nginx/") == "ok"
+        code, found = examine(capsys, "--url", strict)
+        assert (code, set(found.values())) == (0, {"ok"})
+        assert of(found, "other names get no answer") == "ok"
         code, found = examine(capsys, "--url", bad)
         assert code == 1
         for said in ("the proxy passes Host on", "4 MiB does not get through", "a stream "):

@@ -42,7 +42,7 @@ def test_thinking_is_dimmed_between_its_lines(chat: TerminalSession) -> None:
 
 def test_thinking_folds_into_a_line(chat: TerminalSession) -> None:
     assert chat.say("/set nothinking") == "Set 'nothinking' mode.\n"
-    assert re.fullmatch(r"Thought for [0-9.]+m?s\.\n\nYou said: think\n\n", chat.say("think"))
+    assert re.fullmatch(r"Thought(?: for [1-9][0-9.]*m?s)?\.\n\nYou said: think\n\n", chat.say("think"))
     assert chat.say("/show thinking") == "Let me see.\n"
     assert chat.say("/set thinking") == "Set 'thinking' mode.\n"
     assert chat.say("think").startswith("Thinking...\nLet me see.\n")
@@ -266,6 +266,8 @@ def test_settings_go_with_the_next_turn(chat: TerminalSession, server: StubServe
             "  stop                           ['END', 'two words']",
         ),
         ("/set parameter", "Error: usage: /set parameter NAME VALUE"),
+        ("/set parameter mirostat 1", "Error: parameter 'mirostat' is deprecated and has no effect"),
+        ("/set parameter temprature 1", "Error: unknown parameter 'temprature'; did you mean 'temperature'?"),
         ("/set think low", "Set 'think' mode to 'low'."),
         ("/set think hard", "Error: think must be true, false or one of high, medium, low, max, not 'hard'"),
         ("/set format json", "Set format to 'json' mode."),
@@ -292,6 +294,21 @@ def test_settings_go_with_the_next_turn(chat: TerminalSession, server: StubServe
     assert "eval rate" not in chat.say("y")
     body = server.bodies("/api/chat")[1]
     assert (body["think"], "format" in body) == (False, False)
+
+
+def test_a_parameter_that_nobody_knows_is_refused_with_the_list(environ: dict[str, str]) -> None:
+    with TerminalSession([*MODULE, "run", "demo"], environ, columns=1000) as wide:
+        wide.expect_screen(IDLE_PROMPT)
+        shown = wide.say("/set parameter foo 1")
+        assert shown.startswith("Error: unknown parameter 'foo'; there are bad_words, bad_words_ids, ")
+        assert shown.endswith(", typical_p, use_cache, use_mmap\n")
+        assert "User defined" not in wide.say("/show parameters")
+
+
+def test_set_alone_tells_what_there_is(chat: TerminalSession) -> None:
+    shown = chat.say("/set")
+    assert shown.startswith("Settings:\n")
+    assert shown == chat.say("/help set")
 
 
 def test_a_system_message_of_several_lines(chat: TerminalSession) -> None:
@@ -350,6 +367,17 @@ def test_messages_of_the_model_are_shown_and_saved_but_not_sent(chat: TerminalSe
     assert [turn["content"] for turn in server.bodies("/api/create")[1]["messages"]] == [
         "Hi", "Hello\x1b[2J.", "first", "You said: first"
     ]  # fmt: skip
+
+
+def test_messages_of_the_model_wrap_between_words(environ: dict[str, str], server: StubServer) -> None:
+    told = " ".join(f"word{i}" for i in range(40))
+    before = [{"role": "user", "content": told}, {"role": "assistant", "content": told}]
+    server.models = [*server.models, CHAT_MODEL | {"name": "told", "shown": {"messages": before}}]
+    for flags, is_whole in (((), True), (("--nowordwrap",), False)):
+        with TerminalSession([*MODULE, "run", "demo", *flags], environ, columns=60) as session:
+            session.expect_screen(IDLE_PROMPT)
+            shown = session.say("/load told").removeprefix("Loaded 'told'\n>>> ")
+        assert (shown.split() == told.split() * 2) == is_whole
 
 
 def test_show_list_load_and_help(chat: TerminalSession, server: StubServer) -> None:

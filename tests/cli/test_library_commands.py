@@ -53,7 +53,7 @@ def test_without_a_server_one_line_says_so(invoke: Invoke, tmp_path: Path, monke
     (tmp_path / "Modelfile").write_text("FROM .")
     monkeypatch.chdir(tmp_path)
     for command in (("rm", "mine"), ("create", "mine")):
-        message = f"Error: could not connect to Hugging Llama at {url}; run 'hugging-llama serve' to start it\n"
+        message = f"Error: could not connect to Hugging Llama at {url}; is it running, and is the address right?\n"
         assert invoke(*command, "--url", url) == (1, "", message), "nor is anything hashed"
 
 

@@ -80,5 +80,12 @@ def test_chat(environ: dict[str, str], app_url: str) -> None:
         session.expect_screen(IDLE_PROMPT)
         assert session.say("hi") == "Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n"
         assert session.say("again").endswith("Hello you.\n\n")
+        # what a value may be is the server's to say
+        assert session.say("/set parameter temperature abc") == (
+            'Error: option "temperature" must be of type float32\n'
+        )
+        assert session.say("/set parameter min_p 2").startswith('Error: option "min_p" must be between 0 and 1')
+        assert session.say("/set parameter min_p 0.5") == "Set parameter 'min_p' to '0.5'\n"
+        assert session.say("third").endswith("Hello you.\n\n")
         session.send("/bye\r")
         assert session.finish() == 0

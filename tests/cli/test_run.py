@@ -105,6 +105,21 @@ def test_an_embedding_model_prints_a_vector(invoke: Invoke) -> None:
     assert err.startswith("Error: 'sentence-transformers/all-MiniLM-L6-v2:latest' makes vectors")
 
 
+def test_an_embedding_model_takes_ollamas_flags(invoke: Invoke, server: StubServer) -> None:
+    for flags in (["--truncate"], ["--truncate=false", "--dimensions", "3", "--keepalive", "5m"]):
+        assert invoke("run", "all-MiniLM-L6-v2", *flags, "some text")[:2] == (0, "[0.25, -0.5]\n")
+    body = {"model": "sentence-transformers/all-MiniLM-L6-v2:latest", "input": "some text"}
+    assert server.bodies("/api/embed") == [
+        body | {"truncate": True},
+        body | {"truncate": False, "dimensions": 3, "keep_alive": "5m"},
+    ]
+    for flags in (["--truncate"], ["--dimensions", "3"]):
+        assert invoke("run", "demo", *flags, "hi") == (
+            2, "", "Error: --dimensions and --truncate are for models that make vectors; "
+            "'hugging-llama/demo:latest' answers\n",
+        )  # fmt: skip
+
+
 def test_text_arrives_as_it_is_made_and_ctrl_c_ends_it(environ: dict[str, str], server: StubServer) -> None:
     with subprocess.Popen(
         [*MODULE, "run", "demo", "wait"], env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

@@ -46,6 +46,22 @@ def test_a_chat_goes_on(environ: dict[str, str], server: StubServer, tmp_path: P
     assert body["messages"][2]["thinking"] == "Let me see."
 
 
+def test_what_is_cleared_is_not_kept(environ: dict[str, str], invoke: Invoke) -> None:
+    def counts() -> dict[str, int]:
+        return {each["name"]: each["messages"] for each in json.loads(invoke("sessions", "list", "--json")[1])}
+
+    for name in ("bob", "new"):
+        with TerminalSession([*MODULE, "run", "demo", "--session", name], environ) as chat:
+            chat.expect_screen(IDLE_PROMPT)
+            if name == "bob":
+                chat.say("first")
+                assert counts() == {"bob": 2}
+            assert chat.say("/clear") == "Cleared session context\n"
+            chat.send(CTRL_D)
+            assert chat.finish() == 0
+    assert counts() == {"bob": 0}, "and a chat in which nothing was said makes none"
+
+
 @pytest.fixture
 def kept(invoke: Invoke) -> None:
     for name, text in (("a", "think"), ("a", "tool"), ("b", "hi")):

@@ -79,7 +79,7 @@ def test_the_command_line(closed_server: LiveServer, secret: str) -> None:
 
     assert DEMO in listed(HUGGING_LLAMA_API_KEY=secret).stdout
     refused = listed()
-    assert (refused.returncode, "a valid API key is needed" in refused.stderr) == (1, True)
+    assert (refused.returncode, "a valid API key is needed; set HUGGING_LLAMA_API_KEY" in refused.stderr) == (1, True)
 
 
 def test_a_new_key_is_known_to_all_workers_and_a_revoked_one_to_none(closed_server: LiveServer, keys: str) -> None:

@@ -109,20 +109,22 @@ class Proxy:
 
 
 @contextmanager
-def nginx(upstream_port: int, changes: Mapping[str, str] = {}, *, docker: bool = False) -> Iterator[Proxy]:
+def nginx(
+    upstream_port: int, changes: Mapping[str, str] = {}, *, docker: bool = False, name: str = NAME
+) -> Iterator[Proxy]:
     """nginx in front of 127.0.0.1:`upstream_port` until the block ends; `changes` are texts of the site to exchange.
 
-    `docker`: with the snippets that the compose file puts in the place of two.
+    `docker`: with the snippets that the compose file puts in the place of two. `name`: what the site is called.
     """
     assert PROGRAM
-    with tempfile.TemporaryDirectory(prefix="hl-nginx-") as name:
-        proxy = Proxy(free_port(), free_port(), Path(name))
-        _write_site(proxy, upstream_port, changes, docker)
-        _make_certificate(proxy.folder)
+    with tempfile.TemporaryDirectory(prefix="hl-nginx-") as folder:
+        proxy = Proxy(free_port(), free_port(), Path(folder))
+        _write_site(proxy, upstream_port, {NAME: name, **changes}, docker)
+        _make_certificate(proxy.folder, name)
         user = "user root;" if os.geteuid() == 0 else ""
-        (proxy.folder / "nginx.conf").write_text(_MAIN.format(folder=name, user=user))
+        (proxy.folder / "nginx.conf").write_text(_MAIN.format(folder=folder, user=user))
         process = subprocess.Popen(
-            [PROGRAM, "-p", name, "-e", f"{name}/error.log", "-c", f"{name}/nginx.conf"],
+            [PROGRAM, "-p", folder, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
@@ -160,11 +162,11 @@ def _write_site(proxy: Proxy, upstream_port: int, changes: Mapping[str, str], do
         (proxy.folder / name).write_text(re.sub(r"\n *listen \[::\].*", "", text))
 
 
-def _make_certificate(folder: Path) -> None:
+def _make_certificate(folder: Path, name: str) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem", "-subj", f"/CN={NAME}",
-         "-addext", f"subjectAltName=DNS:{NAME}"],
+         "-keyout", folder / "privkey.pem", "-out", folder / "fullchain.pem", "-subj", f"/CN={name}",
+         "-addext", f"subjectAltName=DNS:{name}"],
         check=True, capture_output=True,
     )  # fmt: skip
 

@@ -16,8 +16,9 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 import pytest
 
+from hugging_llama_cli.main import main
 from tests.deploy.conftest import Pair
-from tests.deploy.nginx_proxy import NAME, needs_nginx
+from tests.deploy.nginx_proxy import NAME, UNLIMITED, needs_nginx, nginx
 from tests.live_server import LiveServer
 from tests.process.servers import is_alive, wait_until
 
@@ -207,3 +208,17 @@ def test_an_upload_that_is_refused_early_is_told_why(pair: Pair) -> None:
         response = client.getresponse()
         assert response.status == 400
         assert "digest" in json.loads(response.read())["error"]
+
+
+def test_doctor_finds_no_fault_with_the_site(
+    pair: Pair, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a name that leads to this machine, with the certificate of the operator's own making."""
+    with nginx(pair.port, UNLIMITED, name="localhost") as proxy:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(proxy.certificate))
+        code = main(["doctor", "url", "--json", "--url", f"https://localhost:{proxy.https_port}", "--model", "demo"])
+    found = {row["found"]: row["status"] for row in json.loads(capsys.readouterr().out)["checks"]}
+    assert (code, set(found.values())) == (0, {"ok"})
+    assert any("other names get no answer" in said for said in found)
+    assert any("4 MiB gets through" in said for said in found)
+    assert any("a stream comes piece by piece" in said for said in found)

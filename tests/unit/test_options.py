@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hugging_llama.dialects.ollama.options import OPTIONS, REFUSED, WITHOUT_EFFECT, parse_options
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.requests import SamplingParams
+from hugging_llama_cli.parameters import DEPRECATED, KNOWN
 
 
 @pytest.mark.parametrize(
@@ -134,3 +135,8 @@ def test_any_option_value_is_taken_or_refused(options: dict[str, Any]) -> None:
     except InvalidRequestError:
         return
     SamplingParams(**parsed.sampling)
+
+
+def test_the_command_line_knows_them_all() -> None:
+    assert OPTIONS.keys() | WITHOUT_EFFECT.keys() == KNOWN
+    assert not DEPRECATED & (KNOWN | REFUSED.keys())

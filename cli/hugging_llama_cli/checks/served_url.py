@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from hugging_llama_cli.checks.finding import Finding, Subject, ok, problem, warning
-from hugging_llama_cli.checks.stream_trial import NoAnswerError, StreamTrial, Target
+from hugging_llama_cli.checks.stream_trial import ClosedError, NoAnswerError, StreamTrial, Target
 from hugging_llama_config.exposure import is_loopback
 
 _FOREIGN_HOST = "doctor.example.com"
@@ -19,6 +19,7 @@ _ADVICE = {
     503: "the server has no engine or its queue is full: its log says which",
     504: "the proxy did not wait long enough: raise its time-out above a load (nginx: proxy_read_timeout 1h;)",
 }
+_UNREACHED = "is it running, and is the address right?"
 _BUFFERING = (
     "switch buffering off in the proxy (nginx: proxy_buffering off; proxy_http_version 1.1; gzip off;), and leave "
     "X-Accel-Buffering alone"
@@ -29,7 +30,7 @@ def check_url(subject: Subject) -> Iterator[Finding]:
     """All of it; nothing where no URL is given."""
     if not subject.url:
         return
-    target = Target(subject.url, subject.client.api_key)
+    target = Target(subject.url, subject.client)
     try:
         yield from _reach(target)
         yield from _names(target)
@@ -37,10 +38,10 @@ def check_url(subject: Subject) -> Iterator[Finding]:
         trial = StreamTrial(target, subject.model)
         yield from _streams(trial)
         if subject.direct:
-            direct = StreamTrial(Target(subject.direct, subject.client.api_key), trial.model)
+            direct = StreamTrial(Target(subject.direct, subject.client), trial.model)
             yield from _compare(trial, direct)
     except NoAnswerError as error:
-        yield problem(str(error), _ADVICE.get(error.status, "is it running, and is the address right?"))
+        yield problem(str(error), error.advice or _ADVICE.get(error.status, _UNREACHED))
 
 
 def _reach(target: Target) -> Iterator[Finding]:
@@ -58,7 +59,11 @@ def _reach(target: Target) -> Iterator[Finding]:
 
 def _names(target: Target) -> Iterator[Finding]:
     """Callers use the proxy's name; a server on a loopback address answers to its own names alone."""
-    status = target.status("GET", "/api/version", headers={"Host": _FOREIGN_HOST})
+    try:
+        status = target.status("GET", "/api/version", headers={"Host": _FOREIGN_HOST})
+    except ClosedError:  # nginx's 444
+        yield ok("other names get no answer: the connection is closed")
+        return
     if status < 400:
         yield ok("requests to any name are answered: Host is rewritten, or the server answers to all names")
     elif target.is_direct:

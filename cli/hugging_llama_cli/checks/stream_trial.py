@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import ProtocolError
 
 from hugging_llama_cli.checks.finding import innermost
+from hugging_llama_cli.http_session import http_session, insecure_text
 from hugging_llama_cli.render import parse_time
-from hugging_llama_config.exposure import is_loopback
+from hugging_llama_config.client import ClientSettings
 
 _TIMEOUTS_S = (10.0, 30.0)
 # a load of a large model, and a proxy that keeps all of a slow answer, take their time
@@ -30,24 +31,29 @@ _OWN_SOFTWARE = "gunicorn"
 
 
 class NoAnswerError(Exception):
-    """The server did not answer as it should; `status` is 0 where it did not answer at all."""
+    """The server did not answer as it should; `status` is 0 where it did not answer at all. `advice`, where there is
+    one that fits this alone, says what to do."""
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    def __init__(self, message: str, status: int = 0, advice: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.advice = advice
+
+
+class ClosedError(NoAnswerError):
+    """The request was taken and the connection closed."""
 
 
 class Target:
     """A server at a URL. Nothing is tried twice."""
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, client: ClientSettings) -> None:
         self.url = url
         self.software = ""
-        self._session = requests.Session()
-        self._session.trust_env = not is_loopback(urlsplit(self.url).hostname or "")
+        self._session = http_session(url, client.ca_bundle)
         self._session.headers.update({"User-Agent": "hugging-llama doctor", "Accept-Encoding": "identity"})
-        if api_key:
-            self._session.headers["Authorization"] = f"Bearer {api_key}"
+        if client.api_key:
+            self._session.headers["Authorization"] = f"Bearer {client.api_key}"
 
     @property
     def is_direct(self) -> bool:
@@ -97,10 +103,13 @@ class Target:
                 allow_redirects=False,
             )  # fmt: skip
         except requests.exceptions.SSLError as error:
-            raise NoAnswerError(f"no secure connection to {self.url}: {str(error)[:200]}") from None
+            message, advice = insecure_text(self.url, error)
+            raise NoAnswerError(message, advice=advice) from None
         except requests.Timeout:
             raise NoAnswerError(f"{self.url} does not answer in time") from None
-        except (requests.RequestException, ValueError) as error:
+        except (OSError, ValueError) as error:
+            if error.args and isinstance(error.args[0], ProtocolError):
+                raise ClosedError(f"{self.url} closes the connection without an answer") from None
             raise NoAnswerError(f"{self.url} can't be reached: {innermost(error)}") from None
         self.software = self.software or response.headers.get("Server", "")
         return response

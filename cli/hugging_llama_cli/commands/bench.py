@@ -7,6 +7,7 @@ Ollama's API can be compared.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     """Measure, then print."""
     if args.compare_model and not args.compare:
         raise UsageError("--compare-model is the model of --compare")
-    draw = _drawing() if args.png else None
+    draw = _drawing(Path(args.png)) if args.png else None
     load = Load(streams=args.streams, tokens=args.tokens, prompt_tokens=args.prompt_tokens, rounds=args.rounds)
     targets = [Target(settings=load_client_settings(args.url), model=args.model)]
     if args.compare:
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(table(*_table(targets, load, found), columns(sys.stdout)))
     if draw is not None:
-        draw(args.png, targets, load, found)
+        draw(targets, load, found)
         print(f"drawn to {args.png}", file=sys.stderr)
     return 0
 
@@ -116,8 +117,14 @@ def _json(targets: Sequence[Target], load: Load, found: Sequence[Figures]) -> di
     }
 
 
-def _drawing() -> Any:
+def _drawing(path: Path) -> Any:
     """The function that draws. Raises CliError before anything is measured in vain."""
+    if not path.parent.is_dir():
+        raise CliError(f"'{path}' can't be written: there is no folder '{path.parent}'")
+    if path.is_dir():
+        raise CliError(f"'{path}' can't be written: it is a folder")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CliError(f"'{path}' can't be written: this user may not")
     try:
         import matplotlib
     except ImportError:
@@ -125,7 +132,7 @@ def _drawing() -> Any:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    def draw(path: str, targets: Sequence[Target], load: Load, found: Sequence[Figures]) -> None:
+    def draw(targets: Sequence[Target], load: Load, found: Sequence[Figures]) -> None:
         figure, axes = pyplot.subplots(1, len(_ROWS), figsize=(3 * len(_ROWS), 4))
         for axis, (name, label, unit) in zip(axes, _ROWS, strict=True):
             values = [figures.medians()[name] * (1000 if unit == "ms" else 1) for figures in found]
@@ -136,7 +143,7 @@ def _drawing() -> Any:
             axis.margins(y=0.15)
         figure.tight_layout()
         try:
-            figure.savefig(Path(path), format="png", dpi=120)
+            figure.savefig(path, format="png", dpi=120)
         except OSError as error:
             raise CliError(f"'{path}' can't be written: {error.strerror}") from None
         finally:

@@ -1,6 +1,6 @@
 """Show the settings of a server that is started here: each value and where it comes from.
 
-show    every setting, its value and the flag, variable or file that set it
+show    every setting, its value and what set it: a flag of 'serve' given here, a variable or a file
 path    the files that are read, in their order: a later one wins
 check   all that is wrong with one file
 """
@@ -16,7 +16,7 @@ from typing import Any
 from hugging_llama_cli import render
 from hugging_llama_cli.errors import CliError, UsageError
 from hugging_llama_cli.plain import one_line
-from hugging_llama_cli.setting_flags import add_config_flag, config_variable
+from hugging_llama_cli.setting_flags import add_setting_flags, config_variable, given_flags
 from hugging_llama_cli.terminal import columns
 from hugging_llama_config.client import server_environment
 from hugging_llama_config.env import DEFAULT, Loaded, load
@@ -30,13 +30,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The arguments of this command."""
     parser.add_argument("action", choices=_ACTIONS, help="what to do")
     parser.add_argument("file", nargs="?", default="", metavar="FILE", help="the file to check")
-    add_config_flag(parser)
+    add_setting_flags(parser, is_shown=False)
+    parser.usage = (
+        f"{parser.prog} {{{','.join(_ACTIONS)}}} [FILE] [--changed] [--json] [--config FILE] [--SETTING VALUE ...]"
+    )
     parser.add_argument("--changed", action="store_true", help="show only what is not left at its default")
     parser.add_argument("--json", action="store_true", help="print JSON, durations in seconds and sizes in bytes")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print to stdout; what is wrong goes to stderr, and makes the exit code 1."""
+    flags = given_flags(args)
+    if flags and args.action != "show":
+        raise UsageError(f"'config {args.action}' takes no settings; '{flags[0].flag}' is for 'config show'")
     if args.action == "check":
         return _check(args)
     if args.file:
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     environ = server_environment(config_variable(args))
     if args.action == "path":
         return _print_places(read_files(environ).places, is_json=args.json)
-    loaded = load(environ)
+    loaded = load(environ, flags)
     shown = [name for name in SETTINGS if not args.changed or loaded.origins[name] != DEFAULT]
     print(_as_json(loaded, shown) if args.json else _as_table(loaded, shown))
     for warning in loaded.warnings:

@@ -18,6 +18,7 @@ from hugging_llama_cli.modelfile import Instruction, Modelfile, ModelfileError, 
 from hugging_llama_cli.models import did_you_mean
 from hugging_llama_cli.parameters import DEPRECATED, typed_parameters
 from hugging_llama_cli.progress import JsonLines, PullProgress, pull_progress
+from hugging_llama_cli.refused_flags import refuse
 from hugging_llama_cli.upload import upload_files
 from hugging_llama_config.client import load_client_settings
 
@@ -44,6 +45,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--parameter", action="append", default=[], metavar="NAME=VALUE",
         help="a parameter such as temperature=0.2; may be repeated, stop also with several values",
     )  # fmt: skip
+    refuse(parser, ["--draft-quantize"], "PARAMETER draft_num_predict guesses tokens without a second model")
+    refuse(parser, ["--experimental"], "there is one way to make models here, leave it out")
     parser.add_argument("--system", metavar="TEXT", help="the system text of chats that have none")
     parser.add_argument("--json", action="store_true", help="print the progress as JSON, an object a line")
 

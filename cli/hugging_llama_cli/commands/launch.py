@@ -14,6 +14,7 @@ from hugging_llama_cli.api import Server
 from hugging_llama_cli.errors import CliError, UsageError
 from hugging_llama_cli.integrations import INTEGRATIONS, ConfigFile, Integration, Target
 from hugging_llama_cli.models import capabilities, local_models, name_of
+from hugging_llama_cli.refused_flags import refuse
 from hugging_llama_cli.user_files import MergeError, read, write
 from hugging_llama_config.client import ClientSettings, load_client_settings
 
@@ -26,6 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="MODEL", help="the model to use (default: the newest that can chat)")
     parser.add_argument("--write", action="store_true", help="change the program's configuration file")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    refuse(
+        parser, ["--config", "-y", "--yes"], "nothing is asked here; --write changes the file, without it that is shown"
+    )
+    refuse(parser, ["--restore"], "--write says where it has put the file as it was: copy that back")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import sys
 from hugging_llama_cli.api import Server
 from hugging_llama_cli.download import download
 from hugging_llama_cli.progress import JsonLines, pull_progress
+from hugging_llama_cli.refused_flags import refuse_insecure
 from hugging_llama_config.client import load_client_settings
 
 
@@ -20,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--trust-remote-code", action="store_true", help="let the model's own code run, if the server allows it"
     )
     parser.add_argument("--json", action="store_true", help="print the progress as JSON, an object a line")
+    refuse_insecure(parser)
 
 
 def run(args: argparse.Namespace) -> int:

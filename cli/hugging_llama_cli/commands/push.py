@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from hugging_llama_cli.api import Json, Server
 from hugging_llama_cli.errors import ServerError, UsageError
 from hugging_llama_cli.progress import JsonLines, pull_progress
+from hugging_llama_cli.refused_flags import refuse_insecure
 from hugging_llama_config.client import load_client_settings
 from hugging_llama_config.exposure import is_loopback
 
@@ -28,13 +29,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     visibility.add_argument("--public", dest="private", action="store_false", help="… to everybody")
     parser.add_argument("--json", action="store_true", help="print the progress as JSON, an object a line")
-    parser.add_argument("--insecure", action="store_true", help=argparse.SUPPRESS)
+    refuse_insecure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Push, with progress on stderr."""
-    if args.insecure:
-        raise UsageError("--insecure is not supported: the Hub's address is a setting of the server")
     settings = load_client_settings(args.url)
     body: Json = {"model": args.model} | ({} if args.private is None else {"private": args.private})
     headers = {}

@@ -21,6 +21,7 @@ from hugging_llama_cli.pictures import with_pictures
 from hugging_llama_cli.piped import piped_text
 from hugging_llama_cli.progress import pull_progress
 from hugging_llama_cli.question import confirmed
+from hugging_llama_cli.refused_flags import refuse_insecure
 from hugging_llama_cli.reply import show_reply
 from hugging_llama_cli.reply_printer import ReplyView
 from hugging_llama_cli.terminal import Spinner
@@ -44,6 +45,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--session", metavar="NAME", help="keep the chat under this name, and go on with it")
     parser.add_argument("--json", action="store_true", help="print one answer and its figures as JSON, at the end")
     parser.add_argument("--plain", action="store_true", help="the text as it is written, on terminals too")
+    parser.add_argument("--dimensions", type=int, metavar="N", help="shorten the vector of an embedding model to N")
+    parser.add_argument(
+        "--truncate", choices=("true", "false"), metavar="true|false",
+        help="whether an embedding model cuts a text that is too long (default), or refuses it",
+    )  # fmt: skip
+    refuse_insecure(parser)
     parser.add_argument("--nowordwrap", action="store_true", help="don't wrap words at the terminal's width")
 
 
@@ -66,7 +73,11 @@ def run(args: argparse.Namespace) -> int:
     model = _local_or_pulled(server, _models(server, settings), args.model)
     conversation.model = name_of(model) or args.model
     if "embedding" in capabilities(model):
-        return _embed(server, conversation, prompt)
+        return _embed(server, conversation, prompt, _embedding_options(args))
+    if _embedding_options(args):
+        raise UsageError(
+            f"--dimensions and --truncate are for models that make vectors; '{conversation.model}' answers"
+        )
     if args.json and is_interactive:
         raise UsageError("--json is for one answer: give a prompt (see 'hugging-llama run --help')")
     with contextlib.ExitStack() as stack:
@@ -165,10 +176,18 @@ def _once(conversation: Conversation, prompt: str, *, has_history: bool = False)
     return "/api/chat", conversation.chat_body()
 
 
-def _embed(server: Server, conversation: Conversation, text: str) -> int:
+def _embedding_options(args: argparse.Namespace) -> Json:
+    options = {
+        "dimensions": args.dimensions,
+        "truncate": None if args.truncate is None else args.truncate == "true",
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _embed(server: Server, conversation: Conversation, text: str, options: Json) -> int:
     if not text:
         raise CliError(f"'{conversation.model}' makes vectors: give it a text, as a prompt or piped in")
-    body: Json = {"model": conversation.model, "input": text}
+    body: Json = {"model": conversation.model, "input": text} | options
     if conversation.keep_alive is not None:
         body["keep_alive"] = conversation.keep_alive
     with Spinner(sys.stderr, "embedding"):

@@ -5,6 +5,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
+from hugging_llama.dialects.known_names import Known
+
 JsonSchema = Mapping[str, Any]
 
 JSON_TYPES: Mapping[type, str] = {
@@ -21,14 +23,24 @@ class BodyField(fields.Field[Any]):
     """Any JSON value, as it came; the base of all others.
 
     `about` is what a reader of the documents is told; `schema` are keywords of JSON Schema, for what the class alone
-    does not say; `must`: a request without it is refused, in words that are not marshmallow's.
+    does not say; `must`: a request without it is refused, in words that are not marshmallow's; `holds`: the names that
+    are looked at in its objects, where that are not all.
     """
 
     kinds: tuple[type, ...] = ()
 
-    def __init__(self, *, about: str = "", schema: JsonSchema | None = None, must: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        about: str = "",
+        schema: JsonSchema | None = None,
+        must: bool = False,
+        holds: Known | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.about = about
+        self.holds = holds
         self.must = must or self.required
         self._keywords = schema or {}
 

@@ -31,7 +31,8 @@ class RequestFacts:
 
     `endpoint` is the route's pattern, `model` the full name of a model that exists, `error` the code of what went wrong
     first, `has_left` whether the caller did not wait for the end, `has_ended` whether it was counted, `answers` those
-    of models that have ended. `span` is its trace's, where there is one.
+    of models that have ended, `ignored` the fields that nothing is done with. `span` is its trace's, where there is
+    one.
     """
 
     started: float = field(default_factory=time.perf_counter)
@@ -54,6 +55,7 @@ class RequestFacts:
     output_tokens: int = 0
     trace_id: str = ""
     span: Any = None
+    ignored: set[str] = field(default_factory=set)
     answers: list[AnswerFacts] = field(default_factory=list)
 
     @property

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.anthropic import answer_schemas as schemas
-from hugging_llama.dialects.anthropic.body import MessagesSchema, check, parse_format, parse_options, parse_prompt
+from hugging_llama.dialects.anthropic.body import (
+    MessagesSchema,
+    check,
+    has_loose_schema,
+    parse_format,
+    parse_options,
+    parse_prompt,
+)
 from hugging_llama.dialects.anthropic.errors import error_event
 from hugging_llama.dialects.anthropic.render import (
     SSE,
@@ -27,6 +34,7 @@ from hugging_llama.dialects.base import (
     local_model,
     start_headers,
     stream_response,
+    tell_ignored,
 )
 from hugging_llama.dialects.documented import documented, events_of, json_answer
 from hugging_llama.dialects.request_id import request_id
@@ -154,6 +162,7 @@ def create_message() -> Response:
         format=parse_format(body),
         tells_start=body["stream"],
     )
+    tell_ignored(["tools.strict"] if has_loose_schema(body, call) else [])
     render = MessageRenderer(model=body["model"], shows_thinking=body["thinking"].get("display") != "omitted")
     events = Watched(generation.generate(app_context(), model, body["model"], call))
     if body["stream"]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from hugging_llama.dialects.openai.render import Json
 from hugging_llama.dialects.openai.responses.ids import new_item_id
+from hugging_llama.dialects.openai.responses.known import MAX_ITEMS
 from hugging_llama.dialects.openai.responses.sealed import unseal
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 
@@ -16,8 +17,6 @@ _MEDIA: Mapping[str, str] = {"input_image": "vision", "input_file": "file", "inp
 _NO_TEXT = frozenset({"web_search_call", "image_generation_call"})
 """Traces of what another server did. What they found stands in the messages; there is nothing in them to go on with."""
 _MAX_ID = 200
-_MAX_ITEMS = 10_000
-"""As many messages as Ollama's dialect takes: a body may hold a million, and no other request is served meanwhile."""
 
 
 @dataclass(slots=True)
@@ -37,9 +36,9 @@ class ItemReader:
             value = [{"role": "user", "content": value}]
         if not isinstance(value, list):
             raise InvalidRequestError("'input' must be a string or a list of items", param="input")
-        if len(value) > _MAX_ITEMS:
+        if len(value) > MAX_ITEMS:
             raise InvalidRequestError(
-                f"'input' has {len(value)} items, and at most {_MAX_ITEMS} are taken: go on from a kept response with "
+                f"'input' has {len(value)} items, and at most {MAX_ITEMS} are taken: go on from a kept response with "
                 "'previous_response_id'",
                 param="input",
             )

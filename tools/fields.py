@@ -20,9 +20,9 @@ that means something.
 - **ignored**: no effect on the answer, for the reason that is given; its header `X-Ignored-Fields` names the field.
 
 A field that is in none of these lists is ignored and named in `X-Ignored-Fields`, too, and so is what nobody looks at
-within a field, by its path: `messages.content.cache_control`, `tools.defer_loading`, `reasoning.max_tokens`. What the official clients of
-OpenAI, Anthropic and Ollama may send is listed in full: a test compares with their types. Written by
-`python tools/fields.py`; a test compares it with what it finds.
+within a field, by its path: `messages.content.cache_control`, `tools.defer_loading`, `reasoning.max_tokens`. What the
+official clients of OpenAI, Anthropic and Ollama may send is listed in full: a test compares with their types. Written
+by `python tools/fields.py`; a test compares it with what it finds.
 """
 
 

@@ -4,7 +4,7 @@ from hugging_llama.dialects.known_names import Kinds, Known, Names
 
 _CALLED = Names("name", "arguments")
 _CONTENT = Kinds("type", {"text": Names("type", "text"), "refusal": Names("type", "refusal")})
-_SAID = ("role", "reasoning", "reasoning_content", "tool_call_id")
+_SAID = ("role", "refusal", "reasoning", "reasoning_content", "tool_call_id")
 _IN_ALL: dict[str, Known] = {
     "content": _CONTENT,
     "tool_calls": Names("id", "type", "index", inner={"function": _CALLED}),

@@ -161,13 +161,14 @@ def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
 def parse_format(body: Mapping[str, Any]) -> OutputFormat | None:
     """`output_config.format`, or `output_format`, as it was called before. Raises InvalidRequestError."""
     old, new = body["output_format"], body["output_config"].get("format")
-    if old and new:
+    if old is not None and new is not None:
         raise InvalidRequestError("output_format and output_config.format exclude each other", param="output_format")
-    if not (found := new or old):
+    name, found = ("output_format", old) if new is None else ("output_config.format", new)
+    if found is None:
         return None
     schema = found.get("schema") if isinstance(found, dict) and found.get("type") == "json_schema" else None
     if not isinstance(schema, dict):
         raise InvalidRequestError(
-            'output_config.format must be {"type": "json_schema", "schema": {…}}', param="output_config"
+            f'{name} must be {{"type": "json_schema", "schema": {{…}}}}', param=name.partition(".")[0]
         )
     return JsonSchema(encode(schema).decode())

@@ -36,7 +36,7 @@ from hugging_llama.dialects.base import (
     stream_response,
     tell_ignored,
 )
-from hugging_llama.dialects.documented import documented, events_of, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.neutral.events import Finished, GenerateEvent, Started, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.models import Capability
@@ -149,7 +149,9 @@ def _append(blocks: list[Json], kind: str, text: str) -> None:
 
 
 @blueprint.post("/v1/messages")
-@documented(json_answer(schemas.AnthropicMessage), events_of(*schemas.EVENTS), request=_schema, role="use")
+@documented(
+    json_answer(schemas.AnthropicMessage), events_of(*schemas.EVENTS), request=_schema, headers=OF_A_MODEL, role="use"
+)
 def create_message() -> Response:
     """Answer a chat, in one message or as a stream of events."""
     body = json_body(_schema, empty="EOF")

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_body
 from hugging_llama.dialects.body_fields import BodyField
-from hugging_llama.dialects.documented import documented, json_answer, lines_of
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer, lines_of
 from hugging_llama.dialects.known_names import Names
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
@@ -125,7 +125,13 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
 
 
 @blueprint.post("/api/chat")
-@documented(json_answer(schemas.Chat), lines_of(schemas.Chat, schemas.OllamaError), request=_schema, role="use")
+@documented(
+    json_answer(schemas.Chat),
+    lines_of(schemas.Chat, schemas.OllamaError),
+    request=_schema,
+    headers=OF_A_MODEL,
+    role="use",
+)
 def chat() -> Response:
     """Answer a chat; with no messages, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()

@@ -16,7 +16,7 @@ from hugging_llama.dialects.base import (
     tell_ignored,
 )
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
-from hugging_llama.dialects.documented import documented, events_of, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai import known
 from hugging_llama.dialects.openai import messages as parsing
@@ -242,6 +242,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
     json_answer(schemas.ChatCompletion),
     events_of(schemas.ChatCompletionChunk, schemas.OpenAIError, end="[DONE]"),
     request=_schema,
+    headers=OF_A_MODEL,
     role="use",
 )
 def chat_completions() -> Response:

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField, Ignored
 from hugging_llama.dialects.body_schema import BodySchema
-from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer
 from hugging_llama.dialects.documents import DOCUMENTS, HOLD_TEXT, parse_documents
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
@@ -54,14 +54,14 @@ def parse_some_documents(value: Any) -> list[str]:
 
 
 @blueprint.post("/v1/rerank")
-@documented(json_answer(schemas.Ranking), request=_schema, role="use")
+@documented(json_answer(schemas.Ranking), request=_schema, headers=OF_A_MODEL, role="use")
 def rerank_v1() -> Response:
     """Documents in the order in which they fit a query."""
     return _answer("1")
 
 
 @blueprint.post("/v2/rerank")
-@documented(json_answer(schemas.Ranking), request=_schema, role="use")
+@documented(json_answer(schemas.Ranking), request=_schema, headers=OF_A_MODEL, role="use")
 def rerank_v2() -> Response:
     """The same, as Cohere's second version calls it."""
     return _answer("2")

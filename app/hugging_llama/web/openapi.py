@@ -69,7 +69,7 @@ def openapi_document(app: Flask, mount: str) -> Json:
     converter = plugin.converter
     assert converter is not None  # the APISpec has made it
     _read_our_fields(converter)
-    for name, text in (_IN_ALL | _IN_SOME).items():
+    for name, text in {**_IN_ALL, **_IN_SOME}.items():
         spec.components.header(name, {"description": text, "schema": {"type": "string"}})
 
     def ref(schema: Schema | type[Schema]) -> Json:

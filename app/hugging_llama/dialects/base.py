@@ -132,12 +132,16 @@ def visible_models() -> list[LocalModel]:
     return [model for model in list_models(app_context()) if may_name(model.ref.name)]
 
 
-def json_payload(empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
+def json_payload(
+    empty: str = "missing request body", limit: int | None = None, schema: BodySchema | None = None
+) -> dict[str, Any]:
     """The request's body as an object; `empty` is the error's text where there is none, `limit` in bytes where the
-    server's own is too much. Raises InvalidRequestError, BodyTooLargeError or BodyTooSlowError."""
+    server's own is too much; `schema` says that it is no object. Raises InvalidRequestError, BodyTooLargeError or
+    BodyTooSlowError."""
     settings = app_context().settings
     most = settings.max_body_bytes if limit is None else min(limit, settings.max_body_bytes)
-    return parse_object(read_body(request, most, settings.body_timeout_s), empty)
+    body = read_body(request, most, settings.body_timeout_s)
+    return parse_object(body, empty, schema.not_an_object) if schema else parse_object(body, empty)
 
 
 def json_body(schema: BodySchema, empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def json_body(schema: BodySchema, empty: str = "missing request body", limit: in
 
     Raises InvalidRequestError, BodyTooLargeError or BodyTooSlowError.
     """
-    payload = json_payload(empty, limit)
+    payload = json_payload(empty, limit, schema)
     tell_ignored(schema.ignored(payload))
     return schema.parse(payload)
 

@@ -53,8 +53,7 @@ class ItemReader:
             return None
         read = _READERS.get(kind) if isinstance(kind, str) else None
         if read is None:
-            words = "a 'type'" if kind is None else f"one of the types {', '.join(_READERS)}, not {str(kind)[:60]!r}"
-            raise InvalidRequestError(f"an item must have {words}", param=param)
+            raise InvalidRequestError(_no_kind(kind, param), param=param)
         return read(self, given, param)
 
     def _message(self, given: Json, param: str) -> Json:
@@ -83,7 +82,9 @@ class ItemReader:
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and kind in _MEDIA:
             raise UnsupportedCapabilityError(self.model, [_MEDIA[kind]])
-        if kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
+        if isinstance(kind, str) and kind not in _TEXT_PARTS:
+            raise InvalidRequestError(f"unknown content type: {kind[:60]}", param=param)
+        if not isinstance(kind, str) or not isinstance(part.get("text"), str):
             raise InvalidRequestError("a part must be {'type': 'input_text', 'text': …}", param=param)
         return str(part["text"])
 
@@ -138,6 +139,12 @@ _READERS: Mapping[str, _Read] = {
     "reasoning": ItemReader._reasoning,
     REFERENCE: ItemReader._reference,
 }
+
+
+def _no_kind(kind: Any, param: str) -> str:
+    if kind is None:
+        return f"{param}: input item missing required 'type' field"
+    return f'{param}: unknown input item type: "{str(kind)[:60]}" (must be one of {", ".join(_READERS)})'
 
 
 def _head(kind: str, given: Json) -> Json:

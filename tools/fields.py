@@ -16,12 +16,13 @@ What becomes of every field of every request, by dialect and endpoint: each was 
 that means something.
 
 - **honoured**: what is computed, or the answer, is another one than without it.
-- **refused**: the answer is a 400 that says why, unless its value asks for nothing, such as `false`.
+- **refused**: the answer is a 400 that says why, unless its value asks for nothing: `false`, or an empty text or list.
 - **ignored**: no effect on the answer, for the reason that is given; its header `X-Ignored-Fields` names the field.
 
-A field that is in none of these lists is ignored and named in `X-Ignored-Fields`, too. What the official clients of
-OpenAI, Anthropic and Ollama may send is listed in full: a test compares with their types. Written by
-`python tools/fields.py`; a test compares it with what it finds.
+A field that is in none of these lists is ignored and named in `X-Ignored-Fields`, too, and so is what nobody looks at
+within a field, by its path: `messages.content.cache_control`, `tools.defer_loading`, `reasoning.max_tokens`. What the
+official clients of OpenAI, Anthropic and Ollama may send is listed in full: a test compares with their types. Written
+by `python tools/fields.py`; a test compares it with what it finds.
 """
 
 

@@ -110,6 +110,23 @@ def test_every_field_says_what_it_is(document: Any) -> None:
     assert [name for name in silent if name[1] != "function"] == []
 
 
+def test_headers_stand_where_they_are_sent(app: Flask, document: Any) -> None:
+    def told(path: str, method: str, status: str) -> set[str]:
+        return set(document["paths"][path][method]["responses"][status]["headers"])
+
+    in_all = {"X-Request-ID", "X-Ignored-Fields"}
+    of_a_model = in_all | {"X-Truncated-Tokens", "X-Queue-Position", "X-Queue-Wait"}
+    assert told("/api/tags", "get", "200") == in_all
+    assert told("/api/chat", "post", "200") == told("/v1/rerank", "post", "200") == of_a_model
+    assert told("/v1/messages", "post", "200") == of_a_model | {"Request-Id"}
+    assert told("/v1/messages/count_tokens", "post", "4XX") == in_all | {"Request-Id", "Retry-After"}
+    assert told("/api/delete", "delete", "200") == in_all | {"X-Freed-Bytes"}
+    assert told("/v1/chat/completions", "post", "5XX") == in_all | {"Retry-After"}
+    exposed = app.test_client().get("/api/tags", headers={"Origin": "http://localhost:1"}).headers
+    assert document["components"]["headers"].keys() <= set(exposed["Access-Control-Expose-Headers"].split(", "))
+    assert all(header["description"] for header in document["components"]["headers"].values())
+
+
 def test_it_is_a_document_of_its_version(document: Any) -> None:
     assert document["openapi"] == "3.2.0"
     schema = schemathesis.openapi.from_dict(document)

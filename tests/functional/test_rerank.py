@@ -116,7 +116,7 @@ def test_what_shortens_inputs_and_what_is_ignored(make: MakeClient) -> None:
         client, "/v2/rerank", truncate=False, truncate_prompt_tokens=9, max_tokens_per_doc=5, max_chunks_per_doc=2,
         rank_fields=None, priority=1,
     )  # fmt: skip
-    assert response.headers["X-Ignored-Fields"] == "max_chunks_per_doc, max_tokens_per_doc, priority"
+    assert response.headers["X-Ignored-Fields"] == "documents.title, max_chunks_per_doc, max_tokens_per_doc, priority"
     (request,) = engine.requests
     assert isinstance(request, ClassifyRequest)
     assert (request.truncate, request.context_length) == (False, 9)

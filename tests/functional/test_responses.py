@@ -499,3 +499,19 @@ def test_a_server_that_shuts_down_says_so(make_client: MakeClient) -> None:
         "response.created", "response.in_progress", "response.failed",
     )  # fmt: skip
     assert post(client).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        ({"content": "Hi"}, "input[0]: input item missing required 'type' field"),
+        ({"type": "film"}, 'input[0]: unknown input item type: "film" (must be one of message, function_call'),
+        ({"role": "user", "content": [{"type": "film"}]}, "unknown content type: film"),
+        ({"role": "user", "content": [{"type": 5}]}, "a part must be"),
+        ({"role": "user", "content": [{"type": "input_text"}]}, "a part must be"),
+    ],
+)
+def test_items_that_nobody_knows_are_told_in_ollamas_words(make_client: MakeClient, item: Any, text: str) -> None:
+    response = post(make_client()[0], input=[item])
+    assert response.status_code == 400
+    assert response.get_json()["error"]["message"].startswith(text)

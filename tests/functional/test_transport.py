@@ -68,7 +68,10 @@ def test_compressed_bodies_are_read(
         ("gzip", gzip.compress(b"{}", mtime=0) * 2, "the request body is not valid gzip"),
         ("gzip", b"", "the request body is not valid gzip"),
         ("gzip", b"{}", "the request body is not valid gzip"),
-        ("zstd", _zstd(b'{"model": "x"}')[:-3], "unexpected EOF"),
+        ("zstd", _zstd(b'{"model": "x"}')[:-3], "the request body is not valid zstd"),
+        ("zstd", _zstd(b'{"model": "x"}')[:8], "the request body is not valid zstd"),
+        ("zstd", _zstd_in_frames(b'{"model": "x"}')[:-3], "the request body is not valid zstd"),
+        ("zstd", _zstd_in_frames(json.dumps(CHAT).encode()) + b"tail", "the request body is not valid zstd"),
     ],
 )
 def test_what_cant_be_decompressed_is_refused(
@@ -108,6 +111,19 @@ def test_keys_match_in_any_case_and_the_last_one_counts(make_client: MakeClient,
     assert response.content_type.startswith("application/json")
     assert engine.requests[0].model.name == "hugging-llama/demo:latest"
     assert {"Model", "mODEL", "STREAM", "MESSAGES"}.isdisjoint(response.headers.get("X-Ignored-Fields", "").split(", "))
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/api/chat", "json: cannot unmarshal array into Go value of type api.ChatRequest"),
+        ("/api/generate", "json: cannot unmarshal array into Go value of type api.GenerateRequest"),
+        ("/v1/chat/completions", "the request body must be an object"),
+    ],
+)
+def test_a_body_that_is_no_object(make_client: MakeClient, path: str, text: str) -> None:
+    response = _post(make_client()[0], path, b"[1]", "")
+    assert (response.status_code, _message(response)) == (400, text)
 
 
 def test_the_limit_of_a_route_holds_for_what_it_says(make_client: MakeClient) -> None:

@@ -3,13 +3,15 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Protocol, TypeVar, cast
 
 from flask import Response, after_this_request, request
 
 from hugging_llama.dialects.body_schema import BodySchema
+from hugging_llama.dialects.ignored_header import IGNORED_HEADER, ignored_text
 from hugging_llama.dialects.json_body import parse_object, read_body
+from hugging_llama.dialects.known_names import MAX_FOUND
 from hugging_llama.dialects.mounts import mounted
 from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.errors import (
@@ -33,8 +35,6 @@ EXTENSION = "hugging_llama"
 WATCH_EXTENSION = "hugging_llama_watch"
 ACCESS_EXTENSION = "hugging_llama_access"
 STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
-IGNORED_HEADER = "X-Ignored-Fields"
-_MAX_IGNORED_SHOWN = 20
 SMALL_BODY_BYTES = 2**16
 """For the body of an endpoint that takes names and switches."""
 OUR_FAULT = "internal server error; the server's log has the details"
@@ -128,12 +128,16 @@ def visible_models() -> list[LocalModel]:
     return [model for model in list_models(app_context()) if may_name(model.ref.name)]
 
 
-def json_payload(empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
+def json_payload(
+    empty: str = "missing request body", limit: int | None = None, schema: BodySchema | None = None
+) -> dict[str, Any]:
     """The request's body as an object; `empty` is the error's text where there is none, `limit` in bytes where the
-    server's own is too much. Raises InvalidRequestError, BodyTooLargeError or BodyTooSlowError."""
+    server's own is too much; `schema` says that it is no object. Raises InvalidRequestError, BodyTooLargeError or
+    BodyTooSlowError."""
     settings = app_context().settings
     most = settings.max_body_bytes if limit is None else min(limit, settings.max_body_bytes)
-    return parse_object(read_body(request, most, settings.body_timeout_s), empty)
+    body = read_body(request, most, settings.body_timeout_s)
+    return parse_object(body, empty, schema.not_an_object) if schema else parse_object(body, empty)
 
 
 def json_body(schema: BodySchema, empty: str = "missing request body", limit: int | None = None) -> dict[str, Any]:
@@ -141,22 +145,22 @@ def json_body(schema: BodySchema, empty: str = "missing request body", limit: in
 
     Raises InvalidRequestError, BodyTooLargeError or BodyTooSlowError.
     """
-    payload = json_payload(empty, limit)
+    payload = json_payload(empty, limit, schema)
     tell_ignored(schema.ignored(payload))
     return schema.parse(payload)
 
 
 def tell_ignored(names: Iterable[str]) -> None:
-    """Name what of the request nothing is done with in the answer's header: so many, as callers choose the names."""
-    shown = [name for name in names if name.isascii() and name.isprintable() and len(name) <= 80]
-    if not shown:
+    """Name what of the request nothing is done with in the answer's header."""
+    told = request_facts().ignored
+    is_first = not told
+    told.update(islice(names, MAX_FOUND))
+    if not (told and is_first):
         return
 
     @after_this_request
     def _tell(response: Response) -> Response:
-        told = response.headers.get(IGNORED_HEADER)
-        names = sorted([*(told.split(", ") if told else ()), *shown])
-        response.headers[IGNORED_HEADER] = ", ".join(names[:_MAX_IGNORED_SHOWN])
+        response.headers[IGNORED_HEADER] = ignored_text(told)
         return response
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields
 
+from hugging_llama.dialects.known_names import Known
+
 JsonSchema = Mapping[str, Any]
 
 JSON_TYPES: Mapping[type, str] = {
@@ -21,14 +23,24 @@ class BodyField(fields.Field[Any]):
     """Any JSON value, as it came; the base of all others.
 
     `about` is what a reader of the documents is told; `schema` are keywords of JSON Schema, for what the class alone
-    does not say; `must`: a request without it is refused, in words that are not marshmallow's.
+    does not say; `must`: a request without it is refused, in words that are not marshmallow's; `holds`: the names that
+    are looked at in its objects, where that are not all.
     """
 
     kinds: tuple[type, ...] = ()
 
-    def __init__(self, *, about: str = "", schema: JsonSchema | None = None, must: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        about: str = "",
+        schema: JsonSchema | None = None,
+        must: bool = False,
+        holds: Known | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.about = about
+        self.holds = holds
         self.must = must or self.required
         self._keywords = schema or {}
 
@@ -98,7 +110,8 @@ class Ignored(BodyField):
 
 class Refused(BodyField):
     """A field that would change what is asked for in a way that is not served: only a value that says so is taken,
-    such as `false` or one of `unless`."""
+    `false`, an empty text or list, or one of `unless`. An empty object is none: some ask for something by being there.
+    """
 
     def __init__(self, why: str, *, unless: tuple[Any, ...] = (), **kwargs: Any) -> None:
         super().__init__(about=f"Not supported: {why}.", load_default=None, **kwargs)
@@ -106,9 +119,9 @@ class Refused(BodyField):
         self._harmless = unless
 
     def json_schema(self, nested: Callable[[Schema], JsonSchema]) -> JsonSchema:
-        return {"enum": [None, False, "", [], {}, *self._harmless]}
+        return {"enum": [None, False, "", [], *self._harmless]}
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        if value and value not in self._harmless:
+        if value is not False and value != "" and value != [] and value not in self._harmless:
             raise ValidationError(f"{attr} is not supported: {self.why}")
         return value

@@ -5,12 +5,15 @@ from typing import Any, cast
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, pre_load
 
-from hugging_llama.dialects.body_fields import Ignored, Refused
+from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
+from hugging_llama.dialects.known_names import Names
 from hugging_llama.errors import InvalidRequestError
 
 
 class BodySchema(Schema):
-    """Reads a body; fields that it does not name are left out."""
+    """Reads a body; fields that it does not name are left out. `also` are names that say what is known anyway."""
+
+    also: tuple[str, ...] = ()
 
     class Meta:
         unknown = EXCLUDE
@@ -27,6 +30,9 @@ class BodySchema(Schema):
     def __init__(self, **kwargs: Any) -> None:
         self._keys: dict[str, str] = {}
         super().__init__(**kwargs)
+        known = {field.data_key or name: field for name, field in self.fields.items() if not isinstance(field, Ignored)}
+        inner = {name: field.holds for name, field in known.items() if isinstance(field, BodyField) and field.holds}
+        self.names = Names(*known, *self.also, inner=inner)
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         self._keys[(field_obj.data_key or field_name).lower()] = field_obj.data_key or field_name
@@ -46,18 +52,15 @@ class BodySchema(Schema):
         """How the schema spells a key of a body: keys match in any case."""
         return self._keys.get(key.lower(), key)
 
-    def ignored(self, payload: Mapping[str, Any]) -> list[str]:
-        """What the caller gave and nothing is done with."""
-        known = self._known()
-        given = (key for key, value in payload.items() if value is not None)
-        return sorted(key for key in given if isinstance(known.get(self.spelling(key), _UNKNOWN), Ignored))
+    def ignored(self, payload: dict[str, Any]) -> set[str]:
+        """What the caller gave and nothing is done with, within its objects, too; names are spelt in place."""
+        found: set[str] = set()
+        self.names.walk(payload, "", found)
+        return found
 
     def _known(self) -> dict[str, fields.Field[Any]]:
         """By the keys of a body."""
         return {field.data_key or name: field for name, field in self.fields.items()}
-
-
-_UNKNOWN = Ignored("it is not known")
 
 
 def _first_problem(messages: Any, path: tuple[str, ...]) -> tuple[str, str]:

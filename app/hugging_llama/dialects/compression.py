@@ -12,6 +12,8 @@ MAX_DECOMPRESSED_BYTES = 20 * 2**20
 """Ollama's limit: a few kilobytes may say that they are gigabytes."""
 _MAX_WINDOW_BYTES = 8 * 2**20
 """What a zstd frame may make its reader hold at once."""
+_MAX_FRAMES = 10
+"""So many are looked at once more: what is behind a frame is copied for it."""
 
 
 def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
@@ -51,7 +53,23 @@ def _gzip(body: bytes, size: int) -> bytes:
 def _zstd(body: bytes, size: int) -> bytes:
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     with decompressor.stream_reader(io.BytesIO(body), read_across_frames=True) as stream:
-        return stream.read(size)
+        found = stream.read(size)
+    if len(found) < size and not _is_whole(body, decompressor):
+        raise EOFError
+    return found
+
+
+def _is_whole(body: bytes, decompressor: zstandard.ZstdDecompressor) -> bool:
+    """Whether the last frame has its end, of as many as are looked at; the reader takes one without for the end of all.
+    `body` is known to hold little."""
+    for _ in range(_MAX_FRAMES):
+        frame = decompressor.decompressobj()
+        frame.decompress(body)
+        if not frame.eof:
+            return False
+        if not (body := frame.unused_data):
+            return True
+    return True
 
 
 _READERS: Mapping[str, Callable[[bytes, int], bytes]] = {"gzip": _gzip, "x-gzip": _gzip, "zstd": _zstd}

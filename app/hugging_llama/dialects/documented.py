@@ -13,6 +13,8 @@ Role = Literal["use", "manage", "metrics", "admin"] | None
 _KEY = "hugging_llama_operation"
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
+OF_A_MODEL = ("X-Truncated-Tokens", "X-Queue-Position", "X-Queue-Wait")
+"""Headers that an answer of a model may have."""
 
 
 class AnswerSchema(Schema):
@@ -58,13 +60,15 @@ def events_of(*schemas: type[Schema], end: str = "") -> Answer:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """`role` is what a key must have for it, None for nothing. `request` reads the JSON body; `body_type` is that of a
-    body which is no JSON; `query` holds JSON Schemas of the parameters behind the path."""
+    body which is no JSON; `query` holds JSON Schemas of the parameters behind the path; `headers` are those
+    that an answer may have beside those of all."""
 
     answers: tuple[Answer, ...]
     role: Role
     request: Schema | None = None
     body_type: str = ""
     query: Mapping[str, Mapping[str, Any]] | None = None
+    headers: tuple[str, ...] = ()
 
 
 def documented(
@@ -73,11 +77,12 @@ def documented(
     request: Schema | None = None,
     body_type: str = "",
     query: Mapping[str, Mapping[str, Any]] | None = None,
+    headers: tuple[str, ...] = (),
 ) -> Callable[[ViewT], ViewT]:
     """Say of a view what it takes and gives; its docstring says what it does."""
 
     def mark(view: ViewT) -> ViewT:
-        setattr(view, _KEY, Operation(answers, role, request, body_type, query))
+        setattr(view, _KEY, Operation(answers, role, request, body_type, query, headers))
         return view
 
     return mark

@@ -3,6 +3,7 @@
 from typing import Any
 
 from hugging_llama.dialects.body_fields import JsonSchema
+from hugging_llama.dialects.known_names import AtMost, Names
 from hugging_llama.errors import InvalidRequestError
 
 MAX_DOCUMENTS = 10_000
@@ -16,6 +17,8 @@ DOCUMENTS: JsonSchema = {
         ]
     },
 }
+
+HOLD_TEXT = AtMost(MAX_DOCUMENTS, Names("text"))
 
 
 def parse_documents(value: Any) -> list[str]:

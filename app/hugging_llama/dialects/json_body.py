@@ -1,6 +1,7 @@
 """Request bodies as Ollama's Go server reads them: JSON whatever the content type, one value, the rest ignored."""
 
 import json
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import msgspec
@@ -44,10 +45,16 @@ def _read_piece(request: Request, stream: BodyStream, size: int, timeout_s: floa
     return piece
 
 
-def parse_object(body: bytes, empty: str = "missing request body") -> dict[str, Any]:
+def _no_map(value: Any) -> str:
+    return f"json: cannot unmarshal {go_kind(value)} into Go value of type map[string]interface {{}}"
+
+
+def parse_object(
+    body: bytes, empty: str = "missing request body", not_an_object: Callable[[Any], str] = _no_map
+) -> dict[str, Any]:
     """The first JSON value of the body, which must be an object; the literal `null` is an empty one.
 
-    Raises InvalidRequestError in the words of Go's decoder.
+    Raises InvalidRequestError in the words of Go's decoder, of `empty`, and of what `not_an_object` says of a value.
     """
     if not body.strip():
         raise InvalidRequestError(empty)
@@ -60,7 +67,7 @@ def parse_object(body: bytes, empty: str = "missing request body") -> dict[str, 
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
         raise InvalidRequestError("exceeded max depth")
     if not isinstance(value, dict):
-        raise InvalidRequestError(f"json: cannot unmarshal {go_kind(value)} into Go value of type api.Request")
+        raise InvalidRequestError(not_an_object(value))
     return value
 
 

@@ -32,8 +32,9 @@ class RequestFacts:
 
     `endpoint` is the route's pattern, `model` the full name of a model that exists, `error` the code of what went wrong
     first, `has_left` whether the caller did not wait for the end, `has_ended` whether it was counted, `answers` those
-    of models that have ended; of one that was left its pieces are counted, as so many tokens at least. `spend` takes
-    tokens from what the caller may still use, where that has a limit. `span` is its trace's, where there is one.
+    of models that have ended; of one that was left its pieces are counted, as so many tokens at least. `ignored` are
+    the fields that nothing is done with. `spend` takes tokens from what the caller may still use, where that has a
+    limit. `span` is its trace's, where there is one.
     """
 
     started: float = field(default_factory=time.perf_counter)
@@ -57,6 +58,7 @@ class RequestFacts:
     spend: Callable[[int], None] | None = None
     trace_id: str = ""
     span: Any = None
+    ignored: set[str] = field(default_factory=set)
     answers: list[AnswerFacts] = field(default_factory=list)
 
     @property

@@ -39,9 +39,19 @@ _TAGS: Mapping[str, str] = {
     "Anthropic": "Anthropic's Messages API, at the same models.",
     _SERVER: "The server itself.",
 }
-_HEADERS: Mapping[str, str] = {
+_IN_ALL: Mapping[str, str] = {
     "X-Request-ID": "The id of the request: the caller's own, or a new one.",
     "X-Ignored-Fields": "What of the request nothing was done with.",
+}
+_OF_ERRORS = ("Retry-After",)
+_OF_ANTHROPIC = ("Request-Id",)
+_IN_SOME: Mapping[str, str] = {
+    "Request-Id": "The id of the request, where Anthropic's clients look for it.",
+    "X-Truncated-Tokens": "How much of the prompt did not fit, and was dropped.",
+    "X-Queue-Position": "How many requests were to go first, where the request had to wait.",
+    "X-Queue-Wait": "How many seconds it has waited.",
+    "X-Freed-Bytes": "How many bytes of the disk are free again.",
+    "Retry-After": "In how many seconds to ask again, where the server or the key has too much to do.",
 }
 
 
@@ -59,7 +69,7 @@ def openapi_document(app: Flask, mount: str) -> Json:
     converter = plugin.converter
     assert converter is not None  # the APISpec has made it
     _read_our_fields(converter)
-    for name, text in _HEADERS.items():
+    for name, text in {**_IN_ALL, **_IN_SOME}.items():
         spec.components.header(name, {"description": text, "schema": {"type": "string"}})
 
     def ref(schema: Schema | type[Schema]) -> Json:
@@ -96,6 +106,7 @@ def _operation(rule: Rule, view: Callable[..., Any], operation: Operation, ref: 
             operation, ref, ref(error) if error else None, may_miss=bool(names), has_body=methods != {"head"}
         ),
     }
+    _add_headers(found["responses"], operation, of_anthropic=tag == "Anthropic")
     if more:
         found["description"] = more
     if body := _request_body(operation, ref):
@@ -139,8 +150,16 @@ def _responses(operation: Operation, ref: Ref, error: Json | None, *, may_miss: 
 
 
 def _response(about: str, content: Json | None = None) -> Json:
-    response: Json = {"description": about, "headers": {name: name for name in _HEADERS}}
+    response: Json = {"description": about, "headers": {name: name for name in _IN_ALL}}
     return response | ({"content": content} if content else {})
+
+
+def _add_headers(responses: Json, operation: Operation, *, of_anthropic: bool) -> None:
+    """Those that not all answers may have, in place."""
+    for status, response in responses.items():
+        of_status = operation.headers if status.startswith("2") else _OF_ERRORS if operation.role else ()
+        names = (*of_status, *(_OF_ANTHROPIC if of_anthropic else ()))
+        response["headers"] |= {name: name for name in names}
 
 
 def _content(answer: Answer, ref: Ref) -> Json:

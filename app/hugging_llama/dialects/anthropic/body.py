@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hugging_llama.dialects.anthropic import known
 from hugging_llama.dialects.anthropic import messages as parsing
 from hugging_llama.dialects.anthropic.render import encode
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused, Typed
@@ -11,7 +12,7 @@ from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.formats import JsonSchema, OutputFormat
 from hugging_llama.neutral.messages import begins_answer
 from hugging_llama.neutral.models import Capability, LocalModel
-from hugging_llama.neutral.requests import ChatPrompt
+from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
 
 _EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "high"}
 _MAX_STOPS = 10_000
@@ -27,21 +28,34 @@ class CountSchema(BodySchema):
         load_default=None,
         must=True,
         schema={"type": "array", "minItems": 1, "items": {"type": "object"}},
+        holds=known.MESSAGES,
         about="The conversation.",
     )
-    system = BodyField(load_default=None, schema={"type": ["string", "array"]}, about="A text, or blocks of text.")
+    system = BodyField(
+        load_default=None,
+        schema={"type": ["string", "array"]},
+        holds=known.SYSTEM,
+        about="A text, or blocks of text.",
+    )
     tools = BodyField(
-        load_default=None, schema={"type": "array", "items": {"type": "object"}}, about="What the model may call."
+        load_default=None,
+        schema={"type": "array", "items": {"type": "object"}},
+        holds=known.TOOLS_OF_COUNT,
+        about="What the model may call.",
     )
     tool_choice = BodyField(
-        load_default=None, schema={"type": "object"}, about="`auto`, `any`, `none`, or a `tool` by name; enforced."
+        load_default=None,
+        schema={"type": "object"},
+        holds=known.TOOL_CHOICE,
+        about="`auto`, `any`, `none`, or a `tool` by name; enforced.",
     )
     thinking = Typed(
-        dict, load_default=dict, about="`enabled`, with `budget_tokens`, or `disabled`, where the model can think."
+        dict,
+        load_default=dict,
+        holds=known.THINKING,
+        about="`enabled`, with `budget_tokens`, or `disabled`, where the model can think.",
     )
-    output_config = Typed(
-        dict, load_default=dict, about="`effort`: how much to think; `format`: a JSON Schema, enforced."
-    )
+    output_config = Typed(dict, load_default=dict, holds=known.OUTPUT_OF_COUNT, about="`effort`: how much to think.")
     cache_control = Ignored("beginnings of prompts are found without it")
     context_management = Ignored("what to leave out of a long chat is the caller's choice")
     output_format: BodyField = Ignored("a format is not part of the prompt")
@@ -62,7 +76,21 @@ class MessagesSchema(CountSchema):
     stop_sequences = BodyField(
         load_default=list, schema={"type": "array", "items": {"type": "string"}}, about="Texts that end the answer."
     )
-    output_format = Typed(dict, load_default=None, about="Older spelling of `output_config.format`.")
+    tools = BodyField(
+        load_default=None,
+        schema={"type": "array", "items": {"type": "object"}},
+        holds=known.TOOLS,
+        about="What the model may call.",
+    )
+    output_config = Typed(
+        dict,
+        load_default=dict,
+        holds=known.OUTPUT,
+        about="`effort`: how much to think; `format`: a JSON Schema, enforced.",
+    )
+    output_format = Typed(
+        dict, load_default=None, holds=known.FORMAT, about="Older spelling of `output_config.format`."
+    )
     stream = Typed(bool, load_default=False, about="Events as the answer is written.")
     metadata = Ignored(_NO_USERS)
     service_tier = Ignored("there is one tier")
@@ -110,6 +138,12 @@ def _think(body: Mapping[str, Any]) -> bool | str | None:
     return _EFFORTS[effort] if effort else True if kind == "enabled" else None
 
 
+def has_loose_schema(body: Mapping[str, Any], call: GenerateCall) -> bool:
+    """Whether a tool asks to be called by its schema where nothing must be called, and so nothing holds the model."""
+    is_free = isinstance(call.prompt, ChatPrompt) and call.prompt.tool_choice.mode == "auto" and call.format is None
+    return is_free and parsing.has_strict(body["tools"])
+
+
 def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
     """SamplingParams fields by name; those that are not given are the model's. Raises InvalidRequestError."""
     given = {name: body[name] for name in ("temperature", "top_p", "top_k") if body[name] is not None}
@@ -127,13 +161,14 @@ def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
 def parse_format(body: Mapping[str, Any]) -> OutputFormat | None:
     """`output_config.format`, or `output_format`, as it was called before. Raises InvalidRequestError."""
     old, new = body["output_format"], body["output_config"].get("format")
-    if old and new:
+    if old is not None and new is not None:
         raise InvalidRequestError("output_format and output_config.format exclude each other", param="output_format")
-    if not (found := new or old):
+    name, found = ("output_format", old) if new is None else ("output_config.format", new)
+    if found is None:
         return None
     schema = found.get("schema") if isinstance(found, dict) and found.get("type") == "json_schema" else None
     if not isinstance(schema, dict):
         raise InvalidRequestError(
-            'output_config.format must be {"type": "json_schema", "schema": {…}}', param="output_config"
+            f'{name} must be {{"type": "json_schema", "schema": {{…}}}}', param=name.partition(".")[0]
         )
     return JsonSchema(encode(schema).decode())

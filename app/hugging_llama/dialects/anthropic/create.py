@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.anthropic import answer_schemas as schemas
-from hugging_llama.dialects.anthropic.body import MessagesSchema, check, parse_format, parse_options, parse_prompt
+from hugging_llama.dialects.anthropic.body import (
+    MessagesSchema,
+    check,
+    has_loose_schema,
+    parse_format,
+    parse_options,
+    parse_prompt,
+)
 from hugging_llama.dialects.anthropic.errors import error_event
 from hugging_llama.dialects.anthropic.render import (
     SSE,
@@ -27,8 +34,9 @@ from hugging_llama.dialects.base import (
     local_model,
     start_headers,
     stream_response,
+    tell_ignored,
 )
-from hugging_llama.dialects.documented import documented, events_of, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.neutral.events import Finished, GenerateEvent, Started, TextDelta, ThinkingDelta, ToolCallDelta
 from hugging_llama.neutral.models import Capability
@@ -141,7 +149,9 @@ def _append(blocks: list[Json], kind: str, text: str) -> None:
 
 
 @blueprint.post("/v1/messages")
-@documented(json_answer(schemas.AnthropicMessage), events_of(*schemas.EVENTS), request=_schema, role="use")
+@documented(
+    json_answer(schemas.AnthropicMessage), events_of(*schemas.EVENTS), request=_schema, headers=OF_A_MODEL, role="use"
+)
 def create_message() -> Response:
     """Answer a chat, in one message or as a stream of events."""
     body = json_body(_schema, empty="EOF")
@@ -154,6 +164,7 @@ def create_message() -> Response:
         format=parse_format(body),
         tells_start=body["stream"],
     )
+    tell_ignored(["tools.strict"] if has_loose_schema(body, call) else [])
     render = MessageRenderer(model=body["model"], shows_thinking=body["thinking"].get("display") != "omitted")
     events = Watched(generation.generate(app_context(), model, body["model"], call))
     if body["stream"]:

@@ -4,12 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hugging_llama.dialects.anthropic.known import SKIPPED
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.requests import ToolChoice
-
-_SKIPPED = ("redacted_thinking", "server_tool_use", "web_search_tool_result")
-"""Blocks of other servers' earlier answers, which no template has a place for."""
 
 _WRITTEN = ("document", "search_result")
 """Blocks that hold text, or refer to it."""
@@ -82,7 +80,7 @@ class _Turn:
             raise UnsupportedCapabilityError(model, ["vision"])
         elif kind in _WRITTEN:
             self.texts.append(_written(block, model))
-        elif kind in _SKIPPED:
+        elif kind in SKIPPED:
             self.num_skipped += 1
         else:
             raise InvalidRequestError(f"messages: unknown block type {str(kind)[:40]!r}", param="messages")
@@ -159,6 +157,11 @@ def _tool(item: Any) -> Tool:
     if not isinstance(schema, dict):
         raise InvalidRequestError(f'invalid input_schema for tool "{item["name"][:80]}"', param="tools")
     return Tool(name=item["name"], description=str(item.get("description") or ""), parameters=schema)
+
+
+def has_strict(value: Any) -> bool:
+    """Whether a tool is asked to be called by its schema and no other way."""
+    return any(isinstance(item, dict) and item.get("strict") is True for item in value or ())
 
 
 def parse_tool_choice(value: Any, tools: tuple[Tool, ...]) -> ToolChoice:

@@ -7,7 +7,8 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_body
 from hugging_llama.dialects.body_fields import BodyField
-from hugging_llama.dialects.documented import documented, json_answer, lines_of
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer, lines_of
+from hugging_llama.dialects.known_names import Names
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
@@ -31,6 +32,7 @@ class FunctionCallSchema(fields.GoSchema):
 
 class ToolCallSchema(fields.GoSchema):
     go_name = "ToolCall"
+    also = ("type",)
 
     id = fields.GoString(load_default="", about="By which a result finds it.")
     function = fields.GoStruct(FunctionCallSchema, required=True, missing="a tool call has no function")
@@ -58,6 +60,7 @@ class FunctionSchema(fields.GoSchema):
 
 class ToolSchema(fields.GoSchema):
     go_name = "Tool"
+    also = ("type",)
 
     function = fields.GoStruct(FunctionSchema, required=True, missing="a tool has no function")
 
@@ -74,6 +77,7 @@ class ChatSchema(request_fields.AnswerSchema):
     tool_choice = BodyField(
         load_default=None,
         schema={"anyOf": [{"enum": ["", "auto", "none", "required"]}, {"type": "object"}]},
+        holds=Names("type", inner={"function": Names("name")}),
         about="Ours: `auto`, `none`, `required`, or a tool by name, as OpenAI has it; enforced.",
     )
     parallel_tool_calls = fields.GoBool(load_default=True, about="Ours: `false` for one enforced call at most.")
@@ -121,7 +125,13 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
 
 
 @blueprint.post("/api/chat")
-@documented(json_answer(schemas.Chat), lines_of(schemas.Chat, schemas.OllamaError), request=_schema, role="use")
+@documented(
+    json_answer(schemas.Chat),
+    lines_of(schemas.Chat, schemas.OllamaError),
+    request=_schema,
+    headers=OF_A_MODEL,
+    role="use",
+)
 def chat() -> Response:
     """Answer a chat; with no messages, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()

@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField
-from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, request_options, stopwatch
@@ -55,7 +55,7 @@ def parse_inputs(value: Any) -> list[str]:
 
 
 @blueprint.post("/api/embed")
-@documented(json_answer(schemas.Embed), request=_schema, role="use")
+@documented(json_answer(schemas.Embed), request=_schema, headers=OF_A_MODEL, role="use")
 def embed() -> Response:
     """Vectors for texts; with none, load the model."""
     watch = stopwatch()

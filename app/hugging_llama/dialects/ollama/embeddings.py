@@ -3,7 +3,7 @@
 from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
-from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, request_options
@@ -29,7 +29,7 @@ _schema = EmbeddingsSchema()
 
 
 @blueprint.post("/api/embeddings")
-@documented(json_answer(schemas.Embedding), request=_schema, role="use")
+@documented(json_answer(schemas.Embedding), request=_schema, headers=OF_A_MODEL, role="use")
 def embeddings() -> Response:
     """A vector for a text, not normalised; with none, load the model."""
     body = json_body(_schema)

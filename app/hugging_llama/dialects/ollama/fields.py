@@ -11,6 +11,7 @@ from marshmallow import Schema, ValidationError
 from hugging_llama.dialects.body_fields import BodyField, JsonSchema
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.json_body import go_kind
+from hugging_llama.dialects.known_names import AtMost
 
 _MAX_STRUCTS = 10_000
 
@@ -72,8 +73,8 @@ class GoStruct(GoField):
     """A nested struct."""
 
     def __init__(self, struct: type[GoSchema], missing: str = "", **kwargs: Any) -> None:
-        super().__init__(error_messages={"required": missing}, **kwargs)
         self._struct = struct()
+        super().__init__(error_messages={"required": missing}, holds=self._struct.names, **kwargs)
 
     def json_schema(self, nested: Callable[[Schema], JsonSchema]) -> JsonSchema:
         return nested(self._struct)
@@ -89,7 +90,7 @@ class GoList(GoField):
     kinds = (list,)
 
     def __init__(self, item: GoField, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(holds=AtMost(_MAX_STRUCTS, item.holds) if item.holds else None, **kwargs)
         self._item = item
         self.go_type = f"[]{item.go_type or 'struct'}"
 

@@ -6,7 +6,7 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import json_body
 from hugging_llama.dialects.body_fields import Ignored
-from hugging_llama.dialects.documented import documented, json_answer, lines_of
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer, lines_of
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwatch
@@ -74,7 +74,13 @@ def parse_generate(body: dict[str, Any]) -> GenerateCall:
 
 
 @blueprint.post("/api/generate")
-@documented(json_answer(schemas.Generate), lines_of(schemas.Generate, schemas.OllamaError), request=_schema, role="use")
+@documented(
+    json_answer(schemas.Generate),
+    lines_of(schemas.Generate, schemas.OllamaError),
+    request=_schema,
+    headers=OF_A_MODEL,
+    role="use",
+)
 def generate() -> Response:
     """Complete a prompt; with none, load the model; with none and a keep_alive of zero, unload it."""
     watch = stopwatch()

@@ -7,8 +7,8 @@ from flask import Blueprint, Response
 
 from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField
-from hugging_llama.dialects.documented import documented, json_answer
-from hugging_llama.dialects.documents import DOCUMENTS, parse_documents
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer
+from hugging_llama.dialects.documents import DOCUMENTS, HOLD_TEXT, parse_documents
 from hugging_llama.dialects.ollama import answer_schemas as schemas
 from hugging_llama.dialects.ollama import fields, request_fields, values
 from hugging_llama.dialects.ollama.answers import json_response, request_options, stopwatch
@@ -30,6 +30,7 @@ class RerankSchema(fields.GoSchema):
     documents = BodyField(
         load_default=list,
         schema=DOCUMENTS,
+        holds=HOLD_TEXT,
         about="Texts, or objects with one under `text`; with none the model is loaded.",
     )
     top_n = fields.GoInt(load_default=0, schema={"minimum": 0}, about="So many of the best; 0: all.")
@@ -49,7 +50,7 @@ def parse_rerank(body: Mapping[str, Any]) -> list[str]:
 
 
 @blueprint.post("/api/rerank")
-@documented(json_answer(schemas.Rerank), request=_schema, role="use")
+@documented(json_answer(schemas.Rerank), request=_schema, headers=OF_A_MODEL, role="use")
 def rerank() -> Response:
     """The documents, the best first; with none, load the model."""
     watch = stopwatch()

@@ -17,8 +17,9 @@ from hugging_llama.dialects.base import (
     tell_ignored,
 )
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
-from hugging_llama.dialects.documented import documented, events_of, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
+from hugging_llama.dialects.openai import known
 from hugging_llama.dialects.openai import messages as parsing
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.effort import EFFORTS, parse_effort
@@ -66,27 +67,35 @@ class ChatSchema(SamplingSchema):
         load_default=None,
         must=True,
         schema={"type": "array", "minItems": 1, "items": {"type": "object"}},
+        holds=known.MESSAGES,
         about="The conversation.",
     )
     tools = BodyField(
-        load_default=None, schema={"type": "array", "items": {"type": "object"}}, about="What the model may call."
+        load_default=None,
+        schema={"type": "array", "items": {"type": "object"}},
+        holds=known.TOOLS,
+        about="What the model may call.",
     )
     tool_choice = BodyField(
         load_default=None,
         schema={"anyOf": [{"enum": ["auto", "none", "required"]}, {"type": "object"}]},
+        holds=known.TOOL_CHOICE,
         about="Whether tools are called, or which one; enforced.",
     )
     parallel_tool_calls = Typed(bool, load_default=True, about="`false` for one enforced call at most.")
     response_format = BodyField(
         load_default=None,
         schema={"type": "object", "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}}},
+        holds=known.RESPONSE_FORMAT,
         about="JSON, or JSON by a schema; enforced whether `strict` or not.",
     )
     max_completion_tokens = Typed(int, load_default=None, about="Newer spelling of `max_tokens`, and wins.")
     logprobs = Typed(bool, load_default=False, about="Log-probabilities of the tokens.")
     top_logprobs = Typed(int, low=0, high=20, load_default=0, about="How many alternatives come with each token.")
     reasoning_effort = Typed(str, load_default="", schema={"enum": ["", *EFFORTS]}, about="How much to think first.")
-    reasoning = Typed(dict, load_default=dict, about="`effort`, which wins over `reasoning_effort`.")
+    reasoning = Typed(
+        dict, load_default=dict, holds=known.REASONING, about="`effort`, which wins over `reasoning_effort`."
+    )
     continue_final_message = Typed(
         bool, load_default=False, about="vLLM's: the answer goes on from the last message, if that is the assistant's."
     )
@@ -237,6 +246,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
     json_answer(schemas.ChatCompletion),
     events_of(schemas.ChatCompletionChunk, schemas.OpenAIError, end="[DONE]"),
     request=_schema,
+    headers=OF_A_MODEL,
     role="use",
 )
 def chat_completions() -> Response:

@@ -8,7 +8,7 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField, Ignored
 from hugging_llama.dialects.body_schema import BodySchema
-from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.embeddings import parse_inputs
@@ -44,7 +44,7 @@ def parse_texts(value: Any) -> list[str]:
 
 
 @blueprint.post("/v1/classify")
-@documented(json_answer(schemas.Classification), request=_schema, role="use")
+@documented(json_answer(schemas.Classification), request=_schema, headers=OF_A_MODEL, role="use")
 def classify() -> Response:
     """The likeliest label of each text, and the probabilities of all."""
     body = json_body(_schema, empty="EOF")

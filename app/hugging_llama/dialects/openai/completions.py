@@ -17,7 +17,7 @@ from hugging_llama.dialects.base import (
     stream_response,
 )
 from hugging_llama.dialects.body_fields import BodyField, Refused
-from hugging_llama.dialects.documented import documented, events_of, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.errors import error_event
@@ -221,6 +221,7 @@ def _answer_load(body: dict[str, Any]) -> Response:
     json_answer(schemas.TextCompletion),
     events_of(schemas.TextCompletion, schemas.OpenAIError, end="[DONE]"),
     request=_schema,
+    headers=OF_A_MODEL,
     role="use",
 )
 def completions() -> Response:

@@ -10,7 +10,7 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField, Ignored
 from hugging_llama.dialects.body_schema import BodySchema
-from hugging_llama.dialects.documented import documented, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, needed_text, texts_or_ids
@@ -61,7 +61,7 @@ def _encoded(vector: Sequence[float], *, as_base64: bool) -> Any:
 
 
 @blueprint.post("/v1/embeddings")
-@documented(json_answer(schemas.EmbeddingList), request=_schema, role="use")
+@documented(json_answer(schemas.EmbeddingList), request=_schema, headers=OF_A_MODEL, role="use")
 def embeddings() -> Response:
     """Vectors for texts."""
     body = json_body(_schema, empty="EOF")

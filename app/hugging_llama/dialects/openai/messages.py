@@ -27,18 +27,15 @@ def parse_messages(value: Any, model: str) -> tuple[Message, ...]:
 def _message(item: Any, model: str, names: Mapping[str, str]) -> Message:
     if not isinstance(item, dict) or not isinstance(item.get("role"), str):
         raise InvalidRequestError("invalid message format", param="messages")
-    given = item.get("tool_calls") or []
-    if not isinstance(given, list):
-        raise InvalidRequestError("invalid tool call format", param="messages")
-    calls = tuple(_call(call, index) for index, call in enumerate(given))
-    content = item.get("content")
-    if content is None and not calls and item["role"] != "assistant":
-        raise InvalidRequestError("invalid message content type: <nil>", param="messages")
+    calls = _calls(item)
+    texts = [_text(item[name], model) for name in ("content", "refusal") if item.get(name) is not None]
     thinking = item.get("reasoning") or item.get("reasoning_content") or ""
+    if not texts and not calls and not thinking:
+        raise InvalidRequestError("invalid message content type: <nil>", param="messages")
     call_id = item.get("tool_call_id")
     return Message(
         role=_ROLES.get(role := str(item["role"]), role),
-        content=_text(content, model),
+        content="\n".join(texts),
         thinking=thinking if isinstance(thinking, str) else "",
         tool_calls=calls,
         tool_call_id=call_id if isinstance(call_id, str) else None,
@@ -48,8 +45,8 @@ def _message(item: Any, model: str, names: Mapping[str, str]) -> Message:
 
 def _text(content: Any, model: str) -> str:
     """One text; of a list of parts the texts, each on a line of its own."""
-    if content is None or isinstance(content, str):
-        return content or ""
+    if isinstance(content, str):
+        return content
     if not isinstance(content, list):
         raise InvalidRequestError("invalid message format", param="messages")
     texts = []
@@ -62,6 +59,16 @@ def _text(content: Any, model: str) -> str:
         else:
             raise InvalidRequestError("invalid message format", param="messages")
     return "\n".join(texts)
+
+
+def _calls(item: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+    """Those of a message, its `function_call` among them, which is what tools were before."""
+    given = item.get("tool_calls") or []
+    if not isinstance(given, list):
+        raise InvalidRequestError("invalid tool call format", param="messages")
+    if (old := item.get("function_call")) is not None:
+        given = [*given, {"function": old}]
+    return tuple(_call(call, index) for index, call in enumerate(given))
 
 
 def _call(value: Any, index: int) -> ToolCall:

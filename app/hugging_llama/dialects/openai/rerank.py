@@ -7,8 +7,8 @@ from flask import Blueprint, Response
 from hugging_llama.dialects.base import Watched, app_context, json_body, local_model
 from hugging_llama.dialects.body_fields import BodyField, Ignored
 from hugging_llama.dialects.body_schema import BodySchema
-from hugging_llama.dialects.documented import documented, json_answer
-from hugging_llama.dialects.documents import DOCUMENTS, parse_documents
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer
+from hugging_llama.dialects.documents import DOCUMENTS, HOLD_TEXT, parse_documents
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.fields import Typed, needed_text, parse_truncation
@@ -25,7 +25,11 @@ class RerankSchema(BodySchema):
     model = needed_text("model", "A model that reranks.")
     query = needed_text("query", "What the documents shall fit.")
     documents = BodyField(
-        load_default=None, must=True, schema=DOCUMENTS, about="Texts, or objects with one under `text`."
+        load_default=None,
+        must=True,
+        schema=DOCUMENTS,
+        holds=HOLD_TEXT,
+        about="Texts, or objects with one under `text`.",
     )
     top_n = Typed(int, low=0, load_default=0, about="So many of the best; 0: all.")
     return_documents = Typed(bool, load_default=False, about="With their texts.")
@@ -50,14 +54,14 @@ def parse_some_documents(value: Any) -> list[str]:
 
 
 @blueprint.post("/v1/rerank")
-@documented(json_answer(schemas.Ranking), request=_schema, role="use")
+@documented(json_answer(schemas.Ranking), request=_schema, headers=OF_A_MODEL, role="use")
 def rerank_v1() -> Response:
     """Documents in the order in which they fit a query."""
     return _answer("1")
 
 
 @blueprint.post("/v2/rerank")
-@documented(json_answer(schemas.Ranking), request=_schema, role="use")
+@documented(json_answer(schemas.Ranking), request=_schema, headers=OF_A_MODEL, role="use")
 def rerank_v2() -> Response:
     """The same, as Cohere's second version calls it."""
     return _answer("2")

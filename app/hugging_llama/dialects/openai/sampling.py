@@ -6,6 +6,7 @@ from typing import Any
 from hugging_llama.dialects.body_fields import BodyField, Ignored
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.openai.fields import TEXT_OR_TEXTS, Typed, needed_text
+from hugging_llama.dialects.openai.known import STREAM_OPTIONS
 from hugging_llama.dialects.openai.render import encode
 from hugging_llama.dialects.structured import structured_format
 from hugging_llama.errors import InvalidRequestError
@@ -29,7 +30,12 @@ class SamplingSchema(BodySchema):
     frequency_penalty = Typed(float, low=-1e3, high=1e3, load_default=0.0, about="The same, by how often they came.")
     logit_bias = Typed(dict, load_default=dict, about="Numbers from -100 to 100 by token id.")
     stream = Typed(bool, load_default=False, about="Events as the answer is written.")
-    stream_options = Typed(dict, load_default=dict, about="`include_usage`: a last chunk with the token counts.")
+    stream_options = Typed(
+        dict,
+        load_default=dict,
+        holds=STREAM_OPTIONS,
+        about="`include_usage`: a last chunk with the token counts.",
+    )
     user: BodyField = Ignored("there are no users here, keys apart")
     top_k = Typed(int, load_default=None, about="Only so many of the likeliest tokens.")
     min_p = Typed(float, low=0.0, high=1.0, load_default=None, about="Only tokens this likely beside the likeliest.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from hugging_llama.dialects.openai.render import Json
 from hugging_llama.dialects.openai.responses.ids import new_item_id
+from hugging_llama.dialects.openai.responses.known import MAX_ITEMS
 from hugging_llama.dialects.openai.responses.sealed import unseal
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 
@@ -16,8 +17,6 @@ _MEDIA: Mapping[str, str] = {"input_image": "vision", "input_file": "file", "inp
 _NO_TEXT = frozenset({"web_search_call", "image_generation_call"})
 """Traces of what another server did. What they found stands in the messages; there is nothing in them to go on with."""
 _MAX_ID = 200
-_MAX_ITEMS = 10_000
-"""As many messages as Ollama's dialect takes: a body may hold a million, and no other request is served meanwhile."""
 
 
 @dataclass(slots=True)
@@ -37,9 +36,9 @@ class ItemReader:
             value = [{"role": "user", "content": value}]
         if not isinstance(value, list):
             raise InvalidRequestError("'input' must be a string or a list of items", param="input")
-        if len(value) > _MAX_ITEMS:
+        if len(value) > MAX_ITEMS:
             raise InvalidRequestError(
-                f"'input' has {len(value)} items, and at most {_MAX_ITEMS} are taken: go on from a kept response with "
+                f"'input' has {len(value)} items, and at most {MAX_ITEMS} are taken: go on from a kept response with "
                 "'previous_response_id'",
                 param="input",
             )
@@ -54,8 +53,7 @@ class ItemReader:
             return None
         read = _READERS.get(kind) if isinstance(kind, str) else None
         if read is None:
-            words = "a 'type'" if kind is None else f"one of the types {', '.join(_READERS)}, not {str(kind)[:60]!r}"
-            raise InvalidRequestError(f"an item must have {words}", param=param)
+            raise InvalidRequestError(_no_kind(kind, param), param=param)
         return read(self, given, param)
 
     def _message(self, given: Json, param: str) -> Json:
@@ -84,7 +82,9 @@ class ItemReader:
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(kind, str) and kind in _MEDIA:
             raise UnsupportedCapabilityError(self.model, [_MEDIA[kind]])
-        if kind not in _TEXT_PARTS or not isinstance(part.get("text"), str):
+        if isinstance(kind, str) and kind not in _TEXT_PARTS:
+            raise InvalidRequestError(f"unknown content type: {kind[:60]}", param=param)
+        if not isinstance(kind, str) or not isinstance(part.get("text"), str):
             raise InvalidRequestError("a part must be {'type': 'input_text', 'text': …}", param=param)
         return str(part["text"])
 
@@ -139,6 +139,12 @@ _READERS: Mapping[str, _Read] = {
     "reasoning": ItemReader._reasoning,
     REFERENCE: ItemReader._reference,
 }
+
+
+def _no_kind(kind: Any, param: str) -> str:
+    if kind is None:
+        return f"{param}: input item missing required 'type' field"
+    return f'{param}: unknown input item type: "{str(kind)[:60]}" (must be one of {", ".join(_READERS)})'
 
 
 def _head(kind: str, given: Json) -> Json:

@@ -8,6 +8,7 @@ from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
 from hugging_llama.dialects.openai.effort import parse_effort
 from hugging_llama.dialects.openai.fields import Typed
 from hugging_llama.dialects.openai.render import Json, encode
+from hugging_llama.dialects.openai.responses import known
 from hugging_llama.dialects.openai.responses.items import ItemReader
 from hugging_llama.dialects.openai.responses.tools import ToolSet, parse_tool_choice, parse_tools
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
@@ -37,6 +38,7 @@ class ResponsesSchema(SamplingSchema):
     input = BodyField(
         load_default=None,
         schema={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+        holds=known.INPUT,
         about="A text, or items: messages, reasoning, calls and their outputs.",
     )
     instructions = Typed(str, load_default="", about="A system text; not carried over to the next response.")
@@ -47,17 +49,25 @@ class ResponsesSchema(SamplingSchema):
     top_logprobs = Typed(int, low=0, high=20, load_default=0, about="How many alternatives come with each token.")
     include = Typed(list, load_default=list, about=f"`{LOGPROBS}`, `{SEALED}`.")
     reasoning = Typed(
-        dict, load_default=dict, about="`effort`: how much to think; `summary`: tell the reasoning as a summary."
+        dict,
+        load_default=dict,
+        holds=known.REASONING,
+        about="`effort`: how much to think; `summary`: tell the reasoning as a summary.",
     )
-    text = Typed(dict, load_default=dict, about="`format`: JSON, or JSON by a schema; enforced.")
+    text = Typed(dict, load_default=dict, holds=known.TEXT, about="`format`: JSON, or JSON by a schema; enforced.")
+    stream_options = Typed(
+        dict, load_default=dict, holds=known.STREAM_OPTIONS, about="Nothing that it may hold has an effect."
+    )
     tools = BodyField(
         load_default=None,
         schema={"type": "array", "items": {"type": "object"}},
+        holds=known.TOOLS,
         about="Functions, custom tools, and namespaces of them.",
     )
     tool_choice = BodyField(
         load_default=None,
         schema={"anyOf": [{"enum": ["auto", "none", "required"]}, {"type": "object"}]},
+        holds=known.TOOL_CHOICE,
         about="Whether tools are called, or which one; enforced.",
     )
     parallel_tool_calls = Typed(bool, load_default=True, about="`false` for one enforced call at most.")
@@ -182,11 +192,8 @@ def _check_metadata(value: Mapping[str, Any]) -> None:
 
 
 def _without_effect(body: Mapping[str, Any]) -> set[str]:
-    """What OpenAI's API has and nothing is done with here. Raises InvalidRequestError for what nobody knows."""
-    found = {f"text.{key}" for key, value in body["text"].items() if key != "format" and value is not None}
-    known = ("effort", "summary", "generate_summary")
-    found |= {f"reasoning.{key}" for key, value in body["reasoning"].items() if key not in known and value is not None}
-    found |= {f"stream_options.{key}" for key, value in body["stream_options"].items() if value}
+    """What OpenAI's API includes and this one does not. Raises InvalidRequestError for what nobody knows."""
+    found = set()
     for name in body["include"]:
         if isinstance(name, str) and name in _OF_TOOLS:
             found.add(f"include.{name}")

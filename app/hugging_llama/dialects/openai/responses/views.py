@@ -11,7 +11,7 @@ from hugging_llama.dialects.base import (
     stream_response,
     tell_ignored,
 )
-from hugging_llama.dialects.documented import documented, events_of, json_answer
+from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.render import SSE
 from hugging_llama.dialects.openai.responses import answer_schemas as schemas
@@ -33,7 +33,9 @@ _schema = ResponsesSchema()
 
 
 @blueprint.post("/v1/responses")
-@documented(json_answer(schemas.Response), events_of(schemas.ResponseEvent), request=_schema, role="use")
+@documented(
+    json_answer(schemas.Response), events_of(schemas.ResponseEvent), request=_schema, headers=OF_A_MODEL, role="use"
+)
 def create_response() -> Response:
     """Answer a conversation, in one object or as a stream of server-sent events."""
     asked = parse_request(json_body(_schema, empty="EOF"))

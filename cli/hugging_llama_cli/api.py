@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import requests
 
 from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError
+from hugging_llama_cli.ignored import IGNORED_HEADER, IgnoredFields
 from hugging_llama_config.client import ClientSettings
 
 CONNECT_TIMEOUT_S = 10.0
@@ -31,10 +32,12 @@ class Body(Protocol):
 
 
 class Server:
-    """One Hugging Llama server. Answers are checked to be JSON objects and nothing more."""
+    """One Hugging Llama server. Answers are checked to be JSON objects and nothing more; what the server says that it
+    ignores of a request goes to stderr."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.url = settings.url
+        self._ignored = IgnoredFields()
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "hugging-llama"
         # a proxy for the outside world can't reach this machine's loopback, and Ollama's CLI doesn't ask it either
@@ -114,7 +117,9 @@ class Server:
                 method, self.url + path, json=body, headers=headers, stream=True,
                 timeout=(CONNECT_TIMEOUT_S, timeout_s),
             )  # fmt: skip
-        return _accepted(self.url, response)
+        accepted = _accepted(self.url, response)
+        self._ignored.tell(accepted.headers.get(IGNORED_HEADER))
+        return accepted
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The client against the application itself, over an engine that plays a script."""
 
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -80,5 +81,29 @@ def test_chat(environ: dict[str, str], app_url: str) -> None:
         session.expect_screen(IDLE_PROMPT)
         assert session.say("hi") == "Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n"
         assert session.say("again").endswith("Hello you.\n\n")
+        session.send("/bye\r")
+        assert session.finish() == 0
+
+
+def test_what_the_server_does_nothing_with_is_told(invoke: Invoke, app_url: str) -> None:
+    modelfile = "FROM demo\nPARAMETER num_gpu 0\nPARAMETER num_thread 4\nPARAMETER top_k 5\n"
+    code, out, err = invoke("create", "mine", "-f", "-", "--url", app_url, stdin=modelfile)
+    assert (code, out) == (0, "created 'mine'\n")
+    assert err.splitlines()[0] == "Warning: the server does nothing with the parameters num_gpu, num_thread"
+    code, out, err = invoke("create", "mine", "-f", "-", "--json", "--url", app_url, stdin=modelfile)
+    assert json.loads(out.splitlines()[-1]) == {"status": "success"}
+    assert err == "Warning: the server does nothing with the parameters num_gpu, num_thread\n"
+    assert "top_k" in invoke("show", "mine", "--parameters", "--url", app_url)[1]
+
+
+def test_a_chat_tells_it_once(environ: dict[str, str], app_url: str) -> None:
+    warning = "Warning: the server does nothing with the parameter {}\n"
+    with TerminalSession([*MODULE, "run", "demo", "--url", app_url], environ) as session:
+        session.expect_screen(IDLE_PROMPT)
+        session.say("/set parameter num_gpu 0")
+        assert session.say("hi") == warning.format("num_gpu") + "Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n"
+        session.say("/set parameter low_vram true")
+        assert session.say("hi").startswith(warning.format("low_vram") + "Thinking...")
+        assert session.say("again").startswith("Thinking...")
         session.send("/bye\r")
         assert session.finish() == 0

@@ -83,17 +83,24 @@ def test_pushes_use_the_login_of_the_moment_behind_that_of_the_caller(environ: d
         ({}, {"hub_token": BAD_TOKEN}, "rejects the token"),
         ({}, {"hub_token": ""}, "set a token"),
         ({"HF_TOKEN": BAD_TOKEN, "HUGGING_LLAMA_HUB_TOKEN_FILE": "{login}"}, {}, "success"),
-        ({"HF_TOKEN_PATH": "/nowhere"}, {"hub_token_file": "{login}"}, "success"),
-        ({"HF_TOKEN_PATH": "/nowhere"}, {}, "set a token"),
-        ({"HF_TOKEN_PATH": "{login}", "HF_HOME": "/nowhere"}, {}, "success"),
+        ({"HF_TOKEN_PATH": "{folder}/none"}, {"hub_token_file": "{login}"}, "success"),
+        ({"HF_TOKEN_PATH": "{folder}/none"}, {}, "set a token"),
+        ({"HF_TOKEN_PATH": "{login}", "HF_HOME": "{folder}"}, {}, "success"),
     ],
 )
 def test_which_token_wins(
-    environ: dict[str, str], login: Path, variables: dict[str, str], values: dict[str, str], end: str
+    environ: dict[str, str],
+    login: Path,
+    tmp_path: Path,
+    variables: dict[str, str],
+    values: dict[str, str],
+    end: str,
 ) -> None:
     login.write_text(GOOD_TOKEN)
-    filled = {name: text.replace("{login}", str(login)) for name, text in variables.items()}
-    given = {name: text.replace("{login}", str(login)) for name, text in values.items()}
+    filled, given = (
+        {name: text.format(login=login, folder=tmp_path / "other") for name, text in texts.items()}
+        for texts in (variables, values)
+    )
     assert end in _pull(_client(environ | filled, **given))
 
 

@@ -107,7 +107,9 @@ def _readable_secrets(subject: Subject) -> Iterator[Finding]:
         except OSError as error:
             named_by = subject.loaded.origins["hub_token_file"]
             if path == login and named_by not in _PLACES_OF_A_LOGIN:
-                yield warning(f"{named_by}: {path} can't be read: {error.strerror}", "there is no token until it can be")
+                yield warning(
+                    f"{named_by}: {path} can't be read: {error.strerror}", "there is no token until it can be"
+                )
             continue
         if mode & stat.S_IROTH:
             yield warning(f"{path} holds secrets and can be read by everybody on this machine", f"chmod o-r {path}")

@@ -59,6 +59,28 @@ def test_commands(invoke: Invoke, app_url: str) -> None:
     assert "speaks Ollama API version" in invoke("version", "--url", app_url)[1]
 
 
+def test_the_context_of_an_estimate_is_no_parameter_of_the_model(invoke: Invoke, app_url: str) -> None:
+    plain = invoke("show", "demo", "--url", app_url)[1]
+    code, out, err = invoke("show", "demo", "--num-ctx", "300", "--url", app_url)
+    assert (code, err) == (0, "")
+    assert "Memory (context of 300 tokens)" in out
+    assert out.partition("  Memory")[0] == plain.partition("  Memory")[0]
+    shown = json.loads(invoke("show", "demo", "--num-ctx", "300", "--json", "--url", app_url)[1])
+    assert shown["memory"]["num_ctx"] == 300
+    assert "num_ctx" not in shown["parameters"]
+    for flag in ([], ["--json"], ["--memory"], ["--memory", "--json"]):
+        code, out, err = invoke("show", "demo", "--num-ctx", "99999999", *flag, "--url", app_url)
+        assert (code, "99999999" in out) == (0, False)
+        assert err == "Warning: 'demo' takes at most 2048 tokens, not 99999999: the estimate is for 2048\n"
+    for flag in (["--parameters"], ["--modelfile"]):
+        code, out, err = invoke("show", "demo", "--num-ctx", "300", *flag, "--url", app_url)
+        assert (code, out, err) == (
+            2,
+            "",
+            f"Error: --num-ctx is for the estimate of memory, which {flag[0]} leaves out\n",
+        )
+
+
 def test_run(invoke: Invoke, app_url: str) -> None:
     argv = ["run", "demo", "hi", "--verbose", "--keepalive", "10m", "--format", "json", "--think", "--url", app_url]
     code, out, err = invoke(*argv)

@@ -15,7 +15,7 @@ from typing import Any
 
 from hugging_llama_config import paths
 from hugging_llama_config.described import PREFIX, Setting
-from hugging_llama_config.files import ConfigError, nearest_setting, read_files
+from hugging_llama_config.files import ConfigError, did_you_mean, read_files
 from hugging_llama_config.host import HostUrl, address_variables, is_kubernetes_link, resolve_address
 from hugging_llama_config.settings import DEFAULTS, SETTINGS, Settings
 
@@ -151,8 +151,7 @@ def _take_given(loaded: Loaded, flags: Iterable[GivenFlag], values: Mapping[str,
 def _setting(name: str) -> Setting:
     if name in SETTINGS:
         return SETTINGS[name]
-    near = nearest_setting(name)
-    raise ValueError("no such setting" + (f"; did you mean {near!r}?" if near else ""))
+    raise ValueError(f"no such setting{did_you_mean(name)}")
 
 
 def _fill_paths(loaded: Loaded, environ: Mapping[str, str]) -> None:
@@ -192,5 +191,4 @@ def _is_unknown(variable: str) -> bool:
 
 
 def _unknown(variable: str) -> str:
-    near = nearest_setting(variable)
-    return f"{variable} is no setting" + (f"; did you mean {SETTINGS[near].variable}?" if near else "")
+    return f"{variable} is no setting{did_you_mean(variable, lambda name: SETTINGS[name].variable)}"

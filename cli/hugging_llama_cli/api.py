@@ -7,8 +7,9 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
+from urllib3.exceptions import LocationParseError
 
-from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError
+from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError, UsageError
 from hugging_llama_cli.ignored import IGNORED_HEADER, IgnoredFields
 from hugging_llama_config.client import ClientSettings
 
@@ -17,6 +18,7 @@ ANSWER_TIMEOUT_S = 60.0
 _LOOPBACK = ("localhost", "127.", "::1")
 _CHUNK_BYTES = 65536
 _NOT_FOUND = 404
+_SHOWN_CHARACTERS = 200
 
 Json = dict[str, Any]
 
@@ -41,7 +43,7 @@ class Server:
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "hugging-llama"
         # a proxy for the outside world can't reach this machine's loopback, and Ollama's CLI doesn't ask it either
-        self._session.trust_env = not (urlsplit(self.url).hostname or "").startswith(_LOOPBACK)
+        self._session.trust_env = not _hostname(self.url).startswith(_LOOPBACK)
         if settings.api_key:
             self._session.headers["Authorization"] = f"Bearer {settings.api_key}"
 
@@ -141,6 +143,20 @@ def _reported(url: str) -> Iterator[None]:
         ) from None
     except requests.exceptions.RequestException as error:
         raise CliError(f"{url}: {error}") from None
+    except LocationParseError:  # which requests lets through
+        raise _no_address(url) from None
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        raise _no_address(url) from None
+
+
+def _no_address(url: str) -> UsageError:
+    ports = "HUGGING_LLAMA_HOST takes no port, --url and OLLAMA_HOST may have one"
+    return UsageError(f"{url[:_SHOWN_CHARACTERS]} is no address of a server: {ports}")
 
 
 def _accepted(url: str, response: requests.Response) -> requests.Response:

@@ -175,6 +175,8 @@ def _parameters(repl: "Repl") -> str:
 
 
 def _set(repl: "Repl", rest: str) -> bool:
+    if not rest:
+        return _help(repl, "set")
     name, _, value = rest.partition(" ")
     setting = _SETTINGS.get(name)
     if setting is None:
@@ -198,7 +200,10 @@ def _set_parameter(repl: "Repl", value: str) -> None:
         name, words = "", []
     if not words:
         raise CliError("usage: /set parameter NAME VALUE")
-    repl.conversation.options[name] = parse_parameter(name, words)
+    option = {name: parse_parameter(name, words)}
+    # the server looks at it now: a refusal of the next message would come late, and of all that follow
+    show_command.shown_text(repl.server, repl.conversation.model, "parameters", options=option)
+    repl.conversation.options |= option
     print(f"Set parameter '{name}' to '{' '.join(words)}'")
 
 

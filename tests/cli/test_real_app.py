@@ -59,6 +59,18 @@ def test_commands(invoke: Invoke, app_url: str) -> None:
     assert "speaks Ollama API version" in invoke("version", "--url", app_url)[1]
 
 
+def test_a_parameter_that_can_not_be_is_refused_when_it_is_set(environ: dict[str, str], app_url: str) -> None:
+    with TerminalSession([*MODULE, "run", "demo", "--url", app_url], environ) as session:
+        session.expect_screen(IDLE_PROMPT)
+        refused = 'Error: option "temperature" must be of type float32\n'
+        assert session.say("/set parameter temperature hot") == refused
+        assert session.say("hi").startswith("Thinking..."), "it was not kept"
+        assert "User defined" not in session.say("/show parameters")
+        assert session.say("/set").startswith("Settings:\n  /set system TEXT\n")
+        session.send("/bye\r")
+        assert session.finish() == 0
+
+
 def test_the_context_of_an_estimate_is_no_parameter_of_the_model(invoke: Invoke, app_url: str) -> None:
     plain = invoke("show", "demo", "--url", app_url)[1]
     code, out, err = invoke("show", "demo", "--num-ctx", "300", "--url", app_url)
@@ -122,10 +134,10 @@ def test_a_chat_tells_it_once(environ: dict[str, str], app_url: str) -> None:
     warning = "Warning: the server does nothing with the parameter {}\n"
     with TerminalSession([*MODULE, "run", "demo", "--url", app_url], environ) as session:
         session.expect_screen(IDLE_PROMPT)
-        session.say("/set parameter num_gpu 0")
-        assert session.say("hi") == warning.format("num_gpu") + "Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n"
-        session.say("/set parameter low_vram true")
-        assert session.say("hi").startswith(warning.format("low_vram") + "Thinking...")
+        told = warning.format("num_gpu") + "Set parameter 'num_gpu' to '0'\n"
+        assert session.say("/set parameter num_gpu 0") == told
+        assert session.say("hi") == "Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n"
+        assert session.say("/set parameter low_vram true").startswith(warning.format("low_vram"))
         assert session.say("again").startswith("Thinking...")
         session.send("/bye\r")
         assert session.finish() == 0

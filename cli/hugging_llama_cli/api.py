@@ -6,9 +6,11 @@ from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Protocol
 
 import requests
+from urllib3.exceptions import LocationParseError
 
-from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError
+from hugging_llama_cli.errors import BrokenOffError, CliError, ServerError, UnreachableError, UsageError
 from hugging_llama_cli.http_session import http_session, insecure_text
+from hugging_llama_cli.ignored import IGNORED_HEADER, IgnoredFields
 from hugging_llama_config.client import ClientSettings
 
 CONNECT_TIMEOUT_S = 10.0
@@ -19,6 +21,7 @@ _NOT_FOUND = 404
 _UNREACHED = "is it running, and is the address right?"
 _UNKNOWN_PATH = (_NOT_FOUND, 405, 501)
 """What web servers answer that know nothing of our paths, or of our methods there."""
+_SHOWN_CHARACTERS = 200
 
 Json = dict[str, Any]
 
@@ -34,12 +37,17 @@ class Body(Protocol):
 
 
 class Server:
-    """One Hugging Llama server. Answers are checked to be JSON objects and nothing more."""
+    """One Hugging Llama server. Answers are checked to be JSON objects and nothing more; what the server says that it
+    ignores of a request goes to stderr."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.url = settings.url
         self._is_served_here = settings.is_served_here
-        self._session = http_session(settings.url, settings.ca_bundle)
+        self._ignored = IgnoredFields()
+        try:
+            self._session = http_session(settings.url, settings.ca_bundle)
+        except ValueError:
+            raise _no_address(self.url) from None
         self._session.headers["User-Agent"] = "hugging-llama"
         if settings.api_key:
             self._session.headers["Authorization"] = f"Bearer {settings.api_key}"
@@ -116,7 +124,9 @@ class Server:
                 method, self.url + path, json=body, headers=headers, stream=True,
                 timeout=(CONNECT_TIMEOUT_S, timeout_s),
             )  # fmt: skip
-        return _accepted(self.url, response)
+        accepted = _accepted(self.url, response)
+        self._ignored.tell(accepted.headers.get(IGNORED_HEADER))
+        return accepted
 
 
 @contextlib.contextmanager
@@ -137,6 +147,13 @@ def _reported(url: str, *, is_served_here: bool = False) -> Iterator[None]:
         raise UnreachableError(f"could not connect to Hugging Llama at {url}; {advice}") from None
     except OSError as error:  # of requests, or a file of certificates that is not there
         raise CliError(f"{url}: {error}") from None
+    except LocationParseError:  # which requests lets through
+        raise _no_address(url) from None
+
+
+def _no_address(url: str) -> UsageError:
+    ports = "HUGGING_LLAMA_HOST takes no port, --url and OLLAMA_HOST may have one"
+    return UsageError(f"{url[:_SHOWN_CHARACTERS]} is no address of a server: {ports}")
 
 
 def _accepted(url: str, response: requests.Response) -> requests.Response:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 from hugging_llama_cli.api import Json
 from hugging_llama_cli.errors import CliError
@@ -29,8 +30,12 @@ _PACKED_DTYPE = "bfloat16"
 def update_catalog(models: Sequence[CatalogModel], settings: ClientSettings, out: TextIO) -> list[CatalogModel]:
     """Ask the Hub about one after another, say on `out` what changed, and keep it for the next time.
 
-    An entry without a good answer stays as it was. Raises CliError if there was no good answer at all.
+    An entry without a good answer stays as it was. Raises CliError if there was no good answer at all, and in offline
+    mode.
     """
+    if settings.is_hub_offline:
+        host = urlsplit(settings.hub_endpoint).netloc.rpartition("@")[2]
+        raise CliError(f"offline mode is on (HF_HUB_OFFLINE is set): {host} is not contacted")
     found, num_described, is_there = list(models), 0, True
     with contextlib.closing(HubReader(settings.hub_endpoint, settings.hub_token)) as hub:
         for index, model in enumerate(models):

@@ -13,4 +13,9 @@ def printable(text: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """An error's message as the one line that follows `Error: `."""
-    return printable(" ".join(str(error).split()))
+    return one_line_of(str(error))
+
+
+def one_line_of(text: str) -> str:
+    """`text` in one line, with nothing in it that controls a terminal."""
+    return printable(" ".join(text.split()))

@@ -203,10 +203,10 @@ def _set_parameter(repl: "Repl", value: str) -> None:
     if not words:
         raise CliError("usage: /set parameter NAME VALUE")
     check_name(name)
-    typed = parse_parameter(name, words)
-    # the server says what is wrong with a value, and the next message is not lost to it
-    repl.server.post("/api/show", {"model": repl.conversation.model, "options": {name: typed}})
-    repl.conversation.options[name] = typed
+    option = {name: parse_parameter(name, words)}
+    # the server looks at it now: a refusal of the next message would come late, and of all that follow
+    show_command.shown_text(repl.server, repl.conversation.model, "parameters", options=option)
+    repl.conversation.options |= option
     print(f"Set parameter '{name}' to '{' '.join(words)}'")
 
 

@@ -57,7 +57,7 @@ def load_client_settings(url: str | None = None, environ: Mapping[str, str] | No
         api_key=(environ.get("HUGGING_LLAMA_API_KEY") or environ.get("OLLAMA_API_KEY", "")).strip(),
         home=Path(settings.home),
         hub_endpoint=settings.hub_endpoint,
-        hub_token=settings.hub_token,
+        hub_token=settings.find_hub_token(),
         # as huggingface_hub reads them
         is_hub_offline=(environ.get("HF_HUB_OFFLINE") or environ.get("TRANSFORMERS_OFFLINE", "")).upper() in _TRUE,
         # as requests reads them

@@ -15,7 +15,7 @@ from typing import Any
 
 from hugging_llama_config import paths
 from hugging_llama_config.described import PREFIX, Setting
-from hugging_llama_config.files import ConfigError, nearest_setting, read_files
+from hugging_llama_config.files import ConfigError, did_you_mean, read_files
 from hugging_llama_config.host import HostUrl, address_variables, is_kubernetes_link, resolve_address
 from hugging_llama_config.settings import DEFAULTS, SETTINGS, Settings
 
@@ -151,8 +151,7 @@ def _take_given(loaded: Loaded, flags: Iterable[GivenFlag], values: Mapping[str,
 def _setting(name: str) -> Setting:
     if name in SETTINGS:
         return SETTINGS[name]
-    near = nearest_setting(name)
-    raise ValueError("no such setting" + (f"; did you mean {near!r}?" if near else ""))
+    raise ValueError(f"no such setting{did_you_mean(name)}")
 
 
 def _fill_paths(loaded: Loaded, environ: Mapping[str, str]) -> None:
@@ -161,18 +160,28 @@ def _fill_paths(loaded: Loaded, environ: Mapping[str, str]) -> None:
     values.setdefault("hub_cache", str(paths.default_hub_cache(environ)))
     endpoint = values.get("hub_endpoint") or environ.get("HF_ENDPOINT") or paths.DEFAULT_HUB_ENDPOINT
     values["hub_endpoint"] = endpoint.rstrip("/")
-    values.setdefault("hub_token", paths.hub_token(environ))
+    _fill_token(values, environ)
     values["home"] = str(Path(values["home"]).expanduser())
     values.setdefault("run_dir", str(paths.default_run_dir(environ, values["home"])))
     for name in _PATHS:
         values[name] = str(Path(values[name]).expanduser())
-    if values.get("keys_file"):
-        values["keys_file"] = str(Path(values["keys_file"]).expanduser())
+    for name in ("keys_file", "hub_token_file"):
+        if values.get(name):
+            values[name] = str(Path(values[name]).expanduser())
     values["model_dirs"] = tuple(str(Path(path).expanduser()) for path in values.get("model_dirs", ()))
     for name, variable in paths.fallback_origins(environ).items():
-        loaded.origins.setdefault(name, variable)
+        if values[name]:
+            loaded.origins.setdefault(name, variable)
     for name in SETTINGS:
         loaded.origins.setdefault(name, DEFAULT)
+
+
+def _fill_token(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """What is said of either of the two settings wins over Hugging Face's variables and the login."""
+    path = "" if "hub_token" in values else str(paths.default_token_file(environ))
+    token = "" if "hub_token_file" in values else paths.hub_token(environ)
+    values.setdefault("hub_token", token)
+    values.setdefault("hub_token_file", path)
 
 
 def _is_unknown(variable: str) -> bool:
@@ -182,5 +191,4 @@ def _is_unknown(variable: str) -> bool:
 
 
 def _unknown(variable: str) -> str:
-    near = nearest_setting(variable)
-    return f"{variable} is no setting" + (f"; did you mean {SETTINGS[near].variable}?" if near else "")
+    return f"{variable} is no setting{did_you_mean(variable, lambda name: SETTINGS[name].variable)}"

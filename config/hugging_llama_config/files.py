@@ -1,7 +1,7 @@
 """The TOML files: where they may lie, and what they say."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,7 @@ class FileValues:
 
     def _set(self, key: str, value: Any, origin: str) -> None:
         if key not in SETTINGS:
-            near = nearest_setting(key)
-            raise ValueError(f"unknown setting {key!r}" + (f"; did you mean {near!r}?" if near else ""))
+            raise ValueError(f"unknown setting {key!r}{did_you_mean(key)}")
         if value in ("", []):  # as if nobody had said anything
             self.values.pop(key, None)
             self.origins.pop(key, None)
@@ -67,13 +66,15 @@ class FileValues:
         self.origins[key] = origin
 
 
-def nearest_setting(name: str) -> str:
-    """The setting that a key or variable was probably meant to be, or ""."""
+def did_you_mean(name: str, spelled: Callable[[str], str] = repr) -> str:
+    """The end of a message about a key or variable that is no setting: which one it was probably meant to be, as
+    `spelled` writes its name; "" if none looks alike."""
     # hardly any start needs it, and all commands of the CLI import this module
     import difflib
 
     wanted = name.lower().removeprefix(PREFIX.lower()).replace("-", "_")
-    return next(iter(difflib.get_close_matches(wanted, SETTINGS, n=1)), "")
+    near = difflib.get_close_matches(wanted, SETTINGS, n=1)
+    return f"; did you mean {spelled(near[0])}?" if near else ""
 
 
 def user_file(environ: Mapping[str, str]) -> Path:

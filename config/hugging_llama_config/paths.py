@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 DEFAULT_HUB_ENDPOINT = "https://huggingface.co"
+_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
 def default_home(environ: Mapping[str, str]) -> Path:
@@ -45,26 +46,29 @@ def fallback_origins(environ: Mapping[str, str]) -> dict[str, str]:
         "run_dir": ("XDG_RUNTIME_DIR",),
         "hub_cache": ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"),
         "hub_endpoint": ("HF_ENDPOINT",),
-        "hub_token": ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+        "hub_token": _TOKENS,
+        "hub_token_file": ("HF_TOKEN_PATH", "HF_HOME", "XDG_CACHE_HOME"),
     }
     found = {}
     for name, candidates in variables.items():
         if variable := next((variable for variable in candidates if environ.get(variable)), ""):
             found[name] = variable
-    if "hub_token" not in found and hub_token(environ):
-        found["hub_token"] = str(_token_file(environ))
     return found
 
 
-def _token_file(environ: Mapping[str, str]) -> Path:
+def default_token_file(environ: Mapping[str, str]) -> Path:
+    """The file that `hf auth login` writes and `hf auth logout` removes."""
     return Path(environ.get("HF_TOKEN_PATH") or str(hf_home(environ) / "token")).expanduser()
 
 
 def hub_token(environ: Mapping[str, str]) -> str:
-    """The token that huggingface_hub would use: HF_TOKEN, else the file that `hf auth login` wrote; "" if none."""
-    if token := environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN"):
-        return token.strip()
+    """The token that huggingface_hub takes from its variables, before it looks at the login; "" if none."""
+    return next((token for name in _TOKENS if (token := environ.get(name, "").strip())), "")
+
+
+def read_token(path: str) -> str:
+    """What the file of a login holds; "" if it isn't there or can't be read."""
     try:
-        return _token_file(environ).read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        return Path(path).read_text().strip()
+    except (OSError, ValueError):
         return ""

@@ -27,6 +27,7 @@ from hugging_llama_config.kinds import (
     URL,
 )
 from hugging_llama_config.log_levels import LEVELS
+from hugging_llama_config.paths import read_token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,11 @@ class Settings:
     )  # fmt: skip
     hub_token: str = setting(
         "", TEXT, (WEB, CLI), "for gated and private models, and for pushes of callers who send none",
-        origin="HF_TOKEN, the stored login", is_secret=True,
+        origin="HF_TOKEN", is_secret=True,
+    )  # fmt: skip
+    hub_token_file: str = setting(
+        "", FILE, (WEB, CLI), "a file with that token, read whenever one is needed: what `hf auth login` writes",
+        origin="HF_TOKEN_PATH, HF_HOME/token",
     )  # fmt: skip
     model_dirs: tuple[str, ...] = setting(
         (), FOLDERS, (WEB,), "folders of the server's disk: an absolute path below one of them is a model's name, and "
@@ -244,6 +249,10 @@ class Settings:
         """Where the keys lie: in the file that the operator names, which has to be there, else in the home, where they
         may be; "" without a home."""
         return self.keys_file or (os.path.join(self.home, "keys.json") if self.home else "")
+
+    def find_hub_token(self) -> str:
+        """The token for the Hub of this moment: the setting, else what its file holds now; "" if there is none."""
+        return self.hub_token or (read_token(self.hub_token_file) if self.hub_token_file else "")
 
     @property
     def fingerprint(self) -> str:

@@ -179,6 +179,20 @@ def test_a_hub_that_is_not_there(invoke: Invoke, home: Path, monkeypatch: pytest
     assert not home.exists()
 
 
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_mode_asks_nobody(
+    variable: str, invoke: Invoke, hub: StandInHub, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    code, out, err = invoke("catalog", "--update", "--all")
+    host = hub.endpoint.removeprefix("http://")
+    assert (code, out) == (1, "")
+    assert err == f"Error: offline mode is on (HF_HUB_OFFLINE is set): {host} is not contacted\n"
+    assert not hub.seen
+    assert not home.exists()
+    assert invoke("catalog", "--all")[0] == 0, "what is known goes on being shown"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -112,6 +112,26 @@ def test_errors_of_the_server_are_one_line(cli: RunCli) -> None:
     assert result.stderr == "Error: access to 'gated' is restricted\n"
 
 
+@pytest.mark.parametrize(
+    ("variables", "argv", "told"),
+    [
+        ({"HUGGING_LLAMA_HOST": "127.0.0.1:8000"}, ["list"], "http://[127.0.0.1:8000]"),
+        ({"HUGGING_LLAMA_HOST": "127.0.0.1:8000", "HF_TOKEN": "hf_x"}, ["push", "x"], "http://[127.0.0.1:8000]"),
+        ({}, ["list", "--url", "x" * 300], "http://xxx"),
+        ({}, ["list", "--url", "http://a..b:1"], "http://a..b:1"),
+    ],
+)
+def test_an_address_that_is_none(
+    variables: dict[str, str], argv: list[str], told: str, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {"no_proxy": "*", **variables}.items():
+        monkeypatch.setenv(name, text)
+    code, out, err = invoke(*argv)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"Error: {told}")
+    assert "is no address of a server: HUGGING_LLAMA_HOST takes no port, --url and OLLAMA_HOST may have one" in err
+
+
 def test_nobody_listens(cli: RunCli, environ: dict[str, str]) -> None:
     with socket.socket() as held:  # bound, never listening: nobody else can take it
         held.bind(("127.0.0.1", 0))

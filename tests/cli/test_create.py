@@ -70,8 +70,10 @@ def test_without_a_modelfile(invoke: Invoke, server: StubServer, folder: Path) -
     assert server.bodies("/api/create") == [
         {"model": "mine", "from": "demo", "parameters": {}, "quantize": "int4", "stream": True}
     ]
-    for argv in (["create", "mine"], ["create", "mine", "-f", "nowhere"]):
-        assert invoke(*argv) == (1, "", "Error: specified Modelfile wasn't found\n")
+    missing = "Error: specified Modelfile wasn't found: there is no "
+    hint = " here; name one with -f, or a model with --from"
+    assert invoke("create", "mine") == (1, "", f"{missing}'Modelfile'{hint}\n")
+    assert invoke("create", "mine", "-f", "no/where") == (1, "", f"{missing}'no/where'\n")
     assert invoke("create", "mine", "-f", ".") == (1, "", "Error: '.' can't be read: Is a directory\n")
     assert invoke("create", "mine", "-f", "a", "--from", "b")[0] == 2
     for text in ("temperature", "=1"):

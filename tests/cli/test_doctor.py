@@ -233,6 +233,13 @@ def test_secrets_that_everybody_can_read(examine: Examine, tmp_path: Path) -> No
     assert only(examine("settings", HF_TOKEN_PATH=str(path))[1])[0] == "ok"
 
 
+@pytest.mark.parametrize("variable", ["HF_TOKEN_PATH", "HUGGING_LLAMA_HUB_TOKEN_FILE"])
+def test_a_file_of_a_token_that_is_not_there(examine: Examine, variable: str, tmp_path: Path) -> None:
+    status, said, _ = only(examine("settings", **{variable: str(tmp_path / "nowhere")})[1])
+    assert (status, said) == ("warning", f"{variable}: {tmp_path}/nowhere can't be read: No such file or directory")
+    assert only(examine("settings", HF_HOME=str(tmp_path))[1])[0] == "ok", "who has no login needs none"
+
+
 @pytest.mark.parametrize("folder", ["HUGGING_LLAMA_HOME", "HF_HUB_CACHE", "HUGGING_LLAMA_RUN_DIR"])
 @pytest.mark.parametrize("place", ["/proc/hl", "{file}", "{file}/below"])
 def test_a_folder_that_can_t_be_written(examine: Examine, folder: str, place: str, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Commands that change what is on disk or in memory: cp, rm, stop; and names that are almost right."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,22 @@ def test_stop(invoke: Invoke, server: StubServer) -> None:
     assert invoke("stop", "hugging-llama/demoo")[2].endswith(f"; did you mean '{_DEMO}'?\n")
 
 
-def test_rm_unloads_first_and_stops_at_the_first_failure(invoke: Invoke, server: StubServer) -> None:
+def test_rm_unloads_first_and_goes_on_after_a_failure(invoke: Invoke, server: StubServer) -> None:
+    minilm = "sentence-transformers/all-MiniLM-L6-v2"
     server.freed_bytes = 1_234_000_000
-    code, out, err = invoke("rm", _DEMO, "zzz", "sentence-transformers/all-MiniLM-L6-v2")
-    assert (code, out) == (1, f"deleted '{_DEMO}' (1.2 GB freed)\n")
-    assert err == "Error: model 'zzz' not found\n"
+    code, out, err = invoke("rm", _DEMO, "zzz", "hugging-llama/dmo", minilm)
+    assert (code, out) == (1, f"deleted '{_DEMO}' (1.2 GB freed)\ndeleted '{minilm}' (1.2 GB freed)\n")
+    assert err == (
+        f"Error: model 'zzz' not found\nError: model 'hugging-llama/dmo' not found; did you mean '{_DEMO}'?\n"
+    )
     assert [path for path, _ in server.requests] == [
-        "/api/generate", "/api/delete", "/api/generate", "/api/delete", "/api/tags"
+        "/api/generate", "/api/delete",
+        "/api/generate", "/api/delete", "/api/tags",
+        "/api/generate", "/api/delete", "/api/tags",
+        "/api/generate", "/api/delete",
     ]  # fmt: skip
+    code, out, err = invoke("rm", "--json", "zzz", minilm)
+    assert (code, json.loads(out)["deleted"], err) == (1, minilm, "Error: model 'zzz' not found\n")
     server.freed_bytes = 0
     assert invoke("rm", _DEMO)[1] == f"deleted '{_DEMO}'\n"
 
@@ -52,7 +61,7 @@ def test_without_a_server_one_line_says_so(invoke: Invoke, tmp_path: Path, monke
     (tmp_path / "model.safetensors").write_text("weights")
     (tmp_path / "Modelfile").write_text("FROM .")
     monkeypatch.chdir(tmp_path)
-    for command in (("rm", "mine"), ("create", "mine")):
+    for command in (("rm", "mine", "other"), ("create", "mine")):
         message = f"Error: could not connect to Hugging Llama at {url}; is it running, and is the address right?\n"
         assert invoke(*command, "--url", url) == (1, "", message), "nor is anything hashed"
 

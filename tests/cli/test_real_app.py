@@ -1,5 +1,6 @@
 """The client against the application itself, over an engine that plays a script."""
 
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -58,6 +59,40 @@ def test_commands(invoke: Invoke, app_url: str) -> None:
     assert "speaks Ollama API version" in invoke("version", "--url", app_url)[1]
 
 
+def test_a_parameter_that_can_not_be_is_refused_when_it_is_set(environ: dict[str, str], app_url: str) -> None:
+    with TerminalSession([*MODULE, "run", "demo", "--url", app_url], environ) as session:
+        session.expect_screen(IDLE_PROMPT)
+        refused = 'Error: option "temperature" must be of type float32\n'
+        assert session.say("/set parameter temperature hot") == refused
+        assert session.say("hi").startswith("Thinking..."), "it was not kept"
+        assert "User defined" not in session.say("/show parameters")
+        assert session.say("/set").startswith("Settings:\n  /set system TEXT\n")
+        session.send("/bye\r")
+        assert session.finish() == 0
+
+
+def test_the_context_of_an_estimate_is_no_parameter_of_the_model(invoke: Invoke, app_url: str) -> None:
+    plain = invoke("show", "demo", "--url", app_url)[1]
+    code, out, err = invoke("show", "demo", "--num-ctx", "300", "--url", app_url)
+    assert (code, err) == (0, "")
+    assert "Memory (context of 300 tokens)" in out
+    assert out.partition("  Memory")[0] == plain.partition("  Memory")[0]
+    shown = json.loads(invoke("show", "demo", "--num-ctx", "300", "--json", "--url", app_url)[1])
+    assert shown["memory"]["num_ctx"] == 300
+    assert "num_ctx" not in shown["parameters"]
+    for flag in ([], ["--json"], ["--memory"], ["--memory", "--json"]):
+        code, out, err = invoke("show", "demo", "--num-ctx", "99999999", *flag, "--url", app_url)
+        assert (code, "99999999" in out) == (0, False)
+        assert err == "Warning: 'demo' takes at most 2048 tokens, not 99999999: the estimate is for 2048\n"
+    for flag in (["--parameters"], ["--modelfile"]):
+        code, out, err = invoke("show", "demo", "--num-ctx", "300", *flag, "--url", app_url)
+        assert (code, out, err) == (
+            2,
+            "",
+            f"Error: --num-ctx is for the estimate of memory, which {flag[0]} leaves out\n",
+        )
+
+
 def test_run(invoke: Invoke, app_url: str) -> None:
     argv = ["run", "demo", "hi", "--verbose", "--keepalive", "10m", "--format", "json", "--think", "--url", app_url]
     code, out, err = invoke(*argv)
@@ -87,5 +122,29 @@ def test_chat(environ: dict[str, str], app_url: str) -> None:
         assert session.say("/set parameter min_p 2").startswith('Error: option "min_p" must be between 0 and 1')
         assert session.say("/set parameter min_p 0.5") == "Set parameter 'min_p' to '0.5'\n"
         assert session.say("third").endswith("Hello you.\n\n")
+        session.send("/bye\r")
+        assert session.finish() == 0
+
+
+def test_what_the_server_does_nothing_with_is_told(invoke: Invoke, app_url: str) -> None:
+    modelfile = "FROM demo\nPARAMETER num_gpu 0\nPARAMETER num_thread 4\nPARAMETER top_k 5\n"
+    code, out, err = invoke("create", "mine", "-f", "-", "--url", app_url, stdin=modelfile)
+    assert (code, out) == (0, "created 'mine'\n")
+    assert err.splitlines()[0] == "Warning: the server does nothing with the parameters num_gpu, num_thread"
+    code, out, err = invoke("create", "mine", "-f", "-", "--json", "--url", app_url, stdin=modelfile)
+    assert json.loads(out.splitlines()[-1]) == {"status": "success"}
+    assert err == "Warning: the server does nothing with the parameters num_gpu, num_thread\n"
+    assert "top_k" in invoke("show", "mine", "--parameters", "--url", app_url)[1]
+
+
+def test_a_chat_tells_it_once(environ: dict[str, str], app_url: str) -> None:
+    warning = "Warning: the server does nothing with the parameter {}\n"
+    with TerminalSession([*MODULE, "run", "demo", "--url", app_url], environ) as session:
+        session.expect_screen(IDLE_PROMPT)
+        told = warning.format("num_gpu") + "Set parameter 'num_gpu' to '0'\n"
+        assert session.say("/set parameter num_gpu 0") == told
+        assert session.say("hi") == "Thinking...\nHm.\n...done thinking.\n\nHello you.\n\n"
+        assert session.say("/set parameter main_gpu 0").startswith(warning.format("main_gpu"))
+        assert session.say("again").startswith("Thinking...")
         session.send("/bye\r")
         assert session.finish() == 0

@@ -246,6 +246,13 @@ def test_texts_of_a_model(make_client: MakeClient) -> None:
     assert refused(client, system="x" * 2**22, base=DEMO).endswith("bytes")
 
 
+def test_parameters_without_effect_are_named(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    body = {"model": "mine", "from": DEMO, "parameters": {"num_gpu": 0, "top_k": 5, "use_mmap": True}}
+    ignored = client.post("/api/create", json=body).headers["X-Ignored-Fields"]
+    assert ignored == "parameters.num_gpu, parameters.use_mmap"
+
+
 def test_a_template_of_ollamas_is_translated(make_client: MakeClient) -> None:
     client, engine = make_client()
     create(client, template="{{ .System }}|{{ .Prompt }}", base=DEMO)

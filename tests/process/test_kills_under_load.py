@@ -47,7 +47,10 @@ def cmdline(pid: int) -> list[str]:
 
 def end_of(client: Stream) -> str:
     """How a stream ended: the reason or the code of its last line, or "cut"."""
-    answer = client.read_to_end_or_last_chunk()
+    try:
+        answer = client.read_to_end_or_last_chunk()
+    except ConnectionResetError:  # of a killed worker that had not read all
+        answer = b""
     client.leave()
     if not answer.endswith(b"\r\n0\r\n\r\n"):
         return "cut"

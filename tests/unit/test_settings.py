@@ -321,7 +321,7 @@ def test_where_each_value_is_from(tmp_path: Path) -> None:
         "keep_alive_s": "--model-ttl",
         "workers": "the application",
         "hub_cache": "HF_HOME",
-        "hub_token": str(tmp_path / "token"),
+        "hub_token_file": "HF_HOME",
     }
     assert load(environ | {"OLLAMA_HOST": ":99"}).origins["port"] == "OLLAMA_HOST"
     assert load(environ | {"OLLAMA_HOST": "https://a"}).origins["port"] == "OLLAMA_HOST"

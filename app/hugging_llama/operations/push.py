@@ -37,7 +37,7 @@ def push_model(
     model = resolve_model(ctx, name)
     target = _target(model)
     endpoint = ctx.settings.hub_endpoint.rstrip("/")
-    access = HubAccess(endpoint=endpoint, token=token or ctx.settings.hub_token)
+    access = HubAccess(endpoint=endpoint, token=token or ctx.settings.find_hub_token())
     if not access.token:
         raise KeyRejectedError(
             f"{access.host} takes models from known users only: send a token that may write in the header X-HF-Token, "

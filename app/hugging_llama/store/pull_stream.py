@@ -75,7 +75,7 @@ def pull(
         PullRequest(
             name=ModelName(repo, wanted.revision),
             cache=os.path.abspath(settings.hub_cache),
-            access=HubAccess(endpoint=settings.hub_endpoint.rstrip("/"), token=settings.hub_token),
+            access=HubAccess(endpoint=settings.hub_endpoint.rstrip("/"), token=settings.find_hub_token()),
             kind=kind,
             allow_code=trust_remote_code,
             allow_pickle=allow_pickle,

@@ -33,7 +33,7 @@ def remote_size(settings: Settings, name: str) -> tuple[ModelSize, str]:
     KeyRejectedError, and TransferError for all that network and Hub can do.
     """
     wanted = names.parse_name(name)
-    access = HubAccess(endpoint=settings.hub_endpoint.rstrip("/"), token=settings.hub_token)
+    access = HubAccess(endpoint=settings.hub_endpoint.rstrip("/"), token=settings.find_hub_token())
     try:
         with contextlib.closing(Hub(access, _POLICY)) as hub:
             return _Remote(hub, wanted).size()

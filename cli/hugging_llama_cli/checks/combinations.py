@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from hugging_llama_cli.checks.finding import Finding, Subject, ok, problem, warning
+from hugging_llama_config.env import DEFAULT
 from hugging_llama_config.exposure import ExposureError, check_exposure, is_loopback
 from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.keys import KeyFileError, read_keys
 from hugging_llama_config.settings import Settings
 
 _USUAL_MODELS = 3
+_PLACES_OF_A_LOGIN = (DEFAULT, "HF_HOME", "XDG_CACHE_HOME")
+"""Where the file of a login is looked for although nobody has named it."""
 
 
 def check_settings(subject: Subject) -> Iterator[Finding]:
@@ -97,10 +100,16 @@ def _contradictions(settings: Settings) -> Iterator[Finding]:
 def _readable_secrets(subject: Subject) -> Iterator[Finding]:
     """Files with secrets that other users can read."""
     origin = subject.loaded.origins.get("hub_token", "")
-    for path in {subject.settings.keys_path, origin if origin.startswith("/") else ""} - {""}:
+    login = subject.settings.hub_token_file
+    for path in {subject.settings.keys_path, origin if origin.startswith("/") else login} - {""}:
         try:
             mode = os.stat(path).st_mode
-        except OSError:
+        except OSError as error:
+            named_by = subject.loaded.origins["hub_token_file"]
+            if path == login and named_by not in _PLACES_OF_A_LOGIN:
+                yield warning(
+                    f"{named_by}: {path} can't be read: {error.strerror}", "there is no token until it can be"
+                )
             continue
         if mode & stat.S_IROTH:
             yield warning(f"{path} holds secrets and can be read by everybody on this machine", f"chmod o-r {path}")

@@ -15,7 +15,7 @@ _LOGIN = "log in with 'hf auth login', or set HF_TOKEN to a token of https://hug
 
 def check_hub(subject: Subject) -> Iterator[Finding]:
     """Reachability and token; nothing is asked in offline mode."""
-    endpoint, token = subject.settings.hub_endpoint, subject.settings.hub_token
+    endpoint, token = subject.settings.hub_endpoint, subject.settings.find_hub_token()
     shown = urlsplit(endpoint)._replace(netloc=urlsplit(endpoint).netloc.rpartition("@")[2]).geturl()
     if subject.client.is_hub_offline:
         yield ok("offline mode is on (HF_HUB_OFFLINE): the Hub is not asked, and only models on disk can be used")

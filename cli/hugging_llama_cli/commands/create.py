@@ -104,7 +104,9 @@ def _read(file: str | None) -> tuple[Modelfile, Path]:
             with open(file or _DEFAULT_FILE, "rb") as opened:
                 content = opened.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise CliError("specified Modelfile wasn't found") from None
+        where = f"there is no '{file or _DEFAULT_FILE}'"
+        hint = "" if file else " here; name one with -f, or a model with --from"
+        raise CliError(f"specified Modelfile wasn't found: {where}{hint}") from None
     except OSError as error:
         raise CliError(f"'{file or _DEFAULT_FILE}' can't be read: {error.strerror}") from None
     encoding = next((name for mark, name in _ENCODINGS.items() if content.startswith(mark)), "utf-8")

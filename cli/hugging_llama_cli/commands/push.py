@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Push, with progress on stderr."""
     settings = load_client_settings(args.url)
+    server = Server(settings)
     body: Json = {"model": args.model} | ({} if args.private is None else {"private": args.private})
     headers = {}
     if token := settings.hub_token:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             print(f"Warning: your token for the Hub goes to {settings.url} without encryption", file=sys.stderr)
     progress = JsonLines(sys.stdout) if args.json else pull_progress(sys.stderr, verb="upload")
     status = ""
-    events = Server(settings).stream("/api/push", body, headers)
+    events = server.stream("/api/push", body, headers)
     with contextlib.closing(progress), contextlib.closing(events):
         for event in events:
             progress.show(event)

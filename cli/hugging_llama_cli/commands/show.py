@@ -42,13 +42,17 @@ def run(args: argparse.Namespace) -> int:
     """Print what was asked for, or fail if the model is not here."""
     if args.num_ctx is not None and args.num_ctx < 1:
         raise UsageError("--num-ctx must be at least 1")
+    if args.num_ctx is not None and args.text:
+        raise UsageError(f"--num-ctx is for the estimate of memory, which --{args.text} leaves out")
     settings = load_client_settings(args.url)
     server = Server(settings)
     if args.memory:
         memory = _memory(server, args.model, args.num_ctx, settings.home)
         print(json.dumps(memory, indent=2) if args.json else _memory_section(memory))
         return 0
-    listed, shown = _find(server, args.model, num_ctx=args.num_ctx, verbose=args.verbose)
+    listed, shown = _find(server, args.model, verbose=args.verbose)
+    if args.num_ctx:  # asked for apart: to the server it is an option, which it would show among the parameters
+        shown |= {"memory": _memory(server, args.model, args.num_ctx, settings.home)}
     if args.json:
         print(json.dumps(shown, indent=2))
     elif args.text:
@@ -97,6 +101,11 @@ def _memory(server: Server, name: str, num_ctx: int | None, home: Path) -> Json:
         memory = _memory_elsewhere(server, name, num_ctx, home)
     if not isinstance(memory, dict):
         raise CliError("this server does not estimate memory")
+    most = memory.get("num_ctx")
+    if num_ctx and isinstance(most, int) and most < num_ctx:
+        print(
+            f"Warning: '{name}' takes at most {most} tokens, not {num_ctx}: the estimate is for {most}", file=sys.stderr
+        )
     return memory
 
 

@@ -42,11 +42,11 @@ def stopwatch() -> Stopwatch:
     return Stopwatch(in_seconds=app_context().settings.duration_unit == "seconds")
 
 
-def request_options(options: Mapping[str, Any]) -> ParsedOptions:
-    """The request's options. What has no effect is said in the answer's header, and once in the log of this worker,
-    name by name."""
+def request_options(options: Mapping[str, Any], field: str = "options") -> ParsedOptions:
+    """The request's options, which are in `field`. What has no effect is said in the answer's header, and once in the
+    log of this worker, name by name."""
     parsed = parse_options(options)
-    tell_ignored(f"options.{name}" for name in (*parsed.without_effect, *parsed.unknown))
+    tell_ignored(f"{field}.{name}" for name in (*parsed.without_effect, *parsed.unknown))
     _say_once(parsed.without_effect, "option %r has no effect here; see docs/api/generation.md")
     _say_once(parsed.unknown, "option %r is not known here and is ignored")
     return parsed

@@ -127,7 +127,7 @@ def parse_create(body: Mapping[str, Any]) -> NewModel:
         if body[key]:
             raise InvalidRequestError(f"{key} is not supported: {advice}", param=key)
     _check_requires(body["requires"])
-    options = request_options(body["parameters"])
+    options = request_options(body["parameters"], "parameters")
     if options.unknown:
         raise InvalidRequestError(f"unknown parameter '{options.unknown[0][:80]}'", param="parameters")
     adapters = body["adapters"]

@@ -90,12 +90,23 @@ def test_the_digest_is_that_of_the_content(store: Store) -> None:
     assert len({first, digest("a:latest"), digest("a:latest", system="x"), store.resolve("demo").ref.digest}) == 4
 
 
-def test_the_hub_goes_before_a_named_model(store: Store, tmp_path: Path) -> None:
+def test_a_named_model_goes_before_the_hubs_of_its_name(store: Store, tmp_path: Path) -> None:
     store.named.write(Manifest(name="acme/mini:latest", source=Source(base=DEMO), quantization="int4"))
-    assert store.resolve("acme/mini").parent == DEMO
     snapshot = add_to_hub_cache(tmp_path / "hub", "Acme/Mini", minilm_files())
+    assert store.resolve("ACME/mini").parent == DEMO
+    assert sorted(model.ref.name for model in store.list()) == ["acme/mini:latest", DEMO]
+    assert store.resolve(f"acme/mini:{snapshot.name}").ref.path == str(snapshot)
+    assert _remove(store.named, "acme/mini")
     assert (store.resolve("acme/mini").ref.path, store.resolve("acme/mini").parent) == (str(snapshot), "")
     assert sorted(model.ref.name for model in store.list()) == ["Acme/Mini:latest", DEMO]
+
+
+def test_a_named_model_that_lacks_its_base_hides_behind_no_other(store: Store, tmp_path: Path) -> None:
+    store.named.write(Manifest(name="acme/mini:latest", source=Source(base="acme/gone:latest")))
+    add_to_hub_cache(tmp_path / "hub", "acme/mini", minilm_files())
+    with pytest.raises(ModelNotFoundError, match="acme/gone"):
+        store.resolve("acme/mini")
+    assert [model.ref.name for model in store.list()] == [DEMO]
 
 
 def test_a_named_model_whose_base_is_gone_says_which(store: Store) -> None:

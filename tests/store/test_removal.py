@@ -185,6 +185,16 @@ def test_a_named_model_leaves_the_hubs_alone(settings: Settings, first: Path, tm
     assert _tree(tmp_path / "hub") == before
 
 
+def test_of_two_models_of_one_name_the_named_one_goes_first(settings: Settings, first: Path, tmp_path: Path) -> None:
+    Store(settings).named.write(Manifest(name="acme/a:latest", source=Source(base=DEMO)))
+    before = _tree(tmp_path / "hub")
+    assert _remove(settings, "acme/a") is not None
+    assert (_tree(tmp_path / "hub"), _names(settings)) == (before, ["acme/a:latest"])
+    assert Store(settings).resolve("acme/a").ref.path == str(first)
+    assert _remove(settings, "acme/a")
+    assert _names(settings) == []
+
+
 def test_an_adapter_is_removed_by_its_name(settings: Settings, first: Path, tmp_path: Path) -> None:
     files = tmp_path / "lora"
     files.mkdir()

@@ -329,6 +329,15 @@ def test_what_this_server_does_not_serve_stays(settings: Settings, tmp_path: Pat
     assert _tree(tmp_path / "hub") == before
 
 
+def test_what_an_earlier_version_has_pulled_in_vain_goes(settings: Settings, tmp_path: Path) -> None:
+    files = _files(tmp_path / "broken")
+    (files / "model.safetensors").write_bytes(b"x" * 4000)
+    add_to_hub_cache(tmp_path / "hub", "acme/broken", files)
+    assert _names(settings) == []
+    assert _remove(settings, "acme/broken") == _size(files)
+    assert not (tmp_path / "hub" / "models--acme--broken").exists()
+
+
 def test_the_leftovers_of_a_first_pull_go(settings: Settings, tmp_path: Path) -> None:
     blobs = tmp_path / "hub" / "models--acme--a" / "blobs"
     blobs.mkdir(parents=True)

@@ -1,7 +1,6 @@
 """All that the files of a model on disk say of it, and how large it is in memory."""
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,7 +86,7 @@ def _read(model: LocalModel) -> tuple[Snapshot, list[StoredTensor]]:
     try:
         snapshot = read_snapshot(model.ref.path)
         for path in snapshot.weights:
-            tensors += safetensors_header.read_tensors(os.path.join(snapshot.folder, path))
+            tensors += safetensors_header.read_tensors(snapshot.place(path))
     except (OSError, selection.NotServableError, BadSafetensorsError) as error:
         raise ModelNotFoundError(model.ref.name, model.ref.name) from error
     return snapshot, tensors

@@ -127,10 +127,11 @@ class _ModelRemoval:
 
 
 def _is_material(paths: list[str], allow_pickle: bool) -> bool:
-    """Whether this is what models are made of: `create` pulls it."""
-    return selection.is_adapter(paths) or (
-        allow_pickle and not {selection.PICKLED, selection.PICKLED_INDEX}.isdisjoint(paths)
-    )
+    """Whether this is what models are made of: a pull may have left it, of whatever use it is."""
+    weights = {selection.WEIGHTS, selection.INDEX, selection.MODULES}
+    if allow_pickle:
+        weights |= {selection.PICKLED, selection.PICKLED_INDEX}
+    return selection.is_adapter(paths) or not weights.isdisjoint(paths)
 
 
 def _has_name(folder: RepoFolder, commit: str) -> bool:

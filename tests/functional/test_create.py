@@ -26,10 +26,7 @@ from tests.store import models
 DEMO = "hugging-llama/demo"
 KEPT = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
 MODEL = {path: content for path, content in models.chat_model().items() if path in KEPT}
-ADAPTER = {
-    "adapter_config.json": b'{"peft_type": "LORA", "r": 2}',
-    "adapter_model.safetensors": models.safetensors({"a": ("F32", (4, 2))}),
-}
+ADAPTER = models.low_rank()
 
 
 def upload(client: FlaskClient, files: Mapping[str, bytes]) -> dict[str, str]:

@@ -111,3 +111,18 @@ def adapter(base: str = "acme/base") -> dict[str, bytes]:
         "optimizer.pt": b"\x80\x04.",
         "checkpoint-10/adapter_model.safetensors": safetensors({"w": ("F32", (8,))}),
     }
+
+
+def low_rank(
+    layer: str = "model.layers.0.self_attn.q_proj", rank: int = 2, features: tuple[int, int] = (256, 256), **config: Any
+) -> dict[str, bytes]:
+    """A LoRA adapter of one layer, of the bundled demo model if nothing else is said; features are out and in."""
+    name, (out_features, in_features) = f"base_model.model.{layer}", features
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {
+        f"{name}.lora_A.weight": ("F32", (rank, in_features)),
+        f"{name}.lora_B.weight": ("F32", (out_features, rank)),
+    }
+    return {
+        "adapter_config.json": json.dumps({"peft_type": "LORA", "r": rank, "lora_alpha": 8, **config}).encode(),
+        "adapter_model.safetensors": safetensors(tensors),
+    }

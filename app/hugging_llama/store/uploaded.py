@@ -1,12 +1,10 @@
 """Looks at uploaded files before a model is made of them. Raises InvalidRequestError with a sentence for users."""
 
-import os
 from collections.abc import Mapping
 
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.store import layout, selection, snapshot, soundness
-from hugging_llama.store.safetensors_header import BadSafetensorsError, read_tensors
-from hugging_llama.store.selection import ADAPTER_CONFIG, ADAPTER_WEIGHTS, NotServableError
+from hugging_llama.store.selection import NotServableError
 
 _MAX_FILES = 10_000
 _SUFFIXES = (".safetensors", ".gguf", ".bin", *selection.SUFFIXES)
@@ -41,24 +39,3 @@ def check_model(folder: str) -> None:
         soundness.check_model(snapshot.read_snapshot(folder))
     except NotServableError as error:
         raise InvalidRequestError(f"no model can be made of these files: {error}", param="files") from None
-
-
-def check_adapter(folder: str) -> None:
-    """Whether a folder holds a whole LoRA adapter as peft writes it."""
-    for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not os.path.isfile(os.path.join(folder, file)):
-            raise InvalidRequestError(
-                f"the adapter has no {file}; an adapter is {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} as peft writes them",
-                param="adapters",
-            )
-    if snapshot.read_object(os.path.join(folder, ADAPTER_CONFIG)).get("peft_type") != "LORA":
-        raise InvalidRequestError("the adapter is not a LoRA: its peft_type must be LORA", param="adapters")
-    _check_weights(folder, (ADAPTER_WEIGHTS,), "adapters")
-
-
-def _check_weights(folder: str, paths: tuple[str, ...], param: str) -> None:
-    for path in paths:
-        try:
-            read_tensors(os.path.join(folder, path))
-        except BadSafetensorsError as error:
-            raise InvalidRequestError(f"{path} is not a whole safetensors file: {error}", param=param) from None

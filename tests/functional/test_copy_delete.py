@@ -91,6 +91,16 @@ def test_copies_that_are_refused(
     assert len(_listed(client)) == 2
 
 
+def test_a_copy_has_the_digest_of_its_source(make_client: MakeClient, own_cache: Path) -> None:
+    client, _ = make_client(hub_cache=str(own_cache))
+    _create(client, "brief", system="Be brief.")
+    for source, name in (("acme/mini", "mini"), ("demo", "show"), ("brief", "short")):
+        _copy(client, source, name)
+    found = {name.partition(":")[0]: model["digest"] for name, model in _listed(client).items()}
+    assert (found["mini"], found["show"], found["short"]) == (found["acme/mini"], found[DEMO], found["brief"])
+    assert len(set(found.values())) == 3
+
+
 def test_a_named_model_stays_its_users_beside_the_hubs_of_its_name(make_client: MakeClient, own_cache: Path) -> None:
     client, engine = make_client(hub_cache=str(own_cache))
     store = client.application.extensions["hugging_llama"].store

@@ -79,15 +79,19 @@ def test_a_named_model_is_its_base_under_another_name(store: Store, tmp_path: Pa
     assert [model.ref.name for model in store.list()] == [DEMO]
 
 
-def test_the_digest_is_that_of_the_content(store: Store) -> None:
-    def digest(name: str, **facts: Any) -> str:
-        store.named.write(Manifest(name=name, source=Source(base=DEMO), **facts))
+def test_the_digest_is_that_of_the_content(store: Store, tmp_path: Path) -> None:
+    def digest(name: str, base: str = DEMO, **facts: Any) -> str:
+        store.named.write(Manifest(name=name, source=Source(base=base), **facts))
         return store.resolve(name).ref.digest
 
     first = digest("a:latest", quantization="int8")
     assert len(first) == 64
     assert digest("b:latest", quantization="int8") == first
-    assert len({first, digest("a:latest"), digest("a:latest", system="x"), store.resolve("demo").ref.digest}) == 4
+    assert len({first, digest("a:latest", system="x"), digest("a:latest", requires="0.1.0"), digest("a:latest")}) == 4
+    assert digest("a:latest") == store.resolve("demo").ref.digest, "a copy is what it was made from"
+    add_to_hub_cache(tmp_path / "hub", "acme/one", minilm_files())
+    add_to_hub_cache(tmp_path / "hub", "acme/two", minilm_files())
+    assert digest("c:latest", "acme/one:latest", system="x") == digest("d:latest", "acme/two:latest", system="x")
 
 
 def test_a_named_model_goes_before_the_hubs_of_its_name(store: Store, tmp_path: Path) -> None:

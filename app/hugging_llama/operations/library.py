@@ -41,7 +41,8 @@ class NewModel:
 
     `adapter` is the name of a LoRA's repository, `adapter_files` are sha256 by path of one that was uploaded.
     `sampling` holds SamplingParams fields by name, `context_length` is in tokens; they lie over those of `base`.
-    `template` is Jinja; `messages` take the place of those of `base`, `licenses` come after its.
+    `template` is Jinja; `messages` take the place of those of `base`, `licenses` come after its. `requires`
+    is a version of Ollama, which somebody has compared with ours.
     """
 
     name: str
@@ -56,6 +57,7 @@ class NewModel:
     template: str = ""
     messages: tuple[Message, ...] = ()
     licenses: tuple[str, ...] = ()
+    requires: str = ""
 
 
 @audited("create", "model", is_long=True)
@@ -116,6 +118,7 @@ def _manifest(name: ModelName, inherited: Manifest, adapter: Source | None, new:
         template=new.template or inherited.template,
         messages=tuple(map(_stored, new.messages)) or inherited.messages,
         licenses=tuple(dict.fromkeys((*inherited.licenses, *new.licenses))),
+        requires=new.requires or inherited.requires,
     )
 
 

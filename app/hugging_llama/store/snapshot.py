@@ -37,7 +37,11 @@ class Snapshot:
 
     @property
     def digest(self) -> str:
-        """64 hex characters, the same for the same content."""
+        """64 hex characters: another one for other files, the same for those that are named by the same hashes.
+
+        The Hub's cache names a small file by its git hash and a big one by its sha256, an upload always by the latter;
+        files that are no links are named here. So the same content may have two digests if it came on two ways.
+        """
         text = "".join(f"{file.path}\0{file.blob}\n" for _, file in sorted(self.files.items()))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -1,6 +1,8 @@
 """What comes of repositories that are something else than a plain model: adapters, pickles."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,6 +195,17 @@ def test_pickles_come_only_where_allowed(work: Workplace, shards: bool) -> None:
     assert work.hub.requests("/resolve/") == []
     work.pull("acme/old", allow_pickle=True)
     assert work.files("acme/old") == files
+
+
+def test_a_pull_says_how_pickles_are_converted_where_they_may_be(work: Workplace, tmp_path: Path) -> None:
+    work.hub.repos["acme/old"] = Repo(_pickled(shards=False))
+    settings = replace(work.settings, allow_pickle=True, home=str(tmp_path / "home"))
+    with pytest.raises(TransferError) as caught:
+        list(pull(settings, work.store, "acme/old", policy=QUICK))
+    assert caught.value.message == (
+        "acme/old can't be served: it has pickled weights alone; create converts them: hugging-llama create NAME "
+        "--from acme/old"
+    )
 
 
 def test_safetensors_go_before_pickles(work: Workplace) -> None:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
-from hugging_llama.neutral.models import LocalModel, ModelRef
+from hugging_llama.neutral.models import LocalModel, ModelDetails, ModelRef
 from hugging_llama.store import folders, names, pruning, snapshot
 from hugging_llama.store.blobs import Blobs
 from hugging_llama.store.facts import FolderFacts
@@ -68,6 +68,11 @@ class Store:
         if found is None:
             raise ModelNotFoundError(name, name if names.is_path(name) else names.parse_name(name).display)
         return found
+
+    def details(self, folder: str) -> ModelDetails | None:
+        """What the files of a model in memory say, wherever they lie: another server may know the folder."""
+        facts = self._facts.of(folder) if folder else None
+        return facts.details if facts else None
 
     def manifest(self, model: LocalModel) -> Manifest:
         """How `model` is made; one of the Hub is pinned to the commit that it is now. Raises ModelNotFoundError."""

@@ -45,7 +45,7 @@ class PullRequest:
     """What to pull from where into which cache.
 
     An adapter is a LoRA for another model. `allow_code` brings the repository's Python files, too, and `allow_pickle`
-    pickled weights where there are no others.
+    pickled weights where there are no others; `can_convert` says that those who ask could have them that way.
     """
 
     name: ModelName
@@ -54,6 +54,7 @@ class PullRequest:
     kind: Literal["model", "adapter"] = "model"
     allow_code: bool = False
     allow_pickle: bool = False
+    can_convert: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
@@ -77,6 +78,10 @@ def pull_files(request: PullRequest) -> Iterator[TransferProgress]:
             text = f"{error.message}; {request.name.display} as it is here stays usable"
             raise TransferError(text, **error.facts) from error
         raise
+    except selection.PickledError as error:
+        text = f"it has pickled weights alone; create converts them: hugging-llama create NAME --from {repo}"
+        cause = text if request.can_convert else str(error)
+        raise TransferError(f"{repo} can't be served: {cause}", repo=repo, cause=cause) from error
     except selection.NotServableError as error:
         raise TransferError(f"{repo} can't be served: {error}", repo=repo, cause=str(error)) from error
 

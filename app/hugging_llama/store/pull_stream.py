@@ -86,6 +86,7 @@ def pull(
             kind=kind,
             allow_code=trust_remote_code,
             allow_pickle=allow_pickle,
+            can_convert=settings.allow_pickle and bool(settings.home),
             policy=policy,
         ),
         store.pull_slots,

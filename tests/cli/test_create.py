@@ -187,6 +187,7 @@ def test_pickled_weights_are_sent_where_there_are_no_others(invoke: Invoke, serv
     ("line", "message"),
     [
         ("FROM ./nothing", "(line 1): there is no file or folder './nothing'"),
+        ("FROM /nowhere/x.gguf", "(line 1): there is no file or folder '/nowhere/x.gguf'"),
         ("FROM ./notes.txt", "(line 1): 'notes.txt' is neither a folder nor a .safetensors or .gguf file"),
         ("FROM empty", "(line 1): the folder 'empty' has no safetensors or GGUF weights; if the model of that name is "
          "meant, write 'empty:latest'"),

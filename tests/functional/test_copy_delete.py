@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 
 from hugging_llama.errors import EngineDiedError
 from hugging_llama.neutral.models import ModelRef
+from hugging_llama.store.manifests import Manifest, Source
 from tests.functional.conftest import LOADED, MakeClient
 from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 
@@ -88,6 +89,45 @@ def test_copies_that_are_refused(
     response = client.post("/api/copy", json={"source": source, "destination": destination})
     assert (response.status_code, response.get_json()) == (status, {"error": error})
     assert len(_listed(client)) == 2
+
+
+def test_a_copy_has_the_digest_of_its_source(make_client: MakeClient, own_cache: Path) -> None:
+    client, _ = make_client(hub_cache=str(own_cache))
+    _create(client, "brief", system="Be brief.")
+    for source, name in (("acme/mini", "mini"), ("demo", "show"), ("brief", "short")):
+        _copy(client, source, name)
+    found = {name.partition(":")[0]: model["digest"] for name, model in _listed(client).items()}
+    assert (found["mini"], found["show"], found["short"]) == (found["acme/mini"], found[DEMO], found["brief"])
+    assert len(set(found.values())) == 3
+
+
+def test_a_named_model_stays_its_users_beside_the_hubs_of_its_name(make_client: MakeClient, own_cache: Path) -> None:
+    client, engine = make_client(hub_cache=str(own_cache))
+    store = client.application.extensions["hugging_llama"].store
+    store.named.write(Manifest(name="acme/mini:latest", source=Source(base=f"{DEMO}:latest"), system="Be brief."))
+    assert client.post("/api/show", json={"model": "Acme/Mini"}).get_json()["system"] == "Be brief."
+    assert client.post("/api/generate", json={"model": "acme/mini", "prompt": "x", "stream": False}).status_code == 200
+    assert engine.requests[-1].model.path == store.resolve("demo").ref.path
+    _create(client, "acme/mini", **{"from": "demo", "system": "Be kind."})
+    assert client.post("/api/show", json={"model": "acme/mini"}).get_json()["system"] == "Be kind."
+    _copy(client, "demo", "acme/mini")
+    assert "system" not in client.post("/api/show", json={"model": "acme/mini"}).get_json()
+    pushed = client.post("/api/push", json={"model": "acme/mini"})
+    assert "send a token" in pushed.get_json()["error"], "it is found, and asked for a token"
+
+
+@pytest.mark.parametrize("body", [{"model": "ACME/Mine"}, {"name": "hf.co/acme/mine:main", "stream": False}])
+def test_a_pull_hides_no_named_model(make_client: MakeClient, body: dict[str, Any]) -> None:
+    client, _ = make_client(hub_endpoint="http://127.0.0.1:9")
+    _create(client, "acme/mine")
+    response = client.post("/api/pull", json=body)
+    assert (response.status_code, response.get_json()) == (
+        400,
+        {
+            "error": "acme/mine:latest is a model that was made here: before you pull the Hub's, copy it to another "
+            "name and delete it, or pull another revision (a branch, a tag or a commit)"
+        },
+    )
 
 
 def test_a_copy_keeps_the_commit_after_the_hubs_model_is_deleted(make_client: MakeClient, own_cache: Path) -> None:

@@ -26,10 +26,7 @@ from tests.store import models
 DEMO = "hugging-llama/demo"
 KEPT = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
 MODEL = {path: content for path, content in models.chat_model().items() if path in KEPT}
-ADAPTER = {
-    "adapter_config.json": b'{"peft_type": "LORA", "r": 2}',
-    "adapter_model.safetensors": models.safetensors({"a": ("F32", (4, 2))}),
-}
+ADAPTER = models.low_rank()
 
 
 def upload(client: FlaskClient, files: Mapping[str, bytes]) -> dict[str, str]:
@@ -97,6 +94,9 @@ def test_a_model_of_uploaded_files(make_client: MakeClient, settings: Settings) 
         ({"config.json": json.dumps({**models.CONFIG, "num_hidden_layers": 10**6})}, "impossible num_hidden_layers"),
         ({"config.json": json.dumps({**models.CONFIG, "vocab_size": 10**6})}, "does not fit its weights"),
         ({"config.json": b'{"architectures": ["ViTForImageClassification"]}'}, "names no architecture"),
+        ({"tokenizer.json": None}, "it has no tokenizer (tokenizer.json, or the vocabulary"),
+        ({"tokenizer.json": None, "tokenizer_config.json": None}, "it has no tokenizer"),
+        ({"tokenizer.json": b"{}"}, "tokenizer.json is damaged"),
         ({"model.safetensors": None}, "it has no safetensors weights"),
         ({"model.safetensors": MODEL["model.safetensors"][:-1]}, "not a whole safetensors file: file is cut short"),
         ({"model.safetensors": b"x" * 100}, "not a whole safetensors file: header length"),
@@ -314,7 +314,7 @@ def test_pickled_weights_of_the_hub_are_converted_where_allowed(
 
     client, _ = make_client(**places, allow_pickle=True)
     response = client.post("/api/pull", json={"model": "acme/old"})
-    assert "create makes a model of them" in json.loads(response.text.splitlines()[-1])["error"]
+    assert "create NAME --from acme/old" in json.loads(response.text.splitlines()[-1])["error"]
     for _ in range(2):
         statuses = [line["status"] for line in create(client, base="acme/old", license="MIT")]
         assert statuses[0] == "pulling manifest"

@@ -1,10 +1,11 @@
 """Models in folders of the operator's, named by their paths."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.functional.conftest import MakeClient
+from tests.functional.conftest import LOADED, MakeClient
 from tests.hub_cache import minilm_files
 
 DEMO = "hugging-llama/demo:latest"
@@ -26,6 +27,13 @@ def root(tmp_path: Path) -> Path:
     (root / "bad:name").symlink_to(root / "real")
     (root / "file").write_text("x")
     return root
+
+
+def test_ps_describes_a_model_that_another_server_has_loaded(make_client: MakeClient, root: Path) -> None:
+    client, _ = make_client(loaded=[replace(LOADED, name=f"{root}/real", path=f"{root}/real")])
+    (row,) = client.get("/api/ps").get_json()["models"]
+    found = {key: row["details"].get(key) for key in ("format", "family", "quantization_level")}
+    assert found == {"format": "safetensors", "family": "bert", "quantization_level": "F32"}
 
 
 def test_they_are_listed_shown_and_used_by_their_path(make_client: MakeClient, root: Path) -> None:

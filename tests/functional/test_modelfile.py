@@ -17,7 +17,7 @@ from hugging_llama_cli.commands.create import described
 from hugging_llama_cli.modelfile import parse_modelfile
 from tests.functional.conftest import MakeClient
 from tests.hub_cache import add_to_hub_cache, minilm_files
-from tests.store.models import safetensors
+from tests.store.models import low_rank
 
 DEMO = "hugging-llama/demo:latest"
 PARAMETERS = {
@@ -70,8 +70,8 @@ def test_all_that_a_named_model_has_is_in_it(make_client: MakeClient, tmp_path: 
     cache = tmp_path / "cache"
     add_to_hub_cache(cache, "acme/mini", minilm_files())
     (tmp_path / "lora").mkdir()
-    (tmp_path / "lora" / "adapter_config.json").write_text('{"peft_type": "LORA"}')
-    (tmp_path / "lora" / "adapter_model.safetensors").write_bytes(safetensors({"w": ("F32", (2,))}))
+    for path, content in low_rank().items():
+        (tmp_path / "lora" / path).write_bytes(content)
     add_to_hub_cache(cache, "acme/lora", tmp_path / "lora")
     client, _ = make_client(hub_cache=str(cache))
     store = _store(client)

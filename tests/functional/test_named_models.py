@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hugging_llama.dialects.ollama.push import render_modelfile
 from hugging_llama.errors import EngineDiedError
 from hugging_llama.neutral.events import EngineStatus
 from hugging_llama.neutral.models import ModelRef
@@ -42,6 +43,22 @@ def _request(engine: ScriptedEngine) -> GenerateRequest:
 def _listed(client: FlaskClient, name: str) -> dict[str, Any]:
     (found,) = (model for model in client.get("/api/tags").get_json()["models"] if model["name"] == name)
     return dict(found)
+
+
+def test_what_a_model_requires_stays_with_it(make_client: MakeClient) -> None:
+    client, _ = make_client()
+    _create(client, "mine", requires="v0.1.0")
+    shown = client.post("/api/show", json={"model": "mine"}).get_json()
+    assert shown["requires"] == "0.1.0"
+    assert "REQUIRES 0.1.0" in shown["modelfile"].splitlines()
+    store = client.application.extensions["hugging_llama"].store
+    assert "REQUIRES 0.1.0" in render_modelfile(store.resolve("mine")).splitlines()
+    _create(client, "copy", **{"from": "mine"})
+    _create(client, "later", **{"from": "mine", "requires": "0.2.0"})
+    told = [
+        client.post("/api/show", json={"model": name}).get_json().get("requires") for name in ("copy", "later", DEMO)
+    ]
+    assert told == ["0.1.0", "0.2.0", None]
 
 
 def test_create_streams_what_it_does(make_client: MakeClient) -> None:

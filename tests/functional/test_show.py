@@ -105,6 +105,8 @@ def test_an_embedding_model(make_client: MakeClient) -> None:
     answer = _show(make_client, {"model": MINILM})
     assert answer["capabilities"] == ["embedding"]
     assert answer["model_info"]["bert.pooling_type"] == 1
+    assert answer["model_info"]["bert.attention.key_length"] == 32
+    assert not any("rope" in key for key in answer["model_info"]), "its positions are learned"
     assert answer["memory"]["kv_cache"] == 0
     assert answer["memory"]["weights"] == pytest.approx(90_852_864, rel=0.01)
     assert "parameters" not in answer

@@ -13,6 +13,7 @@ CONFIG = {
     "max_position_embeddings": 512,
     "vocab_size": 100,
 }
+TOKENIZER = b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}'
 
 
 def safetensors(tensors: dict[str, tuple[str, tuple[int, ...]]], seed: int = 0) -> bytes:
@@ -42,7 +43,7 @@ def chat_model(weight_bytes: int = 4096, seed: int = 0) -> dict[str, bytes]:
         "LICENSE": b"Do as you like\n",
         "picture.png": b"\x89PNG",
         "config.json": json.dumps(CONFIG).encode(),
-        "tokenizer.json": b"{}",
+        "tokenizer.json": TOKENIZER,
         "tokenizer_config.json": json.dumps({"chat_template": "{{ tools }}<think>"}).encode(),
         "modeling_custom.py": b"raise SystemExit\n",
         "pytorch_model.bin": b"\x80\x04.",
@@ -75,6 +76,7 @@ def sharded_model() -> dict[str, bytes]:
     }
     return {
         "config.json": json.dumps(CONFIG).encode(),
+        "tokenizer.json": TOKENIZER,
         "model.safetensors.index.json": json.dumps(index).encode(),
         "model-00001-of-00002.safetensors": safetensors({"a": ("F16", (1000,))}, 1),
         "model-00002-of-00002.safetensors": safetensors({"b": ("F16", (500,))}, 2),
@@ -104,8 +106,23 @@ def adapter(base: str = "acme/base") -> dict[str, bytes]:
         "adapter_config.json": json.dumps({"peft_type": "LORA", "r": 4, "base_model_name_or_path": base}).encode(),
         "adapter_model.safetensors": safetensors({"base_model.model.q.lora_A.weight": ("F32", (4, 8))}),
         "adapter_model.bin": b"\x80\x04.",
-        "tokenizer.json": b"{}",
+        "tokenizer.json": TOKENIZER,
         "trainer_state.json": b"{}",
         "optimizer.pt": b"\x80\x04.",
         "checkpoint-10/adapter_model.safetensors": safetensors({"w": ("F32", (8,))}),
+    }
+
+
+def low_rank(
+    layer: str = "model.layers.0.self_attn.q_proj", rank: int = 2, features: tuple[int, int] = (256, 256), **config: Any
+) -> dict[str, bytes]:
+    """A LoRA adapter of one layer, of the bundled demo model if nothing else is said; features are out and in."""
+    name, (out_features, in_features) = f"base_model.model.{layer}", features
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {
+        f"{name}.lora_A.weight": ("F32", (rank, in_features)),
+        f"{name}.lora_B.weight": ("F32", (out_features, rank)),
+    }
+    return {
+        "adapter_config.json": json.dumps({"peft_type": "LORA", "r": rank, "lora_alpha": 8, **config}).encode(),
+        "adapter_model.safetensors": safetensors(tensors),
     }

@@ -79,23 +79,38 @@ def test_a_named_model_is_its_base_under_another_name(store: Store, tmp_path: Pa
     assert [model.ref.name for model in store.list()] == [DEMO]
 
 
-def test_the_digest_is_that_of_the_content(store: Store) -> None:
-    def digest(name: str, **facts: Any) -> str:
-        store.named.write(Manifest(name=name, source=Source(base=DEMO), **facts))
+def test_the_digest_is_that_of_the_content(store: Store, tmp_path: Path) -> None:
+    def digest(name: str, base: str = DEMO, **facts: Any) -> str:
+        store.named.write(Manifest(name=name, source=Source(base=base), **facts))
         return store.resolve(name).ref.digest
 
     first = digest("a:latest", quantization="int8")
     assert len(first) == 64
     assert digest("b:latest", quantization="int8") == first
-    assert len({first, digest("a:latest"), digest("a:latest", system="x"), store.resolve("demo").ref.digest}) == 4
+    assert len({first, digest("a:latest", system="x"), digest("a:latest", requires="0.1.0"), digest("a:latest")}) == 4
+    assert digest("a:latest") == store.resolve("demo").ref.digest, "a copy is what it was made from"
+    add_to_hub_cache(tmp_path / "hub", "acme/one", minilm_files())
+    add_to_hub_cache(tmp_path / "hub", "acme/two", minilm_files())
+    assert digest("c:latest", "acme/one:latest", system="x") == digest("d:latest", "acme/two:latest", system="x")
 
 
-def test_the_hub_goes_before_a_named_model(store: Store, tmp_path: Path) -> None:
+def test_a_named_model_goes_before_the_hubs_of_its_name(store: Store, tmp_path: Path) -> None:
     store.named.write(Manifest(name="acme/mini:latest", source=Source(base=DEMO), quantization="int4"))
-    assert store.resolve("acme/mini").parent == DEMO
     snapshot = add_to_hub_cache(tmp_path / "hub", "Acme/Mini", minilm_files())
+    assert store.resolve("ACME/mini").parent == DEMO
+    assert sorted(model.ref.name for model in store.list()) == ["acme/mini:latest", DEMO]
+    assert store.resolve(f"acme/mini:{snapshot.name}").ref.path == str(snapshot)
+    assert _remove(store.named, "acme/mini")
     assert (store.resolve("acme/mini").ref.path, store.resolve("acme/mini").parent) == (str(snapshot), "")
     assert sorted(model.ref.name for model in store.list()) == ["Acme/Mini:latest", DEMO]
+
+
+def test_a_named_model_that_lacks_its_base_hides_behind_no_other(store: Store, tmp_path: Path) -> None:
+    store.named.write(Manifest(name="acme/mini:latest", source=Source(base="acme/gone:latest")))
+    add_to_hub_cache(tmp_path / "hub", "acme/mini", minilm_files())
+    with pytest.raises(ModelNotFoundError, match="acme/gone"):
+        store.resolve("acme/mini")
+    assert [model.ref.name for model in store.list()] == [DEMO]
 
 
 def test_a_named_model_whose_base_is_gone_says_which(store: Store) -> None:

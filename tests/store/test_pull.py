@@ -93,7 +93,9 @@ def test_several_files_come_at_once(work: Workplace) -> None:
 def test_every_connection_is_one_of_few(work: Workplace) -> None:
     shards = {f"t{n}": f"model-{n}.safetensors" for n in range(12)}
     index = json.dumps({"weight_map": shards}).encode()
-    files = {"config.json": b"{}", "model.safetensors.index.json": index}
+    files = {path: data for path, data in models.sharded_model().items() if not path.startswith("model")}
+    files["config.json"] = b'{"architectures": ["LlamaForCausalLM"]}'
+    files["model.safetensors.index.json"] = index
     work.hub.repos["acme/shards"] = Repo(
         files | {name: models.safetensors({"w": ("F32", (n + 1,))}) for n, name in enumerate(shards.values())}
     )
@@ -103,7 +105,7 @@ def test_every_connection_is_one_of_few(work: Workplace) -> None:
         assert event.status
     assert max(under_way) <= 4
     assert under_way[-1] == 0
-    assert len(work.files("acme/shards")) == 14
+    assert len(work.files("acme/shards")) == 15
 
 
 def test_a_new_commit_brings_only_what_changed(work: Workplace) -> None:

@@ -87,8 +87,9 @@ def test_every_single_disk_call_may_fail(work: Workplace, tiny: Repo, function: 
     """Fails the 1st, 2nd, … call in turn: each time an error and no model, until there is nothing left to fail."""
     tiny.files = {
         "config.json": tiny.files["config.json"],
+        "tokenizer.json": models.TOKENIZER,
         "1_Pooling/config.json": b"{}",
-        "model.safetensors": models.safetensors({"w": ("F32", (10,))}),
+        "model.safetensors": models.safetensors({"w": ("F32", (1000,))}),
     }
     for calls in range(100):
         shutil.rmtree(work.cache)

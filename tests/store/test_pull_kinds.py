@@ -1,12 +1,14 @@
 """What comes of repositories that are something else than a plain model: adapters, pickles."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hugging_llama.errors import ModelNotFoundError, TransferError
-from hugging_llama.store import snapshot
+from hugging_llama.store import removal, snapshot
 from hugging_llama.store.pull_stream import pull
 from tests.hub_server import Repo
 from tests.store import models
@@ -90,8 +92,92 @@ def test_an_adapter_in_pickle_is_refused(work: Workplace) -> None:
         work.pull("acme/lora", kind="adapter")
 
 
+CUT = models.chat_model()["model.safetensors"][:-1]
+NO_TOKENIZER = "it has no tokenizer"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"model.safetensors": CUT}, r"model\.safetensors is not a whole safetensors file: file is cut short"),
+        ({"model.safetensors": b"x" * 4000}, r"model\.safetensors is not a whole safetensors file: header length"),
+        ({"config.json": b"[1,2]"}, r"config\.json is damaged"),
+        ({"config.json": json.dumps({**models.CONFIG, "vocab_size": 10**6}).encode()}, "does not fit its weights"),
+        ({"config.json": b'{"architectures": ["ViTForImageClassification"]}'}, "names no architecture that writes"),
+        ({"config.json": b'{"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": true}'}, "names no"),
+        ({"tokenizer.json": None}, NO_TOKENIZER),
+        ({"tokenizer.json": None, "tokenizer_config.json": None}, NO_TOKENIZER),
+        ({"tokenizer.json": None, "tokenizer_config.json": b'{"tokenizer_class": "LlamaTokenizer"}'}, NO_TOKENIZER),
+        ({"tokenizer.json": b"{"}, r"tokenizer\.json is damaged"),
+        ({"tokenizer.json": b'{"model": 5}'}, r"tokenizer\.json is damaged"),
+        ({"tokenizer.json": b"[" * 1_000_000}, r"tokenizer\.json is damaged"),
+    ],
+)
+def test_what_can_not_be_served_ends_in_an_error_and_can_be_removed(
+    work: Workplace, changes: dict[str, bytes | None], error: str
+) -> None:
+    files = {path: data for path, data in (models.chat_model() | changes).items() if data is not None}
+    work.hub.repos["acme/broken"] = Repo(files)
+    with pytest.raises(TransferError, match=f"acme/broken can't be served: .*{error}"):
+        work.pull("acme/broken")
+    assert work.refs() == []
+    assert list(work.cache.glob("models--*/blobs/*"))
+    assert removal.remove_model(work.settings, work.store, "acme/broken")
+    assert list(work.cache.glob("models--*")) == []
+
+
+def test_what_is_told_by_the_configuration_costs_no_weights(work: Workplace) -> None:
+    work.hub.repos["acme/vit"] = Repo(
+        models.chat_model(2_000_000) | {"config.json": b'{"architectures": ["ViTForImageClassification"]}'}
+    )
+    with pytest.raises(TransferError, match="names no architecture"):
+        work.pull("acme/vit")
+    assert [seen.path.rpartition("/")[2] for seen in work.hub.requests("/resolve/")] == ["config.json"]
+
+
+def test_a_broken_update_leaves_the_model_and_goes_with_its_own_name(work: Workplace) -> None:
+    repo = work.hub.repos["acme/tiny"] = Repo(models.chat_model(), revisions=("main", "v2"))
+    work.pull("acme/tiny")
+    before = work.store.resolve("acme/tiny")
+    repo.branches["v2"] = models.chat_model(8000) | {"model.safetensors": b"x" * 4000}
+    with pytest.raises(TransferError, match="not a whole safetensors file"):
+        work.pull("acme/tiny:v2")
+    assert removal.remove_model(work.settings, work.store, "acme/tiny:v2") == removal.Removed("acme/tiny:v2", 4000, "")
+    assert removal.remove_model(work.settings, work.store, "acme/tiny:v2") is None
+    assert work.store.resolve("acme/tiny") == before
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer.model": b"x"},
+        {"spiece.model": b"x"},
+        {"sentencepiece.bpe.model": b"x"},
+        {"vocab.txt": b"x"},
+        {"vocab.json": b"{}", "merges.txt": b""},
+        {"tekken.json": b"{}"},
+        {"qwen.tiktoken": b"x"},
+        {"tokenizer_config.json": b'{"tokenizer_class": "ByT5Tokenizer"}'},
+    ],
+)
+def test_every_tokenizer_will_do(work: Workplace, files: dict[str, bytes]) -> None:
+    rest = {path: data for path, data in models.chat_model().items() if not path.startswith("tokenizer")}
+    work.hub.repos["acme/other"] = Repo(rest | files)
+    assert work.pull("acme/other")[-1].status == "success"
+
+
+def test_modules_that_need_no_tokenizer_of_transformers(work: Workplace) -> None:
+    files = {path: data for path, data in models.sentence_model().items() if path != "vocab.txt"}
+    work.hub.repos["acme/words"] = Repo(files | {"modules.json": b'[{"type": "sentence_transformers.models.BoW"}]'})
+    assert work.pull("acme/words")[-1].status == "success"
+    kind = b'[{"type": "sentence_transformers.models.Transformer"}]'
+    work.hub.repos["acme/sentences"] = Repo(files | {"modules.json": kind})
+    with pytest.raises(TransferError, match=NO_TOKENIZER):
+        work.pull("acme/sentences")
+
+
 def _pickled(shards: bool) -> dict[str, bytes]:
-    files = {"config.json": json.dumps(models.CONFIG).encode(), "tokenizer.json": b"{}"}
+    files = {"config.json": b'{"architectures": ["LlamaForCausalLM"]}', "tokenizer.json": models.TOKENIZER}
     if not shards:
         return files | {"pytorch_model.bin": b"\x80\x04."}
     names = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"]
@@ -109,6 +195,17 @@ def test_pickles_come_only_where_allowed(work: Workplace, shards: bool) -> None:
     assert work.hub.requests("/resolve/") == []
     work.pull("acme/old", allow_pickle=True)
     assert work.files("acme/old") == files
+
+
+def test_a_pull_says_how_pickles_are_converted_where_they_may_be(work: Workplace, tmp_path: Path) -> None:
+    work.hub.repos["acme/old"] = Repo(_pickled(shards=False))
+    settings = replace(work.settings, allow_pickle=True, home=str(tmp_path / "home"))
+    with pytest.raises(TransferError) as caught:
+        list(pull(settings, work.store, "acme/old", policy=QUICK))
+    assert caught.value.message == (
+        "acme/old can't be served: it has pickled weights alone; create converts them: hugging-llama create NAME "
+        "--from acme/old"
+    )
 
 
 def test_safetensors_go_before_pickles(work: Workplace) -> None:

@@ -185,6 +185,16 @@ def test_a_named_model_leaves_the_hubs_alone(settings: Settings, first: Path, tm
     assert _tree(tmp_path / "hub") == before
 
 
+def test_of_two_models_of_one_name_the_named_one_goes_first(settings: Settings, first: Path, tmp_path: Path) -> None:
+    Store(settings).named.write(Manifest(name="acme/a:latest", source=Source(base=DEMO)))
+    before = _tree(tmp_path / "hub")
+    assert _remove(settings, "acme/a") is not None
+    assert (_tree(tmp_path / "hub"), _names(settings)) == (before, ["acme/a:latest"])
+    assert Store(settings).resolve("acme/a").ref.path == str(first)
+    assert _remove(settings, "acme/a")
+    assert _names(settings) == []
+
+
 def test_an_adapter_is_removed_by_its_name(settings: Settings, first: Path, tmp_path: Path) -> None:
     files = tmp_path / "lora"
     files.mkdir()
@@ -317,6 +327,15 @@ def test_what_this_server_does_not_serve_stays(settings: Settings, tmp_path: Pat
     with pytest.raises(InvalidRequestError, match="comes with the server"):
         _remove(settings, "DEMO")
     assert _tree(tmp_path / "hub") == before
+
+
+def test_what_an_earlier_version_has_pulled_in_vain_goes(settings: Settings, tmp_path: Path) -> None:
+    files = _files(tmp_path / "broken")
+    (files / "model.safetensors").write_bytes(b"x" * 4000)
+    add_to_hub_cache(tmp_path / "hub", "acme/broken", files)
+    assert _names(settings) == []
+    assert _remove(settings, "acme/broken") == _size(files)
+    assert not (tmp_path / "hub" / "models--acme--broken").exists()
 
 
 def test_the_leftovers_of_a_first_pull_go(settings: Settings, tmp_path: Path) -> None:

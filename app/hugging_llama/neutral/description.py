@@ -26,6 +26,7 @@ class Architecture:
     head_dim: int | None = None
     norm_epsilon: float | None = None
     rope_theta: float | None = None
+    rope_dim: int | None = None
     sliding_window: int | None = None
     num_experts: int | None = None
     num_experts_used: int | None = None

@@ -94,12 +94,13 @@ class RequestDefaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalModel:
-    """A model on disk. `digest` is 64 hex characters, the same for the same content; `modified_at_s` Unix time.
+    """A model on disk. `digest` is 64 hex characters, another one for another content; `modified_at_s` Unix time.
 
     `is_named`: a user made it. `parent` is the name of the Hub's model that such a one is made from, "" for one of
     uploaded files and for the Hub's models themselves. `licenses` were given by its user, beside those in its files.
     `made_from` and `adapter` are names that make a named model again, as FROM and ADAPTER of a Modelfile; `made_from`
-    is "" where files were uploaded for it, so that only its own name does.
+    is "" where files were uploaded for it, so that only its own name does. `requires` is the least version of Ollama
+    that its user said it needs.
     """
 
     ref: ModelRef
@@ -112,6 +113,7 @@ class LocalModel:
     licenses: tuple[str, ...] = ()
     made_from: str = ""
     adapter: str = ""
+    requires: str = ""
 
     @property
     def quantization_level(self) -> str:

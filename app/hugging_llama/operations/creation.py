@@ -11,7 +11,7 @@ from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import disk_errors, resolve_model
 from hugging_llama.operations.transfer import pull_model
-from hugging_llama.store import conversion_plan, folders, names, pickled, uploaded
+from hugging_llama.store import adapters, conversion_plan, folders, names, pickled, uploaded
 from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.conversion import convert_files, needs_conversion
 from hugging_llama.store.manifests import Manifest, Source
@@ -105,8 +105,8 @@ def made_of_files(ctx: AppContext, files: Mapping[str, str]) -> Steps[Made]:
     return Made(Manifest(name="", source=source), model, tuple(dict.fromkeys(source.files.values())))
 
 
-def adapter_of_files(ctx: AppContext, files: Mapping[str, str]) -> Source:
-    """An uploaded LoRA, sha256 by path. Raises InvalidRequestError, TransferError if the disk fails."""
+def adapter_of_files(ctx: AppContext, files: Mapping[str, str], base: LocalModel) -> Source:
+    """An uploaded LoRA, sha256 by path, for `base`. Raises InvalidRequestError, TransferError if the disk fails."""
     if conversion_plan.has_gguf(files):
         raise InvalidRequestError(
             "GGUF adapters can't be used; upload adapter_config.json and adapter_model.safetensors as peft writes them",
@@ -116,12 +116,15 @@ def adapter_of_files(ctx: AppContext, files: Mapping[str, str]) -> Source:
         raise InvalidRequestError("only one adapter is currently supported", param="adapters")
     _check_uploads(ctx, files, "adapters")
     with disk_errors():
-        uploaded.check_adapter(folders.make_folder(ctx.settings.home, files))
+        run_blocking(adapters.check_adapter, folders.make_folder(ctx.settings.home, files), base)
     return Source(files=dict(files))
 
 
-def adapter_of_hub(ctx: AppContext, name: str) -> Steps[tuple[Source, str]]:
-    """A LoRA of the Hub, pulled if it is not here, and its digest. Raises what `pull_model` raises."""
+def adapter_of_hub(ctx: AppContext, name: str, base: LocalModel) -> Steps[tuple[Source, str]]:
+    """A LoRA of the Hub for `base`, pulled if it is not here, and its digest.
+
+    Raises what `pull_model` raises, and InvalidRequestError for one that does not fit.
+    """
     with disk_errors():
         found = ctx.store.find_adapter(name)
     if found is None:
@@ -131,7 +134,8 @@ def adapter_of_hub(ctx: AppContext, name: str) -> Steps[tuple[Source, str]]:
     if found is None:
         raise ModelNotFoundError(name, name)
     source, adapter = found
-    uploaded.check_adapter(adapter.folder)
+    with disk_errors():
+        run_blocking(adapters.check_adapter, adapter.folder, base)
     return source, adapter.digest
 
 

@@ -41,7 +41,8 @@ class NewModel:
 
     `adapter` is the name of a LoRA's repository, `adapter_files` are sha256 by path of one that was uploaded.
     `sampling` holds SamplingParams fields by name, `context_length` is in tokens; they lie over those of `base`.
-    `template` is Jinja; `messages` take the place of those of `base`, `licenses` come after its.
+    `template` is Jinja; `messages` take the place of those of `base`, `licenses` come after its. `requires`
+    is a version of Ollama, which somebody has compared with ours.
     """
 
     name: str
@@ -56,6 +57,7 @@ class NewModel:
     template: str = ""
     messages: tuple[Message, ...] = ()
     licenses: tuple[str, ...] = ()
+    requires: str = ""
 
 
 @audited("create", "model", is_long=True)
@@ -77,7 +79,7 @@ def create_model(ctx: AppContext, new: NewModel) -> EventStream[TransferProgress
 
 def _steps(ctx: AppContext, name: ModelName, new: NewModel) -> Steps[None]:
     made = yield from (made_of_files(ctx, new.files) if new.files else made_of_model(ctx, new.base))
-    adapter, digests = yield from _adapter(ctx, new)
+    adapter, digests = yield from _adapter(ctx, new, made.model)
     manifest = _manifest(name, made.manifest, adapter, new)
     if manifest.quantization in _QUANTIZED:
         _check_quantization(ctx, made.model, manifest.quantization)
@@ -94,12 +96,12 @@ def _steps(ctx: AppContext, name: ModelName, new: NewModel) -> Steps[None]:
     yield TransferProgress(status="success")
 
 
-def _adapter(ctx: AppContext, new: NewModel) -> Steps[tuple[Source | None, Iterable[str]]]:
+def _adapter(ctx: AppContext, new: NewModel, base: LocalModel) -> Steps[tuple[Source | None, Iterable[str]]]:
     """The adapter that is asked for, if any, and the digests of its contents."""
     if new.adapter_files:
-        return adapter_of_files(ctx, new.adapter_files), dict.fromkeys(new.adapter_files.values())
+        return adapter_of_files(ctx, new.adapter_files, base), dict.fromkeys(new.adapter_files.values())
     if new.adapter:
-        source, digest = yield from adapter_of_hub(ctx, new.adapter)
+        source, digest = yield from adapter_of_hub(ctx, new.adapter, base)
         return source, (digest,)
     return None, ()
 
@@ -116,6 +118,7 @@ def _manifest(name: ModelName, inherited: Manifest, adapter: Source | None, new:
         template=new.template or inherited.template,
         messages=tuple(map(_stored, new.messages)) or inherited.messages,
         licenses=tuple(dict.fromkeys((*inherited.licenses, *new.licenses))),
+        requires=new.requires or inherited.requires,
     )
 
 

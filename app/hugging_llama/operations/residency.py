@@ -6,7 +6,7 @@ from dataclasses import replace
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.events import EventStream, Loaded
-from hugging_llama.neutral.models import LoadedModel, LocalModel, ModelRef
+from hugging_llama.neutral.models import LoadedModel, LocalModel, ModelDetails, ModelRef
 from hugging_llama.neutral.requests import LoadRequest
 from hugging_llama.operations.audit import audited
 from hugging_llama.operations.context import AppContext
@@ -52,6 +52,11 @@ def unload_named(ctx: AppContext, name: str, folder: str = "") -> None:
 def loaded_models(ctx: AppContext) -> list[LoadedModel]:
     """The models in memory, the one that stays longest first."""
     return sorted(ctx.engine.loaded(), key=lambda model: -model.expires_at_s)
+
+
+def loaded_details(ctx: AppContext, model: LoadedModel) -> ModelDetails | None:
+    """What the files of a model in memory say of it; None if they are gone by now."""
+    return ctx.store.details(model.path)
 
 
 def preload(ctx: AppContext) -> None:

@@ -1,7 +1,6 @@
 """What a model can do, told from its configuration, its chat template and the tokens its tokenizer was given."""
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,11 +10,11 @@ from hugging_llama.parsing.thinking_tags import has_channels, thinking_tags
 from hugging_llama.store import selection
 from hugging_llama.store.classifiers import classifier_capabilities, cross_encoder_capabilities
 from hugging_llama.store.snapshot import Snapshot
+from hugging_llama.store.tokenizer_names import TOKENIZER_CONFIG, is_vocabulary
 
 _GENERATIVE = ("ForCausalLM", "LMHeadModel")
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")
 _CLASSIFIERS = ("ForSequenceClassification",)
-_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json", "spiece.model")
 _HEAD_BYTES = 2 * 2**20
 """A tokenizer.json of many megabytes names its added tokens at the beginning."""
 
@@ -33,7 +32,7 @@ def capabilities(snapshot: Snapshot, config: Mapping[str, Any]) -> tuple[Capabil
         can_insert = takes_suffix(template) or infill_format(_added_tokens(snapshot)) is not None
         insert = (Capability.INSERT,) if can_insert else ()
         return (Capability.COMPLETION, *_template_capabilities(template), *insert)
-    if _reads_text(config) and any(t in snapshot.files for t in _TOKENIZERS):
+    if _reads_text(config) and (TOKENIZER_CONFIG in snapshot.files or any(map(is_vocabulary, snapshot.files))):
         if any(name.endswith(_CLASSIFIERS) for name in architectures):
             return classifier_capabilities(config)
         if any(name.endswith(_ENCODERS) for name in architectures):
@@ -53,6 +52,12 @@ def with_template(found: tuple[Capability, ...], template: str) -> tuple[Capabil
 def is_generative(config: Mapping[str, Any]) -> bool:
     """Whether a model of this configuration writes text."""
     return any(_is_generative(name, config) for name in _architectures(config))
+
+
+def is_of_served_kind(config: Mapping[str, Any]) -> bool:
+    """Whether a model of transformers with this configuration writes, embeds or classifies text."""
+    is_reader = any(name.endswith((*_CLASSIFIERS, *_ENCODERS)) for name in _architectures(config))
+    return is_generative(config) or (is_reader and _reads_text(config))
 
 
 def chat_template(snapshot: Snapshot) -> str:
@@ -81,7 +86,7 @@ def _listed_tokens(snapshot: Snapshot) -> list[Any]:
     if "tokenizer.json" not in snapshot.files:
         return []
     try:
-        with open(os.path.join(snapshot.folder, "tokenizer.json"), "rb") as file:
+        with open(snapshot.place("tokenizer.json"), "rb") as file:
             head = file.read(_HEAD_BYTES).decode("utf-8", "ignore")
         _, found, rest = head.partition('"added_tokens"')
         value, _ = json.JSONDecoder().raw_decode(rest.lstrip(" \t\r\n:")) if found else ([], 0)

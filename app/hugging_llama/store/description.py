@@ -1,7 +1,6 @@
 """All that the files of a model on disk say of it, and how large it is in memory."""
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -87,7 +86,7 @@ def _read(model: LocalModel) -> tuple[Snapshot, list[StoredTensor]]:
     try:
         snapshot = read_snapshot(model.ref.path)
         for path in snapshot.weights:
-            tensors += safetensors_header.read_tensors(os.path.join(snapshot.folder, path))
+            tensors += safetensors_header.read_tensors(snapshot.place(path))
     except (OSError, selection.NotServableError, BadSafetensorsError) as error:
         raise ModelNotFoundError(model.ref.name, model.ref.name) from error
     return snapshot, tensors
@@ -105,6 +104,7 @@ def _architecture(snapshot: Snapshot) -> Architecture:
         head_dim=_head_dim(parts),
         norm_epsilon=_real(parts, "rms_norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_eps"),
         rope_theta=_real((rope, *parts), "rope_theta"),
+        rope_dim=_rope_dim(parts, rope),
         sliding_window=_count(parts, "sliding_window"),
         num_experts=_count(parts, "num_experts", "num_local_experts", "n_routed_experts"),
         num_experts_used=_count(parts, "num_experts_per_tok", "num_experts_per_token"),
@@ -150,6 +150,19 @@ def _real(parts: _Parts, *keys: str) -> float | None:
 def _head_dim(parts: _Parts) -> int | None:
     hidden, heads = _count(parts, "hidden_size", "n_embd", "d_model"), _count(parts, "num_attention_heads", "n_head")
     return _count(parts, "head_dim") or (hidden // heads if hidden and heads and hidden >= heads else None)
+
+
+def _rope_dim(parts: _Parts, rope: Mapping[str, Any]) -> int | None:
+    """How much of each head is rotated; None where nothing says that positions are rotations."""
+    keys = [key for part in parts for key in part]
+    is_rotary = any("rope" in key or "rotary" in key for key in keys) or any(
+        part.get("position_embedding_type") == "rotary" for part in parts
+    )
+    head_dim = _head_dim(parts)
+    if not is_rotary or head_dim is None:
+        return None
+    share = _real((rope, *parts), "partial_rotary_factor", "rotary_pct") or 1.0
+    return _count(parts, "qk_rope_head_dim", "rotary_dim") or int(head_dim * min(share, 1.0)) or None
 
 
 def _token_id(parts: _Parts, key: str) -> int | None:

@@ -1,6 +1,5 @@
 """What a model's files say about it: family, size, number format, lengths."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,7 @@ def model_details(snapshot: Snapshot, config: Mapping[str, Any]) -> ModelDetails
     """The details of a model. Raises safetensors_header.BadSafetensorsError, OSError."""
     elements: Counter[str] = Counter()
     for path in snapshot.weights:
-        for tensor in safetensors_header.read_tensors(os.path.join(snapshot.folder, path)):
+        for tensor in safetensors_header.read_tensors(snapshot.place(path)):
             elements[tensor.dtype] += tensor.num_elements
     family = config.get("model_type")
     return ModelDetails(

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
-from hugging_llama.neutral.models import LocalModel, ModelRef
+from hugging_llama.neutral.models import LocalModel, ModelDetails, ModelRef
 from hugging_llama.store import folders, names, pruning, snapshot
 from hugging_llama.store.blobs import Blobs
 from hugging_llama.store.facts import FolderFacts
@@ -44,28 +44,35 @@ class Store:
 
     def list(self) -> list[LocalModel]:
         """All models that can do something here, newest first. What is broken or half there is left out."""
-        places = list(self.places.all())
+        own = list(self.named.all())
+        taken = {named.manifest.name.lower() for named in own}
+        places = [place for place in self.places.all() if place.name.lower() not in taken]
         models = [model for place in places if (model := self._model(place)) and model.capabilities]
-        models += [model for named in self.named.all() if (model := self._named_model(named)) and model.capabilities]
+        models += [model for named in own if (model := self._named_model(named)) and model.capabilities]
         self._facts.keep_only({place.folder for place in places} | {model.ref.path for model in models})
         return sorted(models, key=lambda model: (-model.modified_at_s, model.ref.name))
 
     def resolve(self, name: str) -> LocalModel:
-        """The model that `name` means; one of the Hub goes before one that a user named.
+        """The model that `name` means; one that a user named goes before the Hub's.
 
         Raises InvalidRequestError for bad syntax, else ModelNotFoundError, for a named one whose base or adapter is
         gone with the name by which the Hub has that.
         """
-        place = self.places.find(name)
-        if place is None and (named := self._find_named(name)):
+        if named := self._find_named(name):
             if model := self._named_model(named):
                 return model
             gone = self._gone(named.manifest)
             raise ModelNotFoundError(gone, gone)
+        place = self.places.find(name)
         found = self._model(place) if place else None
         if found is None:
             raise ModelNotFoundError(name, name if names.is_path(name) else names.parse_name(name).display)
         return found
+
+    def details(self, folder: str) -> ModelDetails | None:
+        """What the files of a model in memory say, wherever they lie: another server may know the folder."""
+        facts = self._facts.of(folder) if folder else None
+        return facts.details if facts else None
 
     def manifest(self, model: LocalModel) -> Manifest:
         """How `model` is made; one of the Hub is pinned to the commit that it is now. Raises ModelNotFoundError."""
@@ -116,7 +123,7 @@ class Store:
 
     def is_of_hub(self, name: ModelName) -> bool:
         """Whether a model of the Hub's cache, or the demo model, answers to this name."""
-        return self.places.of_hub(name) is not None
+        return self.named.find(name) is None and self.places.of_hub(name) is not None
 
     def stored_repo(self, repo: str) -> str:
         """`repo` in the spelling of the cache if it is there in any case of letters, else as it is."""
@@ -135,10 +142,8 @@ class Store:
         return None if names.is_path(name) else self.named.find(names.parse_name(name))
 
     def _named_model(self, named: NamedModel) -> LocalModel | None:
-        """None if what it is made from is gone, or if the Hub has a model of its name by now."""
+        """None if what it is made from is gone."""
         manifest = named.manifest
-        if self.places.find(manifest.name):
-            return None
         place = self._source(manifest.source)
         base = self._model(place) if place else None
         if base is None:

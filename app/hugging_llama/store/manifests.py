@@ -61,7 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What the file holds. Format 1 had `from` instead of `source` and fewer fields.
 
     `name` is spelt as its user did; `quantization` is that of a ModelRef; `parameters` are SamplingParams fields;
-    `template` is Jinja.
+    `template` is Jinja; `requires` is the least version of Ollama that the model needs.
     """
 
     version: Literal[2] = FORMAT_VERSION
@@ -75,11 +75,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     template: str = ""
     messages: tuple[StoredMessage, ...] = ()
     licenses: tuple[str, ...] = ()
+    requires: str = ""
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """What it is made of: the model, and the adapter if it has one."""
         return (self.source, self.adapter) if self.adapter else (self.source,)
+
+
+_NOTHING_SAID = Manifest(name="", source=Source())
+_SAID = tuple(sorted(set(_NOTHING_SAID.__struct_fields__) - {"version", "name", "source", "adapter"}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +121,18 @@ class NamedModel:
             capabilities=with_template(base.capabilities, manifest.template),
             defaults=defaults,
             licenses=manifest.licenses,
+            requires=manifest.requires,
         )
 
     def _digest(self, base_digest: str, adapter_digest: str) -> str:
-        """The same for the same content, whatever its name, and another one once the base's files are others."""
-        nameless = msgspec.structs.replace(self.manifest, name="")
-        content = msgspec.json.encode(nameless, order="deterministic")
+        """The base's where nothing was said of the model, as in a copy; else one of that and of what was said, whatever
+        its name and whatever the files are called where they come from."""
+        said = {
+            field: value for field in _SAID if (value := getattr(self.manifest, field)) != getattr(_NOTHING_SAID, field)
+        }
+        if not said and not adapter_digest:
+            return base_digest
+        content = msgspec.json.encode(said, order="deterministic")
         return hashlib.sha256(content + base_digest.encode("ascii") + adapter_digest.encode("ascii")).hexdigest()
 
 

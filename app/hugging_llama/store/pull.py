@@ -15,7 +15,17 @@ from typing import Literal, TypeVar
 
 from hugging_llama.errors import InvalidRequestError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import disk_errors, file_lock, hub_http, names, selection, snapshot, snapshot_writer, transfer
+from hugging_llama.store import (
+    disk_errors,
+    file_lock,
+    hub_http,
+    names,
+    selection,
+    snapshot,
+    snapshot_writer,
+    soundness,
+    transfer,
+)
 from hugging_llama.store.downloads import Downloads, Fetch, Wait
 from hugging_llama.store.hub import OFFLINE, Hub, RemoteFile
 from hugging_llama.store.hub_http import HubAccess
@@ -24,6 +34,7 @@ from hugging_llama.store.names import ModelName
 from hugging_llama.store.retry import RetryPolicy, TransientError
 
 _REPORT_EVERY_S = 0.1
+_WEIGHTS = (".safetensors", ".bin")
 # How long a removal of the same repository may keep a pull waiting.
 _REMOVAL_S = 60.0
 _T = TypeVar("_T")
@@ -34,7 +45,7 @@ class PullRequest:
     """What to pull from where into which cache.
 
     An adapter is a LoRA for another model. `allow_code` brings the repository's Python files, too, and `allow_pickle`
-    pickled weights where there are no others.
+    pickled weights where there are no others; `can_convert` says that those who ask could have them that way.
     """
 
     name: ModelName
@@ -43,6 +54,7 @@ class PullRequest:
     kind: Literal["model", "adapter"] = "model"
     allow_code: bool = False
     allow_pickle: bool = False
+    can_convert: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
 
 
@@ -66,6 +78,10 @@ def pull_files(request: PullRequest) -> Iterator[TransferProgress]:
             text = f"{error.message}; {request.name.display} as it is here stays usable"
             raise TransferError(text, **error.facts) from error
         raise
+    except selection.PickledError as error:
+        text = f"it has pickled weights alone; create converts them: hugging-llama create NAME --from {repo}"
+        cause = text if request.can_convert else str(error)
+        raise TransferError(f"{repo} can't be served: {cause}", repo=repo, cause=cause) from error
     except selection.NotServableError as error:
         raise TransferError(f"{repo} can't be served: {error}", repo=repo, cause=str(error)) from error
 
@@ -92,7 +108,12 @@ class _Pull:
         files = self._chosen(remote)
         os.makedirs(self._folder.path, exist_ok=True)
         _check_space(self._folder, files)
+        if self._request.kind == "model":
+            config = remote.get(selection.CONFIG)
+            soundness.check_first(remote, snapshot.read_object(self._fetch_first(config)) if config else None)
         yield from self._download(files)
+        if self._request.kind == "model":
+            soundness.check_model(self._brought(files))
         yield TransferProgress(status="writing manifest", fetched_bytes=self._fetched_bytes)
         snapshot_writer.write_snapshot(self._folder, self._commit, self._name.revision, files)
         yield TransferProgress(status="success", fetched_bytes=self._fetched_bytes)
@@ -104,7 +125,9 @@ class _Pull:
         if selection.is_adapter(remote):
             raise selection.NotServableError(self._adapter_advice(remote))
         allow_pickle = self._request.allow_pickle
-        weights = selection.weight_files(remote, lambda path: self._read_index(remote[path]), allow_pickle=allow_pickle)
+        weights = selection.weight_files(
+            remote, lambda path: snapshot.read_small(self._fetch_first(remote[path])), allow_pickle=allow_pickle
+        )
         selection.check_configuration(remote)
         kept = [path for path in sorted(remote) if self._is_kept(path)]
         if (index := selection.weight_index(remote, allow_pickle=allow_pickle)) and index not in kept:
@@ -117,11 +140,21 @@ class _Pull:
         is_allowed_code = self._request.allow_code and selection.is_code(path)
         return selection.is_support(path) or selection.is_document(path) or is_allowed_code
 
-    def _read_index(self, file: RemoteFile) -> bytes:
-        """The content of a weight index, which is brought into the cache before all others."""
+    def _fetch_first(self, file: RemoteFile) -> str:
+        """Bring a file into the cache before all others; returns its place."""
         for _ in self._fetch(self._hub, file, time.sleep):
             pass  # a file of some kilobytes
-        return snapshot.read_small(self._folder.blob(file.digest))
+        return self._folder.blob(file.digest)
+
+    def _brought(self, files: Sequence[RemoteFile]) -> snapshot.Snapshot:
+        """The model as it will be seen, all of whose files are in the blobs."""
+        found = {
+            file.path: snapshot.SnapshotFile(file.path, file.size_bytes, file.digest, self._folder.blob(file.digest))
+            for file in files
+            if not selection.is_document(file.path)
+        }
+        weights = tuple(path for path in found if path.endswith(_WEIGHTS))
+        return snapshot.Snapshot(self._folder.path, found, weights, ())
 
     def _adapter_advice(self, remote: Mapping[str, RemoteFile]) -> str:
         path = remote[selection.ADAPTER_CONFIG].path

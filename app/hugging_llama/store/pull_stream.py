@@ -58,7 +58,8 @@ def pull(
 
     `revision` is another way to say what may follow the colon of the name. `allow_pickle` brings pickled weights where
     there are no others, which nothing loads before they are converted. Raises InvalidRequestError for bad syntax,
-    for two different revisions, and for `trust_remote_code` where the operator's settings don't allow it.
+    for two different revisions, for the name of a model that a user named (an adapter answers to none), and for
+    `trust_remote_code` where the operator's settings don't allow it.
     """
     wanted = names.parse_name(name)
     if revision:
@@ -68,6 +69,12 @@ def pull(
         wanted = ModelName(wanted.repo, chosen)
     if trust_remote_code and not settings.trust_remote_code:
         raise InvalidRequestError("this server does not allow remote code", param="trust_remote_code")
+    if kind == "model" and (own := store.named.find(wanted)):
+        raise InvalidRequestError(
+            f"{own.manifest.name} is a model that was made here: before you pull the Hub's, copy it to another name "
+            "and delete it, or pull another revision (a branch, a tag or a commit)",
+            param="model",
+        )
     repo = store.stored_repo(wanted.repo)
     if names.DEMO_REPO in (repo.lower(), f"hugging-llama/{repo.lower()}"):
         repo = names.DEMO_REPO
@@ -79,6 +86,7 @@ def pull(
             kind=kind,
             allow_code=trust_remote_code,
             allow_pickle=allow_pickle,
+            can_convert=settings.allow_pickle and bool(settings.home),
             policy=policy,
         ),
         store.pull_slots,

@@ -26,7 +26,7 @@ class Removed:
 
 
 def remove_model(settings: Settings, store: Store, name: str) -> Removed | None:
-    """Remove a model or an adapter of the Hub's cache, or a model that a user named; None if there is none.
+    """Remove a model or an adapter of the Hub's cache, or the model that a user gave this name; None if there is none.
 
     What was interrupted is finished by the next call. Raises InvalidRequestError for what can't be removed, OSError.
     """
@@ -38,7 +38,8 @@ def remove_model(settings: Settings, store: Store, name: str) -> Removed | None:
             )
         return None
     removal = _ModelRemoval(settings, store)
-    if place is None and (removed := removal.remove_named(names.parse_name(name))):
+    is_own = place is None or store.named.find(names.parse_name(name)) is not None
+    if is_own and (removed := removal.remove_named(names.parse_name(name))):
         return removed
     if place and place.name == ModelName(names.DEMO_REPO).display:
         raise InvalidRequestError("the demo model comes with the server and can't be deleted", param="model")
@@ -126,10 +127,11 @@ class _ModelRemoval:
 
 
 def _is_material(paths: list[str], allow_pickle: bool) -> bool:
-    """Whether this is what models are made of: `create` pulls it."""
-    return selection.is_adapter(paths) or (
-        allow_pickle and not {selection.PICKLED, selection.PICKLED_INDEX}.isdisjoint(paths)
-    )
+    """Whether this is what models are made of: a pull may have left it, of whatever use it is."""
+    weights = {selection.WEIGHTS, selection.INDEX, selection.MODULES}
+    if allow_pickle:
+        weights |= {selection.PICKLED, selection.PICKLED_INDEX}
+    return selection.is_adapter(paths) or not weights.isdisjoint(paths)
 
 
 def _has_name(folder: RepoFolder, commit: str) -> bool:

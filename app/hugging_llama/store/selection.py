@@ -36,6 +36,10 @@ class NotServableError(Exception):
     """No weights that can be loaded; the message says why, in words for users."""
 
 
+class PickledError(NotServableError):
+    """No weights but pickled ones."""
+
+
 def is_document(path: str) -> bool:
     """Whether this is a text for people: a licence, a read-me."""
     return "/" not in path and _DOCUMENT.fullmatch(path) is not None
@@ -88,7 +92,7 @@ def weight_files(
     elif allow_pickle and PICKLED in paths:
         own = {PICKLED}
     if not own and (not modules or PICKLED in paths or PICKLED_INDEX in paths):
-        raise NotServableError(_why_not(paths))
+        raise _why_not(paths)
     return tuple(sorted(own | modules))
 
 
@@ -142,17 +146,17 @@ def _read(read_index: Callable[[str], bytes], index: str) -> bytes:
         raise NotServableError("its weight index can't be read") from error
 
 
-def _why_not(paths: Collection[str]) -> str:
+def _why_not(paths: Collection[str]) -> NotServableError:
     if ADAPTER_CONFIG in paths or ADAPTER_WEIGHTS in paths:
-        return "it is an adapter for another model, not a model"
+        return NotServableError("it is an adapter for another model, not a model")
     if "model_index.json" in paths:
-        return "it is a diffusion pipeline, not a language model"
+        return NotServableError("it is a diffusion pipeline, not a language model")
     if PICKLED in paths or PICKLED_INDEX in paths:
-        return PICKLES_REFUSED
+        return PickledError(PICKLES_REFUSED)
     if any(path.endswith(".safetensors") for path in paths):
-        return f"it has no {WEIGHTS} in the layout of transformers"
+        return NotServableError(f"it has no {WEIGHTS} in the layout of transformers")
     if any(path.endswith(".gguf") for path in paths):
-        return "it has only GGUF files; create makes a model of one that is uploaded"
+        return NotServableError("it has only GGUF files; create makes a model of one that is uploaded")
     if any(path.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx")) for path in paths):
-        return "it has no safetensors weights; other formats are not loaded"
-    return "it has no safetensors weights"
+        return NotServableError("it has no safetensors weights; other formats are not loaded")
+    return NotServableError("it has no safetensors weights")

@@ -18,11 +18,12 @@ _EDGE_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFile:
-    """A file of a model: `path` inside the folder, `blob` what names its content."""
+    """A file of a model: `path` inside the folder, `place` on disk, `blob` what names its content."""
 
     path: str
     size_bytes: int
     blob: str
+    place: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,11 @@ class Snapshot:
 
     @property
     def digest(self) -> str:
-        """64 hex characters, the same for the same content."""
+        """64 hex characters: another one for other files, the same for those that are named by the same hashes.
+
+        The Hub's cache names a small file by its git hash and a big one by its sha256, an upload always by the latter;
+        files that are no links are named here. So the same content may have two digests if it came on two ways.
+        """
         text = "".join(f"{file.path}\0{file.blob}\n" for _, file in sorted(self.files.items()))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -45,20 +50,24 @@ class Snapshot:
         """What the files take on disk."""
         return sum(file.size_bytes for file in self.files.values())
 
+    def place(self, path: str) -> str:
+        """Where one of the files lies on disk."""
+        return self.files[path].place
+
     def json(self, path: str) -> dict[str, Any]:
         """A JSON object among the files; {} where it is missing, broken, too big or something else."""
-        return read_object(os.path.join(self.folder, path)) if path in self.files else {}
+        return read_object(self.place(path)) if path in self.files else {}
 
     def json_list(self, path: str) -> list[Any]:
         """A JSON list among the files; [] where it is missing, broken, too big or something else."""
-        value = _any_json(os.path.join(self.folder, path)) if path in self.files else None
+        value = _any_json(self.place(path)) if path in self.files else None
         return value if isinstance(value, list) else []
 
     def content(self, path: str) -> bytes:
         """A small file among the files. Raises ValueError for a bigger one, OSError."""
         if path not in self.files:
             raise FileNotFoundError(path)
-        return read_small(os.path.join(self.folder, path))
+        return read_small(self.place(path))
 
     def text(self, path: str) -> str:
         """A text among the files; "" where it is missing or unreadable."""
@@ -108,7 +117,7 @@ def read_snapshot(folder: str, *, allow_pickle: bool = False) -> Snapshot:
         if blob is None:
             plain.append(path)
             blob = _fingerprint(full, status.st_size)
-        files[path] = SnapshotFile(path, status.st_size, blob)
+        files[path] = SnapshotFile(path, status.st_size, blob, full)
     return Snapshot(folder, files, weights, tuple(plain))
 
 

@@ -1,14 +1,10 @@
 """Looks at uploaded files before a model is made of them. Raises InvalidRequestError with a sentence for users."""
 
-import os
 from collections.abc import Mapping
 
 from hugging_llama.errors import InvalidRequestError
-from hugging_llama.store import layout, selection, snapshot
-from hugging_llama.store.capabilities import capabilities
-from hugging_llama.store.safetensors_header import BadSafetensorsError, read_tensors
-from hugging_llama.store.selection import ADAPTER_CONFIG, ADAPTER_WEIGHTS, NotServableError
-from hugging_llama_config.model_limits import config_problem
+from hugging_llama.store import layout, selection, snapshot, soundness
+from hugging_llama.store.selection import NotServableError
 
 _MAX_FILES = 10_000
 _SUFFIXES = (".safetensors", ".gguf", ".bin", *selection.SUFFIXES)
@@ -40,39 +36,6 @@ def check_names(files: Mapping[str, str], param: str) -> None:
 def check_model(folder: str) -> None:
     """Whether a folder holds a whole model that can be served."""
     try:
-        found = snapshot.read_snapshot(folder)
+        soundness.check_model(snapshot.read_snapshot(folder))
     except NotServableError as error:
         raise InvalidRequestError(f"no model can be made of these files: {error}", param="files") from None
-    _check_weights(folder, found.weights, "files")
-    config = found.json(selection.CONFIG)
-    if selection.CONFIG in found.files and not config:
-        raise InvalidRequestError("config.json is damaged", param="files")
-    weight_bytes = sum(found.files[path].size_bytes for path in found.weights)
-    if problem := config_problem(config, weight_bytes):
-        raise InvalidRequestError(f"config.json {problem}", param="files")
-    if not capabilities(found, config):
-        raise InvalidRequestError(
-            "config.json names no architecture that writes, embeds or classifies text, or the tokenizer is missing",
-            param="files",
-        )
-
-
-def check_adapter(folder: str) -> None:
-    """Whether a folder holds a whole LoRA adapter as peft writes it."""
-    for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
-        if not os.path.isfile(os.path.join(folder, file)):
-            raise InvalidRequestError(
-                f"the adapter has no {file}; an adapter is {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} as peft writes them",
-                param="adapters",
-            )
-    if snapshot.read_object(os.path.join(folder, ADAPTER_CONFIG)).get("peft_type") != "LORA":
-        raise InvalidRequestError("the adapter is not a LoRA: its peft_type must be LORA", param="adapters")
-    _check_weights(folder, (ADAPTER_WEIGHTS,), "adapters")
-
-
-def _check_weights(folder: str, paths: tuple[str, ...], param: str) -> None:
-    for path in paths:
-        try:
-            read_tensors(os.path.join(folder, path))
-        except BadSafetensorsError as error:
-            raise InvalidRequestError(f"{path} is not a whole safetensors file: {error}", param=param) from None

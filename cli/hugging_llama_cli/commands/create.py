@@ -26,6 +26,7 @@ _DEFAULT_FILE = "Modelfile"
 _STDIN = "-"
 _SHOWN_CHARACTERS = 200
 _MAX_BYTES = 16 * 2**20
+_WEIGHTS = (".gguf", ".safetensors", ".bin")
 _PATH_STARTS = ("./", "../", "~")
 _ENCODINGS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
@@ -146,7 +147,8 @@ def _sources(server: Server, modelfile: Modelfile, folder: Path) -> Json:
 
 def _chosen(line: Instruction, folder: Path, choose: Callable[[Path], Mapping[str, Path]]) -> Mapping[str, Path]:
     """The files that a FROM or ADAPTER means; none if it is a name. Raises ModelfileError."""
-    is_path = line.value.startswith(_PATH_STARTS) or line.value in (".", "..")
+    # any other path that begins with / may be a folder of the server's
+    is_path = line.value.startswith(_PATH_STARTS) or line.value in (".", "..") or _is_weights(line.value)
     try:
         path = folder / Path(line.value).expanduser()
         if path.exists():
@@ -160,6 +162,10 @@ def _chosen(line: Instruction, folder: Path, choose: Callable[[Path], Mapping[st
     if is_path:
         raise ModelfileError(line.line, f"there is no file or folder '{line.value[:_SHOWN_CHARACTERS]}'")
     return {}
+
+
+def _is_weights(text: str) -> bool:
+    return text.startswith("/") and text.lower().endswith(_WEIGHTS)
 
 
 def _labelled(event: Json) -> Json:

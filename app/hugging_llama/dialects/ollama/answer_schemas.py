@@ -98,6 +98,7 @@ class Show(AnswerSchema):
     capabilities = fields.List(fields.String())
     tool_format = fields.String()
     thinking_tags = fields.List(fields.String())
+    requires = fields.String()
     modified_at = fields.String()
     memory = fields.Dict()
     tensors = fields.List(fields.Nested(Tensor))

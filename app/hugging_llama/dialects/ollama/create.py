@@ -126,7 +126,7 @@ def parse_create(body: Mapping[str, Any]) -> NewModel:
     for key, advice in _OLD_FORM.items():
         if body[key]:
             raise InvalidRequestError(f"{key} is not supported: {advice}", param=key)
-    _check_requires(body["requires"])
+    requires = _parse_requires(body["requires"])
     options = request_options(body["parameters"], "parameters")
     if options.unknown:
         raise InvalidRequestError(f"unknown parameter '{options.unknown[0][:80]}'", param="parameters")
@@ -144,6 +144,7 @@ def parse_create(body: Mapping[str, Any]) -> NewModel:
         template=to_jinja(body["template"]),
         messages=tuple(map(_parse_message, body["messages"])),
         licenses=_parse_licenses(body["license"]),
+        requires=requires,
     )
 
 
@@ -183,10 +184,10 @@ def _parse_message(body: Mapping[str, Any]) -> Message:
     return Message(role=role, content=body["content"])
 
 
-def _check_requires(text: str) -> None:
+def _parse_requires(text: str) -> str:
     """The least version of Ollama that a model needs; we say which one we are compatible with."""
     if not text:
-        return
+        return ""
     found = _VERSION.fullmatch(text)
     if not found:
         raise InvalidRequestError('requires must be a version such as "0.14.0"', param="requires")
@@ -194,6 +195,7 @@ def _check_requires(text: str) -> None:
         raise InvalidRequestError(
             f"the model requires version {text}, this server is compatible with {EMULATED_VERSION}", param="requires"
         )
+    return text.removeprefix("v")
 
 
 @blueprint.post("/api/create")

@@ -58,7 +58,7 @@ def _shape_keys(shape: Architecture) -> Json:
         "attention.sliding_window": shape.sliding_window,
         "expert_count": shape.num_experts,
         "expert_used_count": shape.num_experts_used,
-        "rope.dimension_count": shape.head_dim,
+        "rope.dimension_count": shape.rope_dim,
         "rope.freq_base": shape.rope_theta,
         "vocab_size": shape.vocab_size,
         "pooling_type": _POOLING_TYPES.get(shape.pooling) if shape.pooling else None,

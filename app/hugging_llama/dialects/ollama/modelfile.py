@@ -54,6 +54,7 @@ class Modelfile:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     licenses: Sequence[str] = ()
     messages: Sequence[Message] = ()
+    requires: str = ""
     note: str = ""
 
     def text(self) -> str:
@@ -64,6 +65,7 @@ class Modelfile:
         lines += [f"SYSTEM {_quoted(self.system)}"] if self.system else []
         lines += [f"PARAMETER {key} {_quoted(_plain(value))}" for key, value in _lines(self.parameters)]
         lines += [f"LICENSE {_quoted(license)}" for license in self.licenses]
+        lines += [f"REQUIRES {self.requires}"] if self.requires else []
         lines += [f"MESSAGE {message.role} {_quoted(message.content)}" for message in self.messages]
         return "\n".join(lines) + "\n"
 

@@ -9,18 +9,17 @@ from hugging_llama.dialects.ollama.answers import json_response
 from hugging_llama.dialects.ollama.clock import timestamp
 from hugging_llama.dialects.ollama.details import details_json
 from hugging_llama.dialects.ollama.render import Json
-from hugging_llama.neutral.models import LoadedModel, LocalModel
-from hugging_llama.operations.models import list_models
-from hugging_llama.operations.residency import loaded_models
+from hugging_llama.neutral.models import LoadedModel, ModelDetails
+from hugging_llama.operations.residency import loaded_details, loaded_models
 
 blueprint = Blueprint("ollama_ps", __name__)
 
 
-def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
-    """One entry of `models`: Ollama's eight keys, then ours. `local` is None if the files are gone by now."""
+def render_loaded_model(model: LoadedModel, found: ModelDetails | None) -> Json:
+    """One entry of `models`: Ollama's eight keys, then ours. `found` is None if the files are gone by now."""
     details: Json = {"parent_model": "", "families": None}
-    if local:
-        details = details_json(local.details, level=local.details.quantization_level, with_lengths=False)
+    if found:
+        details = details_json(found, level=found.quantization_level, with_lengths=False)
     details |= {"device": model.device, "dtype": model.dtype, "runner": model.runner}
     details |= {"runner_reason": model.runner_reason, "linear": model.linear}
     if model.quantization != "none":
@@ -43,7 +42,5 @@ def render_loaded_model(model: LoadedModel, local: LocalModel | None) -> Json:
 def ps() -> Response:
     """The models in memory, the one that stays longest first."""
     ctx = app_context()
-    local = {model.ref.path: model for model in list_models(ctx)}
-    return json_response(
-        {"models": [render_loaded_model(m, local.get(m.path)) for m in loaded_models(ctx) if may_name(m.name)]}
-    )
+    shown = [model for model in loaded_models(ctx) if may_name(model.name)]
+    return json_response({"models": [render_loaded_model(model, loaded_details(ctx, model)) for model in shown]})

@@ -75,6 +75,7 @@ def render_modelfile(model: LocalModel) -> str:
         parameters=parameters_of(own),
         licenses=model.licenses,
         messages=model.defaults.messages,
+        requires=model.requires,
         note=f"For the same weights create it with --quantize {quantization}" if quantization else "",
     ).text()
 

@@ -67,6 +67,7 @@ def render_show(
         "details": details,
         "model_info": model_info(model, description),
         "capabilities": [capability.value for capability in model.capabilities],
+        "requires": model.requires,
         "tool_format": description.tool_format if Capability.TOOLS in model.capabilities else "",
         "thinking_tags": list(description.thinking_tags or ()) if Capability.THINKING in model.capabilities else [],
         "modified_at": timestamp(model.modified_at_s),
@@ -98,6 +99,7 @@ def _modelfile(model: LocalModel, description: ModelDescription, own: Json, para
         parameters=own,
         licenses=model.licenses if model.made_from else (),
         messages=model.defaults.messages,
+        requires=model.requires,
         note=f"For the same weights create it with --quantize {quantization}" if quantization else "",
     )
 

@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.lora.adapter import Factors, LoraAdapter, factors_bytes, factors_of
 from hugging_llama.engine.lora.current import CurrentChange
-from hugging_llama.engine.lora.files import AdapterFiles, LowRankShape
+from hugging_llama.engine.lora.files import AdapterFiles
 from hugging_llama.engine.lora.sites import Site, find_sites
 from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.model_runner import compute_guard, vocab_size
 from hugging_llama.engine.native.lora import LowRankPart
 from hugging_llama.errors import ModelLoadError
+from hugging_llama.neutral.lora import LowRankShape, no_such_layer, other_shape
 
 _log = logging.getLogger(__name__)
 
@@ -81,12 +82,9 @@ class AdaptedLayers:
         for name, shape in files.shapes.items():
             site = self._sites.get(name)
             if site is None:
-                raise ModelLoadError(f"the adapter is for another model: this one has no linear layer {name}")
+                raise ModelLoadError(no_such_layer(name))
             if (shape.in_features, shape.out_features) != (site.in_features, site.out_features):
-                raise ModelLoadError(
-                    f"the adapter is for another model: it takes {name} to be {shape.out_features} by "
-                    f"{shape.in_features}, and here it is {site.out_features} by {site.in_features}"
-                )
+                raise ModelLoadError(other_shape(name, shape, site.in_features, site.out_features))
             if site.is_shared:
                 raise ModelLoadError(f"this model uses {name} at several places, which adapters can't change apart")
             found.setdefault(site.module, []).append(_Part(name, site, shape))

@@ -1,0 +1,76 @@
+"""Whether a model's files can be served, as far as headers and small files tell: looked at before a pull is made
+visible, and before a model of uploaded files is written down."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import msgspec
+
+from hugging_llama.store import safetensors_header, selection
+from hugging_llama.store.capabilities import capabilities, is_of_served_kind
+from hugging_llama.store.safetensors_header import BadSafetensorsError
+from hugging_llama.store.selection import NotServableError
+from hugging_llama.store.snapshot import Snapshot
+from hugging_llama.store.tokenizer_names import TOKENIZER, TOKENIZER_CONFIG, has_tokenizer, is_vocabulary
+from hugging_llama_config.model_limits import config_problem
+
+_NO_TOKENIZER = (
+    f"it has no tokenizer ({TOKENIZER}, or the vocabulary of one, such as tokenizer.model, vocab.txt, or vocab.json "
+    "with merges.txt)"
+)
+_UNKNOWN_KIND = f"its {selection.CONFIG} names no architecture that writes, embeds or classifies text"
+
+
+class _TokenizerFile(msgspec.Struct):
+    """As much of it as all have."""
+
+    model: dict[str, msgspec.Raw]
+
+
+def check_model(found: Snapshot) -> None:
+    """Raises NotServableError, OSError."""
+    check_weights(found, found.weights)
+    config = found.json(selection.CONFIG)
+    if selection.CONFIG in found.files and not config:
+        raise NotServableError(f"{selection.CONFIG} is damaged")
+    weight_bytes = sum(found.files[path].size_bytes for path in found.weights)
+    if problem := config_problem(config, weight_bytes):
+        raise NotServableError(f"{selection.CONFIG} {problem}")
+    _check_tokenizer(found)
+    if not capabilities(found, config):
+        raise NotServableError(_UNKNOWN_KIND)
+
+
+def check_weights(found: Snapshot, paths: Collection[str]) -> None:
+    """The headers of those that are safetensors files, against their sizes. Raises NotServableError, OSError."""
+    for path in paths:
+        if path.endswith(".safetensors"):
+            try:
+                safetensors_header.read_tensors(found.place(path))
+            except BadSafetensorsError as error:
+                raise NotServableError(f"{path} is not a whole safetensors file: {error}") from None
+
+
+def check_first(paths: Collection[str], config: Mapping[str, Any] | None) -> None:
+    """What can be said by the names of a model's files and its configuration, None where it has no such file: before
+    anything big is fetched. Raises NotServableError."""
+    if config is not None and not config:
+        raise NotServableError(f"{selection.CONFIG} is damaged")
+    if selection.MODULES in paths:
+        return
+    if config is not None and not is_of_served_kind(config):
+        raise NotServableError(_UNKNOWN_KIND)
+    if not any(map(is_vocabulary, paths)) and TOKENIZER_CONFIG not in paths:
+        raise NotServableError(_NO_TOKENIZER)
+
+
+def _check_tokenizer(found: Snapshot) -> None:
+    if not has_tokenizer(found):
+        raise NotServableError(_NO_TOKENIZER)
+    if TOKENIZER in found.files:
+        try:
+            msgspec.json.decode(found.content(TOKENIZER), type=_TokenizerFile)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            raise NotServableError(f"{TOKENIZER} is damaged") from None
+        except ValueError:  # too big to be looked at here
+            return

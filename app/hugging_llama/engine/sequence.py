@@ -18,6 +18,7 @@ from hugging_llama.neutral.requests import SamplingParams
 
 if TYPE_CHECKING:
     from hugging_llama.engine.grammars.bits import Bits
+    from hugging_llama.engine.grammars.look_ahead import ForbiddenAfter
     from hugging_llama.engine.kv_cache import KVSlot
     from hugging_llama.engine.lora.adapter import LoraAdapter
 
@@ -73,6 +74,10 @@ class TokenMask(Protocol):
 
     def forced(self) -> list[int]:
         """Tokens that will probably come next because nothing else is allowed; may be empty."""
+        ...
+
+    def leads_on(self, token_id: int, forbidden_after: "ForbiddenAfter") -> bool:
+        """False where what must follow this token is forbidden: `forbidden_after` tells it of the tokens before it."""
         ...
 
     def accept(self, token_id: int) -> None:

@@ -24,7 +24,7 @@ class AnswerProcessor:
     searched for reasoning; `show_thinking` False drops it. `tool_syntax` None: it is not searched for calls;
     `tool_schemas` are the tools' parameters by name. `has_channels` as in ChatFormat. `reader` reads the whole answer
     in place of all that. `is_cut`: whether the reasoning was ended for the model; it may do so itself a moment later,
-    and that closing tag is part of nothing.
+    and that closing tag is part of nothing. `one_call`: the answer ends with its first call.
 
     `num_thinking_tokens` counts the tokens of reasoning, shown or not: those that came inside of it, the one that ended
     it, and the one that opened it.
@@ -45,12 +45,15 @@ class AnswerProcessor:
         has_channels: bool = False,
         reader: ResponseReader | None = None,
         is_cut: Callable[[], bool] = lambda: False,
+        one_call: bool = False,
         new_id: Callable[[], str] = new_call_id,
     ) -> None:
         self._detokenizer = Detokenizer(tokenizer, prompt_ids=prompt_ids, hidden_ids=hidden_ids)
         self._stop_strings = StopStrings(stops)
         self._show_thinking = show_thinking
         self._finished = False
+        self._one_call = one_call
+        self.is_whole = False
         self._has_thought = False
         self.num_thinking_tokens = 0
         self._is_cut = is_cut
@@ -80,7 +83,7 @@ class AnswerProcessor:
 
     def push(self, token_id: int) -> list[GenerateEvent]:
         """What this token makes certain, in order."""
-        if self._finished or self.stop is not None:
+        if self._finished or self.is_whole or self.stop is not None:
             return []
         self._has_thought = self._is_thinking
         text = self._detokenizer.push(token_id)
@@ -93,7 +96,7 @@ class AnswerProcessor:
         if self._finished:
             return []
         self._finished = True
-        if self.stop is not None:
+        if self.is_whole or self.stop is not None:
             return []
         events = self._parsed(self._detokenizer.finish())
         if self._messages:
@@ -148,12 +151,13 @@ class AnswerProcessor:
         reasoning and calls would end every answer that is to stop at the end of a line."""
         events: list[GenerateEvent] = []
         for part in parts:
-            if self.stop is not None:
+            if self.is_whole or self.stop is not None:
                 break
             if not isinstance(part, str):
                 # text before a call stays before it; a stop string does not reach across
                 events += [TextDelta(held)] if (held := self._stop_strings.finish()) else []
                 events.append(ToolCallDelta(part))
+                self.is_whole = self._one_call
             elif text := self._stop_strings.push(part):
                 events.append(TextDelta(text))
         return events

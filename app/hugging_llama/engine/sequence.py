@@ -60,6 +60,11 @@ class OutputProcessor(Protocol):
         """The stop string that was found, None while there is none; what lies behind it is never shown."""
         ...
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing more is wanted, whatever the model would say."""
+        ...
+
     def finish(self) -> list[GenerateEvent]:
         """Flushes what was held back. Called once, when generation ends other than by a cancel or an error."""
         ...
@@ -241,7 +246,8 @@ class Sequence:
         events = self.output.push(token_id)
         if self.token_bytes is not None and self.sampling_state.logprob is not None:
             events = with_logprob(events, self.sampling_state.logprob.entry(self.token_bytes))
-        if self.output.stop is not None or (self.grammar is not None and self.grammar.finished):
+        is_whole = self.output.is_whole or (self.grammar is not None and self.grammar.finished)
+        if is_whole or self.output.stop is not None:
             self.finish_reason = FinishReason.STOP
         elif self._is_full():
             self.finish_reason = FinishReason.LENGTH

@@ -30,6 +30,7 @@ from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.events import Detokenized, Tokenized
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
+    ChatPrompt,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -139,6 +140,7 @@ class ServedModel:
             tool_syntax=prompt.tool_syntax,
             tool_schemas=tool_schemas(request),
             has_channels=prompt.has_channels,
+            one_call=isinstance(request.prompt, ChatPrompt) and not request.prompt.tool_choice.parallel,
             reader=answer_reader(request, prompt),
             is_cut=lambda: gate is not None and gate.was_cut and not gate.is_open,
         )

@@ -84,7 +84,7 @@ def test_a_template_may_name_the_prompt_alone(rendered: Rendered) -> None:
     _, prompt = rendered("{{ prompt }}", "<|im_end|>", tokenizer=tokenizer)
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in prompt.token_ids, "text stays text"
     turns = "{{ range .Messages }}{{ .Content }}{{ end }}{{ .Prompt }}"
-    assert rendered(to_jinja(turns), "a", "b")[0] == "ab", "beside messages Ollama has no prompt"
+    assert rendered(to_jinja(turns), "a")[0] == "a", "beside messages Ollama has no prompt"
 
 
 def test_a_go_template_renders_turns_thinking_and_tools(rendered: Rendered) -> None:

@@ -53,12 +53,20 @@ def test_what_is_left_comes(
 @pytest.mark.parametrize(
     ("format", "sampling", "words"),
     [
-        (YES_OR_NO, {"bad_words": ("yes", "no")}, "bad_words left no token to go on with within what the answer"),
-        (Choice(("yes",)), {"bad_words": ("yes",)}, "bad_words left no token"),
-        (YES_OR_NO, {"suppress_tokens": tuple(range(300))}, "suppress_tokens left no token"),
-        (JsonObject(), {"suppress_tokens": tuple(range(5000)), "bad_words": ("x",)}, "bad_words and suppress_tokens"),
-        (None, {"suppress_tokens": tuple(range(5000))}, "suppress_tokens left no token to go on with"),
-        (Regex("a(bc){40}"), {"no_repeat_ngram_size": 2}, "no_repeat_ngram_size left no token"),
+        (
+            YES_OR_NO,
+            {"bad_words": ("yes", "no")},
+            "bad_words forbids all tokens with which the answer's format could go on",
+        ),
+        (Choice(("yes",)), {"bad_words": ("yes",)}, "bad_words forbids all"),
+        (YES_OR_NO, {"suppress_tokens": tuple(range(300))}, "suppress_tokens forbids all"),
+        (
+            JsonObject(),
+            {"suppress_tokens": tuple(range(5000)), "bad_words": ("x",)},
+            "bad_words and suppress_tokens forbid all",
+        ),
+        (None, {"suppress_tokens": tuple(range(5000))}, "suppress_tokens forbids all tokens"),
+        (Regex("a(bc){40}"), {"no_repeat_ngram_size": 2}, "no_repeat_ngram_size forbids all"),
     ],
 )
 def test_where_nothing_is_left_the_options_are_named(

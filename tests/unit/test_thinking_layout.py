@@ -43,6 +43,13 @@ def test_the_layout_of_a_template(template: str, layout: ThinkingLayout) -> None
     assert thinking_layout(template, thinking_tags(template) or ThinkingTags("", "")) == layout
 
 
+@pytest.mark.parametrize("unit", [" ", "\n", "'", "' + ", "}}\n", "+ ", "<think>\n", "</think>\n", "'\\n"])
+def test_no_template_takes_long(unit: str) -> None:
+    """Squares of this length would take minutes."""
+    template = unit * (200_000 // len(unit))
+    assert thinking_layout(template, ThinkingTags("<think>", "</think>")).after in ("\n", "\n\n", "")
+
+
 @pytest.mark.parametrize(
     ("text", "rest"),
     [

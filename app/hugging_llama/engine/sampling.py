@@ -75,8 +75,10 @@ def _no_token_error(row: Tensor, sequence: Sequence) -> HuggingLlamaError:
     names = _forbidding(sequence)
     if not names:
         return GenerationError("no token is left to choose from")
-    bound = "" if sequence.grammar is None else " within what the answer is held to"
-    return InvalidRequestError(f"{' and '.join(names)} left no token to go on with{bound}", param=names[0])
+    what = "all tokens" if sequence.grammar is None else "all tokens with which the answer's format could go on"
+    return InvalidRequestError(
+        f"{' and '.join(names)} {'forbids' if len(names) == 1 else 'forbid'} {what}", param=names[0]
+    )
 
 
 def _forbidding(sequence: Sequence) -> list[str]:

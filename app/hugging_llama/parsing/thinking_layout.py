@@ -7,6 +7,7 @@ from hugging_llama.parsing.thinking_tags import ThinkingTags
 
 _JOINT = re.compile(r"""['"]\s*[+~]\s*['"]""")
 _BREAKS = r"(?:\\n|\n)*"
+# templates of callers are read by these, too: no pattern may look at a place more than a few times
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def _around_end(text: str, close: str) -> tuple[str, str] | None:
     found = [
         (_breaks(_rendered(match["edge"], match["before"])), _breaks(_rendered(match["next"], match["after"])))
         for match in re.finditer(
-            rf"(?P<edge>(?:==|!=|[+~,(])?\s*['\"]|-\}}\}}|\}}\}}|%\}})(?P<before>{_BREAKS}){re.escape(close)}(?P<after>{_BREAKS})"
+            rf"(?P<edge>(?:==|!=|[+~,(])?\s{{0,9}}['\"]|-\}}\}}|\}}\}}|%\}})(?P<before>{_BREAKS}){re.escape(close)}(?P<after>{_BREAKS})"
             r"(?P<next>\s*\{[%{]-|['\"]\s*(?:not\s+)?in\b|)",
             text,
         )

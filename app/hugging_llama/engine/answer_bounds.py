@@ -7,6 +7,7 @@ from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.engine.grammars.thinking import ThinkingGate
+from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.prompt import RenderedPrompt
 from hugging_llama.engine.response_template import ResponseReader
 from hugging_llama.errors import GrammarError, InvalidRequestError
@@ -52,7 +53,33 @@ def answer_mask(
     return GrammarMask(compiler, grammar, gate, end_ids=prompt.end_ids)
 
 
-def answer_reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader | None:
+def answer_processor(
+    tokenizer: Any,
+    request: GenerateRequest,
+    prompt: RenderedPrompt,
+    gate: ThinkingGate | None,
+    *,
+    hidden_ids: frozenset[int],
+) -> AnswerProcessor:
+    """What reads the answer. `hidden_ids` as there."""
+    return AnswerProcessor(
+        tokenizer,
+        prompt_ids=prompt.token_ids,
+        hidden_ids=hidden_ids,
+        stops=request.sampling.stop,
+        thinking=prompt.thinking,
+        inside_thinking=prompt.inside_thinking,
+        show_thinking=prompt.show_thinking,
+        tool_syntax=prompt.tool_syntax,
+        tool_schemas=_tool_schemas(request),
+        has_channels=prompt.has_channels,
+        reader=_reader(request, prompt),
+        is_cut=lambda: gate is not None and gate.was_cut and not gate.is_open,
+        one_call=isinstance(request.prompt, ChatPrompt) and not request.prompt.tool_choice.parallel,
+    )
+
+
+def _reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader | None:
     """None where the answer is not read by the tokenizer's response template: what is enforced is in our own format."""
     choice = request.prompt.tool_choice if isinstance(request.prompt, ChatPrompt) else ToolChoice()
     if prompt.response is None or request.format is not None or choice.mode == "required":
@@ -60,10 +87,10 @@ def answer_reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseR
     takes_calls = prompt.tool_syntax is not None
     if takes_calls and not prompt.response.knows_calls:
         return None
-    return ResponseReader(prompt.response, prompt.begun, schemas=tool_schemas(request), takes_calls=takes_calls)
+    return ResponseReader(prompt.response, prompt.begun, schemas=_tool_schemas(request), takes_calls=takes_calls)
 
 
-def tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:
+def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:
     """The parameters of each tool by its name."""
     tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else ()
     return {tool.name: tool.parameters for tool in tools}

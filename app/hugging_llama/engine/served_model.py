@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from hugging_llama.engine.answer_bounds import answer_mask, answer_reader, thinking_gate, tool_schemas
+from hugging_llama.engine.answer_bounds import answer_mask, answer_processor, thinking_gate
 from hugging_llama.engine.beams import refuse_beams
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.loader import Checkpoint, ModelKind
@@ -12,7 +12,6 @@ from hugging_llama.engine.logit_bias import make_logit_bias
 from hugging_llama.engine.lora.adapter import LoraAdapter
 from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.model_runner import compute_guard
-from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.pooling_batch import PoolingJob, PoolingRequest
 from hugging_llama.engine.pooling_heads import pooling_head
 from hugging_llama.engine.pooling_runner import PoolingRunner
@@ -30,7 +29,6 @@ from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.events import Detokenized, Tokenized
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
-    ChatPrompt,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -129,20 +127,12 @@ class ServedModel:
             eos_token_ids=eos_token_ids,
         )
         gate = thinking_gate(checkpoint.tokenizer, request, prompt, end_ids=eos_token_ids)
-        output = AnswerProcessor(
+        output = answer_processor(
             checkpoint.tokenizer,
-            prompt_ids=prompt.token_ids,
+            request,
+            prompt,
+            gate,
             hidden_ids=(checkpoint.hidden_ids - prompt.shown_ids) | eos_token_ids,
-            stops=sampling.stop,
-            thinking=prompt.thinking,
-            inside_thinking=prompt.inside_thinking,
-            show_thinking=prompt.show_thinking,
-            tool_syntax=prompt.tool_syntax,
-            tool_schemas=tool_schemas(request),
-            has_channels=prompt.has_channels,
-            one_call=isinstance(request.prompt, ChatPrompt) and not request.prompt.tool_choice.parallel,
-            reader=answer_reader(request, prompt),
-            is_cut=lambda: gate is not None and gate.was_cut and not gate.is_open,
         )
         sequence = Sequence(
             key=key,

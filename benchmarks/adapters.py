@@ -52,6 +52,7 @@ class _Silent:
     stop = None
     num_thinking_tokens = 0
     is_aside = False
+    is_whole = False
 
     def push(self, token_id: int) -> list[GenerateEvent]:
         return []

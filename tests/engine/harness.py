@@ -32,6 +32,7 @@ class Echo:
         self.num_flushed = 0
         self.num_thinking_tokens = 0
         self.is_aside = False
+        self.is_whole = False
         self.stop: str | None = None
 
     def push(self, token_id: int) -> list[GenerateEvent]:

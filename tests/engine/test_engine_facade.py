@@ -126,7 +126,7 @@ def test_json_mode_needs_a_tokenizer_that_can_be_constrained(
     def refuse(*args: Any, **options: Any) -> Any:
         raise GrammarError("not this tokenizer")
 
-    monkeypatch.setattr("hugging_llama.engine.served_model.ServedModel._mask", refuse)
+    monkeypatch.setattr("hugging_llama.engine.served_model.answer_mask", refuse)
     with pytest.raises(GrammarError):
         clients.text(clients.send("x", tiny, format=JsonObject()))
 

@@ -234,3 +234,17 @@ def test_text_held_back_for_a_stop_string_stays_before_a_call() -> None:
     text, call, more = answer(f"one ST{CALL}OP", tool_syntax=HERMES, stops=["STOP"])
     assert (text, more) == (TextDelta("one ST"), TextDelta("OP"))
     assert isinstance(call, ToolCallDelta)
+
+
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_reasoning_that_was_cut_may_end_once_more(is_cut: bool) -> None:
+    tokenizer = tokenizer_named("demo")
+    machine = AnswerProcessor(tokenizer, thinking=THINK, tool_syntax=HERMES, is_cut=lambda: is_cut)
+    call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    events: list[GenerateEvent] = []
+    for token_id in ids_of(tokenizer, f"<think>\nhm\n</think>\n\nIt is.\n</think>\n\nYes.{call}"):
+        events += machine.push(token_id)
+    events += machine.finish()
+    text = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert text == ("It is.\n\nYes." if is_cut else "It is.\n</think>\n\nYes.")
+    assert isinstance(events[-1], ToolCallDelta)

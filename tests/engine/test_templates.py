@@ -77,6 +77,16 @@ def test_the_answer_is_read_as_the_template_says(rendered: Rendered) -> None:
     assert opened.inside_thinking
 
 
+def test_a_template_may_name_the_prompt_alone(rendered: Rendered) -> None:
+    template = "<{{ system }}>{{ prompt }}{% if messages %}{% endif %}"
+    assert rendered(template, "a", "b")[0] == "<>b"
+    tokenizer: Any = byte_tokenizer(markers=MARKERS)
+    _, prompt = rendered("{{ prompt }}", "<|im_end|>", tokenizer=tokenizer)
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") not in prompt.token_ids, "text stays text"
+    turns = "{{ range .Messages }}{{ .Content }}{{ end }}{{ .Prompt }}"
+    assert rendered(to_jinja(turns), "a")[0] == "a", "beside messages Ollama has no prompt"
+
+
 def test_a_go_template_renders_turns_thinking_and_tools(rendered: Rendered) -> None:
     source = (
         "{{ range .Messages }}<{{ .Role }}>{{ .Content }}<end_of_turn>{{ end }}"

@@ -204,8 +204,8 @@ def test_templates_and_gaps_reach_the_engine(make_client: MakeClient) -> None:
     client, engine = make_client()
     post(client, "/api/generate", {"model": DEMO, "prompt": "x", "system": "s", "template": "{{ messages }}"})
     template = "{{ .Prompt }}|{{ .Suffix }}"
-    body = {"model": DEMO, "prompt": "a", "suffix": "b", "system": "s", "template": template, "think": True}
-    post(client, "/api/generate", body)
+    body = {"model": DEMO, "prompt": "a", "suffix": "b", "system": "s", "template": template}
+    assert post(client, "/api/generate", body).headers["X-Ignored-Fields"] == "system"
     chat, gap = (request.prompt for request in engine.requests if isinstance(request, GenerateRequest))
     assert isinstance(chat, ChatPrompt)
     assert (chat.template, [message.content for message in chat.messages]) == ("{{ messages }}", ["s", "x"])
@@ -445,3 +445,28 @@ def test_a_caller_that_leaves_closes_the_stream(make_client: MakeClient) -> None
     next(iter(response.response))
     response.close()
     assert engine.streams[0].is_closed
+
+
+def test_a_gap_is_filled_without_thinking_and_by_a_template_with_a_place_for_it(make_client: MakeClient) -> None:
+    client, engine = make_client()
+    gap = {"model": DEMO, "prompt": "a", "suffix": "b", "template": "{{ .Prompt }}|{{ .Suffix }}"}
+    response = post(client, "/api/generate", gap | {"think": True})
+    assert response.status_code == 400
+    assert response.get_json()["error"] == "a gap is filled without thinking: leave out think, or the suffix"
+    assert engine.requests == []
+    assert "X-Ignored-Fields" not in post(client, "/api/generate", gap | {"think": False}).headers
+
+
+def test_a_budget_for_thinking_needs_a_model_that_thinks(plain_client: MakeClient, make_client: MakeClient) -> None:
+    budget = {"options": {"thinking_budget": 5}}
+    client, engine = plain_client()
+    response = post(client, "/api/chat", {"model": "acme/plain", "messages": MESSAGES, **budget})
+    assert response.status_code == 400
+    assert response.get_json()["error"] == '"acme/plain" does not support thinking'
+    assert engine.requests == []
+    client, _ = make_client()
+    raw = post(client, "/api/generate", {"model": DEMO, "prompt": "a", "raw": True, **budget})
+    assert raw.headers["X-Ignored-Fields"] == "options.thinking_budget"
+    chat = post(client, "/api/chat", {"model": DEMO, "messages": MESSAGES, **budget})
+    assert chat.status_code == 200
+    assert "X-Ignored-Fields" not in chat.headers

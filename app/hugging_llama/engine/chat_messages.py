@@ -138,6 +138,13 @@ def template_variables(think: bool | str | None, *, has_channels: bool = False) 
     return switches
 
 
+def last_turn(messages: Sequence[Message]) -> dict[str, str]:
+    """What templates of callers may name beside the messages: the last question and the first system text."""
+    prompt = next((message.content for message in reversed(messages) if message.role == "user"), "")
+    system = next((message.content for message in messages if message.role == "system"), "")
+    return {"prompt": prompt, "system": system}
+
+
 def plain_text(messages: Sequence[Message], *, continues: bool = False) -> str:
     """What is said to a model without a template (prompt.py); `continues`: the answer goes on from the last message."""
     system = [message.content for message in messages if message.role == "system"]

@@ -16,10 +16,9 @@ _LONGEST_RUN = 256
 
 
 class LogitBias:
-    """The biases of one sequence. `added_ids` `[n]` and `added` `[n]` always hold; `-inf` in `added` forbids a token.
-
-    `early`: ids that must not come as one of the first `num_early` tokens, by `num_early`. `runs`: the last ids of
-    forbidden runs by the ids before them.
+    """The biases of one sequence. `added_ids` `[n]` and `added` `[n]` always hold; `-inf` in `added` forbids a token,
+    one of `never_ids`. `early`: ids that must not come as one of the first `num_early` tokens, by `num_early`. `runs`:
+    the last ids of forbidden runs by the ids before them.
     """
 
     def __init__(
@@ -30,9 +29,15 @@ class LogitBias:
     ) -> None:
         self.added_ids: NDArray[np.int64] = np.array(list(added), dtype=np.int64)
         self.added: NDArray[np.float32] = np.array(list(added.values()), dtype=np.float32)
+        self.never_ids = frozenset(token_id for token_id, bias in added.items() if bias == -np.inf)
         self._early = early
         self._runs = runs
         self._lengths = sorted({len(before) for before in runs})
+
+    @property
+    def forbids(self) -> bool:
+        """Whether there are tokens that must not come, however long the answer is."""
+        return bool(self.never_ids or self._runs)
 
     @property
     def longest_run(self) -> int:

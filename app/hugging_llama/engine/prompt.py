@@ -16,6 +16,7 @@ import jinja2
 
 from hugging_llama.engine.chat_format import ChatFormat
 from hugging_llama.engine.chat_messages import (
+    last_turn,
     marked_ids,
     plain_text,
     template_messages,
@@ -209,6 +210,8 @@ class PromptRenderer:
         if prompt.think is False and wanted.off_switch:
             rows = with_system(rows, text=wanted.off_switch)
         variables = template_variables(prompt.think, has_channels=style.format.has_channels)
+        if style.given is not None:
+            variables |= last_turn(messages)
         return self._applied(style, rows, tools or None, variables, continues=prompt.continues)
 
     def _applied(

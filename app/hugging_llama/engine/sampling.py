@@ -14,11 +14,14 @@ from torch import Tensor
 
 from hugging_llama.engine.grammars.bits import all_bits, masked
 from hugging_llama.engine.logprobs import note_logprobs
-from hugging_llama.engine.sequence import Sequence
+from hugging_llama.engine.sequence import Sequence, TokenMask
 from hugging_llama.engine.token_choice import NO_TOKEN, choose_tokens
-from hugging_llama.errors import GenerationError, HuggingLlamaError, InvalidLogitsError
+from hugging_llama.errors import GenerationError, HuggingLlamaError, InvalidLogitsError, InvalidRequestError
 
 Sampled = int | HuggingLlamaError
+
+_MOST_TRIES = 16
+"""Each takes a few masks, for which the other sequences wait."""
 
 
 @torch.inference_mode()
@@ -40,20 +43,56 @@ def sample(logits: Tensor, sequences: list[Sequence]) -> list[Sampled]:
         rows, errors = constrain(rows, sequences)
     draws = [s.sampling_state.draw() if s.sampling.temperature > 0 else 0.0 for s in sequences]
     tokens = choose_tokens(rows, [sequence.sampling for sequence in sequences], draws)
+    for at, sequence in enumerate(sequences):
+        if sequence.grammar is not None and sequence.sampling_state.forbids and at not in errors:
+            tokens[at] = _choose_way(rows[at : at + 1], sequence, sequence.grammar, tokens[at], draws[at])
     results: list[Sampled] = [
-        errors[at] if at in errors else _no_token_error(logits[at]) if token == NO_TOKEN else token
+        errors[at] if at in errors else _no_token_error(logits[at], sequences[at]) if token == NO_TOKEN else token
         for at, token in enumerate(tokens)
     ]
     note_logprobs(logits, sequences, [result if isinstance(result, int) else None for result in results])
     return results
 
 
-def _no_token_error(row: Tensor) -> GenerationError:
+def _choose_way(row: Tensor, sequence: Sequence, grammar: TokenMask, token: int, draw: float) -> int:
+    """`token`, or another one if it leads to where grammar and forbidden tokens leave nothing. `row` `[1, vocab_size]`
+    loses those that do."""
+    for _ in range(_MOST_TRIES):
+        if token == NO_TOKEN or token in sequence.eos_token_ids:
+            break
+        if grammar.leads_on(token, sequence.sampling_state.forbidden_after):
+            break
+        row[0, token] = -torch.inf
+        (token,) = choose_tokens(row, [sequence.sampling], [draw])
+    return token
+
+
+def _no_token_error(row: Tensor, sequence: Sequence) -> HuggingLlamaError:
     """Why no token could be chosen; `row` `[vocab_size]` as the model computed it."""
     best = row.max()  # NaN if there is one
-    if torch.isfinite(best):
+    if not torch.isfinite(best):
+        return InvalidLogitsError("the model computed logits that are not numbers")
+    names = _forbidding(sequence)
+    if not names:
         return GenerationError("no token is left to choose from")
-    return InvalidLogitsError("the model computed logits that are not numbers")
+    what = "all tokens" if sequence.grammar is None else "all tokens with which the answer's format could go on"
+    return InvalidRequestError(
+        f"{' and '.join(names)} {'forbids' if len(names) == 1 else 'forbid'} {what}", param=names[0]
+    )
+
+
+def _forbidding(sequence: Sequence) -> list[str]:
+    """The options by which some token may be forbidden now."""
+    params = sequence.sampling
+    is_early = len(sequence.output_token_ids) < params.min_tokens
+    options = {
+        "bad_words": params.bad_words,
+        "suppress_tokens": params.suppress_tokens,
+        "begin_suppress_tokens": params.begin_suppress_tokens and not sequence.output_token_ids,
+        "min_new_tokens": is_early,
+        "no_repeat_ngram_size": params.no_repeat_ngram_size,
+    }
+    return [name for name, is_on in options.items() if is_on]
 
 
 def adjust(rows: Tensor, sequences: list[Sequence]) -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +135,18 @@ class SamplingState:
         if self.bias is not None:
             ids += self.bias.banned(self._num_output_tokens, list(self._last_ids))
         return ids
+
+    @property
+    def forbids(self) -> bool:
+        """Whether some tokens must not come at all, or not behind some others."""
+        return self.bias is not None and self.bias.forbids
+
+    def forbidden_after(self, token_ids: Sequence[int]) -> set[int]:
+        """The ids that a bias forbids behind these further tokens."""
+        if self.bias is None:
+            return set()
+        last_ids = [*self._last_ids, *token_ids]
+        return {*self.bias.never_ids, *self.bias.banned(self._num_output_tokens + len(token_ids), last_ids)}
 
     def accept(self, token_id: int) -> None:
         """The token was sampled and is kept."""

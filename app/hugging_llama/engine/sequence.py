@@ -18,6 +18,7 @@ from hugging_llama.neutral.requests import SamplingParams
 
 if TYPE_CHECKING:
     from hugging_llama.engine.grammars.bits import Bits
+    from hugging_llama.engine.grammars.look_ahead import ForbiddenAfter
     from hugging_llama.engine.kv_cache import KVSlot
     from hugging_llama.engine.lora.adapter import LoraAdapter
 
@@ -64,6 +65,11 @@ class OutputProcessor(Protocol):
         """The stop string that was found, None while there is none; what lies behind it is never shown."""
         ...
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing more is wanted, whatever the model would say."""
+        ...
+
     def finish(self) -> list[GenerateEvent]:
         """Flushes what was held back. Called once, when generation ends other than by a cancel or an error."""
         ...
@@ -78,6 +84,10 @@ class TokenMask(Protocol):
 
     def forced(self) -> list[int]:
         """Tokens that will probably come next because nothing else is allowed; may be empty."""
+        ...
+
+    def leads_on(self, token_id: int, forbidden_after: "ForbiddenAfter") -> bool:
+        """False where what must follow this token is forbidden: `forbidden_after` tells it of the tokens before it."""
         ...
 
     def accept(self, token_id: int) -> None:
@@ -239,10 +249,9 @@ class Sequence:
         if self.grammar is not None:
             self.grammar.accept(token_id)
         events = self.output.push(token_id)
-        if self.token_bytes is not None and self.sampling_state.logprob is not None:
-            entry = self.sampling_state.logprob.entry(self.token_bytes)
-            events = with_logprob(events, entry, is_aside=self.output.is_aside)
-        if self.output.stop is not None or (self.grammar is not None and self.grammar.finished):
+        if self.token_bytes is not None and (logprob := self.sampling_state.logprob) is not None:
+            events = with_logprob(events, logprob.entry(self.token_bytes), is_aside=self.output.is_aside)
+        if self.output.is_whole or self.output.stop is not None or (self.grammar and self.grammar.finished):
             self.finish_reason = FinishReason.STOP
         elif self._is_full():
             self.finish_reason = FinishReason.LENGTH

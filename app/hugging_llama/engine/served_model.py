@@ -1,28 +1,23 @@
 """One model in memory with all that serves it: its checkpoint, its runner, its prompts and its grammar."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
+from hugging_llama.engine.answer_bounds import answer_mask, answer_processor, thinking_gate
 from hugging_llama.engine.beams import refuse_beams
-from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
-from hugging_llama.engine.grammars.mask import GrammarMask
-from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.engine.loader import Checkpoint, ModelKind
 from hugging_llama.engine.logit_bias import make_logit_bias
 from hugging_llama.engine.lora.adapter import LoraAdapter
 from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.model_runner import compute_guard
-from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.pooling_batch import PoolingJob, PoolingRequest
 from hugging_llama.engine.pooling_heads import pooling_head
 from hugging_llama.engine.pooling_runner import PoolingRunner
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer
-from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
+from hugging_llama.engine.prompt import PromptRenderer
 from hugging_llama.engine.renderers import Renderers
-from hugging_llama.engine.response_template import ResponseReader
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
@@ -34,12 +29,10 @@ from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.events import Detokenized, Tokenized
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
-    ChatPrompt,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
     TokenizeRequest,
-    ToolChoice,
 )
 from hugging_llama_config.settings import Settings
 
@@ -133,18 +126,13 @@ class ServedModel:
             vocab_size=checkpoint.width or len(checkpoint.tokenizer),
             eos_token_ids=eos_token_ids,
         )
-        output = AnswerProcessor(
+        gate = thinking_gate(checkpoint.tokenizer, request, prompt, end_ids=eos_token_ids)
+        output = answer_processor(
             checkpoint.tokenizer,
-            prompt_ids=prompt.token_ids,
+            request,
+            prompt,
+            gate,
             hidden_ids=(checkpoint.hidden_ids - prompt.shown_ids) | eos_token_ids,
-            stops=sampling.stop,
-            thinking=prompt.thinking,
-            inside_thinking=prompt.inside_thinking,
-            show_thinking=prompt.show_thinking,
-            tool_syntax=prompt.tool_syntax,
-            tool_schemas=_tool_schemas(request),
-            has_channels=prompt.has_channels,
-            reader=_reader(request, prompt),
         )
         sequence = Sequence(
             key=key,
@@ -153,7 +141,7 @@ class ServedModel:
             context_length=context_length,
             output=output,
             eos_token_ids=eos_token_ids,
-            grammar=self._mask(checkpoint, request, prompt),
+            grammar=answer_mask(self._compiler, request, prompt, gate),
             bias=bias,
             prompt_logprobs=request.prompt_logprobs,
             token_bytes=self._token_bytes if request.tells_tokens else None,
@@ -277,33 +265,6 @@ class ServedModel:
         usual = self._default_context if checkpoint.kind is ModelKind.GENERATION else checkpoint.trained_context
         return max(min(wanted or usual, self._longest_context), _MIN_CONTEXT)
 
-    def _mask(self, checkpoint: Checkpoint, request: GenerateRequest, prompt: RenderedPrompt) -> GrammarMask | None:
-        """What the answer is held to; None where it is free."""
-        calls = _call_context(request, prompt)
-        is_bound = request.format is not None or (calls is not None and calls.choice.mode == "required")
-        budget = request.sampling.max_thinking_tokens
-        if budget is not None and prompt.has_channels:
-            raise InvalidRequestError("this model's reasoning can't be bounded", param="thinking_budget")
-        # Where thinking is off the answer comes at once, unless the prompt opens the thinking all the same.
-        thinks = prompt.thinking is not None and (prompt.show_thinking or prompt.inside_thinking)
-        if not is_bound and (budget is None or not thinks):
-            return None
-        if (compiler := self._compiler) is None:
-            raise GrammarError("this model's tokenizer does not allow to enforce an output format")
-        grammar = answer_grammar(
-            request.format, calls, special_ids=compiler.special_ids, has_channels=prompt.has_channels
-        )
-        gate = None
-        if prompt.thinking is not None and thinks:
-            gate = ThinkingGate(
-                checkpoint.tokenizer,
-                prompt.thinking,
-                sorted({*compiler.eos_token_ids, *prompt.end_ids}),
-                inside=prompt.inside_thinking,
-                budget=budget,
-            )
-        return GrammarMask(compiler, grammar, gate, end_ids=prompt.end_ids)
-
 
 def _grammar_compiler(checkpoint: Checkpoint) -> GrammarCompiler | None:
     """None for a tokenizer that does not allow it; that concerns requests for a format only."""
@@ -311,34 +272,6 @@ def _grammar_compiler(checkpoint: Checkpoint) -> GrammarCompiler | None:
         return GrammarCompiler(checkpoint.tokenizer, width=checkpoint.width, eos_token_ids=checkpoint.eos_token_ids)
     except GrammarError:
         return None
-
-
-def _call_context(request: GenerateRequest, prompt: RenderedPrompt) -> CallContext | None:
-    """None where no tool can be called."""
-    if not isinstance(request.prompt, ChatPrompt) or prompt.tool_syntax is None:
-        return None
-    return CallContext(
-        format=prompt.tool_syntax,
-        template=prompt.template,
-        tools=request.prompt.tools,
-        choice=request.prompt.tool_choice,
-    )
-
-
-def _reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader | None:
-    """None where the answer is not read by the tokenizer's response template: what is enforced is in our own format."""
-    choice = request.prompt.tool_choice if isinstance(request.prompt, ChatPrompt) else ToolChoice()
-    if prompt.response is None or request.format is not None or choice.mode == "required":
-        return None
-    takes_calls = prompt.tool_syntax is not None
-    if takes_calls and not prompt.response.knows_calls:
-        return None
-    return ResponseReader(prompt.response, prompt.begun, schemas=_tool_schemas(request), takes_calls=takes_calls)
-
-
-def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:
-    tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else ()
-    return {tool.name: tool.parameters for tool in tools}
 
 
 def default_context_length(device: torch.device) -> int:

@@ -66,7 +66,7 @@ class ToolChoice:
     """Whether tools must be called; enforced token by token.
 
     `auto`: as the model likes; `none`: no tool; `required`: one at least, and the one of this `name` if there is one.
-    `parallel` False: one call at most.
+    `parallel` False: one call at most, with which the answer ends.
     """
 
     mode: Literal["auto", "none", "required"] = "auto"

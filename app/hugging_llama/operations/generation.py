@@ -7,6 +7,7 @@ from hugging_llama.neutral.events import EventStream, GenerateEvent
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import Capability, LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import (
+    ChatPrompt,
     GenerateCall,
     GenerateRequest,
     InsertPrompt,
@@ -53,6 +54,8 @@ def generate(
     defaults. Raises UnsupportedCapabilityError; whatever the engine refuses is raised by the stream.
     """
     require_for(model, name, call.prompt)
+    if "max_thinking_tokens" in call.options and isinstance(call.prompt, ChatPrompt):
+        require_for(model, name, replace(call.prompt, think=True))
     defaults = model.defaults
     sampling = {**sampling_defaults(model.ref.path), **defaults.sampling, **call.options}
     caller = ctx.caller()

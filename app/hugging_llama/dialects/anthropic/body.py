@@ -144,11 +144,11 @@ def has_loose_schema(body: Mapping[str, Any], call: GenerateCall) -> bool:
     return is_free and parsing.has_strict(body["tools"])
 
 
-def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
+def parse_options(body: Mapping[str, Any], model: LocalModel) -> dict[str, Any]:
     """SamplingParams fields by name; those that are not given are the model's. Raises InvalidRequestError."""
     given = {name: body[name] for name in ("temperature", "top_p", "top_k") if body[name] is not None}
     budget = body["thinking"].get("budget_tokens")
-    if type(budget) is int and budget > 0:
+    if type(budget) is int and budget > 0 and Capability.THINKING in model.capabilities:
         given["max_thinking_tokens"] = budget
     stop = body["stop_sequences"]
     if not isinstance(stop, list) or len(stop) > _MAX_STOPS or not all(isinstance(text, str) for text in stop):

@@ -160,7 +160,7 @@ def create_message() -> Response:
     generation.require(model, body["model"], Capability.COMPLETION)
     call = GenerateCall(
         prompt=parse_prompt(body, model),
-        options=parse_options(body),
+        options=parse_options(body, model),
         format=parse_format(body),
         tells_start=body["stream"],
     )

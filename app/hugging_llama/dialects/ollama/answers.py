@@ -22,7 +22,7 @@ from hugging_llama.dialects.ollama.options import ParsedOptions, parse_options
 from hugging_llama.dialects.ollama.render import AnswerRenderer, encode
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.models import Capability, LocalModel
-from hugging_llama.neutral.requests import GenerateCall, Prompt
+from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, Prompt
 from hugging_llama.operations import generation, residency, tokenization
 
 logger = logging.getLogger(__name__)
@@ -67,6 +67,8 @@ def generate_call(body: Mapping[str, Any], prompt: Prompt, *, return_context: bo
     structured = values.parse_structured_outputs(body["structured_outputs"])
     if format and structured:
         raise InvalidRequestError("format and structured_outputs exclude each other", param="structured_outputs")
+    if not isinstance(prompt, ChatPrompt) and "max_thinking_tokens" in options.sampling:
+        tell_ignored(["options.thinking_budget"])  # nothing is thought where no template is
     tells_progress = body["progress"] and body["stream"]
     tell_ignored(["progress"] if body["progress"] and not tells_progress else [])
     return GenerateCall(

@@ -80,7 +80,9 @@ class ChatSchema(request_fields.AnswerSchema):
         holds=Names("type", inner={"function": Names("name")}),
         about="Ours: `auto`, `none`, `required`, or a tool by name, as OpenAI has it; enforced.",
     )
-    parallel_tool_calls = fields.GoBool(load_default=True, about="Ours: `false` for one enforced call at most.")
+    parallel_tool_calls = fields.GoBool(
+        load_default=True, about="Ours: `false` for one call at most: the answer ends with it."
+    )
 
 
 _schema = ChatSchema()

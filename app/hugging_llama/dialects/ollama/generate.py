@@ -4,7 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response
 
-from hugging_llama.dialects.base import json_body
+from hugging_llama.dialects.base import json_body, tell_ignored
 from hugging_llama.dialects.body_fields import Ignored
 from hugging_llama.dialects.documented import OF_A_MODEL, documented, json_answer, lines_of
 from hugging_llama.dialects.ollama import answer_schemas as schemas
@@ -13,6 +13,7 @@ from hugging_llama.dialects.ollama.answers import answer, generate_call, stopwat
 from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.dialects.ollama.render import AnswerRenderer, generate_piece
 from hugging_llama.errors import InvalidRequestError
+from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, InsertPrompt, Prompt, TextPrompt
 
@@ -51,6 +52,10 @@ def parse_prompt(body: dict[str, Any]) -> Prompt:
     if body["suffix"]:
         if body["context"]:
             raise InvalidRequestError("a suffix and a context can't be combined", param="context")
+        if think:
+            raise InvalidRequestError("a gap is filled without thinking: leave out think, or the suffix", param="think")
+        has_no_place = bool(template) and not takes_suffix(template)
+        tell_ignored([*(["system"] if body["system"] else []), *(["template"] if has_no_place else [])])
         return InsertPrompt(prefix=body["prompt"], suffix=body["suffix"], template=template)
     messages = [Message(role="user", content=body["prompt"])]
     if body["system"]:

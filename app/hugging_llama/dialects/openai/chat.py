@@ -82,7 +82,7 @@ class ChatSchema(SamplingSchema):
         holds=known.TOOL_CHOICE,
         about="Whether tools are called, or which one; enforced.",
     )
-    parallel_tool_calls = Typed(bool, load_default=True, about="`false` for one enforced call at most.")
+    parallel_tool_calls = Typed(bool, load_default=True, about="`false` for one call at most: the answer ends with it.")
     response_format = BodyField(
         load_default=None,
         schema={"type": "object", "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}}},

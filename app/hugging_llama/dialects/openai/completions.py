@@ -16,7 +16,7 @@ from hugging_llama.dialects.base import (
     start_headers,
     stream_response,
 )
-from hugging_llama.dialects.body_fields import BodyField, Refused
+from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
 from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
 from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
@@ -45,6 +45,7 @@ class CompletionSchema(SamplingSchema):
     suffix = Typed(str, load_default="", about="What stands behind the gap that is to be filled.")
     echo = Typed(bool, load_default=False, about="The prompt, and its log-probabilities, before the answer.")
     logprobs = Typed(int, low=0, high=20, load_default=None, about="So many alternatives with each token.")
+    thinking_budget = Ignored("nothing is thought: the prompt goes to the model as it is")
     best_of = Refused("ask for 'n' and choose yourself", unless=(1,))
 
 

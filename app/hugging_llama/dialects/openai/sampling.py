@@ -44,7 +44,7 @@ class SamplingSchema(BodySchema):
     structured_outputs = Typed(
         dict, load_default=dict, about="One of `regex`, `choice`, `grammar`, `json`, `json_object`; enforced."
     )
-    thinking_budget = Typed(int, low=0, load_default=None, about="The most tokens of reasoning.")
+    thinking_budget: BodyField = Typed(int, low=0, load_default=None, about="The most tokens of reasoning.")
 
 
 def require_name(body: Mapping[str, Any]) -> None:
@@ -61,7 +61,7 @@ def sampling_options(body: Mapping[str, Any]) -> dict[str, Any]:
         "min_p": body["min_p"],
         "repetition_penalty": body["repetition_penalty"],
         "min_tokens": body["min_tokens"],
-        "max_thinking_tokens": body["thinking_budget"],
+        "max_thinking_tokens": body.get("thinking_budget"),
     }
     limit = body["max_tokens"]
     limits = {} if limit is None else {"max_tokens": limit if limit >= 0 else None}

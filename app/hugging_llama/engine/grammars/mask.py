@@ -8,6 +8,7 @@ import numpy as np
 
 from hugging_llama.engine.grammars.bits import Bits, allow, allows, only
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
+from hugging_llama.engine.grammars.look_ahead import ForbiddenAfter, LookAhead
 from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.errors import GenerationError
 
@@ -36,7 +37,8 @@ class GrammarMask:
         self._end_ids = sorted(set(end_ids) - set(compiler.eos_token_ids))
         named = {int(token_id) for token_id in _NAMED_TOKEN.findall(grammar or "")}
         self._unnamed_ids = set(compiler.special_ids.values()) - named
-        self._bits = llguidance.numpy.allocate_token_bitmask(1, compiler.size)
+        self._size = compiler.size
+        self._bits = llguidance.numpy.allocate_token_bitmask(1, self._size)
         self._gate = gate
 
     @property
@@ -63,6 +65,12 @@ class GrammarMask:
             return []
         tokens: list[int] = self._matcher.compute_ff_tokens()
         return tokens
+
+    def leads_on(self, token_id: int, forbidden_after: ForbiddenAfter) -> bool:
+        """Whether there is a way behind this token that doesn't soon come to what is forbidden."""
+        if self._matcher is None or self._matcher.is_stopped() or (self._gate and not self._gate.may_answer):
+            return True
+        return LookAhead(self._matcher.deep_copy(), self._size, forbidden_after).leads_on(token_id)
 
     def accept(self, token_id: int) -> None:
         """The token that was chosen. Raises GenerationError for one that may not follow."""

@@ -39,7 +39,7 @@ _THINKING = {
 _CHAT: Mapping[str, Value] = {
     **_THINKING,
     "System": Value("system", STRING),
-    "Prompt": Value("(prompt or '')", STRING),
+    "Prompt": Value("(prompt if suffix else '')", STRING),  # beside messages there is none
     "Response": Value("''", STRING),
     "Messages": Value("go.turns", MESSAGES),
     "Tools": Value("(tools or [])", TOOLS),

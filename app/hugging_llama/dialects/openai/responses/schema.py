@@ -70,7 +70,7 @@ class ResponsesSchema(SamplingSchema):
         holds=known.TOOL_CHOICE,
         about="Whether tools are called, or which one; enforced.",
     )
-    parallel_tool_calls = Typed(bool, load_default=True, about="`false` for one enforced call at most.")
+    parallel_tool_calls = Typed(bool, load_default=True, about="`false` for one call at most: the answer ends with it.")
     truncation = Typed(
         str,
         load_default="disabled",

@@ -4,17 +4,13 @@ Every reader takes the text and the tools' parameter schemas by name, and raises
 is no call.
 """
 
-import ast
-import json
-import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
-RawCall = tuple[str, dict[str, Any]]
-Schemas = Mapping[str, Mapping[str, Any]]
+from hugging_llama.parsing.python_calls import python_calls
+from hugging_llama.parsing.raw_calls import RawCall, Schemas, check_sendable, checked, decoder, loads
 
-_MOST_PYTHON = 100_000
 _NAME = r"[^\s<>=\"'(){}\[\]]+"
 _FUNCTION = re.compile(rf"\s*<function=({_NAME})\s*>(.*?)(?:</function>\s*)?", re.DOTALL)
 _PARAMETER = re.compile(rf"<parameter=({_NAME})\s*>\n?(.*?)\n?</parameter>", re.DOTALL)
@@ -57,11 +53,11 @@ def llama_calls(body: str, tools: Schemas) -> list[RawCall]:
 
 def keyed_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`[{"name": {…}}]`, as Apertus writes it."""
-    value = _loads(body)
+    value = loads(body)
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, dict) and item for item in items):
         raise ValueError("no call")
-    return [_checked(name, arguments) for item in items for name, arguments in item.items()]
+    return [checked(name, arguments) for item in items for name, arguments in item.items()]
 
 
 def tagged_calls(body: str, tools: Schemas) -> list[RawCall]:
@@ -80,7 +76,7 @@ def tagged_calls(body: str, tools: Schemas) -> list[RawCall]:
 def element_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`<function=name><parameter=key>value</parameter></function>`, as Qwen3-Coder and Seed-OSS write it."""
     match = _FUNCTION.fullmatch(body)
-    if not match or ("<parameter=" in match[2] and "</function>" not in body):
+    if not match or (match[2].strip() and "</function>" not in body):
         raise ValueError("no call")
     return [(match[1], _typed(_PARAMETER.findall(match[2]), tools.get(match[1])))]
 
@@ -106,10 +102,8 @@ def dsml_calls(body: str, tools: Schemas) -> list[RawCall]:
     """DeepSeek V3.2's elements, of which each parameter says whether it is text or JSON."""
     found = []
     for name, inner in _DSML_INVOKE.findall(body):
-        arguments = {
-            key: text if kind == "true" else _loads(text) for key, kind, text in _DSML_PARAMETER.findall(inner)
-        }
-        found.append(_checked(name, arguments))
+        arguments = {key: text if kind == "true" else loads(text) for key, kind, text in _DSML_PARAMETER.findall(inner)}
+        found.append(checked(name, arguments))
     if not found:
         raise ValueError("no call")
     return found
@@ -129,44 +123,26 @@ def _separated_calls(body: str, mark: str) -> list[RawCall]:
     kind, separator, rest = body.partition(mark)
     if not separator:
         raise ValueError("no call")
-    name, arguments = kind.strip(), rest
-    if "```" in rest:
-        name, _, arguments = rest.partition("\n")
+    if rest.lstrip().startswith("{"):
+        return [checked(kind.strip(), json_object(rest))]
+    name, _, arguments = rest.partition("\n")
     fenced = _FENCED.fullmatch(arguments)
-    return [_checked(name.strip(), json_object(fenced[1] if fenced and "```" in arguments else arguments))]
+    return [checked(name.strip(), json_object(fenced[1] if fenced else arguments))]
 
 
 def kimi_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`functions.name:0<|tool_call_argument_begin|>{…}`."""
     if not (match := _KIMI.fullmatch(body)):
         raise ValueError("no call")
-    return [_checked(match[1], json_object(match[2]))]
-
-
-def python_calls(body: str, tools: Schemas) -> list[RawCall]:
-    """`[f(a=1), g(b="x")]`: a list of calls, or calls on lines of their own; keyword arguments with literal values."""
-    if len(body) > _MOST_PYTHON:
-        raise ValueError("no call")
-    try:
-        nodes: list[ast.expr] = []
-        for statement in ast.parse(body.strip()).body:
-            if not isinstance(statement, ast.Expr):
-                raise ValueError("no call")
-            value = statement.value
-            nodes += value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
-    except (SyntaxError, MemoryError) as error:
-        raise ValueError("no call") from error
-    if not nodes:
-        raise ValueError("no call")
-    return [_python_call(node) for node in nodes]
+    return [checked(match[1], json_object(match[2]))]
 
 
 def json_object(text: str) -> dict[str, Any]:
     """The JSON object that `text` is, {} for none. Raises ValueError, RecursionError."""
-    value = _loads(text) if text.strip() else {}
+    value = loads(text) if text.strip() else {}
     if not isinstance(value, dict):
         raise ValueError("arguments are no object")
-    _check_sendable(value)
+    check_sendable(value)
     return value
 
 
@@ -192,48 +168,21 @@ def _name_and_arguments(value: Any) -> RawCall:
         raise ValueError("no call")
     arguments = value.get("arguments", value.get("parameters"))
     if isinstance(arguments, str) and arguments.strip():
-        arguments = _loads(arguments)
-    return _checked(value.get("name", value.get("tool_name")), {} if arguments in (None, "") else arguments)
-
-
-def _checked(name: Any, arguments: Any) -> RawCall:
-    if not isinstance(name, str) or not name or not isinstance(arguments, dict):
-        raise ValueError("no call")
-    _check_sendable([name, arguments])
-    return name, arguments
-
-
-def _check_sendable(value: Any) -> None:
-    """Raises ValueError for what has no encoding: a lone surrogate is legal in JSON's escapes."""
-    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _loads(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        arguments = loads(arguments)
+    return checked(value.get("name", value.get("tool_name")), {} if arguments in (None, "") else arguments)
 
 
 def _values(text: str) -> list[Any]:
     """JSON values in a row, with commas, semicolons or white space between them; one at least."""
-    decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+    reader = decoder()
     values: list[Any] = []
     at = len(text) - len(text.lstrip())
     while at < len(text) or not values:
-        value, end = decoder.raw_decode(text, at)
+        value, end = reader.raw_decode(text, at)
         values.append(value)
         between = _BETWEEN.match(text, end)
         at = between.end() if between else end
     return values
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("number out of range")
-    return value
 
 
 def _typed(arguments: list[tuple[str, Any]], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -252,7 +201,7 @@ def _value(text: str, schema: Any) -> Any:
     if kinds == ["string"] or not isinstance(schema, dict):
         return text
     try:
-        value = _loads(text.lower() if text.strip().lower() in ("true", "false", "null", "none") else text)
+        value = loads(text.lower() if text.strip().lower() in ("true", "false", "null", "none") else text)
     except (ValueError, RecursionError):
         return None if text.strip() == "None" and "null" in kinds else text
     if "enum" in schema:
@@ -269,36 +218,3 @@ def _fits(value: Any, kinds: list[Any]) -> bool:
     if isinstance(value, int | float):
         return "number" in kinds or ("integer" in kinds and isinstance(value, int))
     return ("object" if isinstance(value, dict) else "array") in kinds
-
-
-_PYTHON_NAMES = {"true": True, "false": False, "null": None}
-
-
-def _python_call(node: ast.expr) -> RawCall:
-    if not isinstance(node, ast.Call) or node.args:
-        raise ValueError("no call")
-    arguments: dict[str, Any] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None:
-            raise ValueError("no call")
-        arguments[keyword.arg] = _python_value(keyword.value)
-    try:
-        return _checked(ast.unparse(node.func), arguments)
-    except (TypeError, OverflowError) as error:  # a value that JSON has no word for
-        raise ValueError("no call") from error
-
-
-def _python_value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name) and node.id in _PYTHON_NAMES:
-        return _PYTHON_NAMES[node.id]
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_python_value(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        keys = [_python_value(key) if key else None for key in node.keys]
-        if not all(isinstance(key, str) for key in keys):
-            raise ValueError("no call")
-        return dict(zip(keys, map(_python_value, node.values), strict=True))
-    value = ast.literal_eval(node)
-    if not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError("no call")
-    return value

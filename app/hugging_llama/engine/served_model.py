@@ -1,7 +1,6 @@
 """One model in memory with all that serves it: its checkpoint, its runner, its prompts and its grammar."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -9,6 +8,7 @@ from hugging_llama.engine.beams import refuse_beams
 from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.mask import GrammarMask
+from hugging_llama.engine.grammars.parameters import tool_schemas
 from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.engine.loader import Checkpoint, ModelKind
 from hugging_llama.engine.logit_bias import make_logit_bias
@@ -142,7 +142,7 @@ class ServedModel:
             inside_thinking=prompt.inside_thinking,
             show_thinking=prompt.show_thinking,
             tool_syntax=prompt.tool_syntax,
-            tool_schemas=_tool_schemas(request),
+            tool_schemas=tool_schemas(request),
             has_channels=prompt.has_channels,
             reader=_reader(request, prompt),
         )
@@ -333,12 +333,7 @@ def _reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader 
     takes_calls = prompt.tool_syntax is not None
     if takes_calls and not prompt.response.knows_calls:
         return None
-    return ResponseReader(prompt.response, prompt.begun, schemas=_tool_schemas(request), takes_calls=takes_calls)
-
-
-def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:
-    tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else ()
-    return {tool.name: tool.parameters for tool in tools}
+    return ResponseReader(prompt.response, prompt.begun, schemas=tool_schemas(request), takes_calls=takes_calls)
 
 
 def default_context_length(device: torch.device) -> int:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hugging_llama.parsing.json_kinds import is_of, kinds_of, options, same
 from hugging_llama.parsing.python_calls import python_calls
 from hugging_llama.parsing.raw_calls import RawCall, Schemas, check_sendable, checked, decoder, loads
 
@@ -25,6 +26,11 @@ _DSML_PARAMETER = re.compile(
     r"<｜DSML｜parameter name=\"([^\"]+)\"(?: string=\"(\w+)\")?\s*>(.*?)</｜DSML｜parameter>", re.DOTALL
 )
 _BETWEEN = re.compile(r"[\s,;]*")
+_PAIRED = (
+    ("<arg_value>", "</arg_value>"),
+    ("<invoke name=", "</invoke>"),
+    ("<｜DSML｜invoke name=", "</｜DSML｜invoke>"),
+)
 _DEEPSEEK_SEPARATOR = "<｜tool▁sep｜>"
 
 
@@ -68,7 +74,7 @@ def tagged_calls(body: str, tools: Schemas) -> list[RawCall]:
     if text.startswith("<function="):
         return element_calls(body, tools)
     name, arguments = text.partition("<arg_key>")[0].strip(), _ARGUMENT.findall(text)
-    if not re.fullmatch(_NAME, name):
+    if not re.fullmatch(_NAME, name) or is_cut(text):
         raise ValueError("no call")
     return [(name, _typed(arguments, tools.get(name)))]
 
@@ -84,7 +90,7 @@ def element_calls(body: str, tools: Schemas) -> list[RawCall]:
 def invoke_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`<invoke name="f"><parameter name="k">v</parameter></invoke>`, as MiniMax writes it."""
     found = [(name, _NAMED_PARAMETER.findall(inner)) for name, inner in _INVOKE.findall(body)]
-    if not found:
+    if not found or is_cut(body):
         raise ValueError("no call")
     return [(name, _typed(arguments, tools.get(name))) for name, arguments in found]
 
@@ -104,7 +110,7 @@ def dsml_calls(body: str, tools: Schemas) -> list[RawCall]:
     for name, inner in _DSML_INVOKE.findall(body):
         arguments = {key: text if kind == "true" else loads(text) for key, kind, text in _DSML_PARAMETER.findall(inner)}
         found.append(checked(name, arguments))
-    if not found:
+    if not found or is_cut(body):
         raise ValueError("no call")
     return found
 
@@ -150,6 +156,9 @@ def is_cut(body: str) -> bool:
     """Whether a closing mark after `body` stands within a value of the call rather than at its end."""
     if "<function=" in body:
         return "</function>" not in body
+    for open, close in _PAIRED:
+        if open in body:
+            return body.count(open) > body.count(close)
     inside = escaped = False
     for character in body:
         if escaped:
@@ -189,32 +198,21 @@ def _typed(arguments: list[tuple[str, Any]], parameters: Mapping[str, Any] | Non
     """Values that a family writes as bare text, with the types that the tool's schema wants."""
     properties = (parameters or {}).get("properties")
     schemas = properties if isinstance(properties, dict) else {}
-    return {key: _value(value, schemas.get(key)) if isinstance(value, str) else value for key, value in arguments}
+    return {key: typed_value(value, schemas.get(key)) if isinstance(value, str) else value for key, value in arguments}
 
 
-def _value(text: str, schema: Any) -> Any:
-    kind = schema.get("type") if isinstance(schema, dict) else None
-    kinds = kind if isinstance(kind, list) else [kind] if kind else []
-    if isinstance(schema, dict) and not kinds and ("anyOf" in schema or "oneOf" in schema):
-        branches = schema.get("anyOf") or schema.get("oneOf") or []
-        kinds = [branch.get("type") for branch in branches if isinstance(branch, dict)]
-    if kinds == ["string"] or not isinstance(schema, dict):
+def typed_value(text: str, schema: Any) -> Any:
+    """What a bare text stands for where a value by `schema` is wanted; the text itself where it may be one."""
+    kinds = kinds_of(schema)
+    if kinds == ["string"] or not isinstance(schema, Mapping):
         return text
+    word = text.strip().lower()
     try:
-        value = loads(text.lower() if text.strip().lower() in ("true", "false", "null", "none") else text)
+        value = loads(word if word in ("true", "false", "null", "none") else text)
     except (ValueError, RecursionError):
         return None if text.strip() == "None" and "null" in kinds else text
-    if "enum" in schema:
-        return value if value in schema["enum"] else text
+    if (given := options(schema)) is not None:
+        return value if any(same(value, option) for option in given) else text
     if not kinds:  # what it refers to is not looked up: objects and arrays alone are certain to be no text
         return value if isinstance(value, dict | list) and schema.keys() & {"$ref", "allOf"} else text
-    return text if "string" in kinds and not _fits(value, kinds) else value
-
-
-def _fits(value: Any, kinds: list[Any]) -> bool:
-    """Whether a value that is no string is of one of these JSON types."""
-    if value is None or isinstance(value, bool):
-        return ("null" if value is None else "boolean") in kinds
-    if isinstance(value, int | float):
-        return "number" in kinds or ("integer" in kinds and isinstance(value, int))
-    return ("object" if isinstance(value, dict) else "array") in kinds
+    return text if "string" in kinds and not is_of(value, kinds) else value

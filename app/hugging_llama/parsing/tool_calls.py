@@ -24,7 +24,8 @@ class ToolCallParser:
     """Fed piece by piece; gives text and whole calls in order. `schemas` are the tools' parameters by name.
 
     Text before a call flows. White space next to a call is dropped. What stands between the marks but is no call
-    comes back as text, marks included. A call that the model forgot to close is taken at the end, where the format shows that it is whole.
+    comes back as text, marks included. A call that the model forgot to close is taken at the end, where the format
+    shows that it is whole.
     """
 
     def __init__(

@@ -15,13 +15,13 @@ _DEFS = {
 
 def random_parameters(rng: random.Random) -> dict[str, Any]:
     """Some can't be enforced in every format, and some allow nothing."""
-    names = rng.sample(_NAMES, rng.randrange(1, 4))
+    names = rng.sample(_NAMES, rng.choice([1, 1, 2, 3]))
     schema: dict[str, Any] = {"type": "object", "properties": {name: _value(rng, 2) for name in names}}
     if rng.random() < 0.8:
         schema["required"] = rng.sample(names, rng.randrange(len(names) + 1))
     if rng.random() < 0.6:
-        schema["additionalProperties"] = rng.choice([False, False, True, {"type": "boolean"}])
-    if rng.random() < 0.5:
+        schema["additionalProperties"] = rng.choice([False, False, False, True, {"type": "boolean"}])
+    if rng.random() < 0.3:
         schema = rng.choice(_TOPS)(rng, schema, names)
     return {**schema, "$defs": _DEFS}
 
@@ -59,7 +59,7 @@ _TOPS = (_counted, _branched, _parted, _referring, _depending, _wanting, _patter
 
 
 def _value(rng: random.Random, depth: int) -> Any:
-    kinds = [_plain, _given, _given, _string, _number]
+    kinds = [_plain, _plain, _given, _given, _string, _number]
     if depth:
         kinds += [_branches, _branches, _array, _object, _reference]
     schema = rng.choice(kinds)(rng, depth - 1)
@@ -80,7 +80,13 @@ def _given(rng: random.Random, depth: int) -> Any:
 
 
 def _string(rng: random.Random, depth: int) -> Any:
-    extra = [{"minLength": 2}, {"maxLength": 3}, {"minLength": 1, "maxLength": 2}, {"pattern": "^[ab]$"}, {"format": "date"}]
+    extra = [
+        {"minLength": 2},
+        {"maxLength": 3},
+        {"minLength": 1, "maxLength": 2},
+        {"pattern": "^[ab]$"},
+        {"format": "date"},
+    ]
     return {"type": "string", **rng.choice(extra)}
 
 
@@ -90,7 +96,9 @@ def _number(rng: random.Random, depth: int) -> Any:
 
 
 def _branches(rng: random.Random, depth: int) -> Any:
-    schema = {rng.choice(["anyOf", "anyOf", "oneOf", "allOf"]): [_value(rng, depth) for _ in range(rng.randrange(1, 4))]}
+    schema = {
+        rng.choice(["anyOf", "anyOf", "oneOf", "allOf"]): [_value(rng, depth) for _ in range(rng.randrange(1, 4))]
+    }
     return {**schema, "type": rng.choice(["string", "integer"])} if rng.random() < 0.2 else schema
 
 
@@ -107,4 +115,6 @@ def _object(rng: random.Random, depth: int) -> Any:
 
 
 def _reference(rng: random.Random, depth: int) -> Any:
-    return {"$ref": rng.choice(["#/$defs/word", "#/$defs/number", "#/$defs/node", "#", "#/properties/a"])}
+    if rng.random() < 0.2:
+        return {"anyOf": [{"$ref": "#"}, {"type": "null"}]}
+    return {"$ref": rng.choice(["#/$defs/word", "#/$defs/number", "#/$defs/node", "#/properties/a"])}

@@ -5,26 +5,25 @@ is no call.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from hugging_llama.parsing.elements import json_by, on_lines, read_elements
 from hugging_llama.parsing.json_kinds import is_of, kinds_of, options, same
 from hugging_llama.parsing.python_calls import python_calls
 from hugging_llama.parsing.raw_calls import RawCall, Schemas, check_sendable, checked, decoder, loads
 
 _NAME = r"[^\s<>=\"'(){}\[\]]+"
 _FUNCTION = re.compile(rf"\s*<function=({_NAME})\s*>(.*?)(?:</function>\s*)?", re.DOTALL)
-_PARAMETER = re.compile(rf"<parameter=({_NAME})\s*>\n?(.*?)\n?</parameter>", re.DOTALL)
-_INVOKE = re.compile(r"<invoke name=\"?([^\">]+)\"?\s*>(.*?)</invoke>", re.DOTALL)
-_NAMED_PARAMETER = re.compile(r"<parameter name=\"?([^\">]+)\"?\s*>\n?(.*?)\n?</parameter>", re.DOTALL)
-_ARGUMENT = re.compile(r"<arg_key>\s*(.*?)\s*</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
+_PARAMETER = re.compile(rf"<parameter=({_NAME})\s*>")
+_INVOKE = re.compile(r"<invoke name=\"?([^\">]+)\"?\s*>")
+_NAMED_PARAMETER = re.compile(r"<parameter name=\"?([^\">]+)\"?\s*>")
+_ARGUMENT = re.compile(r"<arg_key>\s*((?:(?!</arg_key>).)*?)\s*</arg_key>\s*<arg_value>", re.DOTALL)
 _MISTRAL = re.compile(rf"\s*({_NAME})(?:\[CALL_ID\][^\[\]]*)?(?:\[ARGS\])?\s*(\{{.*)", re.DOTALL)
 _KIMI = re.compile(rf"\s*(?:functions\.)?({_NAME}?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*)", re.DOTALL)
 _FENCED = re.compile(r"\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*", re.DOTALL)
-_DSML_INVOKE = re.compile(r"<｜DSML｜invoke name=\"([^\"]+)\"\s*>(.*?)</｜DSML｜invoke>", re.DOTALL)
-_DSML_PARAMETER = re.compile(
-    r"<｜DSML｜parameter name=\"([^\"]+)\"(?: string=\"(\w+)\")?\s*>(.*?)</｜DSML｜parameter>", re.DOTALL
-)
+_DSML_INVOKE = re.compile(r"<｜DSML｜invoke name=\"([^\"]+)\"\s*>")
+_DSML_PARAMETER = re.compile(r"<｜DSML｜parameter name=\"([^\"]+)\"(?: string=\"(\w+)\")?\s*>")
 _BETWEEN = re.compile(r"[\s,;]*")
 _PAIRED = (
     ("<arg_value>", "</arg_value>"),
@@ -73,10 +72,11 @@ def tagged_calls(body: str, tools: Schemas) -> list[RawCall]:
         return json_calls(body, tools)
     if text.startswith("<function="):
         return element_calls(body, tools)
-    name, arguments = text.partition("<arg_key>")[0].strip(), _ARGUMENT.findall(text)
-    if not re.fullmatch(_NAME, name) or is_cut(text):
+    name = text.partition("<arg_key>")[0].strip()
+    found, end = read_elements(text, 0, _ARGUMENT, "</arg_value>", json_by(tools.get(name)))
+    if not re.fullmatch(_NAME, name) or (found and text[end:].strip()) or (not found and "<arg_key>" in text):
         raise ValueError("no call")
-    return [(name, _typed(arguments, tools.get(name)))]
+    return [(name, _typed(_pairs(found), tools.get(name)))]
 
 
 def element_calls(body: str, tools: Schemas) -> list[RawCall]:
@@ -84,15 +84,19 @@ def element_calls(body: str, tools: Schemas) -> list[RawCall]:
     match = _FUNCTION.fullmatch(body)
     if not match or (match[2].strip() and "</function>" not in body):
         raise ValueError("no call")
-    return [(match[1], _typed(_PARAMETER.findall(match[2]), tools.get(match[1])))]
+    found, _ = read_elements(match[2], 0, _PARAMETER, "</parameter>", json_by(tools.get(match[1])))
+    return [(match[1], _typed(_pairs(found), tools.get(match[1])))]
 
 
 def invoke_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`<invoke name="f"><parameter name="k">v</parameter></invoke>`, as MiniMax writes it."""
-    found = [(name, _NAMED_PARAMETER.findall(inner)) for name, inner in _INVOKE.findall(body)]
-    if not found or is_cut(body):
-        raise ValueError("no call")
-    return [(name, _typed(arguments, tools.get(name))) for name, arguments in found]
+
+    def read(name: str, at: int) -> tuple[RawCall, int]:
+        by = tools.get(name)
+        found, at = read_elements(body, at, _NAMED_PARAMETER, "</parameter>", json_by(by), end="</invoke>")
+        return (name, _typed(_pairs(found), by)), at
+
+    return _invoked(body, _INVOKE, "</invoke>", read)
 
 
 def mistral_calls(body: str, tools: Schemas) -> list[RawCall]:
@@ -106,13 +110,34 @@ def mistral_calls(body: str, tools: Schemas) -> list[RawCall]:
 
 def dsml_calls(body: str, tools: Schemas) -> list[RawCall]:
     """DeepSeek V3.2's elements, of which each parameter says whether it is text or JSON."""
-    found = []
-    for name, inner in _DSML_INVOKE.findall(body):
-        arguments = {key: text if kind == "true" else loads(text) for key, kind, text in _DSML_PARAMETER.findall(inner)}
-        found.append(checked(name, arguments))
-    if not found or is_cut(body):
+
+    def read(name: str, at: int) -> tuple[RawCall, int]:
+        close, end = "</｜DSML｜parameter>", "</｜DSML｜invoke>"
+        found, at = read_elements(body, at, _DSML_PARAMETER, close, lambda match: match[2] != "true", end=end)
+        return checked(name, {tag[1]: text if tag[2] == "true" else loads(text) for tag, text in found}), at
+
+    return _invoked(body, _DSML_INVOKE, "</｜DSML｜invoke>", read)
+
+
+def _invoked(
+    body: str, opening: re.Pattern[str], close: str, read: Callable[[str, int], tuple[RawCall, int]]
+) -> list[RawCall]:
+    """Calls between tags of their own; `read` reads the one that begins at an index."""
+    found: list[RawCall] = []
+    at = 0
+    while (match := opening.search(body, at)) is not None:
+        call, at = read(match[1], match.end())
+        if (end := body.find(close, at)) < 0:
+            raise ValueError("no call")
+        found.append(call)
+        at = end + len(close)
+    if not found:
         raise ValueError("no call")
     return found
+
+
+def _pairs(found: list[tuple[re.Match[str], str]]) -> list[tuple[str, Any]]:
+    return [(tag[1], on_lines(text)) for tag, text in found]
 
 
 def deepseek_calls(body: str, tools: Schemas) -> list[RawCall]:
@@ -158,7 +183,7 @@ def is_cut(body: str) -> bool:
         return "</function>" not in body
     for open, close in _PAIRED:
         if open in body:
-            return body.count(open) > body.count(close)
+            return body.rfind(open) > body.rfind(close)
     inside = escaped = False
     for character in body:
         if escaped:

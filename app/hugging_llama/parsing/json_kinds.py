@@ -59,7 +59,9 @@ def kinds_of(schema: Any) -> list[Any]:
     if not isinstance(branches, list):
         return kinds
     found = [kinds_of(branch) for branch in branches]
-    within = sorted({kind for each in found for kind in each}) if all(found) else []
+    if not all(found):
+        return kinds
+    within = sorted({kind for each in found for kind in each})
     return common(within, kinds) if kinds else within
 
 

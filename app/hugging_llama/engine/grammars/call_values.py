@@ -168,6 +168,8 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     for branch in others:
         given = options_of(branch)
         parts += [_json(lark, branch, root)] if given is None else [_given(value, schema) for value in given]
+    if not parts:
+        raise GrammarError("no value fits one of its parameters")
     return f"{one_of(parts)} {literal(after)}"
 
 
@@ -226,7 +228,7 @@ def _check_texts(schema: Any, after: str) -> None:
     """Raises GrammarError for given strings that would end the value they stand in, or lose a line's end there."""
     mark = after.strip()
     for text in _strings(schema):
-        is_stripped = not after.startswith("\n") and text != text.strip("\n")
+        is_stripped = after in ("</parameter>\n", "</arg_value>\n") and text != text.strip("\n")
         if mark in text or "</invoke>" in text or "</｜DSML｜invoke>" in text or is_stripped:
             raise GrammarError(f"this model's way to write calls has no room for the value {text[:80]!r}")
 

@@ -23,7 +23,8 @@ KEYWORDS = frozenset(
 
 def asked(schema: Mapping[str, Any]) -> set[str]:
     """The keywords by which a value may be invalid, definitions apart."""
-    return {key for key in schema if key in KEYWORDS and key not in DEFINITIONS and schema[key] is not None}
+    found = {key for key in schema if key in KEYWORDS and key not in DEFINITIONS}
+    return {key for key in found if key == "const" or schema[key] is not None}
 
 
 def subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -80,7 +80,7 @@ def _given(rng: random.Random, depth: int) -> Any:
 
 
 def _string(rng: random.Random, depth: int) -> Any:
-    extra = [
+    extra: list[dict[str, Any]] = [
         {"minLength": 2},
         {"maxLength": 3},
         {"minLength": 1, "maxLength": 2},
@@ -91,7 +91,12 @@ def _string(rng: random.Random, depth: int) -> Any:
 
 
 def _number(rng: random.Random, depth: int) -> Any:
-    extra = [{"minimum": 3}, {"maximum": 9}, {"exclusiveMinimum": 0, "maximum": 0.5}, {"multipleOf": 5}]
+    extra: list[dict[str, Any]] = [
+        {"minimum": 3},
+        {"maximum": 9},
+        {"exclusiveMinimum": 0, "maximum": 0.5},
+        {"multipleOf": 5},
+    ]
     return {"type": rng.choice(["integer", "number"]), **rng.choice(extra)}
 
 
@@ -103,12 +108,17 @@ def _branches(rng: random.Random, depth: int) -> Any:
 
 
 def _array(rng: random.Random, depth: int) -> Any:
-    schema = {"type": "array", "items": _value(rng, depth), "maxItems": 2}
-    return {**schema, **rng.choice([{}, {"minItems": 1}, {"uniqueItems": rng.random() < 0.5}])}
+    schema: dict[str, Any] = {"type": "array", "items": _value(rng, depth), "maxItems": 2}
+    extra: list[dict[str, Any]] = [{}, {"minItems": 1}, {"uniqueItems": rng.random() < 0.5}]
+    return {**schema, **rng.choice(extra)}
 
 
 def _object(rng: random.Random, depth: int) -> Any:
-    schema = {"type": "object", "properties": {"k": _value(rng, depth)}, "required": rng.choice([[], ["k"], ["q"]])}
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"k": _value(rng, depth)},
+        "required": rng.choice([[], ["k"], ["q"]]),
+    }
     if rng.random() < 0.5:
         schema[rng.choice(["minProperties", "maxProperties"])] = 1
     return {**schema, "additionalProperties": rng.choice([False, False, True, {"type": "null"}])}

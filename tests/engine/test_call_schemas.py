@@ -2,16 +2,20 @@
 
 # ruff: noqa: E501
 
+import contextlib
 import json
 import random
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
+from hugging_llama.engine.grammars.keywords import KEYWORDS
 from hugging_llama.engine.grammars.mask import GrammarMask
 from hugging_llama.engine.grammars.parameters import readable
 from hugging_llama.errors import GrammarError
@@ -187,6 +191,31 @@ def test_a_tool_whose_name_a_format_can_not_write_is_refused(compiler: GrammarCo
 def test_a_name_that_comes_back(compiler: GrammarCompiler, name: str) -> None:
     wanted = tool("class.get-für_1", properties={"a": X}, required=["a"])
     assert check(compiler, name, wanted, range(1), "[ARGS]")
+
+
+_ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["#", "#/$defs/a", "#/properties/a", "string", "a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from([*sorted(KEYWORDS), "$defs", "a"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    st.sampled_from([*NOT_JSON, "hermes"]), st.dictionaries(st.sampled_from([*sorted(KEYWORDS), "$defs"]), _ANY_JSON)
+)
+def test_whatever_a_schema_is_made_of_it_is_kept_or_refused(name: str, parameters: dict[str, Any]) -> None:
+    choice = ToolChoice(mode="required")
+    calls = CallContext(format=FORMATS[name], template="", tools=(tool(**parameters),), choice=choice)
+    readable(parameters)
+    with contextlib.suppress(GrammarError):
+        answer_grammar(None, calls, special_ids={})
 
 
 def test_a_fault_that_the_compilation_finds_names_its_tool(compiler: GrammarCompiler) -> None:

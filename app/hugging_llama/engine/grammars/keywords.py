@@ -1,5 +1,6 @@
 """A JSON Schema's keywords, read one by one from what strangers send. All raise GrammarError for the wrong shape."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -73,7 +74,13 @@ def count_of(schema: Mapping[str, Any], key: str) -> int | None:
     found = schema.get(key)
     if found is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, int | float) or found < 0 or found != int(found):
+    if (
+        isinstance(found, bool)
+        or not isinstance(found, int | float)
+        or not math.isfinite(found)
+        or found < 0
+        or found % 1
+    ):
         raise GrammarError(f"{key} must be a whole number from 0 on")
     return int(found)
 

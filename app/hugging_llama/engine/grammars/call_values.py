@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from hugging_llama.engine.grammars.branches import check_apart, check_counts, refuse_unknown, within
@@ -167,7 +167,7 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     parts = [_bounded_text(branch) for branch in texts]
     for branch in others:
         given = options_of(branch)
-        parts += [_json(lark, branch, root)] if given is None else [_given(value, schema) for value in given]
+        parts += [_json(lark, branch, root)] if given is None else [_given(value, given, schema) for value in given]
     if not parts:
         raise GrammarError("no value fits one of its parameters")
     return f"{one_of(parts)} {literal(after)}"
@@ -217,9 +217,10 @@ def _bounded_text(schema: Mapping[str, Any]) -> str:
     return f"/[^<\\n]{{{least},{'' if most is None else most}}}/"
 
 
-def _given(value: Any, schema: Mapping[str, Any]) -> str:
+def _given(value: Any, given: Sequence[Any], schema: Mapping[str, Any]) -> str:
+    """One of the `given` values as text; it may be read as another one of them, "1" as 1."""
     text = value if isinstance(value, str) else json.dumps(value)
-    if not same(typed_value(text, schema), value):
+    if not any(same(typed_value(text, schema), option) for option in given):
         raise GrammarError(f"in this model's way to write calls {text[:80]!r} would be read as another value")
     return literal(text)
 
@@ -252,6 +253,8 @@ def _strings_in(value: Any) -> Iterator[str]:
 
 
 def _json(lark: Lark, schema: Mapping[str, Any], root: Mapping[str, Any]) -> str:
+    if not targets_of(schema):
+        return lark.json(schema)
     for target in targets_of({**schema, **_definitions(root)}):
         if isinstance(target, str) and not target.startswith(tuple(f"#/{key}/" for key in DEFINITIONS)):
             raise GrammarError(f"in this model's way to write calls nothing can refer to {target[:80]}")

@@ -205,7 +205,7 @@ def _harmony(lark: Lark, tools: Sequence[Tool], most: int | None, template: str)
 
 _BARE_NAME = re.compile(r"[^\s<>=\"'(){}\[\]]+")
 _NAMES: Mapping[str, re.Pattern[str]] = {
-    "harmony": re.compile(r"[^\s<:]+"),
+    "harmony": re.compile(r"[^\s<]+"),
     "qwen-coder": _BARE_NAME,
     "seed": _BARE_NAME,
     "glm": _BARE_NAME,

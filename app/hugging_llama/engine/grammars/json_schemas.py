@@ -66,6 +66,9 @@ def _check_counts(schema: Mapping[str, Any]) -> None:
 def _move_bounds(schema: dict[str, Any], *, always: bool) -> None:
     """llguidance lets a whole number through that an exclusive bound excludes, where the other bound is less than 1
     away: the bound moves by a billionth of what is between them. `always`: where the other one may be elsewhere."""
+    for key, inclusive in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
+        if schema.get(key) is True and _is_number(schema.get(inclusive)):  # as it was before draft 6
+            schema[key] = schema.pop(inclusive)
     if schema.get("type") == "integer":
         return
     low = [Decimal(repr(schema[key])) for key in ("minimum", "exclusiveMinimum") if _is_number(schema.get(key))]

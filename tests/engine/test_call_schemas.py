@@ -151,6 +151,16 @@ def test_a_given_string_that_would_end_its_value_is_refused(compiler: GrammarCom
         grammar_for(compiler, name, tool(properties={"a": {"enum": [f"x{end}y", "b"]}}))
 
 
+@pytest.mark.parametrize("name", ["qwen-coder", "seed", "glm", "minimax", "dsml"])
+def test_a_text_ends_at_its_first_closing_tag(compiler: GrammarCompiler, name: str) -> None:
+    grammar = grammar_for(compiler, name, tool(properties={"a": {"type": "string"}}, required=["a"]))
+    text = next(answers(compiler, grammar, range(1)))
+    tag = {"glm": "</arg_value>", "dsml": "</｜DSML｜parameter>"}.get(name, "</parameter>")
+    matcher = compiler.matcher(grammar)
+    tokens = compiler.tokenizer.encode(text.partition(tag)[0] + f"{tag}x", add_special_tokens=False)
+    assert matcher.validate_tokens(tokens) < len(tokens)
+
+
 def test_json_may_hold_the_tag_that_ends_it(compiler: GrammarCompiler) -> None:
     schemas = {"f": {"properties": {"a": {"type": "array"}, "b": {"type": "string"}}}}
     texts = {

@@ -149,7 +149,7 @@ def _each(
 def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     """A value as bare text and `after`; JSON for all that is no string."""
     if schema is True or (isinstance(schema, Mapping) and not asked(schema)):
-        return lark.text_before(after)
+        return _free_text(lark, after)
     if not isinstance(schema, Mapping):
         raise GrammarError("its parameters hold something that is no JSON Schema, or that no value fits")
     _check_texts(schema, after)
@@ -163,7 +163,7 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
         words = ", ".join(sorted(asked(unkept[0]) - {"type"}))
         raise GrammarError(f"this model's way to write calls can't be held to {words[:200]} beside a string")
     if any(not asked(branch) - {"type"} for branch in texts):
-        return lark.text_before(after)
+        return _free_text(lark, after)
     parts = [_bounded_text(branch) for branch in texts]
     for branch in others:
         given = options_of(branch)
@@ -171,6 +171,12 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     if not parts:
         raise GrammarError("no value fits one of its parameters")
     return f"{one_of(parts)} {literal(after)}"
+
+
+def _free_text(lark: Lark, after: str) -> str:
+    """Any text up to the first closing tag, where readers end it, too."""
+    mark = after.strip()
+    return f"{lark.text_before(mark)} {literal(after.partition(mark)[2])}"
 
 
 def _branches(schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -107,6 +107,7 @@ def tool(name: str = "f", **keywords: Any) -> Tool:
         ("maxLength", {"properties": {"a": {"type": "string", "maxLength": "1}/ | /x{1"}}}),
         ("itself", {"$ref": "#"}),
         ("nobody", {"$ref": "#/$defs/nobody"}),
+        ("additionalProperties", {"additionalProperties": {"type": "string"}}),
         ("x-guidance", {"properties": {}, "x-guidance": {"lenient": True}}),
     ],
 )
@@ -124,6 +125,12 @@ def test_what_a_format_does_not_keep_is_refused_by_name(
         {"$ref": "#/$defs/p", "$defs": {"p": {**CLOSED, "properties": {"a": X}, "required": ["a"]}}},
         {"allOf": [{"properties": {"a": X}, "required": ["a"]}, {"properties": {"b": X}, "required": ["b"]}]},
         {"properties": {"a": X}, "required": ["a", "zz"]},
+        {
+            "properties": {"a": X},
+            "required": ["a"],
+            "additionalProperties": {"type": "string", "maxLength": 3},
+            "maxProperties": 2,
+        },
         {"properties": {"v": {"type": "string", "enum": ["x", 5]}}, "required": ["v"]},
         {"properties": {"v": {"const": None}}, "required": ["v"]},
         {"properties": {"v": {"enum": [1, "true"]}}, "required": ["v"]},
@@ -227,6 +234,25 @@ def test_whatever_a_schema_is_made_of_it_is_kept_or_refused(name: str, parameter
     readable(parameters)
     with contextlib.suppress(GrammarError):
         answer_grammar(None, calls, special_ids={})
+
+
+@pytest.mark.parametrize("name", ["pythonic", "qwen-coder", "hermes"])
+@pytest.mark.parametrize("step", ["$ref", "anyOf", "allOf"])
+def test_long_chains_and_trees_of_references_are_read_in_bounded_time(
+    compiler: GrammarCompiler, name: str, step: str
+) -> None:
+    # a tree of 2**3000 branches; who opened all of them would never come back
+    defs: dict[str, Any] = {"n3000": X}
+    for number in range(3000):
+        target = {"$ref": f"#/$defs/n{number + 1}"}
+        defs[f"n{number}"] = target if step == "$ref" else {step: [target, target]}
+    deep = Tool(name="f", parameters={"properties": {"a": {"$ref": "#/$defs/n0"}}, "required": ["a"], "$defs": defs})
+    assert readable(deep.parameters)
+    top = Tool(name="f", parameters={"$ref": "#/$defs/n0", "$defs": defs})
+    assert readable(top.parameters)
+    for each in (deep, top):
+        with pytest.raises(GrammarError):
+            grammar_for(compiler, name, each)
 
 
 def test_a_fault_that_the_compilation_finds_names_its_tool(compiler: GrammarCompiler) -> None:

@@ -18,7 +18,9 @@ def refuse_unknown(schema: Mapping[str, Any], understood: Collection[str], *, be
 
 
 def check_counts(schema: Mapping[str, Any], properties: Collection[str]) -> None:
-    """Raises GrammarError for numbers of properties that don't come by themselves."""
+    """Raises GrammarError for numbers of properties that don't come by themselves, and where all names are open."""
+    if not properties and isinstance(schema.get("additionalProperties"), Mapping):
+        raise GrammarError("this model's way to write calls can't be held to additionalProperties without properties")
     least, most = count_of(schema, "minProperties"), count_of(schema, "maxProperties")
     if least is not None and least > len(required_of(schema)):
         raise GrammarError("this model's way to write calls can't be held to minProperties")

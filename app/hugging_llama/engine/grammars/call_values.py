@@ -12,14 +12,13 @@ from hugging_llama.engine.grammars.keywords import (
     asked,
     count_of,
     listed,
-    mapped,
     options_of,
     required_of,
     subschemas,
     types_of,
 )
 from hugging_llama.engine.grammars.lark import Lark, literal, one_of
-from hugging_llama.engine.grammars.parameters import opened
+from hugging_llama.engine.grammars.parameters import opened_properties
 from hugging_llama.engine.grammars.values import Values, ValueSyntax
 from hugging_llama.errors import GrammarError
 from hugging_llama.parsing.call_bodies import typed_value
@@ -131,9 +130,7 @@ def _each(
     lark: Lark, schema: Mapping[str, Any], before: str, value_of: Callable[[Any], str], names: str = _NAMES
 ) -> str:
     refuse_unknown(schema, _TOP)
-    properties, required = mapped(schema, "properties"), required_of(schema)
-    if schema.get("additionalProperties") not in (None, False, True):
-        raise GrammarError("additionalProperties can't be enforced in this model's way to write calls")
+    properties, required = opened_properties(schema), required_of(schema)
     check_counts(schema, properties)
     parts = []
     for name, value in properties.items():
@@ -141,7 +138,7 @@ def _each(
             continue
         if not re.fullmatch(names, name):
             raise GrammarError(f"this model can't write a parameter with the name {name[:80]!r}")
-        pair = f"{literal(before.format(name))} {value_of(opened(value, schema))}"
+        pair = f"{literal(before.format(name))} {value_of(value)}"
         parts.append(lark.rule(pair if name in required else f'{pair} | ""'))
     return " ".join(parts) or '""'
 

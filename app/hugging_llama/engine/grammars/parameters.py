@@ -11,7 +11,8 @@ from hugging_llama.errors import GrammarError
 from hugging_llama.neutral.messages import Tool
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest
 
-_MOST_OPENED = 500
+_MOST_OPENED = 2000
+_LONGEST_CHAIN = 100
 _MERGED = {"type", "properties", "required"}
 
 
@@ -22,6 +23,8 @@ def told_of(tool: Tool) -> Iterator[None]:
         yield
     except GrammarError as error:
         raise GrammarError(f"the tool {tool.name[:80]!r} can't be enforced: {error}") from error
+    except RecursionError as error:
+        raise GrammarError(f"the tool {tool.name[:80]!r} can't be enforced: its parameters refer too deep") from error
 
 
 def parameters_of(tool: Tool) -> dict[str, Any]:
@@ -65,9 +68,11 @@ def flat_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "type": kinds[0] if kinds else "object"}
 
 
-def opened(schema: Any, root: Mapping[str, Any]) -> Any:
-    """A property's schema with what it refers to in its place, at its top and in the branches of anyOf and oneOf."""
-    return _opened(schema, root, (), [_MOST_OPENED])
+def opened_properties(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The properties of flat parameters with what they refer to in its place, at their tops and in the branches of
+    anyOf and oneOf; as it is beyond so many references."""
+    left = [_MOST_OPENED]
+    return {name: _opened(each, schema, (), left) for name, each in mapped(schema, "properties").items()}
 
 
 def tool_schemas(request: GenerateRequest) -> dict[str, Mapping[str, Any]]:
@@ -80,7 +85,7 @@ def readable(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     """`parameters` as readers of bare texts want them: what they refer to stands in its place."""
     try:
         flat = flat_parameters(parameters)
-        return {**flat, "properties": {name: opened(each, flat) for name, each in mapped(flat, "properties").items()}}
+        return {**flat, "properties": opened_properties(flat)}
     except (GrammarError, RecursionError):
         return parameters
 
@@ -91,7 +96,7 @@ def _parts(schema: Any, root: Mapping[str, Any], passed: tuple[str, ...]) -> Ite
         raise GrammarError("a part of its parameters is no object")
     yield {key: value for key, value in schema.items() if key not in ("$ref", "allOf")}
     if (target := schema.get("$ref")) is not None:
-        if target in passed or len(passed) > _MOST_OPENED:
+        if target in passed or len(passed) > _LONGEST_CHAIN:
             raise GrammarError(f"{str(target)[:80]} refers to itself")
         yield from _parts(resolved(root, target), root, (*passed, target))
     for branch in listed(schema, "allOf"):
@@ -117,11 +122,11 @@ def _is_elsewhere(schema: Mapping[str, Any]) -> bool:
 def _opened(schema: Any, root: Mapping[str, Any], passed: tuple[str, ...], left: list[int]) -> Any:
     if not isinstance(schema, Mapping):
         return schema
-    left[0] -= 1
     keys = asked(schema)
-    if left[0] <= 0:
+    left[0] -= bool(keys & {"$ref", "allOf", "anyOf", "oneOf"})
+    if left[0] < 0:
         return schema
-    if keys == {"$ref"} and schema["$ref"] not in passed:
+    if keys == {"$ref"} and schema["$ref"] not in passed and len(passed) < _LONGEST_CHAIN:
         notes = {key: value for key, value in schema.items() if key != "$ref" and key not in DEFINITIONS}
         found = resolved(root, schema["$ref"])
         return _opened(

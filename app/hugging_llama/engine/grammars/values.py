@@ -83,8 +83,6 @@ class Values:
             if name not in properties:
                 properties[name] = {} if others in (None, True) else others
         check_counts(schema, properties)
-        if others not in (None, False, True):
-            raise GrammarError("additionalProperties can't be enforced in this model's way to write calls")
         pairs = [
             (self._syntax.key(self._lark, name) + " " + self.value(value), name in required)
             for name, value in properties.items()

@@ -125,6 +125,7 @@ def test_what_a_format_does_not_keep_is_refused_by_name(
         {"$ref": "#/$defs/p", "$defs": {"p": {**CLOSED, "properties": {"a": X}, "required": ["a"]}}},
         {"allOf": [{"properties": {"a": X}, "required": ["a"]}, {"properties": {"b": X}, "required": ["b"]}]},
         {"properties": {"a": X}, "required": ["a", "zz"]},
+        {"properties": {}, "required": ["q"], "additionalProperties": {"type": "boolean"}},
         {
             "properties": {"a": X},
             "required": ["a"],

@@ -35,13 +35,8 @@ def parameters_of(tool: Tool) -> dict[str, Any]:
     schema = prepared(flat_parameters({key: value for key, value in tool.parameters.items() if value is not None}))
     if schema["type"] != "object":
         raise GrammarError("its parameters are no object")
-    properties, others = mapped(schema, "properties"), schema.get("additionalProperties")
-    missing = [name for name in required_of(schema) if name not in properties]
-    if missing and not mapped(schema, "patternProperties"):
-        if others is False:
-            raise GrammarError(f"{missing[0][:80]!r} in `required` is none of its properties")
-        others = others if isinstance(others, Mapping) else {}
-        schema["properties"] = {**properties, **dict.fromkeys(missing, others)}
+    if (missing := _missing(schema)) and schema.get("additionalProperties") is False:
+        raise GrammarError(f"{missing[0][:80]!r} in `required` is none of its properties")
     if "additionalProperties" not in schema and not _is_elsewhere(schema):
         schema["additionalProperties"] = False
     return schema
@@ -65,7 +60,19 @@ def flat_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
         return {"type": "object", **parameters}
     found |= {key: parameters[key] for key in DEFINITIONS if key in parameters}
     kinds = [part["type"] for part in parts if part.get("type", "object") != "object"]
-    return {**found, "type": kinds[0] if kinds else "object"}
+    found["type"] = kinds[0] if kinds else "object"
+    others = found.get("additionalProperties")
+    if others is not False and (missing := _missing(found)):
+        added = dict.fromkeys(missing, others if isinstance(others, Mapping) else {})
+        found["properties"] = {**mapped(found, "properties"), **added}
+    return found
+
+
+def _missing(schema: Mapping[str, Any]) -> list[str]:
+    """Names of `required` that nothing else names."""
+    if mapped(schema, "patternProperties"):
+        return []
+    return [name for name in required_of(schema) if name not in mapped(schema, "properties")]
 
 
 def opened_properties(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,10 @@ def test_what_a_format_does_not_keep_is_refused_by_name(
         },
         {"properties": {"v": {"type": "string", "enum": ["x", 5]}}, "required": ["v"]},
         {"properties": {"v": {"const": None}}, "required": ["v"]},
+        {
+            "properties": {"v": {"type": ["boolean", "null"]}, "w": {"type": "object", "properties": {}}},
+            "required": ["v"],
+        },
         {"properties": {"v": {"enum": [1, "true"]}}, "required": ["v"]},
         {"properties": {"v": {"enum": ["1", "true", "null", 1, True, None]}}, "required": ["v"]},
         {"properties": {"v": {"type": "string", "anyOf": [X, {"type": "integer"}]}}, "required": ["v"]},
@@ -150,6 +154,14 @@ def test_what_a_format_does_not_keep_is_refused_by_name(
 )
 def test_what_every_format_keeps(compiler: GrammarCompiler, name: str, parameters: dict[str, Any]) -> None:
     assert check(compiler, name, tool(**parameters), range(1))
+
+
+def test_arguments_within_arguments(compiler: GrammarCompiler) -> None:
+    within = tool(properties={"from": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}, required=["from"])
+    matcher = compiler.matcher(grammar_for(compiler, "pythonic", within))
+    for text, is_valid in (('[f(from={"from": None})]', True), ("[f(from={from=None})]", False)):
+        tokens = compiler.tokenizer.encode(text, add_special_tokens=False)
+        assert (matcher.validate_tokens(tokens) == len(tokens)) is is_valid
 
 
 @pytest.mark.parametrize("name", ["qwen-coder", "seed", "minimax", "gemma", "glm"])

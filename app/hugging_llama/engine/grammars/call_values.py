@@ -95,8 +95,11 @@ def gemma_syntax(quote: str, close: str) -> ValueSyntax:
 class _Keywords(Values):
     """Python's values: what is inside of an argument has quoted keys, the arguments themselves have names."""
 
+    _has_begun = False
+
     def members(self, schema: Mapping[str, Any]) -> str:
-        if schema is self._root:
+        if not self._has_begun:
+            self._has_begun = True
             return super().members(schema)
         inner = ValueSyntax(
             true="True", false="False", null="None", string=_python_string, quoted=_python_quoted, key=_python_key

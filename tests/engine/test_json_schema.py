@@ -119,6 +119,12 @@ def test_what_is_not_enforced_is_refused_by_name(compiler: GrammarCompiler, name
         GrammarMask(compiler, grammar_of(JsonSchema(json.dumps(schema))))
 
 
+def test_bounds_that_exclude_as_before_draft_6(compiler: GrammarCompiler) -> None:
+    schema = {"type": "number", "minimum": 0, "exclusiveMinimum": True, "maximum": 0.5}
+    for text in texts(compiler, JsonSchema(json.dumps(schema)), range(8)):
+        assert 0 < json.loads(text) <= 0.5
+
+
 def test_keys_come_in_the_order_of_the_schema(compiler: GrammarCompiler) -> None:
     for text in texts(compiler, JsonSchema(json.dumps(SCHEMAS["order of keys"])), range(3)):
         assert list(json.loads(text)) == ["z", "m", "a"]

@@ -74,9 +74,7 @@ def test_models_with_adapters_share_their_base(live: LiveServer, base: PreTraine
     assert row["size"] > 0
 
 
-def test_an_adapter_of_another_model_is_refused(
-    live: LiveServer, base: PreTrainedModel, tmp_path: Path
-) -> None:
+def test_an_adapter_of_another_model_is_refused(live: LiveServer, base: PreTrainedModel, tmp_path: Path) -> None:
     smaller = merged(base, make_adapter(tmp_path / "any", base))
     smaller.get_submodule("model.layers.0.self_attn").q_proj = torch.nn.Linear(8, 256, bias=False)
     refused = create(live, "other", make_adapter(tmp_path / "other", smaller, ("q_proj",)))

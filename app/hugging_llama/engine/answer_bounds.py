@@ -6,6 +6,7 @@ from typing import Any
 from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.mask import GrammarMask
+from hugging_llama.engine.grammars.parameters import tool_schemas
 from hugging_llama.engine.grammars.thinking import ThinkingGate
 from hugging_llama.engine.output import AnswerProcessor
 from hugging_llama.engine.prompt import RenderedPrompt
@@ -71,7 +72,7 @@ def answer_processor(
         inside_thinking=prompt.inside_thinking,
         show_thinking=prompt.show_thinking,
         tool_syntax=prompt.tool_syntax,
-        tool_schemas=_tool_schemas(request),
+        tool_schemas=tool_schemas(request),
         has_channels=prompt.has_channels,
         reader=_reader(request, prompt),
         is_cut=lambda: gate is not None and gate.was_cut and not gate.is_open,
@@ -87,13 +88,7 @@ def _reader(request: GenerateRequest, prompt: RenderedPrompt) -> ResponseReader 
     takes_calls = prompt.tool_syntax is not None
     if takes_calls and not prompt.response.knows_calls:
         return None
-    return ResponseReader(prompt.response, prompt.begun, schemas=_tool_schemas(request), takes_calls=takes_calls)
-
-
-def _tool_schemas(request: GenerateRequest) -> dict[str, dict[str, Any]]:
-    """The parameters of each tool by its name."""
-    tools = request.prompt.tools if isinstance(request.prompt, ChatPrompt) else ()
-    return {tool.name: tool.parameters for tool in tools}
+    return ResponseReader(prompt.response, prompt.begun, schemas=tool_schemas(request), takes_calls=takes_calls)
 
 
 def _is_bound(request: GenerateRequest, prompt: RenderedPrompt) -> bool:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugging_llama.neutral.messages import ToolCall
-from hugging_llama.parsing.call_bodies import Schemas, typed_calls, value_calls
+from hugging_llama.parsing.call_bodies import typed_calls, value_calls
 from hugging_llama.parsing.partial import trailing_space
 from hugging_llama.parsing.parts import Part, Thought, joined
+from hugging_llama.parsing.raw_calls import Schemas
 from hugging_llama.parsing.tool_calls import new_call_id
 
 _log = logging.getLogger(__name__)

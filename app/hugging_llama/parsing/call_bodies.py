@@ -4,31 +4,32 @@ Every reader takes the text and the tools' parameter schemas by name, and raises
 is no call.
 """
 
-import ast
-import json
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-RawCall = tuple[str, dict[str, Any]]
-Schemas = Mapping[str, Mapping[str, Any]]
+from hugging_llama.parsing.elements import json_by, on_lines, read_elements
+from hugging_llama.parsing.json_kinds import is_of, kinds_of, options, same
+from hugging_llama.parsing.python_calls import python_calls
+from hugging_llama.parsing.raw_calls import RawCall, Schemas, check_sendable, checked, decoder, loads
 
-_MOST_PYTHON = 100_000
 _NAME = r"[^\s<>=\"'(){}\[\]]+"
 _FUNCTION = re.compile(rf"\s*<function=({_NAME})\s*>(.*?)(?:</function>\s*)?", re.DOTALL)
-_PARAMETER = re.compile(rf"<parameter=({_NAME})\s*>\n?(.*?)\n?</parameter>", re.DOTALL)
-_INVOKE = re.compile(r"<invoke name=\"?([^\">]+)\"?\s*>(.*?)</invoke>", re.DOTALL)
-_NAMED_PARAMETER = re.compile(r"<parameter name=\"?([^\">]+)\"?\s*>\n?(.*?)\n?</parameter>", re.DOTALL)
-_ARGUMENT = re.compile(r"<arg_key>\s*(.*?)\s*</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL)
+_PARAMETER = re.compile(rf"<parameter=({_NAME})\s*>")
+_INVOKE = re.compile(r"<invoke name=\"?([^\">]+)\"?\s*>")
+_NAMED_PARAMETER = re.compile(r"<parameter name=\"?([^\">]+)\"?\s*>")
+_ARGUMENT = re.compile(r"<arg_key>\s*((?:(?!</arg_key>).)*?)\s*</arg_key>\s*<arg_value>", re.DOTALL)
 _MISTRAL = re.compile(rf"\s*({_NAME})(?:\[CALL_ID\][^\[\]]*)?(?:\[ARGS\])?\s*(\{{.*)", re.DOTALL)
 _KIMI = re.compile(rf"\s*(?:functions\.)?({_NAME}?)(?::\d+)?\s*<\|tool_call_argument_begin\|>(.*)", re.DOTALL)
 _FENCED = re.compile(r"\s*```(?:json)?\s*(.*?)\s*(?:```)?\s*", re.DOTALL)
-_DSML_INVOKE = re.compile(r"<｜DSML｜invoke name=\"([^\"]+)\"\s*>(.*?)</｜DSML｜invoke>", re.DOTALL)
-_DSML_PARAMETER = re.compile(
-    r"<｜DSML｜parameter name=\"([^\"]+)\"(?: string=\"(\w+)\")?\s*>(.*?)</｜DSML｜parameter>", re.DOTALL
-)
+_DSML_INVOKE = re.compile(r"<｜DSML｜invoke name=\"([^\"]+)\"\s*>")
+_DSML_PARAMETER = re.compile(r"<｜DSML｜parameter name=\"([^\"]+)\"(?: string=\"(\w+)\")?\s*>")
 _BETWEEN = re.compile(r"[\s,;]*")
+_PAIRED = (
+    ("<arg_value>", "</arg_value>"),
+    ("<invoke name=", "</invoke>"),
+    ("<｜DSML｜invoke name=", "</｜DSML｜invoke>"),
+)
 _DEEPSEEK_SEPARATOR = "<｜tool▁sep｜>"
 
 
@@ -57,11 +58,11 @@ def llama_calls(body: str, tools: Schemas) -> list[RawCall]:
 
 def keyed_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`[{"name": {…}}]`, as Apertus writes it."""
-    value = _loads(body)
+    value = loads(body)
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, dict) and item for item in items):
         raise ValueError("no call")
-    return [_checked(name, arguments) for item in items for name, arguments in item.items()]
+    return [checked(name, arguments) for item in items for name, arguments in item.items()]
 
 
 def tagged_calls(body: str, tools: Schemas) -> list[RawCall]:
@@ -71,26 +72,31 @@ def tagged_calls(body: str, tools: Schemas) -> list[RawCall]:
         return json_calls(body, tools)
     if text.startswith("<function="):
         return element_calls(body, tools)
-    name, arguments = text.partition("<arg_key>")[0].strip(), _ARGUMENT.findall(text)
-    if not re.fullmatch(_NAME, name):
+    name = text.partition("<arg_key>")[0].strip()
+    found, end = read_elements(text, 0, _ARGUMENT, "</arg_value>", json_by(tools.get(name)))
+    if not re.fullmatch(_NAME, name) or (found and text[end:].strip()) or (not found and "<arg_key>" in text):
         raise ValueError("no call")
-    return [(name, _typed(arguments, tools.get(name)))]
+    return [(name, _typed(_pairs(found), tools.get(name)))]
 
 
 def element_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`<function=name><parameter=key>value</parameter></function>`, as Qwen3-Coder and Seed-OSS write it."""
     match = _FUNCTION.fullmatch(body)
-    if not match or ("<parameter=" in match[2] and "</function>" not in body):
+    if not match or (match[2].strip() and "</function>" not in body):
         raise ValueError("no call")
-    return [(match[1], _typed(_PARAMETER.findall(match[2]), tools.get(match[1])))]
+    found, _ = read_elements(match[2], 0, _PARAMETER, "</parameter>", json_by(tools.get(match[1])))
+    return [(match[1], _typed(_pairs(found), tools.get(match[1])))]
 
 
 def invoke_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`<invoke name="f"><parameter name="k">v</parameter></invoke>`, as MiniMax writes it."""
-    found = [(name, _NAMED_PARAMETER.findall(inner)) for name, inner in _INVOKE.findall(body)]
-    if not found:
-        raise ValueError("no call")
-    return [(name, _typed(arguments, tools.get(name))) for name, arguments in found]
+
+    def read(name: str, at: int) -> tuple[RawCall, int]:
+        by = tools.get(name)
+        found, at = read_elements(body, at, _NAMED_PARAMETER, "</parameter>", json_by(by), end="</invoke>")
+        return (name, _typed(_pairs(found), by)), at
+
+    return _invoked(body, _INVOKE, "</invoke>", read)
 
 
 def mistral_calls(body: str, tools: Schemas) -> list[RawCall]:
@@ -104,15 +110,34 @@ def mistral_calls(body: str, tools: Schemas) -> list[RawCall]:
 
 def dsml_calls(body: str, tools: Schemas) -> list[RawCall]:
     """DeepSeek V3.2's elements, of which each parameter says whether it is text or JSON."""
-    found = []
-    for name, inner in _DSML_INVOKE.findall(body):
-        arguments = {
-            key: text if kind == "true" else _loads(text) for key, kind, text in _DSML_PARAMETER.findall(inner)
-        }
-        found.append(_checked(name, arguments))
+
+    def read(name: str, at: int) -> tuple[RawCall, int]:
+        close, end = "</｜DSML｜parameter>", "</｜DSML｜invoke>"
+        found, at = read_elements(body, at, _DSML_PARAMETER, close, lambda match: match[2] != "true", end=end)
+        return checked(name, {tag[1]: text if tag[2] == "true" else loads(text) for tag, text in found}), at
+
+    return _invoked(body, _DSML_INVOKE, "</｜DSML｜invoke>", read)
+
+
+def _invoked(
+    body: str, opening: re.Pattern[str], close: str, read: Callable[[str, int], tuple[RawCall, int]]
+) -> list[RawCall]:
+    """Calls between tags of their own; `read` reads the one that begins at an index."""
+    found: list[RawCall] = []
+    at = 0
+    while (match := opening.search(body, at)) is not None:
+        call, at = read(match[1], match.end())
+        if (end := body.find(close, at)) < 0:
+            raise ValueError("no call")
+        found.append(call)
+        at = end + len(close)
     if not found:
         raise ValueError("no call")
     return found
+
+
+def _pairs(found: list[tuple[re.Match[str], str]]) -> list[tuple[str, Any]]:
+    return [(tag[1], on_lines(text)) for tag, text in found]
 
 
 def deepseek_calls(body: str, tools: Schemas) -> list[RawCall]:
@@ -129,44 +154,26 @@ def _separated_calls(body: str, mark: str) -> list[RawCall]:
     kind, separator, rest = body.partition(mark)
     if not separator:
         raise ValueError("no call")
-    name, arguments = kind.strip(), rest
-    if "```" in rest:
-        name, _, arguments = rest.partition("\n")
+    if rest.lstrip().startswith("{"):
+        return [checked(kind.strip(), json_object(rest))]
+    name, _, arguments = rest.partition("\n")
     fenced = _FENCED.fullmatch(arguments)
-    return [_checked(name.strip(), json_object(fenced[1] if fenced and "```" in arguments else arguments))]
+    return [checked(name.strip(), json_object(fenced[1] if fenced else arguments))]
 
 
 def kimi_calls(body: str, tools: Schemas) -> list[RawCall]:
     """`functions.name:0<|tool_call_argument_begin|>{…}`."""
     if not (match := _KIMI.fullmatch(body)):
         raise ValueError("no call")
-    return [_checked(match[1], json_object(match[2]))]
-
-
-def python_calls(body: str, tools: Schemas) -> list[RawCall]:
-    """`[f(a=1), g(b="x")]`: a list of calls, or calls on lines of their own; keyword arguments with literal values."""
-    if len(body) > _MOST_PYTHON:
-        raise ValueError("no call")
-    try:
-        nodes: list[ast.expr] = []
-        for statement in ast.parse(body.strip()).body:
-            if not isinstance(statement, ast.Expr):
-                raise ValueError("no call")
-            value = statement.value
-            nodes += value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
-    except (SyntaxError, MemoryError) as error:
-        raise ValueError("no call") from error
-    if not nodes:
-        raise ValueError("no call")
-    return [_python_call(node) for node in nodes]
+    return [checked(match[1], json_object(match[2]))]
 
 
 def json_object(text: str) -> dict[str, Any]:
     """The JSON object that `text` is, {} for none. Raises ValueError, RecursionError."""
-    value = _loads(text) if text.strip() else {}
+    value = loads(text) if text.strip() else {}
     if not isinstance(value, dict):
         raise ValueError("arguments are no object")
-    _check_sendable(value)
+    check_sendable(value)
     return value
 
 
@@ -174,6 +181,9 @@ def is_cut(body: str) -> bool:
     """Whether a closing mark after `body` stands within a value of the call rather than at its end."""
     if "<function=" in body:
         return "</function>" not in body
+    for open, close in _PAIRED:
+        if open in body:
+            return body.rfind(open) > body.rfind(close)
     inside = escaped = False
     for character in body:
         if escaped:
@@ -192,113 +202,42 @@ def _name_and_arguments(value: Any) -> RawCall:
         raise ValueError("no call")
     arguments = value.get("arguments", value.get("parameters"))
     if isinstance(arguments, str) and arguments.strip():
-        arguments = _loads(arguments)
-    return _checked(value.get("name", value.get("tool_name")), {} if arguments in (None, "") else arguments)
-
-
-def _checked(name: Any, arguments: Any) -> RawCall:
-    if not isinstance(name, str) or not name or not isinstance(arguments, dict):
-        raise ValueError("no call")
-    _check_sendable([name, arguments])
-    return name, arguments
-
-
-def _check_sendable(value: Any) -> None:
-    """Raises ValueError for what has no encoding: a lone surrogate is legal in JSON's escapes."""
-    json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _loads(text: str) -> Any:
-    return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        arguments = loads(arguments)
+    return checked(value.get("name", value.get("tool_name")), {} if arguments in (None, "") else arguments)
 
 
 def _values(text: str) -> list[Any]:
     """JSON values in a row, with commas, semicolons or white space between them; one at least."""
-    decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+    reader = decoder()
     values: list[Any] = []
     at = len(text) - len(text.lstrip())
     while at < len(text) or not values:
-        value, end = decoder.raw_decode(text, at)
+        value, end = reader.raw_decode(text, at)
         values.append(value)
         between = _BETWEEN.match(text, end)
         at = between.end() if between else end
     return values
 
 
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("number out of range")
-    return value
-
-
 def _typed(arguments: list[tuple[str, Any]], parameters: Mapping[str, Any] | None) -> dict[str, Any]:
     """Values that a family writes as bare text, with the types that the tool's schema wants."""
     properties = (parameters or {}).get("properties")
     schemas = properties if isinstance(properties, dict) else {}
-    return {key: _value(value, schemas.get(key)) if isinstance(value, str) else value for key, value in arguments}
+    return {key: typed_value(value, schemas.get(key)) if isinstance(value, str) else value for key, value in arguments}
 
 
-def _value(text: str, schema: Any) -> Any:
-    kind = schema.get("type") if isinstance(schema, dict) else None
-    kinds = kind if isinstance(kind, list) else [kind] if kind else []
-    if isinstance(schema, dict) and not kinds and ("anyOf" in schema or "oneOf" in schema):
-        branches = schema.get("anyOf") or schema.get("oneOf") or []
-        kinds = [branch.get("type") for branch in branches if isinstance(branch, dict)]
-    if kinds == ["string"] or not isinstance(schema, dict):
+def typed_value(text: str, schema: Any) -> Any:
+    """What a bare text stands for where a value by `schema` is wanted; the text itself where it may be one."""
+    kinds = kinds_of(schema)
+    if kinds == ["string"] or not isinstance(schema, Mapping):
         return text
+    word = text.strip().lower()
     try:
-        value = _loads(text.lower() if text.strip().lower() in ("true", "false", "null", "none") else text)
+        value = loads(word if word in ("true", "false", "null", "none") else text)
     except (ValueError, RecursionError):
         return None if text.strip() == "None" and "null" in kinds else text
-    if "enum" in schema:
-        return value if value in schema["enum"] else text
+    if (given := options(schema)) is not None:
+        return value if any(same(value, option) for option in given) else text
     if not kinds:  # what it refers to is not looked up: objects and arrays alone are certain to be no text
         return value if isinstance(value, dict | list) and schema.keys() & {"$ref", "allOf"} else text
-    return text if "string" in kinds and not _fits(value, kinds) else value
-
-
-def _fits(value: Any, kinds: list[Any]) -> bool:
-    """Whether a value that is no string is of one of these JSON types."""
-    if value is None or isinstance(value, bool):
-        return ("null" if value is None else "boolean") in kinds
-    if isinstance(value, int | float):
-        return "number" in kinds or ("integer" in kinds and isinstance(value, int))
-    return ("object" if isinstance(value, dict) else "array") in kinds
-
-
-_PYTHON_NAMES = {"true": True, "false": False, "null": None}
-
-
-def _python_call(node: ast.expr) -> RawCall:
-    if not isinstance(node, ast.Call) or node.args:
-        raise ValueError("no call")
-    arguments: dict[str, Any] = {}
-    for keyword in node.keywords:
-        if keyword.arg is None:
-            raise ValueError("no call")
-        arguments[keyword.arg] = _python_value(keyword.value)
-    try:
-        return _checked(ast.unparse(node.func), arguments)
-    except (TypeError, OverflowError) as error:  # a value that JSON has no word for
-        raise ValueError("no call") from error
-
-
-def _python_value(node: ast.expr) -> Any:
-    if isinstance(node, ast.Name) and node.id in _PYTHON_NAMES:
-        return _PYTHON_NAMES[node.id]
-    if isinstance(node, ast.List | ast.Tuple):
-        return [_python_value(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
-        keys = [_python_value(key) if key else None for key in node.keys]
-        if not all(isinstance(key, str) for key in keys):
-            raise ValueError("no call")
-        return dict(zip(keys, map(_python_value, node.values), strict=True))
-    value = ast.literal_eval(node)
-    if not isinstance(value, str | int | float | None) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError("no call")
-    return value
+    return text if "string" in kinds and not is_of(value, kinds) else value

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from hugging_llama.parsing.call_bodies import RawCall, Schemas
+from hugging_llama.parsing.raw_calls import RawCall, Schemas, real, whole
 
 _NAME = re.compile(r"\s*call:([^\s{}]+)\s*")
 _KEY = re.compile(r"\s*([^\s:{}\[\],<]+)\s*:")
@@ -80,7 +80,7 @@ def _value(text: str, at: int, depth: int) -> tuple[Any, int]:
     if word in ("true", "false", "null", "None"):
         return {"true": True, "false": False}.get(word), match.end()
     if _NUMBER.fullmatch(word):
-        return (float(word) if any(mark in word for mark in ".eE") else int(word)), match.end()
+        return (real(word) if any(mark in word for mark in ".eE") else whole(word)), match.end()
     return word, match.end()
 
 

@@ -24,7 +24,8 @@ class ToolCallParser:
     """Fed piece by piece; gives text and whole calls in order. `schemas` are the tools' parameters by name.
 
     Text before a call flows. White space next to a call is dropped. What stands between the marks but is no call
-    comes back as text, marks included. A call that the model forgot to close is taken at the end.
+    comes back as text, marks included. A call that the model forgot to close is taken at the end, where the format
+    shows that it is whole.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class ToolCallParser:
         held, self._held = self._held, ""
         if not self._inside:
             return [] if self._after_call and not held.strip() else joined([held])
-        calls = self._calls(held)
+        calls = [] if self._format.needs_close else self._calls(held)
         return list(calls) if calls else joined([self._opening + held])
 
     def _read_text(self, found: list[str | ToolCall]) -> bool:

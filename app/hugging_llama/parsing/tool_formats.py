@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hugging_llama.parsing import call_bodies
-from hugging_llama.parsing.call_bodies import RawCall, Schemas
 from hugging_llama.parsing.gemma_calls import gemma_calls
+from hugging_llama.parsing.python_calls import python_calls
+from hugging_llama.parsing.raw_calls import RawCall, Schemas
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +16,7 @@ class ToolFormat:
     A call stands between `open` and `close`. Without `close` it ends where its value does; `starts` are the characters
     that such a value begins with, `quotes` those around its strings. `is_bare`: a value at the very beginning of an
     answer is a call without `open`, too. `between` may stand between two calls, `noise` is markup around them that says
-    nothing, `inner` is markup within them.
+    nothing, `inner` is markup within them. `needs_close`: without `close` nothing tells whether a call is whole.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ToolFormat:
     between: str = ""
     noise: tuple[str, ...] = ()
     inner: tuple[str, ...] = ()
+    needs_close: bool = False
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -43,6 +45,7 @@ GLM = ToolFormat(
     open="<tool_call>",
     close="</tool_call>",
     inner=("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+    needs_close=True,
 )
 HUNYUAN = ToolFormat(
     name="hunyuan",
@@ -101,10 +104,8 @@ FUNCTOOLS = ToolFormat(name="functools", read=call_bodies.json_calls, open="func
 NEMOTRON = ToolFormat(name="nemotron", read=call_bodies.json_calls, open="<TOOLCALL>", close="</TOOLCALL>")
 JAMBA = ToolFormat(name="jamba", read=call_bodies.json_calls, open="<tool_calls>", close="</tool_calls>")
 APERTUS = ToolFormat(name="apertus", read=call_bodies.keyed_calls, open="<|tools_prefix|>", close="<|tools_suffix|>")
-LFM = ToolFormat(
-    name="lfm", read=call_bodies.python_calls, open="<|tool_call_start|>", close="<|tool_call_end|>", quotes="\"'"
-)
-OLMO = ToolFormat(name="olmo", read=call_bodies.python_calls, open="<function_calls>", close="</function_calls>")
+LFM = ToolFormat(name="lfm", read=python_calls, open="<|tool_call_start|>", close="<|tool_call_end|>", quotes="\"'")
+OLMO = ToolFormat(name="olmo", read=python_calls, open="<function_calls>", close="</function_calls>")
 LLAMA = ToolFormat(
     name="llama-json",
     read=call_bodies.json_calls,

@@ -1,14 +1,17 @@
 """Grammars of tool calls, one for each way in which families of models write them."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hugging_llama.engine.grammars import call_values
 from hugging_llama.engine.grammars.lark import Lark, literal, one_of, repeated
+from hugging_llama.engine.grammars.parameters import parameters_of, told_of
 from hugging_llama.engine.grammars.values import Values
 from hugging_llama.errors import GrammarError
 from hugging_llama.neutral.messages import Tool
+from hugging_llama.parsing.python_calls import FUNCTION_NAME
 from hugging_llama.parsing.tool_formats import ToolFormat
 
 CallsRule = Callable[[Lark, Sequence[Tool], int | None, str], str]
@@ -20,20 +23,29 @@ def calls_rule(lark: Lark, format: ToolFormat, tools: Sequence[Tool], most: int 
 
     Raises GrammarError for schemas that can't be enforced in this format.
     """
+    names = _NAMES.get(format.name)
+    for tool in tools:
+        if names and not names.fullmatch(tool.name) and (format.name != "mistral" or "[ARGS]" in template):
+            raise GrammarError(f"this model's way to write calls has no room for the tool name {tool.name[:80]!r}")
     return _RULES[format.name](lark, tools, most, template)
 
 
-def parameters_of(tool: Tool) -> dict[str, Any]:
-    """The schema of a tool's arguments; what it says nothing about is not allowed where it names any properties."""
-    schema = {"type": "object", **{key: value for key, value in tool.parameters.items() if value is not None}}
-    if schema["type"] != "object":
-        raise GrammarError(f"the parameters of the tool {tool.name[:80]} are no object")
-    return schema if "additionalProperties" in schema else {**schema, "additionalProperties": False}
+def _arguments(lark: Lark, tool: Tool, written: Callable[[Lark, Mapping[str, Any]], str]) -> str:
+    """The rule of a tool's arguments as a format has them `written`."""
+    lark.tool = tool.name
+    with told_of(tool):
+        rule = written(lark, parameters_of(tool))
+    lark.tool = ""
+    return rule
+
+
+def _json_arguments(lark: Lark, tool: Tool) -> str:
+    return _arguments(lark, tool, lambda lark, schema: lark.json(schema))
 
 
 def _json_call(lark: Lark, tool: Tool, arguments: str = "arguments", name: str = "name", before: str = "") -> str:
     head = f'{{{before}"{name}": {json.dumps(tool.name, ensure_ascii=False)}, "{arguments}": '
-    return lark.rule(f"{literal(head)} {lark.json(parameters_of(tool))} {literal('}')}")
+    return lark.rule(f"{literal(head)} {_json_arguments(lark, tool)} {literal('}')}")
 
 
 def _tagged(open: str, close: str) -> CallsRule:
@@ -74,7 +86,7 @@ def _mistral(lark: Lark, tools: Sequence[Tool], most: int | None, template: str)
     if "[ARGS]" not in template:
         return _listed("[TOOL_CALLS]", "", " ")(lark, tools, most, template)
     args = lark.mark("[ARGS]")
-    call = [f"{mark} {literal(tool.name)} {args} {lark.json(parameters_of(tool))}" for tool in tools]
+    call = [f"{mark} {literal(tool.name)} {args} {_json_arguments(lark, tool)}" for tool in tools]
     return lark.rule(repeated(lark.rule(one_of(call)), "", most=most))
 
 
@@ -85,7 +97,7 @@ def _fenced(begin: str, separator: str, end: str, around: tuple[str, str], betwe
         is_fenced = "```json" in template
         found = []
         for tool in tools:
-            arguments, mark = lark.json(parameters_of(tool)), lark.mark(separator)
+            arguments, mark = _json_arguments(lark, tool), lark.mark(separator)
             fenced = f'"function" {mark} {literal(tool.name + chr(10) + "```json" + chr(10))} {arguments} "\\n```"'
             plain = f"{literal(tool.name)} {mark} {arguments}"
             found.append(f"{lark.mark(begin)} {fenced if is_fenced else plain} {lark.mark(end)}")
@@ -98,7 +110,7 @@ def _fenced(begin: str, separator: str, end: str, around: tuple[str, str], betwe
 def _dsml(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
     call = [
         f"{literal(f'<｜DSML｜invoke name={chr(34)}{tool.name}{chr(34)}>{chr(10)}')} "
-        f"{call_values.dsml_elements(lark, parameters_of(tool))} {literal('</｜DSML｜invoke>')}"
+        f"{_arguments(lark, tool, call_values.dsml_elements)} {literal('</｜DSML｜invoke>')}"
         for tool in tools
     ]
     listed = repeated(lark.rule(one_of(call)), "\n", most=most)
@@ -108,8 +120,7 @@ def _dsml(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) ->
 
 def _apertus(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
     call = [
-        f"{literal('{' + json.dumps(tool.name) + ': ')} {lark.json(parameters_of(tool))} {literal('}')}"
-        for tool in tools
+        f"{literal('{' + json.dumps(tool.name) + ': ')} {_json_arguments(lark, tool)} {literal('}')}" for tool in tools
     ]
     listed = repeated(lark.rule(one_of(call)), ", ", most=most)
     return lark.rule(
@@ -120,7 +131,7 @@ def _apertus(lark: Lark, tools: Sequence[Tool], most: int | None, template: str)
 def _kimi(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
     begin, middle, end = (lark.mark(f"<|tool_call_{word}|>") for word in ("begin", "argument_begin", "end"))
     calls = [
-        f"{begin} {literal(f'functions.{tool.name}:')} /[0-9]{{1,3}}/ {middle} {lark.json(parameters_of(tool))} {end}"
+        f"{begin} {literal(f'functions.{tool.name}:')} /[0-9]{{1,3}}/ {middle} {_json_arguments(lark, tool)} {end}"
         for tool in tools
     ]
     section_begin, section_end = (lark.mark(f"<|tool_calls_section_{word}|>") for word in ("begin", "end"))
@@ -130,7 +141,7 @@ def _kimi(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) ->
 def _elements(open: str, close: str) -> CallsRule:
     def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
         call = [
-            f"{literal(f'<function={tool.name}>{chr(10)}')} {call_values.elements(lark, parameters_of(tool))} "
+            f"{literal(f'<function={tool.name}>{chr(10)}')} {_arguments(lark, tool, call_values.elements)} "
             f"{literal('</function>')}"
             for tool in tools
         ]
@@ -141,7 +152,7 @@ def _elements(open: str, close: str) -> CallsRule:
 
 
 def _glm(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
-    call = [f"{literal(tool.name + chr(10))} {call_values.argument_pairs(lark, parameters_of(tool))}" for tool in tools]
+    call = [f"{literal(tool.name + chr(10))} {_arguments(lark, tool, call_values.argument_pairs)}" for tool in tools]
     one = lark.rule(f"{lark.mark('<tool_call>')} {one_of(call)} {lark.mark('</tool_call>')}")
     return lark.rule(repeated(one, "\n", most=most))
 
@@ -149,7 +160,7 @@ def _glm(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> 
 def _minimax(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
     call = [
         f"{literal(f'<invoke name={chr(34)}{tool.name}{chr(34)}>{chr(10)}')} "
-        f"{call_values.named_elements(lark, parameters_of(tool))} {literal('</invoke>')}"
+        f"{_arguments(lark, tool, call_values.named_elements)} {literal('</invoke>')}"
         for tool in tools
     ]
     listed = repeated(lark.rule(one_of(call)), "\n", most=most)
@@ -158,11 +169,10 @@ def _minimax(lark: Lark, tools: Sequence[Tool], most: int | None, template: str)
 
 def _gemma(open: str, close: str, quote: str) -> CallsRule:
     def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
-        syntax = call_values.gemma_syntax(quote)
+        syntax = call_values.gemma_syntax(quote, close)
         call = []
         for tool in tools:
-            schema = parameters_of(tool)
-            members = Values(lark, syntax, schema).members(schema)
+            members = _arguments(lark, tool, lambda lark, schema: Values(lark, syntax, schema).members(schema))
             call.append(f"{literal(f'call:{tool.name}' + '{')} {members} {literal('}')}")
         one = lark.rule(f"{lark.mark(open)} {one_of(call)} {lark.mark(close)}")
         return lark.rule(repeated(one, "", most=most))
@@ -172,12 +182,10 @@ def _gemma(open: str, close: str, quote: str) -> CallsRule:
 
 def _pythonic(open: Sequence[str], close: Sequence[str], separator: str) -> CallsRule:
     def calls(lark: Lark, tools: Sequence[Tool], most: int | None, template: str) -> str:
-        call = []
-        for tool in tools:
-            if not tool.name.replace(".", "_").isidentifier():
-                raise GrammarError(f"this model writes calls in Python, where {tool.name[:80]} is no name")
-            schema = parameters_of(tool)
-            call.append(f"{literal(tool.name + '(')} {call_values.keywords(lark, schema)} {literal(')')}")
+        call = [
+            f"{literal(tool.name + '(')} {_arguments(lark, tool, call_values.keywords)} {literal(')')}"
+            for tool in tools
+        ]
         listed = repeated(lark.rule(one_of(call)), separator, most=most)
         return lark.rule(f"{' '.join(map(lark.mark, open))} {listed} {' '.join(map(lark.mark, close))}")
 
@@ -189,11 +197,31 @@ def _harmony(lark: Lark, tools: Sequence[Tool], most: int | None, template: str)
     mark, end = lark.mark("<|message|>"), lark.mark("<|call|>")
     head = f'{lark.mark("<|channel|>")} "commentary to=functions."'
     calls = [
-        f'{literal(tool.name)} " " {lark.mark("<|constrain|>")} "json" {mark} {lark.json(parameters_of(tool))} {end}'
+        f'{literal(tool.name)} " " {lark.mark("<|constrain|>")} "json" {mark} {_json_arguments(lark, tool)} {end}'
         for tool in tools
     ]
     return lark.rule(f"{head} {one_of(calls)}")
 
+
+_BARE_NAME = re.compile(r"[^\s<>=\"'(){}\[\]]+")
+_NAMES: Mapping[str, re.Pattern[str]] = {
+    "harmony": re.compile(r"[^\s<]+"),
+    "qwen-coder": _BARE_NAME,
+    "seed": _BARE_NAME,
+    "glm": _BARE_NAME,
+    "mistral": _BARE_NAME,
+    "kimi": _BARE_NAME,
+    "minimax": re.compile(r"[^\">]+"),
+    "dsml": re.compile(r"[^\">]+"),
+    "deepseek": re.compile(r"[^\s<`](?:[^\n<`]*[^\s<`])?"),
+    "hunyuan": re.compile(r"[^\s<`](?:[^\n<`]*[^\s<`])?"),
+    "gemma": re.compile(r"[^\s{}<]+"),
+    "function-gemma": re.compile(r"[^\s{}<]+"),
+    "pythonic": FUNCTION_NAME,
+    "lfm": FUNCTION_NAME,
+    "olmo": FUNCTION_NAME,
+}
+"""What a tool may be called where names are not in JSON's quotes, as `parsing` reads them."""
 
 _RULES: Mapping[str, CallsRule] = {
     "harmony": _harmony,

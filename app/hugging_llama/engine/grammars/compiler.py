@@ -7,6 +7,7 @@ from typing import Any
 
 from llguidance import LLTokenizer, hf
 
+from hugging_llama.engine.grammars.faults import explained
 from hugging_llama.engine.grammars.limits import MOST_CACHED_BYTES, compiled, parser_limits
 from hugging_llama.engine.grammars.trial_process import TrialProcess
 from hugging_llama.engine.panics import panics_as_errors
@@ -68,7 +69,7 @@ class GrammarCompiler:
         num_bytes = self._trial.run(grammar)
         matcher, fault = compiled(self.vocabulary, grammar, parser_limits())
         if fault:
-            raise GrammarError(f"this output format can't be enforced: {_sentence(fault)}")
+            raise GrammarError(explained(fault, grammar))
         with self._lock:
             self._compiled[grammar] = matcher, num_bytes + len(grammar)
             while len(self._compiled) > _MAX_COMPILED or self._cached_bytes() > MOST_CACHED_BYTES:
@@ -85,8 +86,3 @@ def _vocabulary(tokenizer: Any, size: int, eos_token_ids: list[int]) -> Any:
     if backend.padding is not None or backend.truncation is not None:
         return hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=eos_token_ids)
     return LLTokenizer(backend.to_str(), n_vocab=size, eos_token=eos_token_ids)
-
-
-def _sentence(text: str) -> str:
-    """The first lines of an error, without the machinery's own words."""
-    return " ".join(text.partition("<state>")[0].split())[:300]

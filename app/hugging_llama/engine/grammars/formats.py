@@ -5,17 +5,16 @@ from typing import Any
 
 from llguidance import LLMatcher, gbnf_to_lark
 
+from hugging_llama.engine.grammars.json_schemas import prepared
 from hugging_llama.errors import GrammarError
 from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, OutputFormat, Regex
 
 MAX_BYTES = 2**16
 """Far more than any schema in use has; it bounds what is parsed before a grammar is tried out."""
-_MAX_DEPTH = 100
 _MAX_CHOICES = 4096
 _JSON = {
     # Between two tokens. Endless blanks would be JSON too, and small models do fall into writing them.
     "whitespace_pattern": r"[ \n]{0,2}",
-    # `x-guidance` in a schema could turn these on
     "lenient": False,
     "coerce_one_of": False,
 }
@@ -59,19 +58,10 @@ def _schema(text: str) -> dict[str, Any]:
         raise GrammarError("the JSON Schema is no JSON") from error
     if not isinstance(schema, dict):
         raise GrammarError("the JSON Schema must be an object")
-    if _depth(schema) > _MAX_DEPTH:
-        raise GrammarError(f"the JSON Schema is nested more than {_MAX_DEPTH} levels deep")
-    return schema
-
-
-def _depth(value: Any) -> int:
-    """How deep containers are nested, found without recursion; it stops once that is too deep."""
-    level, depth = [value], 0
-    while level and depth <= _MAX_DEPTH:
-        depth += 1
-        children = [item.values() if isinstance(item, dict) else item for item in level]
-        level = [child for items in children for child in items if isinstance(child, dict | list)]
-    return depth
+    try:
+        return prepared(schema)
+    except GrammarError as error:
+        raise GrammarError(f"this output format can't be enforced: {error}") from error
 
 
 def _choice(format: Choice) -> str:

@@ -10,6 +10,16 @@ from typing import Any
 _COMPACT = {"whitespace_pattern": "[ ]?", "lenient": False, "coerce_one_of": False}
 
 
+_TOOL = "of the tool "
+
+
+def tool_at(grammar: str, line: int) -> str:
+    """The name of the tool whose schema stands in this line (from 1 on) of a grammar, "" for none."""
+    lines = grammar.split("\n")
+    _, found, name = (lines[line - 1] if 0 < line <= len(lines) else "").rpartition(f" // {_TOOL}")
+    return str(json.loads(name)) if found else ""
+
+
 def literal(text: str) -> str:
     """Exactly this text; Lark's strings have JSON's escapes."""
     return json.dumps(text, ensure_ascii=False)
@@ -34,6 +44,8 @@ class Lark:
         self._special_ids = special_ids
         self._rules: list[str] = []
         self._num_names = 0
+        self.tool = ""
+        """Whose schemas are being written down, for `tool_at`."""
 
     def rule(self, body: str, attributes: str = "") -> str:
         """The name of a new rule."""
@@ -57,7 +69,8 @@ class Lark:
 
     def json(self, schema: Mapping[str, Any]) -> str:
         """A JSON value on one line that is valid by `schema`."""
-        return self.rule("%json " + json.dumps({**schema, "x-guidance": _COMPACT}))
+        note = f" // {_TOOL}{json.dumps(self.tool)}" if self.tool else ""
+        return self.rule("%json " + json.dumps({**schema, "x-guidance": _COMPACT}) + note)
 
     def text_before(self, end: str) -> str:
         """Any text, and `end` after it, which is where it ends."""

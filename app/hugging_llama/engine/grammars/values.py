@@ -4,22 +4,27 @@ What of JSON Schema is understood here is named below; anything else is refused 
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hugging_llama.engine.grammars.branches import check_apart, check_counts, refuse_unknown, within
+from hugging_llama.engine.grammars.keywords import (
+    count_of,
+    listed,
+    mapped,
+    options_of,
+    required_of,
+    resolved,
+    types_of,
+)
 from hugging_llama.engine.grammars.lark import Lark, literal, one_of
 from hugging_llama.errors import GrammarError
+from hugging_llama.parsing.json_kinds import SCALARS
 
-_ANNOTATIONS = frozenset(
-    {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$comment"}
-    | {"nullable", "strict"}
-)
-_UNDERSTOOD = frozenset(
-    {"type", "enum", "const", "anyOf", "oneOf", "properties", "required", "additionalProperties", "items", "$ref"}
-    | {"minItems", "maxItems", "$defs", "definitions"}
-)
-_SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
+_OBJECT = frozenset({"type", "properties", "required", "additionalProperties", "minProperties", "maxProperties"})
+_UNDERSTOOD = _OBJECT | {"enum", "const", "anyOf", "oneOf", "items", "$ref", "minItems", "maxItems", "uniqueItems"}
 _MOST_ITEMS = 64
 _INTEGER = r"/-?(0|[1-9][0-9]{0,17})/"
 _NUMBER = r"/-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?/"
@@ -50,26 +55,39 @@ class Values:
     def value(self, schema: Any) -> str:
         """A part of a rule. Raises GrammarError for keywords that can't be enforced in this syntax."""
         if schema is True or schema == {}:
-            return one_of([self._scalar(kind) for kind in sorted(_SCALARS)])
+            return one_of([self._scalar(kind) for kind in sorted(SCALARS)])
         if not isinstance(schema, Mapping):
-            raise GrammarError("a tool's parameters hold something that is no JSON Schema")
-        if unknown := sorted(schema.keys() - _UNDERSTOOD - _ANNOTATIONS):
-            raise GrammarError(f"this model's tool calls can't be held to a schema with {', '.join(unknown)[:200]}")
+            raise GrammarError("its parameters hold something that is no JSON Schema, or that no value fits")
+        refuse_unknown(schema, _UNDERSTOOD)
         if "$ref" in schema:
-            return self._reference(schema["$ref"])
-        if "const" in schema or "enum" in schema:
-            return one_of([self._given(value) for value in schema.get("enum", [schema.get("const")])])
-        if branches := schema.get("anyOf", schema.get("oneOf")):
-            return one_of([self.value(branch) for branch in branches])
-        kinds = schema.get("type", "object" if "properties" in schema else sorted(_SCALARS))
-        return one_of([self._of_type(kind, schema) for kind in ([kinds] if isinstance(kinds, str) else kinds)])
+            return self._reference(schema)
+        if (given := options_of(schema)) is not None:
+            refuse_unknown(schema, {"type", "enum", "const"}, beside="enum and const")
+            return one_of([self._given(value) for value in given])
+        for key in ("anyOf", "oneOf"):
+            if branches := listed(schema, key):
+                refuse_unknown(schema, {"type", key}, beside=key)
+                branches = [within(branch, types_of(schema), self._root) for branch in branches]
+                if key == "oneOf":
+                    check_apart(branches, self._root)
+                return one_of([self.value(branch) for branch in branches if branch is not None] or [self.value(None)])
+        usual = ["object"] if "properties" in schema else ["array"] if "items" in schema else sorted(SCALARS)
+        return one_of([self._of_type(kind, schema) for kind in types_of(schema) or usual])
 
     def members(self, schema: Mapping[str, Any]) -> str:
         """The properties of an object, in the schema's order, without what stands around them."""
-        properties, required = schema.get("properties") or {}, set(schema.get("required") or ())
-        if schema.get("additionalProperties") not in (None, False, True):
-            raise GrammarError("this model's tool calls can't be held to a schema with additionalProperties")
-        pairs = [(self._syntax.key(self._lark, k) + " " + self.value(v), k in required) for k, v in properties.items()]
+        refuse_unknown(schema, _UNDERSTOOD if schema is not self._root else _OBJECT)
+        properties, required = dict(mapped(schema, "properties")), required_of(schema)
+        others = schema.get("additionalProperties")
+        for name in required:
+            if name not in properties:
+                properties[name] = {} if others in (None, True) else others
+        check_counts(schema, properties)
+        pairs = [
+            (self._syntax.key(self._lark, name) + " " + self.value(value), name in required)
+            for name, value in properties.items()
+            if value is not False or name in required
+        ]
         return self._separated(pairs)
 
     def _separated(self, pairs: list[tuple[str, bool]]) -> str:
@@ -83,17 +101,17 @@ class Values:
             rest = after if is_required else self._lark.rule(f"{after} | {rest}")
         return empty
 
-    def _of_type(self, kind: Any, schema: Mapping[str, Any]) -> str:
-        if kind in _SCALARS:
+    def _of_type(self, kind: str, schema: Mapping[str, Any]) -> str:
+        if kind in SCALARS:
             return self._scalar(kind)
         if kind == "object":
             return self._lark.rule(f'"{{" {self.members(schema)} "}}"')
-        if kind != "array":
-            raise GrammarError(f"a tool's parameters have the unknown type {str(kind)[:40]!r}")
         item = self._lark.rule(self.value(schema.get("items", {})))
-        least, most = schema.get("minItems", 0), schema.get("maxItems", _MOST_ITEMS)
-        if not 0 <= least <= most:
-            raise GrammarError("a tool's parameters have an array that no value fits")
+        least = count_of(schema, "minItems") or 0
+        most = count_of(schema, "maxItems")
+        most = max(_MOST_ITEMS, least) if most is None else most
+        if schema.get("uniqueItems") or least > most:
+            raise GrammarError("uniqueItems can't be enforced" if least <= most else "no array has its minItems")
         if most == 0:
             return '"[]"'
         listed = f'{item} ("," {item}){{{max(least - 1, 0)},{most - 1}}}'
@@ -112,24 +130,17 @@ class Values:
         if value is None or isinstance(value, bool):
             words = {None: self._syntax.null, True: self._syntax.true, False: self._syntax.false}
             return literal(words[value])
-        if isinstance(value, int | float):
+        if isinstance(value, int | float) and math.isfinite(value):
             return literal(json.dumps(value))
-        raise GrammarError("this model's tool calls can't be held to a schema with objects or arrays in enum")
+        raise GrammarError("objects and arrays in enum can't be enforced in this model's way to write calls")
 
-    def _reference(self, target: Any) -> str:
-        if not isinstance(target, str) or not target.startswith("#"):
-            raise GrammarError("a tool's parameters refer to a schema elsewhere")
-        if target not in self._references:
+    def _reference(self, schema: Mapping[str, Any]) -> str:
+        refuse_unknown(schema, {"$ref", "type"}, beside="$ref")
+        target, kinds = schema["$ref"], types_of(schema)
+        name = json.dumps([target, sorted(kinds)])
+        if name not in self._references:
             # the name first: the schema may refer to itself
-            self._references[target] = self._lark.reserve()
-            self._lark.define(self._references[target], self.value(self._resolved(target)))
-        return self._references[target]
-
-    def _resolved(self, target: str) -> Any:
-        found: Any = self._root
-        for part in target.removeprefix("#").split("/")[1:]:
-            part = part.replace("~1", "/").replace("~0", "~")
-            if not isinstance(found, Mapping) or part not in found:
-                raise GrammarError(f"a tool's parameters refer to {target[:80]}, which is not there")
-            found = found[part]
-        return found
+            self._references[name] = self._lark.reserve()
+            found = resolved(self._root, target)
+            self._lark.define(self._references[name], self.value(within(found, kinds, self._root)))
+        return self._references[name]

@@ -53,9 +53,9 @@ class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
     def handle_quit(self, sig: int, frame: Any) -> None:
         """As on TERM, in little time. One Ctrl+C comes twice, from the terminal and from the master, and gunicorn's own
         way out of a worker that is on its way out already is a traceback."""
+        self.cfg.set("graceful_timeout", min(_QUIT_WITHIN_S, self.cfg.graceful_timeout))
         if self.alive:
             self.alive = False
-            self.cfg.set("graceful_timeout", min(_QUIT_WITHIN_S, self.cfg.graceful_timeout))
             self.cfg.worker_int(self)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:

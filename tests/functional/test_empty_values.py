@@ -26,8 +26,8 @@ BASE: dict[str, Any] = {
         *(("/v1/responses", name, {}) for name in ("conversation", "prompt", "moderation")),
         *(("/v1/messages", name, {}) for name in ("container", "compaction", "thread", "output_format")),
         ("/v1/messages", "output_config", {"format": {}}),
-        ("/v1/responses", "max_tokens", 0),
-        ("/v1/completions", "best_of", 0),
+        ("/v1/responses", "max_tokens", 1),
+        ("/v1/completions", "best_of", 2),
     ],
 )
 def test_what_asks_by_being_there_is_refused(make_client: MakeClient, path: str, name: str, value: Any) -> None:
@@ -42,6 +42,7 @@ def test_what_asks_by_being_there_is_refused(make_client: MakeClient, path: str,
     [
         ("/v1/chat/completions", {"functions": [], "function_call": "none", "modalities": ["text"], "audio": None}),
         ("/v1/completions", {"best_of": 1}),
+        ("/v1/responses", {"max_tokens": 0}),
         ("/v1/responses", {"background": False, "conversation": "", "n": 1}),
         ("/v1/messages", {"mcp_servers": [], "fallbacks": [], "container": "", "output_format": None}),
         ("/api/create", {"info": {}, "draft_files": {}, "renderer": "", "messages": [{"images": [], "role": "user"}]}),

@@ -41,13 +41,34 @@ def test_what_the_model_refused_to_say_is_what_it_said(make_client: MakeClient) 
 
 
 @pytest.mark.parametrize(
+    ("turn", "text"),
+    [
+        ({"content": "hi", "refusal": ""}, "hi"),
+        ({"content": "", "refusal": ""}, ""),
+        ({"content": "hi", "refusal": False}, "hi"),
+        ({"content": None, "tool_calls": []}, ""),
+        ({"content": None, "reasoning_content": ""}, ""),
+        ({"content": None, "function_call": {}}, ""),
+    ],
+)
+def test_what_other_servers_answers_hold_that_says_nothing(make_client: MakeClient, turn: Any, text: str) -> None:
+    assert understood(make_client, {"role": "assistant", **turn}) == (Message(role="assistant", content=text),)
+
+
+def test_a_call_in_both_shapes_is_one(make_client: MakeClient) -> None:
+    turn = {"role": "assistant", "tool_calls": [{"type": "function", "function": CALL}], "function_call": CALL}
+    (found,) = understood(make_client, turn)
+    assert [call.name for call in found.tool_calls] == ["weather"]
+
+
+@pytest.mark.parametrize(
     ("message", "text"),
     [
         ({"role": "assistant", "content": None}, NIL),
         ({"role": "assistant"}, NIL),
-        ({"role": "assistant", "content": None, "tool_calls": []}, NIL),
         ({"role": "function", "name": "f", "content": None}, NIL),
         ({"role": "assistant", "function_call": "auto"}, "invalid tool call format"),
+        ({"role": "assistant", "refusal": None, "function_call": None}, NIL),
         ({"role": "assistant", "function_call": {"arguments": "{}"}}, "invalid tool call format"),
         ({"role": "assistant", "function_call": {"name": "f", "arguments": "{"}}, "invalid tool call arguments"),
     ],

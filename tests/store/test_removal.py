@@ -195,6 +195,19 @@ def test_of_two_models_of_one_name_the_named_one_goes_first(settings: Settings, 
     assert _names(settings) == []
 
 
+def test_an_interrupted_removal_of_the_named_one_takes_no_other(
+    settings: Settings, first: Path, tmp_path: Path
+) -> None:
+    named = Store(settings).named
+    named.write(Manifest(name="acme/a:latest", source=Source(base=DEMO)))
+    before = _tree(tmp_path / "hub")
+    assert named.retire(parse_name("acme/a")) is not None  # and no `forget`
+    assert _remove(settings, "acme/a") is not None
+    assert _tree(tmp_path / "hub") == before
+    assert _remove(settings, "acme/a")
+    assert _names(settings) == []
+
+
 def test_an_adapter_is_removed_by_its_name(settings: Settings, first: Path, tmp_path: Path) -> None:
     files = tmp_path / "lora"
     files.mkdir()

@@ -110,8 +110,8 @@ class Ignored(BodyField):
 
 class Refused(BodyField):
     """A field that would change what is asked for in a way that is not served: only a value that says so is taken,
-    `false`, an empty text or list, or one of `unless`. An empty object is none: some ask for something by being there.
-    """
+    `false`, 0, an empty text or list, or one of `unless`. An empty object is none: some ask for something by being
+    there."""
 
     def __init__(self, why: str, *, unless: tuple[Any, ...] = (), **kwargs: Any) -> None:
         super().__init__(about=f"Not supported: {why}.", load_default=None, **kwargs)
@@ -119,9 +119,9 @@ class Refused(BodyField):
         self._harmless = unless
 
     def json_schema(self, nested: Callable[[Schema], JsonSchema]) -> JsonSchema:
-        return {"enum": [None, False, "", [], *self._harmless]}
+        return {"enum": [None, False, 0, "", [], *self._harmless]}
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        if value is not False and value != "" and value != [] and value not in self._harmless:
+        if value not in (False, "", [], *self._harmless):
             raise ValidationError(f"{attr} is not supported: {self.why}")
         return value

@@ -64,7 +64,8 @@ def _base_tensors(base: LocalModel) -> list[StoredTensor]:
 
 def _check_fit(changes: Mapping[str, LowRankShape], tensors: Iterable[StoredTensor]) -> None:
     """Files may call a model's layers otherwise than the model does, so a name that is not among them is wrong only
-    where its like is: the same layer at another depth, or all the usual ones. Raises AdapterError."""
+    where its like is: the same layer at another depth, or where both have usual ones and none in common. Raises
+    AdapterError."""
     shapes: dict[str, list[tuple[int, ...] | None]] = {}
     for tensor in tensors:
         if tensor.name.endswith(_ENDING):
@@ -72,14 +73,16 @@ def _check_fit(changes: Mapping[str, LowRankShape], tensors: Iterable[StoredTens
             shape = tensor.shape if tensor.dtype in _FLOATS and len(tensor.shape) == 2 else None
             shapes.setdefault(_place(tensor.name.removesuffix(_ENDING)), []).append(shape)
     kinds = {_kind(place) for place in shapes}
-    is_usual = any(kind.endswith(_USUAL_LAYERS) for kind in kinds)
-    is_known = any(_kind(_place(name)) in kinds for name in changes)
+    changed = {_kind(_place(name)) for name in changes}
+    is_foreign = kinds.isdisjoint(changed) and all(
+        any(kind.endswith(_USUAL_LAYERS) for kind in some) for some in (kinds, changed)
+    )
     for name, change in changes.items():
         place = _place(name)
         if place not in shapes:
             if place == _kind(place):  # one that stands alone, such as a head that is the embeddings
                 continue
-            if _kind(place) in kinds or (is_usual and not is_known):
+            if _kind(place) in kinds or is_foreign:
                 raise AdapterError(no_such_layer(name))
             continue
         here = shapes[place]

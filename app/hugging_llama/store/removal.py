@@ -38,8 +38,8 @@ def remove_model(settings: Settings, store: Store, name: str) -> Removed | None:
             )
         return None
     removal = _ModelRemoval(settings, store)
-    is_own = place is None or store.named.find(names.parse_name(name)) is not None
-    if is_own and (removed := removal.remove_named(names.parse_name(name))):
+    # first, as it goes first everywhere; one that is half removed is no model any more, and still is what is meant
+    if removed := removal.remove_named(names.parse_name(name)):
         return removed
     if place and place.name == ModelName(names.DEMO_REPO).display:
         raise InvalidRequestError("the demo model comes with the server and can't be deleted", param="model")

@@ -22,7 +22,7 @@ _DOOMED = ".deleted-"
 def remove_revision(folder: RepoFolder, revision: str, pinned: Collection[str]) -> int | None:
     """Remove a branch, tag or commit of a repository, as the cache spells it; returns the bytes that went.
 
-    None if it is not there, nor anything that an interrupted removal or a pull has left. The commits in `pinned`
+    None if it is not there, nor anything that an interrupted removal or first pull has left. The commits in `pinned`
     stay. Raises InvalidRequestError if it is being pulled, is needed under another name or is a link to another place;
     OSError.
     """
@@ -46,6 +46,8 @@ class _Removal:
 
     def run(self, revision: str, pinned: Collection[str]) -> int | None:
         doomed = self._doomed(revision, pinned)
+        if doomed is None:
+            return None
         is_there = revision in self._refs or bool(doomed) or self._is_interrupted()
         for commit in doomed:
             doomed_name = f"{_DOOMED}{commit}.{os.urandom(4).hex()}"
@@ -66,8 +68,9 @@ class _Removal:
     def _is_interrupted(self) -> bool:
         return any(entry.name.startswith(_DOOMED) for entry in _entries(self._folder.snapshots))
 
-    def _doomed(self, revision: str, pinned: Collection[str]) -> list[str]:
-        """The commits to remove. Where the revision is none, contents that a pull has left are all that goes."""
+    def _doomed(self, revision: str, pinned: Collection[str]) -> list[str] | None:
+        """The commits to remove; None if there is nothing to do at all: what lies about beside other revisions may be
+        theirs, half updated."""
         commits = [entry.name for entry in _entries(self._folder.snapshots) if names.is_commit(entry.name)]
         if revision in self._refs:
             needed = {commit for ref, commit in self._refs.items() if ref != revision}.union(pinned)
@@ -75,7 +78,7 @@ class _Removal:
         if revision in commits:
             self._check_unneeded(revision, pinned)
             return [revision]
-        return []
+        return [] if not self._refs or self._is_interrupted() else None
 
     def _check_unneeded(self, commit: str, pinned: Collection[str]) -> None:
         if commit in pinned:

@@ -9,6 +9,8 @@ from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.requests import ToolChoice
 
 _ROLES = {"developer": "system", "function": "tool"}
+_INSTEAD = ("tool_calls", "function_call", "reasoning", "reasoning_content", "reasoning_details", "refusal", "audio")
+"""What a turn may have in place of a content."""
 
 
 def parse_messages(value: Any, model: str) -> tuple[Message, ...]:
@@ -28,10 +30,12 @@ def _message(item: Any, model: str, names: Mapping[str, str]) -> Message:
     if not isinstance(item, dict) or not isinstance(item.get("role"), str):
         raise InvalidRequestError("invalid message format", param="messages")
     calls = _calls(item)
-    texts = [_text(item[name], model) for name in ("content", "refusal") if item.get(name) is not None]
-    thinking = item.get("reasoning") or item.get("reasoning_content") or ""
-    if not texts and not calls and not thinking:
+    texts = [_text(item["content"], model)] if item.get("content") is not None else []
+    if not texts and all(item.get(name) is None for name in _INSTEAD):
         raise InvalidRequestError("invalid message content type: <nil>", param="messages")
+    if isinstance(refusal := item.get("refusal"), str) and refusal:
+        texts.append(refusal)
+    thinking = item.get("reasoning") or item.get("reasoning_content") or ""
     call_id = item.get("tool_call_id")
     return Message(
         role=_ROLES.get(role := str(item["role"]), role),
@@ -62,12 +66,12 @@ def _text(content: Any, model: str) -> str:
 
 
 def _calls(item: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-    """Those of a message, its `function_call` among them, which is what tools were before."""
+    """Those of a message, or its `function_call`, which is what tools were before."""
     given = item.get("tool_calls") or []
     if not isinstance(given, list):
         raise InvalidRequestError("invalid tool call format", param="messages")
-    if (old := item.get("function_call")) is not None:
-        given = [*given, {"function": old}]
+    if not given and (old := item.get("function_call")):
+        given = [{"function": old}]
     return tuple(_call(call, index) for index, call in enumerate(given))
 
 

@@ -14,6 +14,7 @@ from tests.soak.world import CHAT, EMBEDDING, RERANKER, World
 WHOLE = {"master": 1, "worker": 2, "supervisor": 1, "engine": 1, "standby": 1}
 _WHOLE_WITHIN_S = 180.0
 LOOKS = 30
+_BETWEEN_S = 1.0
 _TOUCHES = (
     *(Ask("touch", "/api/generate", {"model": model, "keep_alive": "5m"}) for model in CHAT),
     Ask("touch", "/api/embed", {"model": EMBEDDING, "input": "x"}),
@@ -51,12 +52,15 @@ def measure(world: World) -> Measure:
 
 
 def measure_often(world: World) -> Measure:
-    """LOOKS in a row, and the mean of each role's memory: pulls, loads and long prompts come and go. Raises
-    TimeoutError."""
-    looks = [measure(world) for _ in range(LOOKS)]
+    """A measure, LOOKS more a second apart, and the mean of each role's memory: pulls, loads and long prompts come and
+    go. Raises TimeoutError."""
+    looks = [measure(world)]
+    for _ in range(LOOKS):
+        time.sleep(_BETWEEN_S)
+        looks.append(_look(world, world.by_role()))
     roles = {role for look in looks for role in look.pss_bytes}
     means = {role: round(statistics.fmean(look.pss_bytes.get(role, 0) for look in looks)) for role in roles}
-    return replace(looks[-1], pss_bytes=means)
+    return replace(looks[0], pss_bytes=means)
 
 
 def _is_settled(standby: psutil.Process) -> bool:

@@ -13,7 +13,7 @@ from tests.soak.world import CHAT, EMBEDDING, RERANKER, World
 
 WHOLE = {"master": 1, "worker": 2, "supervisor": 1, "engine": 1, "standby": 1}
 _WHOLE_WITHIN_S = 180.0
-LOOKS = 30
+LOOKS = 15
 _BETWEEN_S = 1.0
 _TOUCHES = (
     *(Ask("touch", "/api/generate", {"model": model, "keep_alive": "5m"}) for model in CHAT),

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hugging_llama.engine.grammars.branches import check_apart, check_counts, refuse_unknown, within
+from hugging_llama.engine.grammars.branches import Branches, check_counts, refuse_unknown
 from hugging_llama.engine.grammars.json_schemas import targets_of
 from hugging_llama.engine.grammars.keywords import (
     DEFINITIONS,
@@ -156,9 +156,10 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     kinds = kinds_of(schema)
     if kinds and "string" not in kinds:
         return f"{_json(lark, schema, root)} {literal(after)}"
-    branches = _branches(schema, root)
-    texts = [branch for branch in branches if options_of(branch) is None and _may_be_text(branch)]
-    others = [branch for branch in branches if branch not in texts]
+    texts: list[Mapping[str, Any]] = []
+    others: list[Mapping[str, Any]] = []
+    for branch in _branches(schema, Branches(lark, root)):
+        (texts if options_of(branch) is None and _may_be_text(branch) else others).append(branch)
     if texts and (unkept := [branch for branch in others if not _is_kept_beside_text(branch)]):
         words = ", ".join(sorted(asked(unkept[0]) - {"type"}))
         raise GrammarError(f"this model's way to write calls can't be held to {words[:200]} beside a string")
@@ -179,17 +180,17 @@ def _free_text(lark: Lark, after: str) -> str:
     return f"{lark.text_before(mark)} {literal(after.partition(mark)[2])}"
 
 
-def _branches(schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _branches(schema: Mapping[str, Any], opened: Branches) -> list[Mapping[str, Any]]:
     """The schemas of which one holds, each with types of its own."""
     if _may_be_text(schema):
         refuse_unknown(schema, _TEXT)
     for key in ("anyOf", "oneOf"):
         if listed(schema, key):
             refuse_unknown(schema, {"type", key}, beside=key)
-            found = [within(branch, types_of(schema), root) for branch in listed(schema, key)]
+            found = [opened.within(branch, types_of(schema)) for branch in listed(schema, key)]
             if key == "oneOf":
-                check_apart(found, root)
-            return [each for branch in found if branch is not None for each in _branches(_checked(branch), root)]
+                opened.check_apart(found)
+            return [each for branch in found if branch is not None for each in _branches(_checked(branch), opened)]
     if options_of(schema) is not None:
         return [schema]
     kinds = types_of(schema)
@@ -242,7 +243,8 @@ def _check_texts(schema: Any, after: str) -> None:
 
 def _strings(schema: Any) -> Iterator[str]:
     if isinstance(schema, Mapping):
-        for value in (schema.get("const"), *(schema.get("enum") or ())):
+        given = schema.get("enum")
+        for value in (schema.get("const"), *(given if isinstance(given, list) else ())):
             yield from _strings_in(value)
         for _, each in subschemas(schema):
             yield from _strings(each)

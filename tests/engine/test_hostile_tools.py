@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hugging_llama.engine.grammars import lark
+from hugging_llama.engine.grammars import call_values, lark
 from hugging_llama.engine.grammars.answers import CallContext, answer_grammar
 from hugging_llama.engine.grammars.parameters import readable
 from hugging_llama.errors import GrammarError
@@ -56,7 +56,12 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(lark, "_MOST_STEPS", 3000)
     counted: list[int] = []
     spend = lark.Lark.spend
-    monkeypatch.setattr(lark.Lark, "spend", lambda self, steps: (counted.append(steps), spend(self, steps))[1])
+
+    def counting(self: lark.Lark, steps: int) -> None:
+        counted.append(steps)
+        spend(self, steps)
+
+    monkeypatch.setattr(lark.Lark, "spend", counting)
     return counted
 
 
@@ -127,3 +132,26 @@ def test_quotes_of_a_bare_text_are_its_own(schema: dict[str, Any]) -> None:
         assert typed_value(text, schema) == text
     assert typed_value("null", {"type": ["string", "null"]}) is None
     assert typed_value("5", {"type": ["string", "integer"]}) == 5
+
+
+def test_many_given_values_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def reading(text: str, schema: Any) -> Any:
+        read.append(text)
+        return typed_value(text, schema)
+
+    monkeypatch.setattr(call_values, "typed_value", reading)
+    given = [*(f"w{number}" for number in range(200)), 5]
+    for each in (given, given[:-1]):
+        assert '"w199"' in grammar_for("qwen-coder", {"properties": {"v": {"enum": each}}})
+    assert len(read) <= 201
+    with pytest.raises(GrammarError, match="too large"):
+        grammar_for("qwen-coder", {"properties": {"v": {"enum": [*range(2000), "x"]}}})
+
+
+def test_large_schemas_are_not_copied_for_each_reference() -> None:
+    large = {"anyOf": [{"type": "null"}], **{f"note{number}": 1 for number in range(20_000)}}
+    names = {f"p{number}": {"$ref": "#/$defs/large"} for number in range(400)}
+    found = readable({"properties": names, "$defs": {"large": large}})["properties"]
+    assert sum(len(each) > 20_000 for each in found.values()) < 10

@@ -22,9 +22,10 @@ from hugging_llama.engine.grammars.parameters import opened_properties
 from hugging_llama.engine.grammars.values import Values, ValueSyntax
 from hugging_llama.errors import GrammarError
 from hugging_llama.parsing.call_bodies import typed_value
-from hugging_llama.parsing.json_kinds import kinds_of, same
+from hugging_llama.parsing.json_kinds import comparable, kinds_of
 from hugging_llama.parsing.python_calls import PARAMETER_NAME
 
+_VALUES_A_STEP = 64
 _TOP = frozenset({"type", "properties", "required", "additionalProperties", "minProperties", "maxProperties"})
 _TEXT = frozenset({"type", "enum", "const", "minLength", "maxLength", "anyOf", "oneOf"})
 _NAMES = r"[^\s<>=\"]+"
@@ -168,7 +169,7 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     parts = [_bounded_text(branch) for branch in texts]
     for branch in others:
         given = options_of(branch)
-        parts += [_json(lark, branch, root)] if given is None else [_given(value, given, schema) for value in given]
+        parts += [_json(lark, branch, root)] if given is None else _given(lark, given, schema)
     if not parts:
         raise GrammarError("no value fits one of its parameters")
     return f"{one_of(parts)} {literal(after)}"
@@ -224,12 +225,16 @@ def _bounded_text(schema: Mapping[str, Any]) -> str:
     return f"/[^<\\n]{{{least},{'' if most is None else most}}}/"
 
 
-def _given(value: Any, given: Sequence[Any], schema: Mapping[str, Any]) -> str:
-    """One of the `given` values as text; it may be read as another one of them, "1" as 1."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    if not any(same(typed_value(text, schema), option) for option in given):
-        raise GrammarError(f"in this model's way to write calls {text[:80]!r} would be read as another value")
-    return literal(text)
+def _given(lark: Lark, given: Sequence[Any], schema: Mapping[str, Any]) -> list[str]:
+    """The `given` values as texts; each may be read as another one of them, "1" as 1."""
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in given]
+    if kinds_of(schema) != ["string"]:
+        lark.spend(len(given) ** 2 // _VALUES_A_STEP)
+        fine = set(map(comparable, given))
+        for text in texts:
+            if comparable(typed_value(text, schema)) not in fine:
+                raise GrammarError(f"in this model's way to write calls {text[:80]!r} would be read as another value")
+    return list(map(literal, texts))
 
 
 def _check_texts(schema: Any, after: str) -> None:

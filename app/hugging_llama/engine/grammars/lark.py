@@ -13,7 +13,7 @@ _COMPACT = {"whitespace_pattern": "[ ]?", "lenient": False, "coerce_one_of": Fal
 
 
 _TOOL = "of the tool "
-_MOST_STEPS = 20_000
+_MOST_STEPS = 10_000
 
 
 def tool_at(grammar: str, line: int) -> str:
@@ -52,7 +52,7 @@ class Lark:
         """Whose schemas are being written down, for `tool_at`."""
 
     def spend(self, steps: int) -> None:
-        """Counts work that a schema may multiply: a few dozen microseconds each, in the caller's thread.
+        """Counts work that a schema may multiply: some dozen microseconds each, in the caller's thread.
 
         Raises GrammarError once all the tools of a request have cost too much.
         """

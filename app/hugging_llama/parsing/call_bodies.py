@@ -240,4 +240,4 @@ def typed_value(text: str, schema: Any) -> Any:
         return value if any(same(value, option) for option in given) else text
     if not kinds:  # what it refers to is not looked up: objects and arrays alone are certain to be no text
         return value if isinstance(value, dict | list) and schema.keys() & {"$ref", "allOf"} else text
-    return text if "string" in kinds and not is_of(value, kinds) else value
+    return text if "string" in kinds and (isinstance(value, str) or not is_of(value, kinds)) else value

@@ -1,6 +1,6 @@
 """Which JSON values a schema allows, as far as that shows at first sight."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 SCALARS = frozenset({"string", "integer", "number", "boolean", "null"})
@@ -32,6 +32,15 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def comparable(value: Any) -> Hashable:
+    """Something hashable that is equal for values that are the same, and else not."""
+    if isinstance(value, dict):
+        return "object", frozenset((name, comparable(each)) for name, each in value.items())
+    if isinstance(value, list):
+        return "array", tuple(map(comparable, value))
+    return kind_of(value), value
+
+
 def options(schema: Mapping[str, Any]) -> list[Any] | None:
     """The values that `enum` and `const` leave, of the types that `type` allows; None without either."""
     if "const" in schema:
@@ -46,7 +55,7 @@ def options(schema: Mapping[str, Any]) -> list[Any] | None:
     return [value for value in found if is_of(value, kinds)] if kinds else list(found)
 
 
-def kinds_of(schema: Any) -> list[Any]:
+def kinds_of(schema: Any) -> list[str]:
     """The JSON types that a schema allows, [] where it does not say that at first sight."""
     if not isinstance(schema, Mapping):
         return []
@@ -65,12 +74,12 @@ def kinds_of(schema: Any) -> list[Any]:
     return common(within, kinds) if kinds else within
 
 
-def common(some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+def common(some: Sequence[str], others: Sequence[str]) -> list[str]:
     """The JSON types that both allow."""
     found = {kind for kind in some if kind in others or (kind == "integer" and "number" in others)}
     return sorted(found | ({"integer"} if "number" in some and "integer" in others else set()))
 
 
-def _types(schema: Mapping[str, Any]) -> list[Any]:
+def _types(schema: Mapping[str, Any]) -> list[str]:
     kind = schema.get("type")
-    return list(kind) if isinstance(kind, list) else [kind] if kind else []
+    return [each for each in (kind if isinstance(kind, list) else [kind]) if isinstance(each, str) and each]

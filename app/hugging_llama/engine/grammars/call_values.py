@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hugging_llama.engine.grammars.branches import check_apart, check_counts, refuse_unknown, within
+from hugging_llama.engine.grammars.branches import Branches, check_counts, refuse_unknown
 from hugging_llama.engine.grammars.json_schemas import targets_of
 from hugging_llama.engine.grammars.keywords import (
     DEFINITIONS,
@@ -22,9 +22,10 @@ from hugging_llama.engine.grammars.parameters import opened_properties
 from hugging_llama.engine.grammars.values import Values, ValueSyntax
 from hugging_llama.errors import GrammarError
 from hugging_llama.parsing.call_bodies import typed_value
-from hugging_llama.parsing.json_kinds import kinds_of, same
+from hugging_llama.parsing.json_kinds import comparable, kinds_of
 from hugging_llama.parsing.python_calls import PARAMETER_NAME
 
+_VALUES_A_STEP = 64
 _TOP = frozenset({"type", "properties", "required", "additionalProperties", "minProperties", "maxProperties"})
 _TEXT = frozenset({"type", "enum", "const", "minLength", "maxLength", "anyOf", "oneOf"})
 _NAMES = r"[^\s<>=\"]+"
@@ -156,9 +157,10 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     kinds = kinds_of(schema)
     if kinds and "string" not in kinds:
         return f"{_json(lark, schema, root)} {literal(after)}"
-    branches = _branches(schema, root)
-    texts = [branch for branch in branches if options_of(branch) is None and _may_be_text(branch)]
-    others = [branch for branch in branches if branch not in texts]
+    texts: list[Mapping[str, Any]] = []
+    others: list[Mapping[str, Any]] = []
+    for branch in _branches(schema, Branches(lark, root)):
+        (texts if options_of(branch) is None and _may_be_text(branch) else others).append(branch)
     if texts and (unkept := [branch for branch in others if not _is_kept_beside_text(branch)]):
         words = ", ".join(sorted(asked(unkept[0]) - {"type"}))
         raise GrammarError(f"this model's way to write calls can't be held to {words[:200]} beside a string")
@@ -167,7 +169,7 @@ def _text(lark: Lark, schema: Any, root: Mapping[str, Any], after: str) -> str:
     parts = [_bounded_text(branch) for branch in texts]
     for branch in others:
         given = options_of(branch)
-        parts += [_json(lark, branch, root)] if given is None else [_given(value, given, schema) for value in given]
+        parts += [_json(lark, branch, root)] if given is None else _given(lark, given, schema)
     if not parts:
         raise GrammarError("no value fits one of its parameters")
     return f"{one_of(parts)} {literal(after)}"
@@ -179,17 +181,17 @@ def _free_text(lark: Lark, after: str) -> str:
     return f"{lark.text_before(mark)} {literal(after.partition(mark)[2])}"
 
 
-def _branches(schema: Mapping[str, Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _branches(schema: Mapping[str, Any], opened: Branches) -> list[Mapping[str, Any]]:
     """The schemas of which one holds, each with types of its own."""
     if _may_be_text(schema):
         refuse_unknown(schema, _TEXT)
     for key in ("anyOf", "oneOf"):
         if listed(schema, key):
             refuse_unknown(schema, {"type", key}, beside=key)
-            found = [within(branch, types_of(schema), root) for branch in listed(schema, key)]
+            found = [opened.within(branch, types_of(schema)) for branch in listed(schema, key)]
             if key == "oneOf":
-                check_apart(found, root)
-            return [each for branch in found if branch is not None for each in _branches(_checked(branch), root)]
+                opened.check_apart(found)
+            return [each for branch in found if branch is not None for each in _branches(_checked(branch), opened)]
     if options_of(schema) is not None:
         return [schema]
     kinds = types_of(schema)
@@ -223,12 +225,16 @@ def _bounded_text(schema: Mapping[str, Any]) -> str:
     return f"/[^<\\n]{{{least},{'' if most is None else most}}}/"
 
 
-def _given(value: Any, given: Sequence[Any], schema: Mapping[str, Any]) -> str:
-    """One of the `given` values as text; it may be read as another one of them, "1" as 1."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    if not any(same(typed_value(text, schema), option) for option in given):
-        raise GrammarError(f"in this model's way to write calls {text[:80]!r} would be read as another value")
-    return literal(text)
+def _given(lark: Lark, given: Sequence[Any], schema: Mapping[str, Any]) -> list[str]:
+    """The `given` values as texts; each may be read as another one of them, "1" as 1."""
+    texts = [value if isinstance(value, str) else json.dumps(value) for value in given]
+    if kinds_of(schema) != ["string"]:
+        lark.spend(len(given) ** 2 // _VALUES_A_STEP)
+        fine = set(map(comparable, given))
+        for text in texts:
+            if comparable(typed_value(text, schema)) not in fine:
+                raise GrammarError(f"in this model's way to write calls {text[:80]!r} would be read as another value")
+    return list(map(literal, texts))
 
 
 def _check_texts(schema: Any, after: str) -> None:
@@ -242,7 +248,8 @@ def _check_texts(schema: Any, after: str) -> None:
 
 def _strings(schema: Any) -> Iterator[str]:
     if isinstance(schema, Mapping):
-        for value in (schema.get("const"), *(schema.get("enum") or ())):
+        given = schema.get("enum")
+        for value in (schema.get("const"), *(given if isinstance(given, list) else ())):
             yield from _strings_in(value)
         for _, each in subschemas(schema):
             yield from _strings(each)

@@ -77,7 +77,7 @@ def count_of(schema: Mapping[str, Any], key: str) -> int | None:
     if (
         isinstance(found, bool)
         or not isinstance(found, int | float)
-        or not math.isfinite(found)
+        or (isinstance(found, float) and not math.isfinite(found))
         or found < 0
         or found % 1
     ):

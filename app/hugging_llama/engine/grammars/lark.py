@@ -7,10 +7,13 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from hugging_llama.errors import GrammarError
+
 _COMPACT = {"whitespace_pattern": "[ ]?", "lenient": False, "coerce_one_of": False}
 
 
 _TOOL = "of the tool "
+_MOST_STEPS = 10_000
 
 
 def tool_at(grammar: str, line: int) -> str:
@@ -44,8 +47,18 @@ class Lark:
         self._special_ids = special_ids
         self._rules: list[str] = []
         self._num_names = 0
+        self._steps_left = _MOST_STEPS
         self.tool = ""
         """Whose schemas are being written down, for `tool_at`."""
+
+    def spend(self, steps: int) -> None:
+        """Counts work that a schema may multiply: some dozen microseconds each, in the caller's thread.
+
+        Raises GrammarError once all the tools of a request have cost too much.
+        """
+        self._steps_left -= steps
+        if self._steps_left < 0:
+            raise GrammarError("its parameters are too large or refer too deep: use fewer branches and references")
 
     def rule(self, body: str, attributes: str = "") -> str:
         """The name of a new rule."""

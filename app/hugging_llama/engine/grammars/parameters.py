@@ -13,6 +13,7 @@ from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest
 
 _MOST_OPENED = 2000
 _LONGEST_CHAIN = 100
+_KEYS_A_STEP = 64
 _MERGED = {"type", "properties", "required"}
 
 
@@ -130,7 +131,7 @@ def _opened(schema: Any, root: Mapping[str, Any], passed: tuple[str, ...], left:
     if not isinstance(schema, Mapping):
         return schema
     keys = asked(schema)
-    left[0] -= bool(keys & {"$ref", "allOf", "anyOf", "oneOf"})
+    left[0] -= bool(keys & {"$ref", "allOf", "anyOf", "oneOf"}) + len(schema) // _KEYS_A_STEP
     if left[0] < 0:
         return schema
     if keys == {"$ref"} and schema["$ref"] not in passed and len(passed) < _LONGEST_CHAIN:
@@ -147,4 +148,4 @@ def _opened(schema: Any, root: Mapping[str, Any], passed: tuple[str, ...], left:
         for key in ("anyOf", "oneOf")
         if key in keys
     }
-    return {**schema, **branches}
+    return {**schema, **branches} if branches else schema

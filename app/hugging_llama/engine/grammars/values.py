@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hugging_llama.engine.grammars.branches import check_apart, check_counts, refuse_unknown, within
+from hugging_llama.engine.grammars.branches import Branches, check_counts, refuse_unknown
 from hugging_llama.engine.grammars.keywords import (
     count_of,
     listed,
@@ -50,6 +50,7 @@ class Values:
         self._lark = lark
         self._syntax = syntax
         self._root = root
+        self._branches = Branches(lark, root)
         self._references: dict[str, str] = {}
 
     def value(self, schema: Any) -> str:
@@ -67,9 +68,9 @@ class Values:
         for key in ("anyOf", "oneOf"):
             if branches := listed(schema, key):
                 refuse_unknown(schema, {"type", key}, beside=key)
-                branches = [within(branch, types_of(schema), self._root) for branch in branches]
+                branches = [self._branches.within(branch, types_of(schema)) for branch in branches]
                 if key == "oneOf":
-                    check_apart(branches, self._root)
+                    self._branches.check_apart(branches)
                 return one_of([self.value(branch) for branch in branches if branch is not None] or [self.value(None)])
         usual = ["object"] if "properties" in schema else ["array"] if "items" in schema else sorted(SCALARS)
         return one_of([self._of_type(kind, schema) for kind in types_of(schema) or usual])
@@ -130,7 +131,7 @@ class Values:
         if value is None or isinstance(value, bool):
             words = {None: self._syntax.null, True: self._syntax.true, False: self._syntax.false}
             return literal(words[value])
-        if isinstance(value, int | float) and math.isfinite(value):
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             return literal(json.dumps(value))
         raise GrammarError("objects and arrays in enum can't be enforced in this model's way to write calls")
 
@@ -142,5 +143,5 @@ class Values:
             # the name first: the schema may refer to itself
             self._references[name] = self._lark.reserve()
             found = resolved(self._root, target)
-            self._lark.define(self._references[name], self.value(within(found, kinds, self._root)))
+            self._lark.define(self._references[name], self.value(self._branches.within(found, kinds)))
         return self._references[name]

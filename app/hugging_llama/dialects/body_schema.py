@@ -30,7 +30,7 @@ class BodySchema(Schema):
     def __init__(self, **kwargs: Any) -> None:
         self._keys: dict[str, str] = {}
         super().__init__(**kwargs)
-        known = {field.data_key or name: field for name, field in self.fields.items() if not isinstance(field, Ignored)}
+        known = {name: field for name, field in self._known().items() if not isinstance(field, Ignored)}
         inner = {name: field.holds for name, field in known.items() if isinstance(field, BodyField) and field.holds}
         self.names = Names(*known, *self.also, inner=inner)
 

@@ -3,6 +3,7 @@
 The walk also spells names as their readers do: they match in any case, as in Ollama.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -18,7 +19,21 @@ class Known(Protocol):
         ...
 
 
-class Names:
+class _Objects(ABC):
+    """Objects, alone or in lists of lists of them; other values hold no names."""
+
+    def walk(self, value: Any, path: str, found: set[str]) -> None:
+        if type(value) is list:
+            for item in value:
+                self.walk(item, path, found)
+        elif type(value) is dict:
+            self._walk_object(value, path, found)
+
+    @abstractmethod
+    def _walk_object(self, value: dict[str, Any], path: str, found: set[str]) -> None: ...
+
+
+class Names(_Objects):
     """Objects with these names; `inner` says what the objects below a name hold, where somebody looks that far.
 
     `off` are names whose `false` asks for what happens anyway. What holds nothing, null or an empty list, is not told.
@@ -30,13 +45,7 @@ class Names:
         self._names = frozenset({*names, *self._inner})
         self._spellings = {name.lower(): name for name in (*self._names, *off)}
 
-    def walk(self, value: Any, path: str, found: set[str]) -> None:
-        if type(value) is list:
-            for item in value:
-                self.walk(item, path, found)
-            return
-        if type(value) is not dict:
-            return
+    def _walk_object(self, value: dict[str, Any], path: str, found: set[str]) -> None:
         if not self._names >= value.keys():
             self._look(value, path, found)
         for name, known in self._inner.items():
@@ -56,7 +65,7 @@ class Names:
                 found.add(path + key)
 
 
-class Kinds:
+class Kinds(_Objects):
     """Objects that hold one thing or another by what stands below the name `by`; None if nothing does.
 
     `left_out` are kinds that are dropped as a whole: the kind is told, as if it were a name. Kinds that are not listed
@@ -71,13 +80,7 @@ class Kinds:
         self._otherwise = otherwise
         self._left_out = frozenset(left_out)
 
-    def walk(self, value: Any, path: str, found: set[str]) -> None:
-        if type(value) is list:
-            for item in value:
-                self.walk(item, path, found)
-            return
-        if type(value) is not dict:
-            return
+    def _walk_object(self, value: dict[str, Any], path: str, found: set[str]) -> None:
         kind = value.get(self._by)
         if kind is None:
             kind = self._spelt(value)

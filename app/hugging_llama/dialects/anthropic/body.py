@@ -8,6 +8,7 @@ from hugging_llama.dialects.anthropic import messages as parsing
 from hugging_llama.dialects.anthropic.render import encode
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused, Typed
 from hugging_llama.dialects.body_schema import BodySchema
+from hugging_llama.dialects.known_names import Names
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.formats import JsonSchema, OutputFormat
 from hugging_llama.neutral.messages import begins_answer
@@ -18,6 +19,15 @@ _EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high",
 _MAX_STOPS = 10_000
 """Each is looked for behind every token, and the other requests of a step wait meanwhile."""
 _NO_USERS = "there are no users here, keys apart"
+
+
+def _tools(holds: Names) -> BodyField:
+    return BodyField(
+        load_default=None,
+        schema={"type": "array", "items": {"type": "object"}},
+        holds=holds,
+        about="What the model may call.",
+    )
 
 
 class CountSchema(BodySchema):
@@ -37,12 +47,7 @@ class CountSchema(BodySchema):
         holds=known.SYSTEM,
         about="A text, or blocks of text.",
     )
-    tools = BodyField(
-        load_default=None,
-        schema={"type": "array", "items": {"type": "object"}},
-        holds=known.TOOLS_OF_COUNT,
-        about="What the model may call.",
-    )
+    tools = _tools(known.TOOLS_OF_COUNT)
     tool_choice = BodyField(
         load_default=None,
         schema={"type": "object"},
@@ -76,12 +81,7 @@ class MessagesSchema(CountSchema):
     stop_sequences = BodyField(
         load_default=list, schema={"type": "array", "items": {"type": "string"}}, about="Texts that end the answer."
     )
-    tools = BodyField(
-        load_default=None,
-        schema={"type": "array", "items": {"type": "object"}},
-        holds=known.TOOLS,
-        about="What the model may call.",
-    )
+    tools = _tools(known.TOOLS)
     output_config = Typed(
         dict,
         load_default=dict,

@@ -18,11 +18,14 @@ def main() -> int:
     parser.add_argument("--measure-every", type=float, default=300.0, metavar="SECONDS")
     aged = "how long a new engine serves before each measure; nobody is killed meanwhile"
     parser.add_argument("--aged", type=float, default=60.0, metavar="SECONDS", help=aged)
+    looked = "how long each measure looks at the memory: its mean counts"
+    parser.add_argument("--looked", type=float, default=60.0, metavar="SECONDS", help=looked)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep-log", type=Path, metavar="FILE", help="where the server's log goes at the end")
     given = parser.parse_args()
     faulthandler.register(signal.SIGUSR1)  # where it is, for who waits for it
-    plan = Plan(given.minutes * 60, given.clients, given.kill_every, given.measure_every, given.seed, given.aged)
+    every = given.kill_every, given.measure_every
+    plan = Plan(given.minutes * 60, given.clients, *every, given.seed, given.aged, given.looked)
     record = soak(plan, given.keep_log)
     problems = breaches(plan, record)
     print(table(plan, record, problems), flush=True)

@@ -1,7 +1,9 @@
 """What a server holds: memory, descriptors, processes, sequences."""
 
 import contextlib
-import statistics
+import json
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,12 +11,11 @@ from dataclasses import dataclass, replace
 import psutil  # type: ignore[import-untyped]
 
 from tests.soak.exchange import Ask, End, send
+from tests.soak.memory import pss_bytes
 from tests.soak.world import CHAT, EMBEDDING, RERANKER, World
 
 WHOLE = {"master": 1, "worker": 2, "supervisor": 1, "engine": 1, "standby": 1}
 _WHOLE_WITHIN_S = 180.0
-LOOKS = 15
-_BETWEEN_S = 1.0
 _TOUCHES = (
     *(Ask("touch", "/api/generate", {"model": model, "keep_alive": "5m"}) for model in CHAT),
     Ask("touch", "/api/embed", {"model": EMBEDDING, "input": "x"}),
@@ -51,16 +52,18 @@ def measure(world: World) -> Measure:
     raise TimeoutError(f"the server is not whole: { ({role: len(some) for role, some in world.by_role().items()}) }")
 
 
-def measure_often(world: World) -> Measure:
-    """A measure, LOOKS more a second apart, and the mean of each role's memory: pulls, loads and long prompts come and
-    go. Raises TimeoutError."""
-    looks = [measure(world)]
-    for _ in range(LOOKS):
-        time.sleep(_BETWEEN_S)
-        looks.append(_look(world, world.by_role()))
-    roles = {role for look in looks for role in look.pss_bytes}
-    means = {role: round(statistics.fmean(look.pss_bytes.get(role, 0) for look in looks)) for role in roles}
-    return replace(looks[0], pss_bytes=means)
+def measure_long(world: World, seconds: float) -> Measure:
+    """A measure with the mean memory of so many seconds, in which nobody is killed: what models, long prompts and pulls
+    need comes and goes. Raises TimeoutError."""
+    found = measure(world)
+    roles = {process.pid: role for role, processes in world.by_role().items() for process in processes}
+    command = [sys.executable, "-m", "tests.soak.memory", str(world.folder), str(seconds)]
+    means = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    pss: dict[str, int] = {}
+    for pid, size in means.items():
+        role = roles.get(int(pid), "pull")  # nothing else begins now
+        pss[role] = pss.get(role, 0) + size
+    return replace(found, pss_bytes=pss)
 
 
 def _is_settled(standby: psutil.Process) -> bool:
@@ -84,15 +87,9 @@ def _look(world: World, roles: dict[str, list[psutil.Process]]) -> Measure:
         for process in processes:
             # pulls come and go; who else goes is missed by the next look, or was killed
             with contextlib.suppress(psutil.Error, OSError):
-                pss[role] = pss.get(role, 0) + _pss_bytes(process.pid)
+                pss[role] = pss.get(role, 0) + pss_bytes(process.pid)
                 descriptors[role] = max(descriptors.get(role, 0), process.num_fds())
     names = ("running", "waiting", "kv_used_tokens")
     figures = {name: world.server.figure(name) for name in names}
     counts = {role: len(processes) for role, processes in roles.items()}
     return Measure(time.monotonic(), pss, descriptors, counts, figures)
-
-
-def _pss_bytes(pid: int) -> int:
-    with open(f"/proc/{pid}/smaps_rollup") as rollup:
-        line = next(line for line in rollup if line.startswith("Pss:"))
-    return int(line.split()[1]) * 1024

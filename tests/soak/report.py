@@ -75,12 +75,12 @@ def table(plan: Plan, record: Record, problems: list[str]) -> str:
         times = sorted(kill.recovery_s for kill in record.kills if kill.role == role)
         if times:
             lines.append(f"| {role} | {len(times)} | {times[-1]:.2f} | {times[len(times) // 2]:.2f} |")
-    lines += ["", "| memory (PSS, MiB) | web | engine | standby | all |", "|---|---|---|---|---|"]
+    lines += ["", "| memory (PSS, MiB) | web | engine | standby | pulls | all |", "|---|---|---|---|---|---|"]
     named = [("before", record.before), *((f"mark {n + 1}", mark) for n, mark in enumerate(record.marks))]
     lines += [_memory_row(name, found) for name, found in [*named, ("after", record.after)] if found]
     if spread := memory_spread(record.marks, plan):
-        lines.append(f"| spread from minute 5 on | | | | {spread:.1%} |")
-        lines.append(f"| growth from minute 5 to the end | | | | {memory_growth(record.marks, plan):+.1%} |")
+        lines.append(f"| spread from minute 5 on | | | | | {spread:.1%} |")
+        lines.append(f"| growth from minute 5 to the end | | | | | {memory_growth(record.marks, plan):+.1%} |")
     if record.before and record.after:
         lines += ["", f"descriptors before {record.before.descriptors}, after {record.after.descriptors}"]
         lines += [f"processes before {record.before.processes}, after {record.after.processes}"]
@@ -112,5 +112,5 @@ def percentiles(seconds: Iterable[float]) -> tuple[float, float, float]:
 def _memory_row(name: str, found: Measure) -> str:
     mib = {role: size / 2**20 for role, size in found.pss_bytes.items()}
     web = mib.get("master", 0) + mib.get("worker", 0)
-    cells = [name, *(f"{size:.0f}" for size in (web, mib.get("engine", 0), mib.get("standby", 0)))]
+    cells = [name, *(f"{size:.0f}" for size in (web, *(mib.get(role, 0) for role in ("engine", "standby", "pull"))))]
     return f"| {' | '.join(cells)} | {found.total_bytes / 2**20:.0f} |"

@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.soak.clients import PULL_END, asks
 from tests.soak.exchange import Ask, End, Outcome, send
 from tests.soak.killer import Kill, Killer
-from tests.soak.measures import Measure, measure, measure_often
+from tests.soak.measures import Measure, measure, measure_long
 from tests.soak.world import PULLED, World, world
 
 _HEALTH = Ask("health", "/health", method="GET")
@@ -22,8 +22,8 @@ _TELL_EVERY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long, how many, how often. For a measure the engine begins anew and is left in peace for `aged_s`. A
-    `kill_every_s` of 0 kills nobody."""
+    """How long, how many, how often. For a measure the engine begins anew, is left in peace for `aged_s` and looked at
+    for `looked_s`; that time comes on top of `seconds`. A `kill_every_s` of 0 kills nobody."""
 
     seconds: float
     clients: int
@@ -31,6 +31,7 @@ class Plan:
     measure_every_s: float
     seed: int
     aged_s: float = 60.0
+    looked_s: float = 60.0
 
 
 @dataclass(slots=True)
@@ -71,13 +72,12 @@ def _fire(here: World, plan: Plan, record: Record) -> None:
         for number in range(plan.clients)
     ]
     clients.append(threading.Thread(target=_poll, args=(here, stopping, record.outcomes)))
-    began_at = time.monotonic()
     for client in clients:
         client.start()
     if plan.kill_every_s:
         killer.start()
     try:
-        _mark(here, plan, killer, record, began_at)
+        _mark(here, plan, killer, record)
     finally:
         killer.stop()
         stopping.set()
@@ -87,16 +87,18 @@ def _fire(here: World, plan: Plan, record: Record) -> None:
     record.outcomes = [_judged(outcome, killer) for outcome in record.outcomes]
 
 
-def _mark(here: World, plan: Plan, killer: Killer, record: Record, began_at: float) -> None:
+def _mark(here: World, plan: Plan, killer: Killer, record: Record) -> None:
     """Measures until the time is over, the last one at its end, and a line each minute."""
-    end_at = began_at + plan.seconds
-    due_at = began_at + plan.measure_every_s
-    while (now := time.monotonic()) < end_at or due_at <= end_at:
-        time.sleep(max(0.0, min(_TELL_EVERY_S, due_at - now, end_at - now)))
-        if time.monotonic() >= due_at:
-            due_at += plan.measure_every_s
+    began_at = time.monotonic()
+    measuring_s, due_s = 0.0, plan.measure_every_s
+    while (under_fire_s := time.monotonic() - began_at - measuring_s) < plan.seconds or due_s <= plan.seconds:
+        time.sleep(max(0.0, min(_TELL_EVERY_S, min(due_s, plan.seconds) - under_fire_s)))
+        if time.monotonic() - began_at - measuring_s >= due_s:
+            due_s += plan.measure_every_s
             with killer.pause:
+                paused_at = time.monotonic()
                 _measure_aged(here, plan, killer, record)
+                measuring_s += time.monotonic() - paused_at
         _tell(record, time.monotonic() - began_at)
 
 
@@ -105,7 +107,7 @@ def _measure_aged(here: World, plan: Plan, killer: Killer, record: Record) -> No
         killer.kill("engine")
         time.sleep(plan.aged_s)  # under load: a warm engine is larger than a new one
     try:
-        record.marks.append(measure_often(here))
+        record.marks.append(measure_long(here, plan.looked_s))
     except TimeoutError as error:
         record.trouble.append(str(error))
 

@@ -16,7 +16,7 @@ PLAN = Plan(seconds=1200, clients=1, kill_every_s=20, measure_every_s=60, seed=1
 
 @pytest.mark.slow
 def test_a_minute_of_mixed_clients_while_processes_are_killed() -> None:
-    plan = Plan(seconds=60, clients=24, kill_every_s=8, measure_every_s=60, seed=2, aged_s=0)
+    plan = Plan(seconds=60, clients=24, kill_every_s=8, measure_every_s=60, seed=2, aged_s=0, looked_s=3)
     record = soak(plan)
     problems = breaches(plan, record)
     print(table(plan, record, problems))

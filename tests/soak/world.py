@@ -15,6 +15,7 @@ from tests.engine.classifier_files import make_cross_encoder
 from tests.hub_cache import MINILM, add_to_hub_cache, minilm_files
 from tests.hub_server import Repo, StandInHub
 from tests.live_server import LiveServer, live_server
+from tests.soak.memory import processes_of
 from tests.store import models
 
 DEMO = "hugging-llama/demo"
@@ -40,12 +41,7 @@ class World:
 
     def processes(self) -> list[psutil.Process]:
         """All that this server has started and that still live, whoever their parent is now."""
-        found = []
-        for process in psutil.process_iter(["status"]):
-            with contextlib.suppress(psutil.Error):
-                if process.info["status"] != psutil.STATUS_ZOMBIE and process.environ().get("HOME") == str(self.folder):
-                    found.append(process)
-        return found
+        return processes_of(str(self.folder))
 
     def by_role(self) -> dict[str, list[psutil.Process]]:
         """The processes by what they are: master, worker, supervisor, engine, standby, pull, other."""

@@ -1,15 +1,18 @@
-"""A real engine whose memory ends: at a load, in a step. It says so, goes on, and has all of it back."""
+"""A real engine whose memory ends, on the CPU or on a CUDA device: at a load, in a step. It says so, goes on, and has
+all of it back."""
 
 import contextlib
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 import requests
+import torch
 
 from tests.bar import Note, times
 from tests.engine.checkpoints import byte_tokenizer, make_checkpoint
@@ -24,8 +27,22 @@ MIB = 2**20
 LOADS = times(3, 20)
 
 
+Squeeze = Callable[[int], AbstractContextManager[None]]
+"""While it is held the engine gets so many more bytes and no more."""
+
+
+def on_cuda(name: str) -> Any:
+    absent = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+    return pytest.param(name, marks=[pytest.mark.gpu, absent])
+
+
+@pytest.fixture(scope="module", params=["cpu", on_cuda("cuda")])
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+def live(tmp_path_factory: pytest.TempPathFactory, device: str) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("memory")
     small = {"max_position_embeddings": 16384}
     # some 140 MB, far more than is left below
@@ -33,32 +50,45 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     for name, sizes in ((SMALL, small), (LARGE, large)):
         made = make_checkpoint(folder / name.replace("/", "-"), byte_tokenizer(), **sizes)
         add_to_hub_cache(folder / "hub", name, made)
-    # no second engine: what is short is the address space of the one that serves
+    # no second engine: what is short is the memory of the one that serves
     settings = {"standby_engine": "false", "dtype": "float32", "context_length": "16384", "prefix_cache": "false"}
-    with live_server(folder, folder / "hub", None, **settings) as server:
+    with live_server(folder, folder / "hub", None, device=device, **settings) as server:
         assert generate(server, SMALL).status_code == 200
         yield server
+
+
+@pytest.fixture
+def squeeze(live: LiveServer, device: str) -> Squeeze:
+    return filled_device if device == "cuda" else lambda more_bytes: limited_mappings(live.engine(), more_bytes)
+
+
+@contextmanager
+def limited_mappings(engine: psutil.Process, more_bytes: int) -> Iterator[None]:
+    limit = engine.memory_info().vms + more_bytes
+    resource.prlimit(engine.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(engine.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@contextmanager
+def filled_device(more_bytes: int) -> Iterator[None]:
+    """This process takes what else there is."""
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    free, _ = torch.cuda.mem_get_info()
+    held = torch.empty(max(0, free - more_bytes), dtype=torch.uint8, device="cuda")
+    try:
+        yield
+    finally:
+        del held
+        torch.cuda.empty_cache()
 
 
 def generate(live: LiveServer, model: str, prompt: str = "x", **options: Any) -> requests.Response:
     body = {"model": model, "prompt": prompt, "raw": True, "stream": False, "options": {"num_predict": 2} | options}
     return requests.post(f"{live.url}/api/generate", json=body, timeout=120)
-
-
-class Limit:
-    """While it is held the engine may map so much more and no more."""
-
-    def __init__(self, engine: psutil.Process, more_bytes: int) -> None:
-        self._engine = engine
-        self._more_bytes = more_bytes
-
-    def __enter__(self) -> None:
-        limit = self._engine.memory_info().vms + self._more_bytes
-        resource.prlimit(self._engine.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(self._engine.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 def check_recovered(live: LiveServer) -> None:
@@ -67,13 +97,13 @@ def check_recovered(live: LiveServer) -> None:
         wait_until(lambda name=name: live.figure(name) == 0)  # type: ignore[misc]
 
 
-def test_a_step_that_does_not_fit(live: LiveServer) -> None:
+def test_a_step_that_does_not_fit(live: LiveServer, squeeze: Squeeze) -> None:
     """torch says so and the request ends; oneDNN may take the engine with it (it crashes, or never computes again in
     that thread, which ends the engine), and then a new one serves."""
     # first of all, as memory that a larger model has left would do
     # the keys and values of such a prompt, and of none before, need a slab of their own
     prompt = "a long story " * 1200
-    with Limit(live.engine(), 1 * MIB):
+    with squeeze(1 * MIB):
         refused = generate(live, SMALL, prompt, num_ctx=16384)
     assert refused.status_code in (500, 503), refused.text[:200]
     assert "memory" in refused.json()["error"] or "engine process ended" in refused.json()["error"]
@@ -81,10 +111,10 @@ def test_a_step_that_does_not_fit(live: LiveServer) -> None:
     assert generate(live, SMALL, prompt, num_ctx=16384).status_code == 200
 
 
-def test_a_load_that_does_not_fit(live: LiveServer, note: Note) -> None:
+def test_a_load_that_does_not_fit(live: LiveServer, squeeze: Squeeze, note: Note) -> None:
     engine = live.engine()
     for _ in range(LOADS):
-        with Limit(engine, 48 * MIB):
+        with squeeze(48 * MIB):
             refused = generate(live, LARGE)
             assert generate(live, SMALL).status_code == 200
         assert refused.status_code == 500

@@ -15,7 +15,9 @@ from tests.soak.memory import pss_bytes
 from tests.soak.world import CHAT, EMBEDDING, RERANKER, World
 
 WHOLE = {"master": 1, "worker": 2, "supervisor": 1, "engine": 1, "standby": 1}
+FIGURES = ("running", "waiting", "kv_used_tokens")
 _WHOLE_WITHIN_S = 180.0
+_IDLE_WITHIN_S = 60.0
 _TOUCHES = (
     *(Ask("touch", "/api/generate", {"model": model, "keep_alive": "5m"}) for model in CHAT),
     Ask("touch", "/api/embed", {"model": EMBEDDING, "input": "x"}),
@@ -52,8 +54,8 @@ def measure(world: World) -> Measure:
     raise TimeoutError(f"the server is not whole: { ({role: len(some) for role, some in world.by_role().items()}) }")
 
 
-def measure_long(world: World, seconds: float) -> Measure:
-    """A measure with the mean memory of so many seconds, in which nobody is killed: what models, long prompts and pulls
+def measure_loaded(world: World, seconds: float) -> Measure:
+    """A measure with the mean memory of so many seconds, in which nobody is killed: what loads, long prompts and pulls
     need comes and goes. Raises TimeoutError."""
     found = measure(world)
     roles = {process.pid: role for role, processes in world.by_role().items() for process in processes}
@@ -64,6 +66,19 @@ def measure_long(world: World, seconds: float) -> Measure:
         role = roles.get(int(pid), "pull")  # nothing else begins now
         pss[role] = pss.get(role, 0) + size
     return replace(found, pss_bytes=pss)
+
+
+def measure_at_rest(world: World) -> Measure:
+    """A measure of what is kept: nobody asks, and the models that write are loaded anew, upon which the engine gives
+    back what is free. Raises TimeoutError."""
+    deadline = time.monotonic() + _IDLE_WITHIN_S
+    while any(world.server.figure(name) for name in FIGURES) or world.by_role().get("pull"):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still at work: { ({name: world.server.figure(name) for name in FIGURES}) }")
+        time.sleep(0.2)
+    for model in CHAT:
+        send(world.port, Ask("unload", "/api/generate", {"model": model, "keep_alive": 0}))
+    return measure(world)
 
 
 def _is_settled(standby: psutil.Process) -> bool:
@@ -89,7 +104,6 @@ def _look(world: World, roles: dict[str, list[psutil.Process]]) -> Measure:
             with contextlib.suppress(psutil.Error, OSError):
                 pss[role] = pss.get(role, 0) + pss_bytes(process.pid)
                 descriptors[role] = max(descriptors.get(role, 0), process.num_fds())
-    names = ("running", "waiting", "kv_used_tokens")
-    figures = {name: world.server.figure(name) for name in names}
+    figures = {name: world.server.figure(name) for name in FIGURES}
     counts = {role: len(processes) for role, processes in roles.items()}
     return Measure(time.monotonic(), pss, descriptors, counts, figures)

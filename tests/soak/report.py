@@ -34,6 +34,9 @@ def breaches(plan: Plan, record: Record) -> list[str]:
     spread = memory_spread(record.marks, plan)
     if spread is not None and spread > FLAT_WITHIN:
         found.append(f"memory is not flat: its marks from minute 5 on differ by {spread:.1%}")
+    growth = memory_growth(record.loaded, plan)
+    if growth is not None and growth > FLAT_WITHIN:
+        found.append(f"memory under load grows by {growth:.1%} from minute 5 on")
     return found
 
 
@@ -76,11 +79,14 @@ def table(plan: Plan, record: Record, problems: list[str]) -> str:
         if times:
             lines.append(f"| {role} | {len(times)} | {times[-1]:.2f} | {times[len(times) // 2]:.2f} |")
     lines += ["", "| memory (PSS, MiB) | web | engine | standby | pulls | all |", "|---|---|---|---|---|---|"]
-    named = [("before", record.before), *((f"mark {n + 1}", mark) for n, mark in enumerate(record.marks))]
+    named = [("before", record.before)]
+    for n, (loaded, mark) in enumerate(zip(record.loaded, record.marks, strict=False)):
+        named += [(f"mark {n + 1}, under load", loaded), (f"mark {n + 1}, at rest", mark)]
     lines += [_memory_row(name, found) for name, found in [*named, ("after", record.after)] if found]
-    if spread := memory_spread(record.marks, plan):
-        lines.append(f"| spread from minute 5 on | | | | | {spread:.1%} |")
-        lines.append(f"| growth from minute 5 to the end | | | | | {memory_growth(record.marks, plan):+.1%} |")
+    for when, marks in (("under load", record.loaded), ("at rest", record.marks)):
+        if spread := memory_spread(marks, plan):
+            growth = memory_growth(marks, plan)
+            lines.append(f"| from minute 5 on, {when} | | | | | spread {spread:.1%}, growth {growth:+.1%} |")
     if record.before and record.after:
         lines += ["", f"descriptors before {record.before.descriptors}, after {record.after.descriptors}"]
         lines += [f"processes before {record.before.processes}, after {record.after.processes}"]

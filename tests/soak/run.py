@@ -10,20 +10,19 @@ from pathlib import Path
 from tests.soak.clients import PULL_END, asks
 from tests.soak.exchange import Ask, End, Outcome, send
 from tests.soak.killer import Kill, Killer
-from tests.soak.measures import Measure, measure, measure_long
+from tests.soak.measures import Measure, measure_at_rest, measure_loaded
 from tests.soak.world import PULLED, World, world
 
 _HEALTH = Ask("health", "/health", method="GET")
 _HEALTH_EVERY_S = 0.1
-_IDLE_WITHIN_S = 30.0
 _THINKS_S = 0.1
 _TELL_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long, how many, how often. For a measure the engine begins anew, is left in peace for `aged_s` and looked at
-    for `looked_s`; that time comes on top of `seconds`. A `kill_every_s` of 0 kills nobody."""
+    """How long, how many, how often. For a measure the engine begins anew, is left in peace for `aged_s`, looked at for
+    `looked_s` and then at rest; that time comes on top of `seconds`. A `kill_every_s` of 0 kills nobody."""
 
     seconds: float
     clients: int
@@ -36,10 +35,11 @@ class Plan:
 
 @dataclass(slots=True)
 class Record:
-    """All that a run has seen. `before` and `after` are measures without clients, `marks` beside them."""
+    """All that a run has seen. `loaded` are measures beside the clients, the others without them."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
+    loaded: list[Measure] = field(default_factory=list)
     marks: list[Measure] = field(default_factory=list)
     before: Measure | None = None
     after: Measure | None = None
@@ -52,7 +52,7 @@ def soak(plan: Plan, keep_log: Path | None = None) -> Record:
     """A server from its start to its end, under load and fire; `keep_log` is where its log goes."""
     record = Record()
     with world() as here:
-        record.before = measure(here)
+        record.before = measure_at_rest(here)
         _fire(here, plan, record)
         record.after = _look_after(here, record)
         _end_pulls(here, record)
@@ -65,10 +65,11 @@ def soak(plan: Plan, keep_log: Path | None = None) -> Record:
 
 
 def _fire(here: World, plan: Plan, record: Record) -> None:
-    stopping = threading.Event()
+    stopping, asking = threading.Event(), threading.Event()
+    asking.set()
     killer = Killer(here, plan.kill_every_s, plan.seed)
     clients = [
-        threading.Thread(target=_ask_on, args=(here, plan.seed * 100_000 + number, stopping, record.outcomes))
+        threading.Thread(target=_ask_on, args=(here, plan.seed * 100_000 + number, stopping, asking, record))
         for number in range(plan.clients)
     ]
     clients.append(threading.Thread(target=_poll, args=(here, stopping, record.outcomes)))
@@ -77,17 +78,18 @@ def _fire(here: World, plan: Plan, record: Record) -> None:
     if plan.kill_every_s:
         killer.start()
     try:
-        _mark(here, plan, killer, record)
+        _mark(here, plan, killer, asking, record)
     finally:
         killer.stop()
         stopping.set()
+        asking.set()
         for client in clients:
             client.join()
     record.kills = killer.kills
     record.outcomes = [_judged(outcome, killer) for outcome in record.outcomes]
 
 
-def _mark(here: World, plan: Plan, killer: Killer, record: Record) -> None:
+def _mark(here: World, plan: Plan, killer: Killer, asking: threading.Event, record: Record) -> None:
     """Measures until the time is over, the last one at its end, and a line each minute."""
     began_at = time.monotonic()
     measuring_s, due_s = 0.0, plan.measure_every_s
@@ -97,19 +99,23 @@ def _mark(here: World, plan: Plan, killer: Killer, record: Record) -> None:
             due_s += plan.measure_every_s
             with killer.pause:
                 paused_at = time.monotonic()
-                _measure_aged(here, plan, killer, record)
+                _measure_aged(here, plan, killer, asking, record)
                 measuring_s += time.monotonic() - paused_at
         _tell(record, time.monotonic() - began_at)
 
 
-def _measure_aged(here: World, plan: Plan, killer: Killer, record: Record) -> None:
+def _measure_aged(here: World, plan: Plan, killer: Killer, asking: threading.Event, record: Record) -> None:
     if plan.kill_every_s:
         killer.kill("engine")
         time.sleep(plan.aged_s)  # under load: a warm engine is larger than a new one
     try:
-        record.marks.append(measure_long(here, plan.looked_s))
+        record.loaded.append(measure_loaded(here, plan.looked_s))
+        asking.clear()
+        record.marks.append(measure_at_rest(here))
     except TimeoutError as error:
         record.trouble.append(str(error))
+    finally:
+        asking.set()
 
 
 def _tell(record: Record, seconds: float) -> None:
@@ -119,9 +125,10 @@ def _tell(record: Record, seconds: float) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _ask_on(here: World, seed: int, stopping: threading.Event, outcomes: list[Outcome]) -> None:
+def _ask_on(here: World, seed: int, stopping: threading.Event, asking: threading.Event, record: Record) -> None:
     for ask in asks(seed):
-        outcomes.append(send(here.port, ask))
+        asking.wait()
+        record.outcomes.append(send(here.port, ask))
         if stopping.wait(_THINKS_S):
             return
 
@@ -148,13 +155,8 @@ def _end_pulls(here: World, record: Record) -> None:
 
 def _look_after(here: World, record: Record) -> Measure | None:
     """Once nothing is asked any more."""
-    deadline = time.monotonic() + _IDLE_WITHIN_S
     try:
-        while True:
-            found = measure(here)
-            is_idle = not any(found.figures.values()) and not found.processes.get("pull")
-            if is_idle or time.monotonic() > deadline:
-                return found
+        return measure_at_rest(here)
     except TimeoutError as error:
         record.trouble.append(str(error))
         return None

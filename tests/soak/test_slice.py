@@ -50,6 +50,7 @@ def test_memory_counts_from_the_fifth_minute_on(late: list[int], spread: float, 
     assert memory_spread(marks, PLAN) == pytest.approx(spread)
     assert memory_growth(marks, PLAN) == pytest.approx(growth)
     assert "memory is not flat" in "\n".join(breaches(PLAN, Record(marks=marks)))
+    assert ("grows" in "\n".join(breaches(PLAN, Record(loaded=marks)))) == (growth > 0.05)
     assert memory_spread(marks, Plan(60, 1, 1, 1, 1)) is None
     sparse = Plan(seconds=1200, clients=1, kill_every_s=20, measure_every_s=300, seed=1)
     assert memory_spread(marks[4:], sparse) == pytest.approx(spread)

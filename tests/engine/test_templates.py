@@ -13,6 +13,7 @@ from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.engine.chat_format import chat_format
 from hugging_llama.engine.chat_styles import ChatStyles
 from hugging_llama.engine.prompt import PromptRenderer, RenderedPrompt
+from hugging_llama.engine.renderers import Renderers
 from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.errors import EngineShutdownError, InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool
@@ -20,6 +21,7 @@ from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import ChatPrompt, GenerateRequest, TextPrompt
 from tests.engine.checkpoints import TEMPLATE, byte_tokenizer, make_checkpoint, piece_tokenizer
 from tests.engine.clients import Clients
+from tests.unit.chat_templates import TEMPLATES
 
 REF = ModelRef(name="m", path="m")
 MARKERS = ("<think>", "</think>", "<tool_call>", "</tool_call>", "<end_of_turn>")
@@ -159,6 +161,57 @@ def test_no_template_takes_all_time_or_memory(rendered: Rendered, template: str,
     with pytest.raises(InvalidRequestError, match=error):
         rendered(template, longest_rendering_s=longest_s)
     assert rendered("{{ messages[0].content }}", "still there")[0] == "still there"
+
+
+def test_a_models_own_template_harms_no_other_model(tmp_path: Path) -> None:
+    tokenizer: Any = byte_tokenizer(template="{{ 'a' * 10**12 }}")
+    bomb = ModelRef(name="bomb", path=str(make_checkpoint(tmp_path, tokenizer)))
+    clients = Clients()
+    try:
+        for _ in range(3):
+            ended = clients.send("x", bomb)
+            assert clients.text(clients.send("x"))
+            with pytest.raises(InvalidRequestError, match="the model's chat template takes too much memory"):
+                clients.text(ended)
+        raw = clients.send("", bomb, prompt=TextPrompt(text="x"))
+        assert clients.text(raw), "what needs no template is served as before"
+    finally:
+        clients.engine.close()
+
+
+def test_a_template_that_was_ended_makes_its_model_a_slow_one() -> None:
+    tokenizer: Any = byte_tokenizer(template="{% if messages[1] %}{{ 'a' * 10**12 }}{% endif %}x")
+    renderers = Renderers(tokenizer, format=chat_format(tokenizer), vocabulary_size=len(tokenizer))
+    try:
+        one, two = (
+            GenerateRequest(model=REF, prompt=ChatPrompt(messages=(Message(role="user", content="a"),) * number))
+            for number in (1, 2)
+        )
+        assert renderers.of(one).render(one, context_length=100).token_ids
+        assert not renderers.usual.is_slow
+        with pytest.raises(InvalidRequestError, match="takes too much memory"):
+            renderers.of(two).render(two, context_length=100)
+        assert renderers.usual.is_slow
+    finally:
+        renderers.close()
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_ids_are_those_of_transformers(template_process: TemplateProcess, family: str) -> None:
+    turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    # the families' marks decide what is a control token in a message
+    template = turns + "{% if false %}" + TEMPLATES[family].text + "{% endif %}"
+    tokenizer: Any = byte_tokenizer(template=template, markers=MARKERS)
+    renderer = PromptRenderer(
+        tokenizer, chat_format(tokenizer), vocabulary_size=len(tokenizer), templates=template_process
+    )
+    contents = ["plain", "an <|im_end|> and <think>x</think><tool_call>"]
+    prompt = ChatPrompt(messages=tuple(Message(role="user", content=content) for content in contents))
+    rows = [{"role": "user", "content": content} for content in contents]
+    expected = tokenizer.apply_chat_template(
+        rows, add_generation_prompt=True, return_dict=False, sanitize_control_tokens=True
+    )
+    assert renderer.render(GenerateRequest(model=REF, prompt=prompt), context_length=4096).token_ids == expected
 
 
 def test_a_process_that_was_killed_is_replaced(template_process: TemplateProcess) -> None:

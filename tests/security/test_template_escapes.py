@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from hugging_llama.engine.template_process import TemplateProcess
-from hugging_llama.errors import InvalidRequestError
+from hugging_llama.engine.template_process import TemplateFaultError, TemplateProcess
 
 ROWS = [{"role": "user", "content": "hi"}]
 ESCAPES = [
@@ -43,7 +42,7 @@ def test_p1_a_template_reaches_nothing(template_process: TemplateProcess, templa
     found: Any = ""
     try:
         found = template_process.render(template, ROWS, None, {}, longest_s=10.0)
-    except InvalidRequestError as error:
-        found = error.message
+    except TemplateFaultError as error:
+        found = error
     assert not any(leak in str(found) for leak in LEAKS), found
     assert template_process.render("{{ messages[0].content }}", ROWS, None, {}, longest_s=10.0) == "hi"

@@ -118,5 +118,6 @@ def percentiles(seconds: Iterable[float]) -> tuple[float, float, float]:
 def _memory_row(name: str, found: Measure) -> str:
     mib = {role: size / 2**20 for role, size in found.pss_bytes.items()}
     web = mib.get("master", 0) + mib.get("worker", 0)
-    cells = [name, *(f"{size:.0f}" for size in (web, *(mib.get(role, 0) for role in ("engine", "standby", "pull"))))]
+    engine = mib.get("engine", 0) + mib.get("template", 0)
+    cells = [name, *(f"{size:.0f}" for size in (web, engine, mib.get("standby", 0), mib.get("pull", 0)))]
     return f"| {' | '.join(cells)} | {found.total_bytes / 2**20:.0f} |"

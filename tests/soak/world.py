@@ -44,7 +44,7 @@ class World:
         return processes_of(str(self.folder))
 
     def by_role(self) -> dict[str, list[psutil.Process]]:
-        """The processes by what they are: master, worker, supervisor, engine, standby, pull, other."""
+        """The processes by what they are: master, worker, supervisor, engine, template, standby, pull, other."""
         roles: dict[str, list[psutil.Process]] = {}
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
@@ -61,6 +61,8 @@ class World:
             return "supervisor"
         if "hugging_llama.store.pull_process" in command:
             return "pull"
+        if "hugging_llama.engine.template_worker" in command:
+            return "template"
         if "hugging_llama.engine" in command[1:4]:
             run_dir = self.server.environ["HUGGING_LLAMA_RUN_DIR"]
             serves = any(run_dir in str(connection.laddr) for connection in process.net_connections("unix"))

@@ -24,8 +24,10 @@ class ControlTokens:
 
     def __init__(self, tokenizer: Any, template: str | None) -> None:
         special: set[str] = set()
+        chosen = getattr(tokenizer, "chat_control_tokens", None)  # of a tokenizer that says so itself
         for token in tokenizer.added_tokens_decoder.values():
-            if token.special or (template and token.content in template and not token.content.isspace()):
+            is_written = bool(template) and token.content in (template or "") and not token.content.isspace()
+            if token.special or (is_written if chosen is None else token.content in chosen):
                 special.add(token.content)
         special |= {text for text in tokenizer.all_special_tokens if text}
         ordered = sorted((text for text in special if len(text) > 1), key=len, reverse=True)

@@ -229,7 +229,7 @@ class Engine:
     def _intake_of(self, request: Request, model: ServedModel) -> Intake:
         if not model.has_adapter(request.model):
             return self._adapter_intake
-        return self._slow_intake if is_slow(request) else self._intake
+        return self._slow_intake if model.is_slow or is_slow(request) else self._intake
 
     def _work(self, entry: Entry, model: ServedModel) -> None:
         """Runs in an intake thread: everything between a loaded model and its runner."""

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-
 from hugging_llama.engine.chat_format import ChatFormat
 from hugging_llama.engine.chat_messages import (
     last_turn,
@@ -26,10 +24,9 @@ from hugging_llama.engine.chat_messages import (
     with_text_arguments,
 )
 from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
-from hugging_llama.engine.deadline import DeadlineExceeded, deadline
 from hugging_llama.engine.infill import Infill, nearest
 from hugging_llama.engine.response_template import ResponseTemplate
-from hugging_llama.engine.template_process import TemplateProcess
+from hugging_llama.engine.template_process import TemplateFaultError, TemplateProcess
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
@@ -47,16 +44,9 @@ _MOST_EXTRA_DROPS = 8
 
 _LONGEST_RENDERING_S = 10.0
 
-_TEMPLATE_FAULTS = (
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    MemoryError,
-    RecursionError,
-    SyntaxError,  # Jinja compiles to Python, which nests only so deep
-)
+
+class TemplateTooCostlyError(InvalidRequestError):
+    """A template that was ended: it took too long or too much memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +77,8 @@ class RenderedPrompt:
 class PromptRenderer:
     """Renders for one model. Thread-safe; renderings of one model take turns, since tokenizers have state.
 
-    `vocabulary_size`: ids that callers send must be below it. `templates` renders what callers bring.
+    `vocabulary_size`: ids that callers send must be below it. `is_slow`: the model's own template was ended once, so
+    that its chats had better not hold up those of other models.
     """
 
     def __init__(
@@ -107,6 +98,12 @@ class PromptRenderer:
         self._vocabulary_size = vocabulary_size
         self._bos_ids = _bos_ids(tokenizer)
         self.lock = threading.Lock()
+        self.is_slow = False
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the model has one of its own."""
+        return self._styles.of("").format.template is not None
 
     def render(self, request: GenerateRequest, *, context_length: int) -> RenderedPrompt:
         """At most `context_length` - 1 ids, so that one more fits.
@@ -221,10 +218,9 @@ class PromptRenderer:
         are objects or text. One that has no place for the beginning of an answer gets a new turn."""
         given = rows
         rows, tools = style.control_tokens.defused_keys([rows, tools])
-        apply = self._apply if style.given is None else self._apply_given
         try:
             try:
-                ids = apply(style, rows, tools, variables, sanitize=True, continues=continues)
+                ids = self._apply(style, rows, tools, variables, sanitize=True, continues=continues)
             except ValueError as error:
                 if continues and "continue_final_message" in str(error):
                     return self._applied(style, given, tools, variables)
@@ -232,25 +228,31 @@ class PromptRenderer:
                     raise
                 # This tokenizer makes a control token of the plain text; then the text itself has to differ.
                 rows, tools, variables = style.control_tokens.defused([rows, tools, variables])
-                ids = apply(style, rows, tools, variables, sanitize=False, continues=continues)
-        except DeadlineExceeded:
-            raise InvalidRequestError("the model's chat template takes too long") from None
-        except (jinja2.TemplateError, *_TEMPLATE_FAULTS) as error:
-            if (as_text := with_text_arguments(given)) is not None:
-                return self._applied(style, as_text, tools, variables, continues=continues)
-            if isinstance(error, jinja2.TemplateError):
-                raise InvalidRequestError(f"the model's chat template refuses these messages: {error}") from error
-            raise InvalidRequestError("the model's chat template can't render these messages") from error
+                ids = self._apply(style, rows, tools, variables, sanitize=False, continues=continues)
+        except TemplateFaultError as fault:
+            as_text = None if fault.is_costly else with_text_arguments(given)
+            if as_text is None:
+                raise self._refusal(style, fault) from None
+            return self._applied(style, as_text, tools, variables, continues=continues)
+        except (TypeError, ValueError) as error:
+            raise self._refusal(style, TemplateFaultError("can't render these messages")) from error
         return self._with_bos(ids) if style.adds_bos else ids
 
-    def _apply_given(
+    def _refusal(self, style: ChatStyle, fault: TemplateFaultError) -> InvalidRequestError:
+        is_own = style.given is None
+        self.is_slow |= is_own and fault.is_costly
+        kind = TemplateTooCostlyError if fault.is_costly else InvalidRequestError
+        whose = "the model's chat template" if is_own else "this template"
+        return kind(f"{whose} {fault}", param=None if is_own else "template")
+
+    def _apply(
         self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool, continues: bool
     ) -> list[int]:
-        """By the process for templates that callers bring."""
+        """As `apply_chat_template` does, but a template is code by a stranger, so it has a process of its own."""
         if sanitize:
             rows, tools, variables = style.control_tokens.marked([rows, tools, variables])
         text = self._templates.render(
-            style.given or "",
+            self._tokenizer.get_chat_template(tools=tools) if style.given is None else style.given,
             rows,
             tools,
             {**self._tokenizer.special_tokens_map, **variables},
@@ -258,22 +260,6 @@ class PromptRenderer:
             continues=continues,
         )
         return marked_ids(self._tokenizer, text) if sanitize else self._encode(text)
-
-    def _apply(
-        self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool, continues: bool
-    ) -> list[int]:
-        with deadline(self._longest_rendering_s):
-            ids = self._tokenizer.apply_chat_template(
-                rows,
-                tools=tools,
-                add_generation_prompt=not continues,
-                continue_final_message=continues,
-                tokenize=True,
-                return_dict=False,
-                sanitize_control_tokens=sanitize,
-                **variables,
-            )
-            return list(ids)
 
     def _shortened(self, style: ChatStyle, prompt: ChatPrompt, ids: list[int], limit: int) -> list[int]:
         """Drops the oldest messages until `limit` ids hold the rest; system messages and the last one stay.
@@ -300,6 +286,8 @@ class PromptRenderer:
             gone = set(oldest[:dropped])
             try:
                 return self._rendered(style, prompt, [m for i, m in enumerate(prompt.messages) if i not in gone])
+            except TemplateTooCostlyError:
+                raise
             except InvalidRequestError:
                 continue
         return None

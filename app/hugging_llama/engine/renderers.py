@@ -6,6 +6,7 @@ from typing import Any
 
 from hugging_llama.engine.prompt import PromptRenderer
 from hugging_llama.engine.request_weight import is_slow
+from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.neutral.requests import GenerateRequest, TokenizeRequest
 
 
@@ -15,7 +16,10 @@ class Renderers:
     def __init__(self, tokenizer: Any, **facts: Any) -> None:
         self._facts = facts
         self._tokenizer = tokenizer
-        self.usual = PromptRenderer(tokenizer, **facts)
+        self._processes = [TemplateProcess()]
+        self.usual = PromptRenderer(tokenizer, templates=self._processes[0], **facts)
+        if self.usual.has_template:
+            self._processes[0].start()
         self._lock = threading.Lock()
         self._slow: PromptRenderer | None = None
 
@@ -27,5 +31,12 @@ class Renderers:
             if self._slow is None:
                 with self.usual.lock:
                     tokenizer = copy.deepcopy(self._tokenizer)
-                self._slow = PromptRenderer(tokenizer, **self._facts)
+                self._processes.append(TemplateProcess())
+                self._slow = PromptRenderer(tokenizer, templates=self._processes[-1], **self._facts)
             return self._slow
+
+    def close(self) -> None:
+        """Ends what is being rendered; nothing is afterwards."""
+        with self._lock:
+            for process in self._processes:
+                process.close()

@@ -21,7 +21,6 @@ from hugging_llama.engine.renderers import Renderers
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
-from hugging_llama.engine.template_process import TemplateProcess
 from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.engine.tokenization import tokenized
 from hugging_llama.errors import EngineShutdownError, GrammarError, InvalidRequestError, UnsupportedCapabilityError
@@ -59,7 +58,7 @@ class ServedModel:
         self._pooling_runner: PoolingRunner | None = None
         self._adapters: AdapterCache | None = None
         self._last_stats = RunnerStats()
-        self._templates = TemplateProcess()
+        self._renderers: Renderers | None = None
         self._longest_context = checkpoint.trained_context
         self.context_length = self._context_length(checkpoint, None)
         if checkpoint.kind is not ModelKind.GENERATION:
@@ -79,7 +78,6 @@ class ServedModel:
             checkpoint.tokenizer,
             format=checkpoint.format,
             vocabulary_size=checkpoint.width or len(checkpoint.tokenizer),
-            templates=self._templates,
         )
         self._runner = make_runner(
             checkpoint.model,
@@ -99,6 +97,11 @@ class ServedModel:
         adapters = self._adapters
         return not ref.adapter or adapters is None or ref.adapter in adapters
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether its chats had better not hold up those of other models: its template took too much once."""
+        return self._renderers is not None and self._renderers.usual.is_slow
+
     def load_adapter(self, ref: ModelRef) -> None:
         """Blocks until the adapter of `ref` is in memory, if it has one.
 
@@ -116,13 +119,14 @@ class ServedModel:
         if checkpoint.kind is not ModelKind.GENERATION:
             raise UnsupportedCapabilityError(request.model.name, ["completion"])
         self.context_length = context_length = self._context_length(checkpoint, request.context_length)
-        prompt = self._renderers.of(request).render(request, context_length=context_length)
+        renderers = self._open_renderers()
+        prompt = renderers.of(request).render(request, context_length=context_length)
         sampling = request.sampling
         refuse_beams(request)
         eos_token_ids = checkpoint.eos_token_ids | prompt.end_ids
         bias = make_logit_bias(
             sampling,
-            self._renderers.usual.encode,
+            renderers.usual.encode,
             vocab_size=checkpoint.width or len(checkpoint.tokenizer),
             eos_token_ids=eos_token_ids,
         )
@@ -208,7 +212,8 @@ class ServedModel:
     def close(self) -> None:
         """Ends what still runs and lets go of the weights; waits for the running step."""
         self._checkpoint = None
-        self._templates.close()
+        if self._renderers is not None:
+            self._renderers.close()
         if self._compiler is not None:
             self._compiler.close()
         if (runner := self.runner) is not None:
@@ -241,10 +246,16 @@ class ServedModel:
 
     def _token_source(self, request: TokenizeRequest | None = None) -> PromptRenderer | PoolingTokenizer:
         if self._open_checkpoint().kind is ModelKind.GENERATION:
-            return self._renderers.of(request) if request else self._renderers.usual
+            renderers = self._open_renderers()
+            return renderers.of(request) if request else renderers.usual
         if (runner := self._pooling_runner) is None:
             raise EngineShutdownError("the model is being unloaded")
         return runner.tokenizer
+
+    def _open_renderers(self) -> Renderers:
+        if self._renderers is None:
+            raise EngineShutdownError("the model is being unloaded")
+        return self._renderers
 
     def _open_checkpoint(self) -> Checkpoint:
         if self._checkpoint is None:

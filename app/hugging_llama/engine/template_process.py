@@ -1,10 +1,17 @@
-"""Has templates of callers rendered by a process of their own (template_worker.py), which may die of them."""
+"""Has templates rendered by a process of their own (template_worker.py), which may die of them."""
 
 import signal
 from typing import Any
 
 from hugging_llama.engine.worker_process import WorkerProcess
-from hugging_llama.errors import InvalidRequestError
+
+
+class TemplateFaultError(Exception):
+    """A template fails on what it was given. The text ends a sentence about it; `is_costly`: it took too much."""
+
+    def __init__(self, text: str, *, is_costly: bool = False) -> None:
+        super().__init__(text)
+        self.is_costly = is_costly
 
 
 class TemplateProcess(WorkerProcess):
@@ -25,17 +32,17 @@ class TemplateProcess(WorkerProcess):
     ) -> str:
         """The text that a Jinja template writes, all values being JSON; `continues` as in a ChatPrompt.
 
-        Raises InvalidRequestError if it fails, or takes longer than `longest_s` or more memory than template_worker
-        gives it, EngineShutdownError after `close`, ValueError where it has no place for an answer's beginning.
+        Raises TemplateFaultError if it fails, or takes longer than `longest_s` or more memory than its worker gives
+        it, EngineShutdownError after `close`, ValueError where it has no place for an answer's beginning.
         """
         job = {"template": template, "rows": rows, "tools": tools, "variables": variables, "longest_s": longest_s}
         job["continues"] = continues
         answer = self.ask(job)
         if isinstance(answer, int):
             is_late = answer == -signal.SIGALRM
-            answer = {"refusal": "takes too long" if is_late else "takes too much memory"}
+            raise TemplateFaultError("takes too long" if is_late else "takes too much memory", is_costly=True)
         if "no_place" in answer:
             raise ValueError(answer["no_place"])
         if "text" not in answer:
-            raise InvalidRequestError(f"this template {answer['refusal']}", param="template")
+            raise TemplateFaultError(answer["refusal"], is_costly=answer.get("is_costly", False))
         return str(answer["text"])

@@ -1,4 +1,4 @@
-"""`python -m hugging_llama.engine.template_worker`: renders templates that callers bring, by transformers' renderer.
+"""`python -m hugging_llama.engine.template_worker`: renders chat templates, by transformers' renderer.
 
 One job in JSON a line of standard input, one answer a line of standard output. A template is code by a stranger that
 may ask for all time and memory there is, even in one call into C: so this process has a limit of memory, and an alarm
@@ -12,20 +12,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
-from transformers.utils import chat_template_utils
 
 from hugging_llama.engine.process_memory import limit_data
+from hugging_llama.engine.template_renderer import render_jinja_template
 
 MEMORY_BYTES = 512 * 2**20
 """For a template's own values, beside what the interpreter has by then."""
+_SHORTEST_S = 0.001
+"""An alarm in 0 s never comes."""
 
 
-def render(job: Mapping[str, Any]) -> dict[str, str]:
+def render(job: Mapping[str, Any]) -> dict[str, Any]:
     """`{"text": …}`, or `{"refusal": …}`, the end of a sentence about the template, or `{"no_place": …}` where it shows
     nothing of the answer's beginning."""
-    renderer: Any = chat_template_utils.render_jinja_template
     try:
-        texts, _ = renderer(
+        texts, _ = render_jinja_template(
             conversations=[job["rows"]],
             tools=job["tools"],
             chat_template=job["template"],
@@ -35,7 +36,7 @@ def render(job: Mapping[str, Any]) -> dict[str, str]:
         )
         return {"text": texts[0]}
     except MemoryError:
-        return {"refusal": "takes too much memory"}
+        return {"refusal": "takes too much memory", "is_costly": True}
     except jinja2.TemplateError as error:
         return {"refusal": f"refuses these messages: {error}"}
     except ValueError as error:
@@ -51,7 +52,7 @@ def main() -> None:
     limit_data(MEMORY_BYTES)
     for line in sys.stdin.buffer:
         job = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, job["longest_s"])
+        signal.setitimer(signal.ITIMER_REAL, max(job["longest_s"], _SHORTEST_S))
         answer = json.dumps(render(job))
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(answer, flush=True)

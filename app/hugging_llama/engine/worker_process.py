@@ -11,9 +11,9 @@ from hugging_llama.errors import EngineShutdownError
 
 
 class WorkerProcess:
-    """`python -P -m module`, started with the first job, and anew after one has ended it. Thread-safe; jobs take turns.
+    """`python -P -m module`, started with the first job or before, and anew after one has ended it. Jobs take turns.
 
-    `first` is a line that a new process gets before its jobs.
+    Thread-safe. `first` is a line that a new process gets before its jobs.
     """
 
     def __init__(self, module: str, *, first: Any = None) -> None:
@@ -27,6 +27,15 @@ class WorkerProcess:
     def is_running(self) -> bool:
         """Whether there is a process now."""
         return self._process is not None
+
+    def start(self) -> None:
+        """Has a process ready before its first job. Raises EngineShutdownError after `close`."""
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            self._check_open()
+            process, lines = self._living()
+            assert process.stdin is not None
+            process.stdin.write(lines)
+            process.stdin.flush()
 
     def ask(self, job: Any) -> dict[str, Any] | int:
         """The answer, or the exit status if there was none. Raises EngineShutdownError after `close`."""

@@ -37,7 +37,9 @@ next workers get a new engine.
 - In a variable, items of a list are separated by commas, folders by `:`. A flag of a list may be repeated. The flag of
   a switch needs no value to switch it on.
 - What can't be used stops the start with one line that names the flag, the variable, or the file and its key. A bad
-  value of Ollama's variables is ignored with a warning, as Ollama does, and so is a variable that is no setting.
+  value of Ollama's variables is ignored with a warning, as Ollama does, and so is a variable that is no setting. A 0
+  of `OLLAMA_MAX_LOADED_MODELS`, `OLLAMA_CONTEXT_LENGTH` or `OLLAMA_NUM_PARALLEL` is Ollama's "automatic" and sets
+  nothing; of `OLLAMA_MAX_QUEUE` it means no queue, as ours does.
 - `hugging-llama config show` says each value and where it comes from, `config path` which files are read,
   `config check FILE` what is wrong with one, `hugging-llama doctor` also which settings don't go together.
 

@@ -19,8 +19,9 @@ _T = TypeVar("_T")
 class Setting:
     """All that is known of a setting.
 
-    `read_by`: the processes that it concerns. `ollama`: Ollama's variables that mean the same. `flags`: further flags
-    of `serve`. `origin`: what the default is where that depends on the machine.
+    `read_by`: the processes that it concerns. `ollama`: Ollama's variables that mean the same, and
+    `ollama_zero_is_automatic` that their 0 leaves the choice to the server. `flags`: further flags of `serve`.
+    `origin`: what the default is where that depends on the machine.
     """
 
     name: str = ""
@@ -29,6 +30,7 @@ class Setting:
     meaning: str = ""
     read_by: tuple[str, ...] = ()
     ollama: tuple[str, ...] = ()
+    ollama_zero_is_automatic: bool = False
     flags: tuple[str, ...] = ()
     origin: str = ""
     choices: tuple[str, ...] = ()

@@ -108,8 +108,7 @@ def _take_ollama(loaded: Loaded, environ: Mapping[str, str]) -> None:
     for name, setting in SETTINGS.items():
         for variable in setting.ollama if name not in ("host", "port") else ():
             text = environ.get(variable, "").strip().strip("\"'")
-            # 0 is Ollama's "automatic", except for a duration
-            if not text or (text == "0" and isinstance(setting.default, int)):
+            if not text or (text == "0" and setting.ollama_zero_is_automatic):
                 continue
             if error := loaded._take(name, text, variable):
                 loaded.warnings.append(f"{error}; it is ignored")

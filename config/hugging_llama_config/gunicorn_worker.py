@@ -18,7 +18,10 @@ from gunicorn import util
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
+from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
+
+from hugging_llama_config.accepting import PatientServer
 
 _HARMLESS = re.compile(r"[A-Z-]{1,30}")
 # what gunicorn's errors keep of a request
@@ -46,8 +49,9 @@ class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """In the worker's own process, before it takes connections."""
-        # gunicorn has no other place to name the class of requests
+        # gunicorn has no other place to name the class of requests, nor of what accepts
         RequestParser.mesg_class = BoundedRequest
+        ggevent.StreamServer = PatientServer
         super().init_process()
 
     def handle_quit(self, sig: int, frame: Any) -> None:

@@ -98,10 +98,11 @@ class Settings:
     )  # fmt: skip
     max_loaded_models: int = setting(
         0, NUMBER, (ENGINE,), "models in memory at once; 0: three", ollama=("OLLAMA_MAX_LOADED_MODELS",),
-        flags=("--max-resident-models",),
+        ollama_zero_is_automatic=True, flags=("--max-resident-models",),
     )  # fmt: skip
     context_length: int = setting(
         0, NUMBER, (WEB, ENGINE), "default `num_ctx`; 0: 4096 or the model's own", ollama=("OLLAMA_CONTEXT_LENGTH",),
+        ollama_zero_is_automatic=True,
     )  # fmt: skip
     device: str = setting(
         "auto", TEXT, (WEB, ENGINE), "where models run; auto takes cuda before mps before cpu",
@@ -136,6 +137,7 @@ class Settings:
     # requests
     max_num_seqs: int = setting(
         64, NUMBER, (WEB, ENGINE), "sequences in a batch", low=1, high=4096, ollama=("OLLAMA_NUM_PARALLEL",),
+        ollama_zero_is_automatic=True,
     )  # fmt: skip
     max_num_batched_tokens: int = setting(
         0, NUMBER, (ENGINE,), "prompt tokens that a step, or a batch of texts to embed, may take; 0: as many as "

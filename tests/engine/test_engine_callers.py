@@ -58,6 +58,20 @@ def test_a_load_is_told_to_those_who_ask() -> None:
     clients.engine.close()
 
 
+def test_who_waits_for_the_place_of_another_model_is_in_the_queue_until_the_load() -> None:
+    gate = GatedLoad()
+    clients = Clients(replace(SETTINGS, max_loaded_models=1), load=gate)
+    first = clients.send("x")
+    gate.started.get(timeout=WAIT_S)
+    waiting = clients.send("x", replace(DEMO_REF, quantization="int8"), tells_progress=True)
+    gate.may_go.set()
+    assert clients.text(first)
+    told = [answer for answer in clients.answers(waiting) if isinstance(answer, Progress)]
+    assert told[:2] == [Progress(phase="queue", position=1), Progress(phase="load")]
+    assert told.count(Progress(phase="load")) == 1
+    clients.engine.close()
+
+
 def test_a_prompt_that_is_computed_in_pieces_is_told(clients: Clients) -> None:
     key = clients.send("one two three " * 300, tells_progress=True, context_length=2048)
     answers = clients.answers(key)

@@ -1,5 +1,6 @@
 """Loading: what a model is for, where it goes, and files made to do harm."""
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable
@@ -341,3 +342,51 @@ def test_vetting_counts_shared_shards_once(folder: Path) -> None:
     files = vet(str(folder))
     assert files.weight_bytes == (folder / "model.safetensors").stat().st_size
     assert not files.is_sentence_transformer
+
+
+@pytest.mark.parametrize("step", ["vet", "model_kind", "pretrained_model", "pretrained_tokenizer", "chat_format"])
+@pytest.mark.parametrize("is_pulled_again", [False, True])
+def test_a_model_that_is_deleted_while_it_loads(
+    loader: Loader,
+    folder: Path,
+    step: str,
+    is_pulled_again: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It loses its name first, then its files go; so does what fails because of that say no word of the files."""
+    module = importlib.import_module("hugging_llama.engine.loader")
+    real = getattr(module, step)
+
+    def delete_and_go_on(*arguments: Any) -> Any:
+        doomed = folder.with_name("doomed")
+        folder.rename(doomed)
+        if is_pulled_again:
+            shutil.copytree(doomed, folder, ignore=shutil.ignore_patterns("*.safetensors", "tokenizer*"))
+        shutil.rmtree(doomed)
+        real(*arguments)
+        raise FileNotFoundError("and so on")
+
+    monkeypatch.setattr(module, step, delete_and_go_on)
+    assert refused(loader, folder) == "the files of this model are gone; pull it again"
+    assert [record for record in caplog.records if record.name.startswith("hugging_llama")] == []
+
+
+def test_a_model_that_is_deleted_while_it_is_measured(
+    loader: Loader, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vet_and_delete(directory: str) -> Any:
+        files = vet(directory)
+        shutil.rmtree(folder)
+        return files
+
+    monkeypatch.setattr("hugging_llama.engine.loader.vet", vet_and_delete)
+    with pytest.raises(ModelLoadError, match="the files of this model are gone; pull it again"):
+        loader.measure(str(folder))
+
+
+def test_a_folder_that_never_had_a_configuration_is_not_gone(loader: Loader, folder: Path) -> None:
+    (folder / "config.json").unlink()
+    assert refused(loader, folder) == "the model has no config.json"
+    shutil.rmtree(folder)
+    assert "are gone" in refused(loader, folder)

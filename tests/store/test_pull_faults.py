@@ -223,6 +223,17 @@ def test_no_hub_there(work: Workplace, endpoint: str) -> None:
     assert "0x" not in caught.value.message
 
 
+def test_a_refused_connection_is_no_late_one(work: Workplace) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and nobody listens
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+        access = hub_http.HubAccess(endpoint=f"http://me:secret@{host}")
+        request = PullRequest(name=parse_name("acme/tiny"), cache=str(work.cache), access=access, policy=QUICK)
+        with pytest.raises(TransferError) as caught:
+            list(pull_files(request))
+    assert caught.value.message == f"can't reach {host}: connection refused"
+
+
 @pytest.mark.parametrize("endpoint", ["", "file:///etc", "ftp://x", "http://", "http://x:99999999"])
 def test_an_endpoint_that_is_no_url(work: Workplace, endpoint: str) -> None:
     request = PullRequest(

@@ -58,26 +58,47 @@ def test_a_full_queue_tells_how_long_loads_have_taken() -> None:
     world.registry.release(busy)
 
 
-def test_what_must_be_loaded_is_known_before() -> None:
-    world = World(max_loaded=1, max_queue=1)
+def test_what_a_request_would_wait_for_is_known_before() -> None:
+    world = World(max_loaded=1, max_queue=3)
+    a, b = (ModelRef(name=path, path=path) for path in "ab")
+    assert world.registry.place_of(a) == 0
     _, waiting = world.ask("a")
-    assert world.registry.must_load(waiting.ref)
+    assert world.registry.place_of(a) == 0
+    assert world.registry.place_of(b) == 1
     world.run()
-    assert not world.registry.must_load(waiting.ref)
-    _, queued = world.ask("b")
-    assert not world.registry.must_load(queued.ref), "it would be refused"
+    assert world.registry.place_of(a) is None
+    assert world.registry.place_of(b) == 1, "a is in use"
+    world.ask("b")
+    world.ask("b")
+    assert world.registry.place_of(b) == 3
+    world.ask("c")
+    assert world.registry.place_of(b) is None, "it would be refused"
+    world.registry.release(waiting)
+    world.run()
+    assert world.registry.place_of(a) == 2, "behind c"
+
+
+def test_who_waits_for_memory_is_in_the_queue() -> None:
+    world = World(memory=100, needs={"a": (80, 80), "b": (80, 80)})
+    busy, b = world.use("a"), ModelRef(name="b", path="b")
+    world.ask("b")
+    world.run()
+    assert world.registry.place_of(b) == 1
+    world.registry.release(busy)
+    world.run()
+    assert world.registry.place_of(b) is None
 
 
 def test_without_a_queue_a_model_is_loaded_all_the_same() -> None:
     world = World(max_loaded=1, max_queue=0)
     busy = world.use("a")
     number, ticket = world.ask("b")  # the next load waits for its room, and nobody behind it
-    assert not world.registry.must_load(ModelRef(name="c", path="c")), "it would be refused"
+    assert world.registry.place_of(ModelRef(name="c", path="c")) is None, "it would be refused"
     with pytest.raises(EngineBusyError):
         world.ask("c")
     world.registry.release(busy)
     world.run()
     assert isinstance(world.answers[number], FakeModel)
     world.registry.release(ticket)
-    assert world.registry.must_load(busy.ref)
+    assert world.registry.place_of(busy.ref) == 1, "once b has left"
     world.registry.release(world.use("a"))

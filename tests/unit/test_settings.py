@@ -214,9 +214,18 @@ def test_ollamas_variables_are_read_leniently(caplog: pytest.LogCaptureFixture) 
         assert variable in caplog.text
 
 
-def test_a_zero_of_ollamas_is_its_automatic() -> None:
-    assert load_settings(environ={"OLLAMA_NUM_PARALLEL": "0", "OLLAMA_MAX_QUEUE": "0"}).max_queue == 512
-    assert load_settings(environ={"OLLAMA_KEEP_ALIVE": "0"}).keep_alive_s == 0
+def test_a_zero_of_ollamas_is_its_automatic_where_ollama_has_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.toml").write_text(
+        "max_num_seqs = 7\nmax_loaded_models = 7\ncontext_length = 7\nmax_queue = 7\nnoprune = true"
+    )
+    names = ("NUM_PARALLEL", "MAX_LOADED_MODELS", "CONTEXT_LENGTH", "MAX_QUEUE", "NOPRUNE", "KEEP_ALIVE")
+    environ = {"HUGGING_LLAMA_HOME": str(tmp_path), **{f"OLLAMA_{name}": "0" for name in names}}
+    settings = load_settings(environ=environ)
+    assert (settings.max_num_seqs, settings.max_loaded_models, settings.context_length) == (7, 7, 7)
+    assert (settings.max_queue, settings.noprune, settings.keep_alive_s) == (0, False, 0)
+    assert caplog.records == []
 
 
 def test_a_negative_keep_alive_is_for_ever() -> None:

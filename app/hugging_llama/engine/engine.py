@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from hugging_llama.engine import memory
 from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
-from hugging_llama.engine.entry import Entry, Request
+from hugging_llama.engine.entry import Entry, Request, load_told, wait_told
 from hugging_llama.engine.expiry import ExpiryTimer
 from hugging_llama.engine.instances import LoadFailure, loading_row
 from hugging_llama.engine.intake import Intake
@@ -31,7 +31,7 @@ from hugging_llama.engine.status import LoadFigures, summed_status
 from hugging_llama.engine.step_watch import StepWatch
 from hugging_llama.errors import EngineShutdownError, GenerationError, HuggingLlamaError, ProtocolError
 from hugging_llama.ipc.facade import Answer, Emit, Key
-from hugging_llama.neutral.events import EngineStatus, Finished, FinishReason, Loaded, Progress
+from hugging_llama.neutral.events import EngineStatus, Finished, FinishReason, Loaded
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
@@ -48,7 +48,6 @@ _log = logging.getLogger(__name__)
 
 _INTAKE_THREADS = 4
 _SLOW_INTAKE_THREADS = 2
-
 _LONGEST_CLOSE_S = 10.0
 """So long a close waits for loads that are under way: the interpreter can't end well beneath native code."""
 
@@ -89,7 +88,9 @@ class Engine:
             memory=None if load else self._memory_gauge(),
             deadline_changed=self._timer.wake,
         )
-        self._watch = StepWatch(settings.step_timeout_s, self._step_ages_s)
+        self._watch = StepWatch(
+            settings.step_timeout_s, lambda: [r.step_age_s for m in self._served.copy() if (r := m.runner) is not None]
+        )
         memory.settle()
         self._timer.start()
         self._watch.start()
@@ -196,8 +197,8 @@ class Engine:
                 raise ProtocolError("this request id is in use")
             self._entries[key] = entry
         ref = self._resolved(request.model)
-        if entry.tells_progress and self._registry.must_load(ref):
-            self._emit([(key, Progress(phase="load"))])
+        if entry.tells_progress and (place := self._registry.place_of(ref)) is not None:
+            self._emit(wait_told(entry, ref, place))
         try:
             entry.ticket = self._registry.acquire(
                 ref,
@@ -311,9 +312,6 @@ class Engine:
         with self._lock:
             return next(iter(self._threads), None)
 
-    def _step_ages_s(self) -> list[float]:
-        return [runner.step_age_s for model in self._served.copy() if (runner := model.runner) is not None]
-
     def _memory_gauge(self) -> MemoryGauge[ServedModel]:
         return MemoryGauge(
             need=self._memory_need, held_bytes=lambda model: model.size_bytes,
@@ -329,6 +327,8 @@ class Engine:
     @panics_as_errors()
     def _load_model(self, ref: ModelRef) -> ServedModel:
         start = time.monotonic()
+        with self._lock:  # none of them ends meanwhile
+            self._emit(load_told(self._entries.values(), ref))
         with self._loads.timed():
             checkpoint = self._load_checkpoint(ref.path, ref.quantization)
             with memory.shortage_told("there is not enough memory to load this model"):

@@ -1,12 +1,15 @@
 """A request as the engine keeps it."""
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from hugging_llama.engine.instances import Ticket
 from hugging_llama.engine.served_model import ServedModel
-from hugging_llama.ipc.facade import Key
+from hugging_llama.ipc.facade import Answer, Key
 from hugging_llama.neutral.callers import Caller
+from hugging_llama.neutral.events import Progress
+from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
     DetokenizeRequest,
@@ -30,6 +33,8 @@ class Entry:
     ticket: Ticket[ServedModel] | None = None
     submitted_to: ServedModel | None = None
     cancelled: bool = False
+    awaits: tuple[str, str] | None = None
+    """The model that it has been told to wait in the queue for."""
 
     @property
     def caller(self) -> Caller:
@@ -39,3 +44,14 @@ class Entry:
     @property
     def tells_progress(self) -> bool:
         return isinstance(self.request, GenerateRequest) and self.request.tells_progress
+
+
+def load_told(entries: Iterable[Entry], ref: ModelRef) -> list[tuple[Key, Answer]]:
+    """For those in the queue for this model, whose load begins."""
+    return [(entry.key, Progress(phase="load")) for entry in entries if entry.awaits == ref.identity]
+
+
+def wait_told(entry: Entry, ref: ModelRef, place: int) -> list[tuple[Key, Answer]]:
+    """For who waits for this model at a place that `Registry.place_of` has said."""
+    entry.awaits = ref.identity if place else None
+    return [(entry.key, Progress(phase="queue", position=place) if place else Progress(phase="load"))]

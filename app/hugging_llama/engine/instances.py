@@ -1,7 +1,7 @@
 """What the registry keeps of each model and of each request for one."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Generic, TypeVar
@@ -90,6 +90,18 @@ class Resident(Generic[ModelT]):
     model: ModelT | None
     ref_count: int
     expires_in_s: float
+
+
+def place_in_queue(
+    instances: Mapping[tuple[str, str], Instance[ModelT]], ref: ModelRef, num_pending: int, max_loaded: int
+) -> int | None:
+    """Of a request for this model that comes now: 0 if its load is under way or begins at once, None if it is in
+    memory, else its place in the queue for models, 1 for the next one."""
+    instance = instances.get(ref.identity)
+    if instance is not None and instance.state is not State.LEAVING:
+        return None if instance.model is not None else int(instance.state is State.PARKED)
+    is_turn = not any(other.is_moving or other.state is State.PARKED for other in instances.values())
+    return 0 if is_turn and not num_pending and len(instances) < max_loaded else num_pending + 1
 
 
 def ready_calls(tickets: list[Ticket[ModelT]], model: ModelT) -> list[Call]:

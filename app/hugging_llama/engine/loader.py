@@ -15,6 +15,7 @@ from hugging_llama.engine.built_size import check_built_size
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, marker_ids
 from hugging_llama.engine.classifier import is_causal_reranker, load_classifier
 from hugging_llama.engine.device_loss import exit_if_device_lost
+from hugging_llama.engine.gone_files import deletion_told
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.linear.packer import LinearPacker
 from hugging_llama.engine.linear.replace import packed_bytes
@@ -118,14 +119,8 @@ class Loader:
         """
         try:
             quantization = self._packer.resolve(quantization)
-            files = vet(directory)
-            kind = model_kind(files)
-            with self._turn, panics_as_errors():
-                if kind is ModelKind.EMBEDDING:
-                    return self._embedding(files, quantization)
-                if kind is ModelKind.CLASSIFICATION:
-                    return self._classification(files, quantization)
-                return self._generation(files, self._generation_dtype(files), quantization)
+            with deletion_told(directory):
+                return self._load(vet(directory), quantization)
         except HuggingLlamaError:
             raise
         except Exception as error:
@@ -134,6 +129,15 @@ class Loader:
             exit_if_device_lost(error)
             _log.warning("a model could not be loaded", exc_info=True)
             raise ModelLoadError(_sentence(error)) from error
+
+    def _load(self, files: VettedFiles, quantization: str) -> Checkpoint:
+        kind = model_kind(files)
+        with self._turn, panics_as_errors():
+            if kind is ModelKind.EMBEDDING:
+                return self._embedding(files, quantization)
+            if kind is ModelKind.CLASSIFICATION:
+                return self._classification(files, quantization)
+            return self._generation(files, self._generation_dtype(files), quantization)
 
     def _generation(self, files: VettedFiles, dtype: torch.dtype, quantization: str) -> Checkpoint:
         config = pretrained_config(files)
@@ -215,7 +219,10 @@ class Loader:
 
     def measure(self, directory: str, quantization: str = "") -> tuple[ModelSize, Runtime]:
         """What decides how much a load takes, from the files' headers alone. Raises ModelLoadError."""
-        files = vet(directory)
+        with deletion_told(directory):
+            return self._measured(vet(directory), quantization)
+
+    def _measured(self, files: VettedFiles, quantization: str) -> tuple[ModelSize, Runtime]:
         kind = model_kind(files)
         is_writer = kind is ModelKind.GENERATION
         dtype = self._generation_dtype(files) if is_writer else torch.float32

@@ -28,6 +28,7 @@ from hugging_llama.engine.instances import (
     Ticket,
     fail_calls,
     load_error,
+    place_in_queue,
     ready_calls,
     run_calls,
 )
@@ -111,11 +112,12 @@ class Registry(Generic[ModelT]):
         run_calls(calls)
         return ticket
 
-    def must_load(self, ref: ModelRef) -> bool:
-        """Whether a request for it would have to wait for a load now, or in the queue for one that has room."""
+    def place_of(self, ref: ModelRef) -> int | None:
+        """What a request for it would wait for now, as `place_in_queue` has it; None also if it would be refused."""
         with self._lock:
-            instance = self._instances.get(ref.identity)
-            return (instance is None or instance.model is None) and len(self._pending) < self._max_queue
+            num_pending = len(self._pending)
+            place = place_in_queue(self._instances, ref, num_pending, self._max_loaded)
+            return place if num_pending < self._max_queue else None
 
     def release(self, ticket: Ticket[ModelT]) -> None:
         """Ends a hold, or the wait for one. More than once is fine."""
@@ -255,9 +257,6 @@ class Registry(Generic[ModelT]):
         except Exception as error:
             self._failed(instance, ModelLoadError(f"the load could not be started: {type(error).__name__}"))
 
-    def _is_one_leaving(self) -> bool:
-        return any(instance.state is State.LEAVING for instance in self._instances.values())
-
     def _idle(self) -> list[Instance[ModelT]]:
         """Idle models in the order in which they are sent away: those that are kept for the shortest time first."""
         return sorted((i for i in self._instances.values() if i.is_idle), key=lambda i: (i.keep_alive_s, i.last_used))
@@ -339,7 +338,7 @@ class Registry(Generic[ModelT]):
             del self._instances[instance.ref.identity]
             is_short = isinstance(error, InsufficientMemoryError) and not self._closing
             calls = self._evict([other for other in self._instances.values() if is_short and other.is_idle])
-            if is_short and self._is_one_leaving():
+            if is_short and any(other.state is State.LEAVING for other in self._instances.values()):
                 for ticket in reversed(instance.waiting):
                     self._pending.put_back(ticket)
             else:

@@ -2,6 +2,8 @@
 
 import os
 
+from hugging_llama.store.new_folders import make_folders
+
 
 def replace_file(path: str, content: bytes, modified_ns: int | None = None) -> None:
     """Write `content` beside `path`, then rename it there; the folder is made if need be.
@@ -10,7 +12,7 @@ def replace_file(path: str, content: bytes, modified_ns: int | None = None) -> N
     that the file shall show, in nanoseconds, None for now. Raises OSError, and then nothing has changed.
     """
     folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
+    make_folders(folder)
     temporary = temporary_name(path)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:

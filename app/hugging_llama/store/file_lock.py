@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from types import TracebackType
 
+from hugging_llama.store.new_folders import make_folders
+
 _POLL_S = 0.02
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK})
 
@@ -25,7 +27,7 @@ class FileLock:
 
     def acquire(self) -> bool:
         """Take the lock unless somebody has it. Raises OSError."""
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
+        make_folders(os.path.dirname(self._path))
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:  # somebody has just removed the folder

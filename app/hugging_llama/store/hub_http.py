@@ -98,7 +98,7 @@ class HubHttp:
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
             raise TransferError("the Hub redirects to something that is not a URL", cause="redirect") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            host = urllib.parse.urlsplit(url).hostname or self._access.host
+            host = urllib.parse.urlsplit(url).netloc.rpartition("@")[2] or self._access.host
             is_unreachable = any(isinstance(item, _UNREACHABLE) for item in _chain(error))
             verb = "can't reach" if is_unreachable else "no answer from"
             raise TransientError(f"{verb} {host}: {_cause(error)}", is_unreachable=is_unreachable) from error
@@ -224,7 +224,9 @@ def _chain(error: BaseException) -> Iterator[object]:
 def _cause(error: BaseException) -> str:
     """What went wrong, in the operating system's words: those of the libraries hold addresses of objects."""
     for item in _chain(error):
-        if isinstance(item, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError):
+        # urllib3 counts a refused connection among those that took too long
+        is_late = isinstance(item, TimeoutError | requests.Timeout | urllib3.exceptions.TimeoutError)
+        if is_late and not isinstance(item, urllib3.exceptions.NewConnectionError):
             return "timed out"
         if isinstance(item, ssl.SSLCertVerificationError):
             return "its certificate is not trusted"

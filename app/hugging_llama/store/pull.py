@@ -31,6 +31,7 @@ from hugging_llama.store.hub import OFFLINE, Hub, RemoteFile
 from hugging_llama.store.hub_http import HubAccess
 from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.names import ModelName
+from hugging_llama.store.new_folders import make_folders
 from hugging_llama.store.retry import RetryPolicy, TransientError
 
 _REPORT_EVERY_S = 0.1
@@ -106,7 +107,7 @@ class _Pull:
 
     def _bring(self, remote: Mapping[str, RemoteFile]) -> Iterator[TransferProgress]:
         files = self._chosen(remote)
-        os.makedirs(self._folder.path, exist_ok=True)
+        make_folders(self._folder.path)
         _check_space(self._folder, files)
         if self._request.kind == "model":
             config = remote.get(selection.CONFIG)

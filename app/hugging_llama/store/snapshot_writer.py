@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from hugging_llama.store import durable
 from hugging_llama.store.hub import RemoteFile
 from hugging_llama.store.layout import RepoFolder
+from hugging_llama.store.new_folders import make_folders
 
 
 def write_snapshot(folder: RepoFolder, commit: str, revision: str, files: Iterable[RemoteFile]) -> None:
@@ -14,7 +15,7 @@ def write_snapshot(folder: RepoFolder, commit: str, revision: str, files: Iterab
     The ref comes last and by rename, so that a pull which was interrupted is never seen as a model, and the commit
     that the revision meant before stays usable until then. Raises OSError.
     """
-    os.makedirs(folder.snapshot(commit), exist_ok=True)
+    make_folders(folder.snapshot(commit))
     for file in files:
         _link(folder.pointer(commit, file.path), folder.blob(file.digest))
     for made in (folder.blobs, folder.snapshot(commit)):
@@ -24,7 +25,7 @@ def write_snapshot(folder: RepoFolder, commit: str, revision: str, files: Iterab
 
 def _link(pointer: str, blob: str) -> None:
     parent = os.path.dirname(pointer)
-    os.makedirs(parent, exist_ok=True)
+    make_folders(parent)
     target = os.path.relpath(blob, parent)
     try:
         os.symlink(target, pointer)  # atomic in itself: a crash leaves a link or none

@@ -15,6 +15,7 @@ from hugging_llama.store.downloads import Wait
 from hugging_llama.store.file_lock import FileLock
 from hugging_llama.store.hub import RemoteFile
 from hugging_llama.store.layout import RepoFolder
+from hugging_llama.store.new_folders import make_folders
 from hugging_llama.store.retry import RetryPolicy, TransientError
 
 _LOCK_POLL_S = 0.1
@@ -85,7 +86,7 @@ def fetch_blob(
 def _fetch_locked(
     folder: RepoFolder, file: RemoteFile, open_file: OpenFile, policy: RetryPolicy, wait: Wait, count: Count
 ) -> Iterator[int]:
-    os.makedirs(folder.blobs, exist_ok=True)
+    make_folders(folder.blobs)
     mismatches = failures = best = 0
     with _Part(folder.part(file.digest), file) as part:
         while True:

@@ -1,0 +1,35 @@
+"""Takes a worker's connections; where the system has nothing left for one more, that is a line in the log.
+
+gevent writes a traceback for each that it can't take, up to a hundred a second.
+"""
+
+import errno
+import logging
+import time
+from typing import Any
+
+from gevent import GreenletExit  # type: ignore[import-untyped]
+from gevent.server import StreamServer  # type: ignore[import-untyped]
+
+logger = logging.getLogger(__name__)
+
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_TOLD_EVERY_S = 10.0
+
+
+class PatientServer(StreamServer):  # type: ignore[misc]
+    """gevent's, which pauses for a while after each connection that it could not take."""
+
+    _told_at = -_TOLD_EVERY_S
+
+    def do_read(self) -> Any:
+        """Accepts a connection. Raises OSError; GreenletExit is what gevent takes without a word."""
+        try:
+            return super().do_read()
+        except OSError as error:
+            if error.errno not in _SCARCE:
+                raise
+            if time.monotonic() >= self._told_at + _TOLD_EVERY_S:
+                self._told_at = time.monotonic()
+                logger.warning("connections can't be accepted: %s", error.strerror)
+            raise GreenletExit from error

@@ -36,5 +36,5 @@ def write_refusal(error: HuggingLlamaError) -> None:
 def _is_refusal(error: HuggingLlamaError) -> bool:
     """By us: the Hub rejects keys, too, and that is how an action ends."""
     if isinstance(error, KeyRejectedError):
-        return error.facts.get("realm", REALM) == REALM
+        return bool(error.facts.get("realm", REALM) == REALM)
     return isinstance(error, ForbiddenError)

@@ -33,6 +33,8 @@ _HTTP = (1, 1)
 class BoundedRequest(Request):  # type: ignore[misc]
     """A request whose head may have MAX_HEAD_BYTES."""
 
+    version: Any
+
     def parse(self, unreader: Any) -> Any:
         """What was read beyond the head. A later HTTP/1 than there is is answered in the one that we speak: gunicorn
         repeats the request's."""

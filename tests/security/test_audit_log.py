@@ -109,7 +109,7 @@ def test_what_is_read_or_said_is_not_told(make_client: MakeClient, log: Path) ->
 def test_who_and_whence(make_client: MakeClient, log: Path) -> None:
     client, _ = make_client(audit_log=str(log), trusted_proxies=("10.0.0.1",))
 
-    def delete(**environ: str) -> dict[str, Any]:
+    def delete(**environ: str) -> Any:
         headers = {"X-Forwarded-For": "203.0.113.9", "X-Request-ID": "abc"}
         client.delete("/api/delete", json={"model": "nobody"}, headers=headers, environ_overrides=environ)
         return lines(log)[-1]

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama_config import metrics_files, systemd
+from hugging_llama_config.audit_file import AuditFileError, check_audit_file
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
@@ -117,7 +118,8 @@ def on_starting(server: Any) -> None:
         # what gunicorn was told to bind, or was given, which may be another address than that of the settings
         given = systemd.inherited_hosts()
         has_keys = check_exposure(_settings, _told_hosts(server) if given is None else given)
-    except (LaunchError, HomeFormatError, ExposureError) as error:
+        check_audit_file(_settings.audit_log)
+    except (LaunchError, HomeFormatError, ExposureError, AuditFileError) as error:
         raise SystemExit(f"Error: {error}") from None
     run_dir = Path(_settings.run_dir)
     for left in run_dir.glob("metrics-*"):
@@ -174,6 +176,7 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         hosts = [settings.host] if binds_anew else _listening_hosts(server)
         # workers of before may still know keys whose file is gone; those that come after would let nobody in
         has_keys = check_exposure(settings, hosts, was_closed=bool(closed[0]))
+        check_audit_file(settings.audit_log)
         if binds_anew:
             _check_address(settings, server)
         # in place, as gunicorn imports it once only and would go on with the values from the start
@@ -181,7 +184,7 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         if server.systemd:
             # for another address gunicorn would close the sockets that it was given
             globals()["bind"] = server.cfg.bind
-    except (ConfigError, LaunchError, HomeFormatError, ExposureError, OSError, SystemExit) as error:
+    except (ConfigError, LaunchError, HomeFormatError, ExposureError, AuditFileError, OSError, SystemExit) as error:
         server.log.error("not reloaded: %s", error)
         systemd.notify(f"STATUS=not reloaded: {error}")
         return

@@ -30,10 +30,20 @@ _OUR_FAULT = "internal server error; the server's log has the details"
 MAX_HEAD_BYTES = 128 * 1024
 """Of a request's line and headers together."""
 _QUIT_WITHIN_S = 2
+_HTTP = (1, 1)
 
 
 class BoundedRequest(Request):  # type: ignore[misc]
     """A request whose head may have MAX_HEAD_BYTES."""
+
+    version: Any
+
+    def parse(self, unreader: Any) -> Any:
+        """What was read beyond the head. A later HTTP/1 than there is is answered in the one that we speak: gunicorn
+        repeats the request's."""
+        rest = super().parse(unreader)
+        self.version = min(self.version, _HTTP)
+        return rest
 
     def read_into(self, unreader: Any, buf: Any, stop: bool = False) -> None:
         """Reads more of the head. Raises LimitRequestHeaders."""
@@ -71,6 +81,7 @@ class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
         page = _Page()
         super().handle_error(req, page, addr, exc)
         status_line = bytes(page.data).partition(b"\r\n")[0]
+        status_line = status_line.replace(b" 501 Bad Request", b" 501 Not Implemented")  # as gunicorn has it
         is_ours = status_line.split(b" ")[1:2] == [b"500"]
         body = json.dumps({"error": _OUR_FAULT if is_ours else f"malformed request: {exc}"}).encode()
         head = b"\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n"

@@ -6,9 +6,21 @@ import logging.config
 from datetime import UTC, datetime
 from typing import Any
 
+from hugging_llama_config.redaction import redacted
+
 _OWN = ("hugging_llama", "hugging_llama_config")
 FIELDS = "fields"
 """The key in a record's `extra` of a mapping that a line of JSON holds beside the text."""
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__(f"%(asctime)s {process}[%(process)d] %(levelname)s %(name)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -25,13 +37,13 @@ class JsonFormatter(logging.Formatter):
             "process": self._process,
             "pid": record.process,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": redacted(record.getMessage()),
         }
         fields = getattr(record, FIELDS, None)
         if isinstance(fields, dict):
             line |= {name: value for name, value in fields.items() if name not in line}
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = redacted(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
 
 
@@ -51,12 +63,12 @@ def configure_own_logging(level: str, process: str, style: str = "text") -> None
 
 def logging_table(level: str, process: str, style: str, *names: str) -> dict[str, Any]:
     """What `logging.config.dictConfig` takes, for the loggers of these names."""
-    text = {"format": f"%(asctime)s {process}[%(process)d] %(levelname)s %(name)s: %(message)s"}
+    formatter = JsonFormatter if style == "json" else TextFormatter
     logger = {"level": level.upper(), "handlers": ["stderr"], "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"line": {"()": JsonFormatter, "process": process} if style == "json" else text},
+        "formatters": {"line": {"()": formatter, "process": process}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "loggers": dict.fromkeys(names, logger),
     }

@@ -89,7 +89,7 @@ def test_what_becomes_too_complex_ends_alone(clients: Clients) -> None:
     other = clients.send("x", format=Choice(("fine",)))
     key = clients.send("x", format=Lark('start: (("a"{1,1000}){1,1000}){1,1000}'), sampling=sampling)
     end = clients.answers(key)[-1]
-    assert isinstance(end, GenerationError)
+    assert isinstance(end, GrammarError), "it is what was asked for that is at fault"
     assert "too complex" in str(end)
     assert clients.text(other) == "fine"
 
@@ -157,3 +157,19 @@ def test_a_mask_that_fails_is_one_answers_error() -> None:
         mask.accept(compiler.tokenizer.encode("no")[0])
     compiler.close()
     assert issubclass(GenerationError, HuggingLlamaError)
+
+
+@pytest.mark.parametrize(
+    ("format", "fault"),
+    [
+        (Lark("root ::= " + "(" * 5000 + '"a"' + ")" * 5000), "it is nested too deep"),
+        (Lark('root ::= "\\'), "it ends in the middle of an escape"),
+        (Lark('root ::= "a'), "Unexpected end of input at line 1"),
+        (schema(type="integer", minimum=-(10**300)), "it holds a whole number of more than 64 bits"),
+        (schema(enum=[{"a": [2**64]}]), "it holds a whole number of more than 64 bits"),
+    ],
+    ids=["depth", "escape", "end", "bound", "value"],
+)
+def test_what_is_wrong_is_said_in_words_of_the_format(format: OutputFormat, fault: str) -> None:
+    with pytest.raises(GrammarError, match=fault):
+        grammar_of(format)

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import socket
 import threading
@@ -143,4 +144,16 @@ def test_a_client_that_stops_in_the_middle_leaves_nothing(
             while client.recv(4096):  # until the server has had enough
                 pass
     assert written.wait(60)
+    assert blobs(settings) == []
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 100000", "Transfer-Encoding: chunked"])
+def test_a_client_that_is_too_slow_is_told(port: int, settings: Settings, length: str) -> None:
+    """As on other routes: one that is silent is still there, and reads what is said to it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(f"POST /api/blobs/{DIGEST} HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n1\r\nx\r\n".encode())
+        answer = b"".join(iter(lambda: client.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == b"408", answer
+    assert json.loads(body) == {"error": "the request body did not come in time"}
     assert blobs(settings) == []

@@ -22,6 +22,7 @@ from hugging_llama.errors import ModelLoadError
 from hugging_llama.neutral.callers import Caller
 from hugging_llama.store.audit_file import append
 from hugging_llama_config.env import ConfigError, load_settings
+from hugging_llama_config.keys import new_key
 from tests.functional.conftest import MakeClient
 from tests.hub_server import GOOD_TOKEN, Repo, StandInHub
 from tests.live_server import live_server
@@ -38,11 +39,11 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "audit.jsonl"
 
 
-def lines(log: Path) -> list[dict[str, Any]]:
+def lines(log: Path) -> list[Any]:
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def ends(log: Path) -> list[dict[str, Any]]:
+def ends(log: Path) -> list[Any]:
     return [line for line in lines(log) if line["outcome"] != "begun"]
 
 
@@ -108,7 +109,7 @@ def test_what_is_read_or_said_is_not_told(make_client: MakeClient, log: Path) ->
 def test_who_and_whence(make_client: MakeClient, log: Path) -> None:
     client, _ = make_client(audit_log=str(log), trusted_proxies=("10.0.0.1",))
 
-    def delete(**environ: str) -> dict[str, Any]:
+    def delete(**environ: str) -> Any:
         headers = {"X-Forwarded-For": "203.0.113.9", "X-Request-ID": "abc"}
         client.delete("/api/delete", json={"model": "nobody"}, headers=headers, environ_overrides=environ)
         return lines(log)[-1]
@@ -203,6 +204,28 @@ def test_many_processes_write_whole_lines(log: Path) -> None:
     assert sorted((who, number) for who, number, _ in found) == [(str(w), n) for w in range(4) for n in range(300)]
 
 
+SECRET = "hf_" + "aB3" * 11
+
+
+def test_a_secret_in_a_name_is_not_told(make_client: MakeClient, log: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "hugging_llama")
+    _, key = new_key("a", roles=("use",))
+    client, _ = make_client(audit_log=str(log), hub_endpoint="http://127.0.0.1:9")
+    headers = {"X-Request-ID": key}
+    url = f"https://user:{SECRET}@huggingface.co/acme/x"
+    assert client.post("/api/pull", json={"model": url}, headers=headers).headers["X-Request-ID"] == key
+    client.post("/api/copy", json={"source": "demo", "destination": url}, headers=headers)
+    client.post("/api/pull", json={"model": f"acme/{SECRET}", "stream": False})
+    client.get(f"/v1/{key}")
+    client.get(f"/v1/models/{SECRET}")
+    text = log.read_text() + caplog.text
+    assert SECRET not in text
+    assert key not in text
+    named = [line.get("to") or line["model"] for line in lines(log)]
+    assert set(named) == {"https://***@huggingface.co/acme/x", "acme/hf_***"}
+    assert "GET /v1/hl-*** 404" in caplog.text
+
+
 @pytest.mark.parametrize("kind", ["folder", "link", "pipe"])
 def test_nothing_but_a_file_is_written_to(log: Path, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
@@ -212,7 +235,7 @@ def test_nothing_but_a_file_is_written_to(log: Path, tmp_path: Path, kind: str) 
         log.symlink_to(target)
     else:
         os.mkfifo(log)
-    with pytest.raises(OSError, match=r"Is a directory|symbolic links|No such device"):
+    with pytest.raises(OSError, match=r"it is a folder|it is a symbolic link|it is no regular file"):
         append(str(log), b"x\n")
     assert not target.exists()
 

@@ -72,6 +72,12 @@ def test_p7_what_can_be_read_in_two_ways_is_refused(server: LiveServer, name: st
     assert all(400 <= status < 500 or status in (501, 505) for status in found), found
 
 
+PHRASES = {
+    400: "Bad Request",
+    414: "URI Too Long",
+    431: "Request Header Fields Too Large",
+    501: "Not Implemented",
+}
 STATUSES = {"another coding": 501, "a long line": 414, "many headers": 431, "a long header": 431, "long headers": 431}
 BY_US = {"no host", "an empty host"}
 """Those answers are the application's, and as empty as those to names that are not ours."""
@@ -80,7 +86,8 @@ BY_US = {"no host", "an empty host"}
 @pytest.mark.parametrize("name", [name for name in REFUSED if name not in BY_US])
 def test_what_gunicorn_refuses_it_refuses_in_json(server: LiveServer, name: str) -> None:
     head, _, body = answer_to(server, REFUSED[name]).partition(b"\r\n\r\n")
-    assert statuses(head) == [STATUSES.get(name, 400)]
+    status = STATUSES.get(name, 400)
+    assert head.partition(b"\r\n")[0] == f"HTTP/1.1 {status} {PHRASES[status]}".encode()
     assert b"\r\nContent-Type: application/json; charset=utf-8\r\n" in head
     assert f"\r\nContent-Length: {len(body)}".encode() in head
     found = json.loads(body)
@@ -109,6 +116,12 @@ def test_what_could_be_a_key_is_neither_said_again_nor_logged(server: LiveServer
     assert statuses(answer)[0] >= 400
     assert PLANTED.encode() not in answer
     assert PLANTED not in server.log.read_text()
+
+
+@pytest.mark.parametrize(("version", "answered"), [(b"1.0", b"1.0"), (b"1.1", b"1.1"), (b"1.9", b"1.1")])
+def test_the_answers_version_is_one_that_there_is(server: LiveServer, version: bytes, answered: bytes) -> None:
+    head = answer_to(server, b"GET /api/version HTTP/" + version + b"\r\n" + HOST + b"Connection: close\r\n\r\n")
+    assert head.startswith(b"HTTP/" + answered + b" 200 OK\r\n"), head
 
 
 def test_what_fails_outside_of_the_application_says_nothing_of_it(tmp_path: Path) -> None:

@@ -65,7 +65,10 @@ CLIENTS = {
     "half a line": Slow(b"PO", b"O", ()),
     "headers": Slow(_request(b"POST /api/show"), b"X-A: b\r\n", ()),
     "a body that nobody reads": Slow(_request(b"GET /api/version", LENGTH, b"\r\n"), b" ", (200,)),
-    "an upload": Slow(_request(b"POST /api/blobs/sha256:" + b"0" * 64, LENGTH, b"\r\n"), b" ", (499,)),
+    "an upload": Slow(_request(b"POST /api/blobs/sha256:" + b"0" * 64, LENGTH, b"\r\n"), b" ", (408,)),
+    "an upload in chunks": Slow(
+        _request(b"POST /api/blobs/sha256:" + b"0" * 64, CHUNKED, b"\r\n"), b"1\r\n \r\n", (408,)
+    ),
     "a recording": Slow(_request(b"POST /v1/audio/transcriptions", LENGTH, FORM, b"\r\n"), b" ", (408,)),
     **{f"body {number}": body for number, body in enumerate(_bodies())},
 }

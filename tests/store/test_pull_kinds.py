@@ -94,6 +94,8 @@ def test_an_adapter_in_pickle_is_refused(work: Workplace) -> None:
 
 CUT = models.chat_model()["model.safetensors"][:-1]
 NO_TOKENIZER = "it has no tokenizer"
+AUTO_MAP = {"AutoConfig": "modeling_custom.Config", "AutoModelForCausalLM": "modeling_custom.Model"}
+OWN_CODE = json.dumps({**models.CONFIG, "model_type": "evilmodel", "auto_map": AUTO_MAP}).encode()
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,7 @@ NO_TOKENIZER = "it has no tokenizer"
         ({"config.json": json.dumps({**models.CONFIG, "vocab_size": 10**6}).encode()}, "does not fit its weights"),
         ({"config.json": b'{"architectures": ["ViTForImageClassification"]}'}, "names no architecture that writes"),
         ({"config.json": b'{"architectures": ["T5ForConditionalGeneration"], "is_encoder_decoder": true}'}, "names no"),
+        ({"config.json": OWN_CODE}, "this model needs code of its own, which is not run"),
         ({"tokenizer.json": None}, NO_TOKENIZER),
         ({"tokenizer.json": None, "tokenizer_config.json": None}, NO_TOKENIZER),
         ({"tokenizer.json": None, "tokenizer_config.json": b'{"tokenizer_class": "LlamaTokenizer"}'}, NO_TOKENIZER),
@@ -133,6 +136,30 @@ def test_what_is_told_by_the_configuration_costs_no_weights(work: Workplace) -> 
     with pytest.raises(TransferError, match="names no architecture"):
         work.pull("acme/vit")
     assert [seen.path.rpartition("/")[2] for seen in work.hub.requests("/resolve/")] == ["config.json"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"auto_map": AUTO_MAP},
+        {"auto_map": AUTO_MAP, "model_type": "gpt-sw3"},
+        {"model_type": "newer-than-the-library"},
+        {"auto_map": {}, "model_type": "newer-than-the-library"},
+        {"auto_map": AUTO_MAP, "model_type": None},
+    ],
+)
+def test_code_beside_what_needs_none_stays_behind(work: Workplace, config: dict[str, Any]) -> None:
+    """Many a repository still has the code from before the library knew its kind."""
+    files = models.chat_model() | {"config.json": json.dumps(models.CONFIG | config).encode()}
+    work.hub.repos["acme/known"] = Repo(files)
+    work.pull("acme/known")
+    assert "modeling_custom.py" not in work.files("acme/known")
+
+
+def test_who_may_bring_code_brings_it(work: Workplace) -> None:
+    work.hub.repos["acme/own"] = Repo(models.chat_model() | {"config.json": OWN_CODE})
+    work.pull("acme/own", allow_code=True)
+    assert "modeling_custom.py" in work.files("acme/own")
 
 
 def test_a_broken_update_leaves_the_model_and_goes_with_it(work: Workplace) -> None:

@@ -9,6 +9,7 @@ from flask import has_request_context, request
 from hugging_llama.dialects.base import app_context
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.operations.audit_log import Actor
+from hugging_llama_config.redaction import redacted
 
 USER_HEADER = "X-OpenWebUI-User-Id"
 _USER = re.compile(r"[!-~]{1,100}")
@@ -44,7 +45,8 @@ def actor(trusted: Collection[str]) -> Actor:
     """Who acts: the caller of the current request; the server itself outside of one."""
     if not has_request_context():
         return _SERVER
-    return Actor(who=app_context().caller().id or "anonymous", address=caller_address(trusted), request_id=request_id())
+    who = redacted(app_context().caller().id) or "anonymous"
+    return Actor(who=who, address=caller_address(trusted), request_id=redacted(request_id()))
 
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -61,7 +61,7 @@ def events_of(*schemas: type[Schema], end: str = "") -> Answer:
 class Operation:
     """`role` is what a key must have for it, None for nothing. `request` reads the JSON body; `body_type` is that of a
     body which is no JSON; `query` holds JSON Schemas of the parameters behind the path; `headers` are those
-    that an answer may have beside those of all."""
+    that an answer may have beside those of all. `audited` is what the audit log calls it."""
 
     answers: tuple[Answer, ...]
     role: Role
@@ -69,6 +69,7 @@ class Operation:
     body_type: str = ""
     query: Mapping[str, Mapping[str, Any]] | None = None
     headers: tuple[str, ...] = ()
+    audited: str = ""
 
 
 def documented(
@@ -78,11 +79,12 @@ def documented(
     body_type: str = "",
     query: Mapping[str, Mapping[str, Any]] | None = None,
     headers: tuple[str, ...] = (),
+    audited: str = "",
 ) -> Callable[[ViewT], ViewT]:
     """Say of a view what it takes and gives; its docstring says what it does."""
 
     def mark(view: ViewT) -> ViewT:
-        setattr(view, _KEY, Operation(answers, role, request, body_type, query, headers))
+        setattr(view, _KEY, Operation(answers, role, request, body_type, query, headers, audited))
         return view
 
     return mark

@@ -11,6 +11,7 @@ from werkzeug.exceptions import ClientDisconnected
 from hugging_llama.dialects.base import ClientGoneError
 from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
 from hugging_llama.dialects.body_stream import BodyStream
+from hugging_llama.errors import BodyTooSlowError
 
 _CHUNK_BYTES = 4 * PIECE_BYTES
 
@@ -23,22 +24,33 @@ class Upload:
         self.size_bytes = request.content_length
         self._stream = BodyStream(request)
         self._connection = socket_of(request.environ)
-        self._timeout_s = timeout_s * _CHUNK_BYTES / PIECE_BYTES
+        self._timeout_s = timeout_s
         self._is_whole = False
 
     def read(self, size: int) -> bytes:
-        """The next piece, at most so big, empty at the end. Raises ClientGoneError if the client left or sends too
-        slowly."""
+        """The next bytes, at most so many, none at the end. Raises BodyTooSlowError if a piece does not come in time,
+        ClientGoneError if the client left."""
+        chunk = bytearray()
+        most = min(size, _CHUNK_BYTES)
+        while len(chunk) < most and (piece := self._read_piece(min(PIECE_BYTES, most - len(chunk)))):
+            chunk += piece
+        self._is_whole = not chunk
+        return bytes(chunk)
+
+    def _read_piece(self, size: int) -> bytes:
         clock = BodyClock(self._connection, self._timeout_s)
         try:
             with clock:
-                chunk = self._stream.read(min(size, _CHUNK_BYTES))
-        except (ClientDisconnected, ConnectionError) as error:
-            raise ClientGoneError from error
+                piece = self._stream.read(size)
+        except Exception as error:
+            if clock.is_over:
+                raise BodyTooSlowError from None
+            if isinstance(error, ClientDisconnected | ConnectionError):
+                raise ClientGoneError from error
+            raise
         if clock.is_over:
-            raise ClientGoneError
-        self._is_whole = not chunk
-        return chunk
+            raise BodyTooSlowError
+        return piece
 
     def put_away(self, response: Response, most_bytes: int) -> None:
         """Once `response` is sent, read what is left of the body, so that the client gets to see the answer and the

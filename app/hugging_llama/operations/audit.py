@@ -11,6 +11,7 @@ from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.operations.audit_log import Action
 from hugging_llama.operations.context import AppContext
+from hugging_llama_config.redaction import redacted
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -60,7 +61,7 @@ def audited(action: str, *facts: str, is_long: bool = False) -> Callable[[Operat
             if ctx.audit is None:
                 return operation(ctx, *args, **kwargs)
             actor = ctx.audit.actor()
-            told = {fact: _text(value) for fact, value in zip(facts, args, strict=False) if value is not None}
+            told = {fact: audit_text(value) for fact, value in zip(facts, args, strict=False) if value is not None}
             begun = Action(ctx.audit, actor, {"action": action, **told})
             if is_long:
                 begun.begin()
@@ -81,10 +82,10 @@ def audited(action: str, *facts: str, is_long: bool = False) -> Callable[[Operat
     return decorate
 
 
-def _text(value: object) -> str:
-    """What names a model among the arguments: a text, a model on disk, a model to be made."""
+def audit_text(value: object) -> str:
+    """What names a model among the arguments: a text, a model on disk, a model to be made. Without secrets."""
     name = value.ref.name if isinstance(value, LocalModel) else getattr(value, "name", value)
-    return str(name)[:_MAX_TEXT]
+    return redacted(str(name))[:_MAX_TEXT]
 
 
 def _outcome(error: BaseException) -> str:

@@ -111,7 +111,11 @@ class _Pull:
         _check_space(self._folder, files)
         if self._request.kind == "model":
             config = remote.get(selection.CONFIG)
-            soundness.check_first(remote, snapshot.read_object(self._fetch_first(config)) if config else None)
+            soundness.check_first(
+                remote,
+                snapshot.read_object(self._fetch_first(config)) if config else None,
+                allow_code=self._request.allow_code,
+            )
         yield from self._download(files)
         if self._request.kind == "model":
             soundness.check_model(self._brought(files))

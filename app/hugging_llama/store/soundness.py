@@ -8,6 +8,7 @@ import msgspec
 
 from hugging_llama.store import safetensors_header, selection
 from hugging_llama.store.capabilities import capabilities, is_of_served_kind
+from hugging_llama.store.own_code import needs_own_code
 from hugging_llama.store.safetensors_header import BadSafetensorsError
 from hugging_llama.store.selection import NotServableError
 from hugging_llama.store.snapshot import Snapshot
@@ -51,11 +52,13 @@ def check_weights(found: Snapshot, paths: Collection[str]) -> None:
                 raise NotServableError(f"{path} is not a whole safetensors file: {error}") from None
 
 
-def check_first(paths: Collection[str], config: Mapping[str, Any] | None) -> None:
+def check_first(paths: Collection[str], config: Mapping[str, Any] | None, *, allow_code: bool = False) -> None:
     """What can be said by the names of a model's files and its configuration, None where it has no such file: before
-    anything big is fetched. Raises NotServableError."""
+    anything big is fetched. `allow_code`: who asks wants a model's own code, whatever for. Raises NotServableError."""
     if config is not None and not config:
         raise NotServableError(f"{selection.CONFIG} is damaged")
+    if config is not None and not allow_code and needs_own_code(config):
+        raise NotServableError("this model needs code of its own, which is not run")
     if selection.MODULES in paths:
         return
     if config is not None and not is_of_served_kind(config):

@@ -51,12 +51,12 @@ class Doorkeeper(ABC):
             return
         facts = request_facts()
         facts.key_id, facts.key_name = key.id, key.name
+        # not in `g`, which several requests share in an application that pushes a context around them
+        request.environ[_KEY] = key
         if role is not None:
             if role not in key.roles and "admin" not in key.roles:
                 raise ForbiddenError(f"this {self.word} may not do this: it has no role {role!r}", role=role)
             self._limit(key)
-        # not in `g`, which several requests share in an application that pushes a context around them
-        request.environ[_KEY] = key
         if key.tokens_per_minute:
             facts.spend = self._tokens(key).spend
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hugging_llama.dialects.request_facts import RequestFacts
 from hugging_llama_config.logging import FIELDS
+from hugging_llama_config.redaction import redacted
 
 logger = logging.getLogger("hugging_llama.access")
 
@@ -43,7 +44,7 @@ def request_fields(facts: RequestFacts) -> dict[str, Any]:
         "path": _plain(facts.path),
         "status": facts.status,
         "duration_s": round(facts.duration_s, 4),
-        "request_id": facts.request_id,
+        "request_id": redacted(facts.request_id),
         "key_id": _plain(facts.key_id),
         "model": _plain(facts.model),
         "error": facts.error,
@@ -59,5 +60,5 @@ def request_fields(facts: RequestFacts) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """Without what could end the line or hide in it."""
-    return urllib.parse.quote(text[:_MAX_PATH], safe="/:@!$&'()*+,;=-._~", errors="replace")
+    """Without secrets, and what could end the line or hide in it."""
+    return urllib.parse.quote(redacted(text)[:_MAX_PATH], safe="/:@!$&'()*+,;=-._~", errors="replace")

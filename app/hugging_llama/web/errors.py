@@ -17,6 +17,8 @@ from hugging_llama.dialects.mounts import mount_name
 from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
+from hugging_llama.web.refusals import write_refusal
+from hugging_llama_config.redaction import redacted
 
 logger = logging.getLogger(__name__)
 
@@ -53,15 +55,16 @@ class ErrorPages:
     def own_error(self, error: HuggingLlamaError) -> Response:
         """A typed error before the first byte."""
         request_facts().fail(error.code)
+        write_refusal(error)
         response = self.render(error)
         if response.status_code >= 500:
             logger.warning(
                 "%s %s: %s: %s (request %s)",
                 request.method,
-                request.path,
+                redacted(request.path),
                 type(error).__name__,
-                error.message,
-                request_id(),
+                redacted(error.message),
+                redacted(request_id()),
             )
         return response
 
@@ -78,13 +81,15 @@ class ErrorPages:
         # what watches the application for errors sees ours, too
         got_request_exception.send(current_app._get_current_object(), exception=error)  # type: ignore[attr-defined]
         request_facts().fail(HuggingLlamaError.code)
-        logger.exception("%s %s failed (request %s)", request.method, request.path, request_id())
+        logger.exception("%s %s failed (request %s)", request.method, redacted(request.path), redacted(request_id()))
         return self.render(HuggingLlamaError(OUR_FAULT))
 
     def _http_error(self, error: HTTPException) -> WerkzeugResponse | HTTPException:
         if (error.code or 0) < 400 or error.response is not None:
             return error
-        response = self.render(_typed(error))
+        typed = _typed(error)
+        write_refusal(typed)
+        response = self.render(typed)
         response.status_code = error.code or 500
         for name, value in error.get_headers(request.environ):
             if name.lower() not in ("content-type", "content-length"):

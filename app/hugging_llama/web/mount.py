@@ -36,6 +36,7 @@ from hugging_llama.web.observed import FigureObserver
 from hugging_llama.web.routes import DIALECTS, select
 from hugging_llama.web.unknown_paths import ROUTES_EXTENSION, methods_here
 from hugging_llama.web.visitors import Authenticate
+from hugging_llama_config import audit_file
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.hardware import expected_device
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
@@ -215,5 +216,5 @@ def _audit_log(settings: Settings) -> AuditLog | None:
     try:
         log.check()
     except OSError as error:
-        raise ConfigError(f"HUGGING_LLAMA_AUDIT_LOG: {settings.audit_log} can't be written: {error.strerror}") from None
+        raise ConfigError(audit_file.problem_text(settings.audit_log, str(error.strerror))) from None
     return log

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hugging_llama_cli.checks.finding import Finding, Level, Subject, ok, problem, warning
+from hugging_llama_config import audit_file
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
 from hugging_llama_config.launch import LaunchError, prepare_run_dir, socket_path
 from hugging_llama_config.settings import Settings
@@ -33,7 +34,9 @@ def check_folders(subject: Subject) -> Iterator[Finding]:
             yield warning(
                 f"model_dirs: {folder} is no folder that can be read", "make it, or take it out of model_dirs"
             )
-    if settings.audit_log and (reason := _why_not(os.path.dirname(settings.audit_log))):
+    if settings.audit_log and (
+        reason := _why_not(os.path.dirname(settings.audit_log)) or audit_file.why_not(settings.audit_log)
+    ):
         yield problem(f"audit_log: {settings.audit_log} can't be written: {reason}", "choose another file")
 
 

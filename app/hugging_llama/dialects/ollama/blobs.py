@@ -32,6 +32,7 @@ def find(digest: str) -> Response:
     empty_answer(200, "It was here already."),
     body_type="application/octet-stream",
     role="manage",
+    audited="upload",
 )
 def receive(digest: str) -> Response:
     """Keep the body if its sha256 is the one in the path: 201, or 200 if it was here already."""

@@ -30,7 +30,7 @@ _schema = CopySchema()
 
 
 @blueprint.post("/api/copy")
-@documented(empty_answer(), request=_schema, role="manage")
+@documented(empty_answer(), request=_schema, role="manage", audited="copy")
 def copy() -> Response:
     """Give a model another name; the answer is its status alone."""
     body = json_body(_schema, limit=SMALL_BODY_BYTES)

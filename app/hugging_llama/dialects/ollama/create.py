@@ -200,7 +200,11 @@ def _parse_requires(text: str) -> str:
 
 @blueprint.post("/api/create")
 @documented(
-    json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema, role="manage"
+    json_answer(schemas.Progress),
+    lines_of(schemas.Progress, schemas.OllamaError),
+    request=_schema,
+    role="manage",
+    audited="create",
 )
 def create() -> Response:
     """Make a named model of another one or of uploaded files; streams the progress unless `stream` is false."""

@@ -26,7 +26,7 @@ _schema = DeleteSchema()
 
 
 @blueprint.delete("/api/delete")
-@documented(empty_answer(), request=_schema, headers=(_FREED_BYTES,), role="manage")
+@documented(empty_answer(), request=_schema, headers=(_FREED_BYTES,), role="manage", audited="delete")
 def delete() -> Response:
     """Delete a model from disk and memory; the answer has no body, a header says how many bytes went."""
     body = json_body(_schema, limit=SMALL_BODY_BYTES)

@@ -58,7 +58,11 @@ def render_progress(progress: TransferProgress) -> Json:
 
 @blueprint.post("/api/pull")
 @documented(
-    json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema, role="manage"
+    json_answer(schemas.Progress),
+    lines_of(schemas.Progress, schemas.OllamaError),
+    request=_schema,
+    role="manage",
+    audited="pull",
 )
 def pull() -> Response:
     """Fetch a model from the Hub into the cache; streams progress unless `stream` is false."""

@@ -92,7 +92,11 @@ def request_token() -> str:
 
 @blueprint.post("/api/push")
 @documented(
-    json_answer(schemas.Progress), lines_of(schemas.Progress, schemas.OllamaError), request=_schema, role="manage"
+    json_answer(schemas.Progress),
+    lines_of(schemas.Progress, schemas.OllamaError),
+    request=_schema,
+    role="manage",
+    audited="push",
 )
 def push() -> Response:
     """Push a named model to the Hub; streams progress unless `stream` is false."""

@@ -12,6 +12,8 @@ from hugging_llama.neutral.formats import Choice, JsonObject, JsonSchema, Output
 MAX_BYTES = 2**16
 """Far more than any schema in use has; it bounds what is parsed before a grammar is tried out."""
 _MAX_CHOICES = 4096
+_TOO_LONG = "not JSON serializable"
+"""What llguidance says of a number that Python has and it has not."""
 _JSON = {
     # Between two tokens. Endless blanks would be JSON too, and small models do fall into writing them.
     "whitespace_pattern": r"[ \n]{0,2}",
@@ -48,7 +50,10 @@ def json_grammar(schema: Any) -> str:
     try:
         return LLMatcher.grammar_from_json_schema(schema, overrides=_JSON)  # type: ignore[arg-type]  # its stub lacks one option
     except ValueError as error:
-        raise GrammarError(f"the JSON Schema can't be used: {str(error)[:200]}") from error
+        said = str(error)[:200]
+        if _TOO_LONG in said:
+            said = "it holds a whole number of more than 64 bits"
+        raise GrammarError(f"the JSON Schema can't be used: {said}") from error
 
 
 def _schema(text: str) -> dict[str, Any]:
@@ -77,8 +82,12 @@ def _lark(text: str) -> str:
         return text
     try:
         return gbnf_to_lark.gbnf_to_lark(text)
+    except RecursionError as error:
+        raise GrammarError("the EBNF grammar can't be read: it is nested too deep") from error
+    except LookupError as error:
+        raise GrammarError("the EBNF grammar can't be read: it ends in the middle of an escape") from error
     except Exception as error:
-        raise GrammarError(f"the EBNF grammar can't be read: {error}") from error
+        raise GrammarError(f"the EBNF grammar can't be read: {str(error)[:300]}") from error
 
 
 def _bounded(text: str) -> str:

@@ -10,7 +10,7 @@ from hugging_llama.engine.grammars.bits import Bits, allow, allows, only
 from hugging_llama.engine.grammars.compiler import GrammarCompiler
 from hugging_llama.engine.grammars.look_ahead import ForbiddenAfter, LookAhead
 from hugging_llama.engine.grammars.thinking import ThinkingGate
-from hugging_llama.errors import GenerationError
+from hugging_llama.errors import GenerationError, GrammarError, HuggingLlamaError
 
 _WRONG_TOKEN = "doesn't satisfy the grammar"
 _NAMED_TOKEN = re.compile(r"<\[(\d{1,9})\]>")
@@ -49,7 +49,7 @@ class GrammarMask:
     def fill(self, bits: Bits) -> bool:
         """Leaves set in a row of bits `[words]` what may follow; False if that is everything.
 
-        Raises GenerationError if it can't be told.
+        Raises GrammarError if that takes too much to tell.
         """
         if self._gate is None:
             return self._allowed(bits)
@@ -73,7 +73,8 @@ class GrammarMask:
         return LookAhead(self._matcher.deep_copy(), self._size, forbidden_after).leads_on(token_id)
 
     def accept(self, token_id: int) -> None:
-        """The token that was chosen. Raises GenerationError for one that may not follow."""
+        """The token that was chosen. Raises GenerationError for one that may not follow, GrammarError if
+        that takes too much to tell."""
         if self._gate is None:
             self._consume(token_id)
             return
@@ -117,8 +118,8 @@ class GrammarMask:
         if not self._matcher.consume_token(token_id):
             raise self._error()
 
-    def _error(self) -> GenerationError:
+    def _error(self) -> HuggingLlamaError:
         assert self._matcher is not None
         if _WRONG_TOKEN in self._matcher.get_error():
             return GenerationError("the answer left its grammar")
-        return GenerationError("the output format became too complex for this answer")
+        return GrammarError("the output format became too complex for this answer: make it simpler")

@@ -40,7 +40,8 @@ class Store:
 
         Raises TimeoutError, OSError.
         """
-        return locked(pruning.lock_file(self._home), _LOCK_TIMEOUT_S) if self._home else nullcontext()
+        path = pruning.lock_file(self._home)
+        return locked(path, _LOCK_TIMEOUT_S, private=True) if self._home else nullcontext()
 
     def list(self) -> list[LocalModel]:
         """All models that can do something here, newest first. What is broken or half there is left out."""

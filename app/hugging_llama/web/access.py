@@ -51,7 +51,8 @@ class Doorkeeper(ABC):
             return
         facts = request_facts()
         facts.key_id, facts.key_name = key.id, key.name
-        # not in `g`, which several requests share in an application that pushes a context around them; known to refusals
+        # not in `g`, which several requests share in an application that pushes a context around them; before refusals,
+        # which tell its limits
         request.environ[_KEY] = key
         if role is not None:
             if role not in key.roles and "admin" not in key.roles:

@@ -150,7 +150,7 @@ def test_a_key_that_comes_and_goes_counts_at_once(make_client: MakeClient, home_
     assert [ask(client, {}), ask(client, other)] == [401, 401]
 
 
-@pytest.mark.parametrize("damage", ["gone", "rubbish", "format", "role"])
+@pytest.mark.parametrize("damage", ["gone", "rubbish", "format", "role", "priority"])
 def test_a_damaged_file_opens_no_door(
     make_client: MakeClient, keys: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +165,8 @@ def test_a_damaged_file_opens_no_door(
         table = json.loads(Path(keys).read_text())
         if damage == "format":
             table["format"] = 99
+        elif damage == "priority":  # no frame to the engine has room for it
+            table["keys"][0]["priority"] = 10**20
         else:
             table["keys"][0]["roles"] = ["god"]
         Path(keys).write_text(json.dumps(table))
@@ -240,7 +242,7 @@ def test_so_many_tokens_a_minute(make_client: MakeClient, keys: str, path: str, 
 def test_every_answer_to_a_key_tells_its_limits(make_client: MakeClient, keys: str, limits: dict[str, int]) -> None:
     end = Finished(reason=FinishReason.STOP, usage=Usage(num_prompt_tokens=6, num_output_tokens=5))
     client, _ = make_client(keys_file=keys, generate=[TextDelta("Hi"), end])
-    headers = make_key(keys, **limits)
+    headers = make_key(keys, "k", **limits)
     told = {f"x-ratelimit-limit-{name.partition('_')[0]}": str(limit) for name, limit in limits.items()}
     answers = [client.get("/metrics", headers=headers), client.post("/api/chat", json=CHAT, headers=headers)]
     answers += [client.post(path, json=CHAT, headers=headers) for path in ("/v1/chat/completions", "/v1/messages")]

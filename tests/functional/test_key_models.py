@@ -15,6 +15,7 @@ from hugging_llama.operations.models import full_name
 from hugging_llama.store.manifests import Manifest, Source
 from hugging_llama.web.model_patterns import covers
 from hugging_llama_config.keys import add_key, new_key
+from hugging_llama_config.model_pattern import pattern_fault
 from tests.functional.conftest import LOADED, MakeClient
 from tests.hub_cache import MINILM
 
@@ -231,6 +232,31 @@ def test_a_pattern_of_an_organisation_covers_its_models_alone(
     asked = full_name(data.draw(spellings(name)))
     pattern = data.draw(prefixes) + data.draw(st.sampled_from([organisation, organisation.upper()])) + "/*"
     assert covers((pattern,), asked) == name[0].lower().startswith(organisation.lower() + "/")
+
+
+@given(st.data(), names)
+def test_no_pattern_that_covers_a_name_is_refused_by_the_command_line(
+    data: st.DataObject, name: tuple[str, str]
+) -> None:
+    """A letter of it, or a piece, may be a wildcard."""
+    spelling = data.draw(spellings(name))
+    assert pattern_fault(spelling) == ""
+    start = data.draw(st.integers(0, len(spelling)))
+    end = data.draw(st.integers(start, len(spelling)))
+    wildcard = data.draw(st.sampled_from(["*", "?", "[!]x]", "**"]))
+    pattern = spelling[:start] + wildcard + spelling[end:]
+    if covers((pattern,), full_name("".join(name))):
+        assert pattern_fault(pattern) == "", pattern
+
+
+@given(st.text("aZ0_-./:+*?[] ,\n", max_size=12))
+def test_what_can_be_no_name_is_refused_by_the_command_line(text: str) -> None:
+    if not set(text) & set("*?[") and not text.startswith("/"):
+        try:
+            can_be_one = bool(full_name(text))
+        except (InvalidRequestError, CloudModelError):
+            can_be_one = text.endswith(":") and is_name(text[:-1])  # as good as with no tag
+        assert (pattern_fault(text) == "") == can_be_one
 
 
 @pytest.mark.parametrize(

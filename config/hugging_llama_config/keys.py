@@ -1,35 +1,29 @@
-"""The file of API keys: who may do what. It holds hashes; a key itself is shown once, when it is made.
+"""The API keys: who may do what. Their file holds hashes; a key itself is shown once, when it is made.
 
 The server reads the file anew whenever it has changed. While there is a file, every request needs a key, also if the
 file holds none.
 """
 
-import contextlib
-import fcntl
 import hashlib
-import json
-import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
-from hugging_llama_config.private_file import replace_private_file
+from hugging_llama_config import keys_file
+from hugging_llama_config.keys_file import DamagedError, KeyFileError, KeyFileUnreadableError
+
+__all__ = ["KeyFileError", "KeyFileUnreadableError"]
 
 ROLES = ("use", "manage", "metrics", "admin")
 """`use` models, `manage` them on disk, read `metrics`; `admin` may do all."""
+MOST_A_MINUTE = 10**9
+HIGHEST_PRIORITY = 10**9
+"""The lowest one is its opposite."""
 _PREFIX = "hl-"
-_FORMAT = 1
-
-
-class KeyFileError(Exception):
-    """The file can't be used; one line for operators."""
-
-
-class KeyFileUnreadableError(KeyFileError):
-    """There is something, and the system does not let us read it, at least not now."""
+_LATEST_S = 253402300799.0
+"""The end of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,71 +56,114 @@ def new_key(name: str, **options: Any) -> tuple[Key, str]:
 def read_keys(path: str) -> tuple[Key, ...]:
     """Raises FileNotFoundError if there is certainly none, or KeyFileError."""
     try:
-        text = Path(path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        if os.path.islink(path):
-            raise KeyFileUnreadableError(f"{path} leads to nothing") from None
-        raise FileNotFoundError(path) from None
-    except OSError as error:
-        raise KeyFileUnreadableError(f"{path} can't be read: {error.strerror}") from None
-    try:
-        table = json.loads(text)
-        if table["format"] != _FORMAT:
-            raise KeyFileError(f"{path} has format {table['format']}, and this version knows {_FORMAT}")
-        return tuple(_key(row) for row in table["keys"])
-    except (ValueError, TypeError, KeyError) as error:
+        return _keys(keys_file.read_rows(path))
+    except DamagedError as error:
         raise KeyFileError(f"{path} is damaged: {error}") from None
 
 
 def add_key(path: str, key: Key) -> None:
-    """Raises KeyFileError, also for a name that is taken."""
-    with _changing(path) as keys:
+    """Raises KeyFileError, also for a name that is taken, and for what the file could not be read with."""
+    try:
+        _key(asdict(key))
+    except DamagedError as error:
+        raise KeyFileError(f"the key can't be kept: {error}") from None
+    with keys_file.changing(path) as rows:
+        keys = _read(path, rows)
         if any(other.name == key.name for other in keys):
             raise KeyFileError(f"there is a key {key.name!r} already; revoke it first, or choose another name")
-        keys.append(key)
+        if any(key.name == other.id for other in keys):
+            raise KeyFileError(f"{key.name!r} is the id of another key; choose another name")
+        if any(key.id in (other.id, other.name) for other in keys):
+            raise KeyFileError("the new key has got the id or the name of another one by chance; try again")
+        rows.append(asdict(key))
 
 
 def revoke_key(path: str, wanted: str) -> Key:
     """Takes out the key of this name or id. Raises KeyFileError."""
-    with _changing(path) as keys:
-        found = [key for key in keys if wanted in (key.name, key.id)]
+    with keys_file.changing(path) as rows:
+        keys = _read(path, rows)
+        found = [number for number, key in enumerate(keys) if wanted in (key.name, key.id)]
         if not found:
             raise KeyFileError(f"there is no key {wanted!r}")
-        keys.remove(found[0])
-        return found[0]
+        if len(found) > 1:
+            ids = ", ".join(keys[number].id for number in found)
+            raise KeyFileError(f"{wanted!r} is the name or the id of {len(found)} keys (their ids: {ids}); edit {path}")
+        del rows[found[0]]
+        return keys[found[0]]
+
+
+def _read(path: str, rows: list[Any]) -> tuple[Key, ...]:
+    try:
+        return _keys(rows)
+    except DamagedError as error:
+        raise KeyFileError(f"{path} is damaged: {error}") from None
+
+
+def _keys(rows: list[Any]) -> tuple[Key, ...]:
+    found = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            found.append(_key(row))
+        except DamagedError as error:
+            name = row.get("name") if isinstance(row, dict) else None
+            which = f"key {number} ({name[:64]!r})" if isinstance(name, str) else f"key {number}"
+            raise DamagedError(f"{which}: {error}") from None
+    return tuple(found)
 
 
 def _key(row: Any) -> Key:
-    known = {field.name for field in fields(Key)}
-    if unknown := row.keys() - known:
-        raise ValueError(f"unknown field {min(unknown)!r}")
+    """Raises DamagedError."""
+    if not isinstance(row, dict):
+        raise DamagedError('it must be an object, such as {"id": …, "name": …}')
+    if unknown := row.keys() - {field.name for field in fields(Key)}:
+        raise DamagedError(f"nobody knows its field {min(unknown)!r}")
+    if missing := [name for name in ("id", "name", "sha256", "roles") if name not in row]:
+        raise DamagedError(f"it has no {missing[0]!r}")
+    for name, value in row.items():
+        is_good, words = _FIELDS[name]
+        if not is_good(value):
+            raise DamagedError(f"its {name!r} must be {words}")
     key = Key(**row)
-    if not set(key.roles) <= set(ROLES):
-        raise ValueError(f"unknown role in {list(key.roles)}")
     return replace(key, roles=tuple(key.roles), models=tuple(key.models))
 
 
-@contextlib.contextmanager
-def _changing(path: str) -> Iterator[list[Key]]:
-    """The keys, to be changed in place; written at the end, whole or not at all. Raises KeyFileError."""
-    folder, name = os.path.split(os.path.abspath(path))
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with open(os.path.join(folder, f".{name}.lock"), "ab", opener=_open_private) as lock:
-            # nobody else may be able to hold it, and so to keep a key from being revoked
-            with contextlib.suppress(PermissionError):
-                os.fchmod(lock.fileno(), 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                keys = list(read_keys(path))
-            except FileNotFoundError:
-                keys = []
-            yield keys
-            text = json.dumps({"format": _FORMAT, "keys": [asdict(key) for key in keys]}, indent=2) + "\n"
-            replace_private_file(Path(path), text.encode())
-    except OSError as error:
-        raise KeyFileError(f"{path} can't be changed: {error.strerror}") from None
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+def _is_id(value: Any) -> bool:
+    """Files are named after it."""
+    return isinstance(value, str) and value.isprintable() and 0 < len(value) <= 64 and "/" not in value
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(map(_is_text, value))
+
+
+def _are_roles(value: Any) -> bool:
+    return _are_texts(value) and set(value) <= set(ROLES)
+
+
+def _is_from(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LATEST_S
+
+
+_LIMIT = (_is_from(0, MOST_A_MINUTE), f"a whole number from 0 to {MOST_A_MINUTE}")
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (_is_id, "a text of 1 to 64 characters without '/'"),
+    "name": (_is_text, "a text"),
+    "sha256": (_is_text, "a text"),
+    "roles": (_are_roles, f"a list of roles: {', '.join(ROLES)}"),
+    "models": (_are_texts, "a list of texts"),
+    "requests_per_minute": _LIMIT,
+    "tokens_per_minute": _LIMIT,
+    "priority": (
+        _is_from(-HIGHEST_PRIORITY, HIGHEST_PRIORITY),
+        f"a whole number from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}",
+    ),
+    "created_at_s": (_is_time, "a time in seconds since 1970"),
+}

@@ -150,7 +150,7 @@ def test_a_key_that_comes_and_goes_counts_at_once(make_client: MakeClient, home_
     assert [ask(client, {}), ask(client, other)] == [401, 401]
 
 
-@pytest.mark.parametrize("damage", ["gone", "rubbish", "format", "role"])
+@pytest.mark.parametrize("damage", ["gone", "rubbish", "format", "role", "priority"])
 def test_a_damaged_file_opens_no_door(
     make_client: MakeClient, keys: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +165,8 @@ def test_a_damaged_file_opens_no_door(
         table = json.loads(Path(keys).read_text())
         if damage == "format":
             table["format"] = 99
+        elif damage == "priority":  # no frame to the engine has room for it
+            table["keys"][0]["priority"] = 10**20
         else:
             table["keys"][0]["roles"] = ["god"]
         Path(keys).write_text(json.dumps(table))
@@ -177,8 +179,8 @@ def test_a_damaged_file_opens_no_door(
     ("patterns", "allowed"),
     [
         (("hugging-llama/*",), True), (("HUGGING-LLAMA/Demo",), True), (("*/demo:latest",), True),
-        (("qwen/*", "*demo"), True),
-        (("sentence-transformers/*",), False), (("demo",), False), (("hugging-llama",), False),
+        (("qwen/*", "*demo"), True), (("demo",), True),
+        (("sentence-transformers/*",), False), (("dem",), False), (("hugging-llama",), False),
     ],
 )  # fmt: skip
 def test_models_by_pattern(make_client: MakeClient, keys: str, patterns: tuple[str, ...], allowed: bool) -> None:
@@ -210,7 +212,9 @@ def test_so_many_requests_a_minute(make_client: MakeClient, keys: str) -> None:
     assert (refused.status_code, refused.get_json()["error"]["type"]) == (429, "rate_limit_error")
     assert int(refused.headers["Retry-After"]) == 20
     assert client.post("/v1/messages", json=CHAT, headers=headers).get_json()["error"]["type"] == "rate_limit_error"
-    assert client.post("/api/chat", json=CHAT, headers=headers).status_code == 429
+    assert client.post("/api/chat", json=CHAT, headers=headers).get_json()["error"] == (
+        "too many requests a minute with this key"
+    )
     assert ask(client, other) == 200
     # another worker knows of it
     assert ask(make_client(keys_file=keys)[0], headers) == 429
@@ -225,9 +229,26 @@ def test_so_many_tokens_a_minute(make_client: MakeClient, keys: str, path: str, 
     first = client.post(path, json=CHAT | {"stream": stream, "max_tokens": 50}, headers=headers)
     assert (first.status_code, bool(first.data)) == (200, True)
     assert first.headers["x-ratelimit-limit-tokens"] == "100"
-    refused = client.post("/api/chat", json=CHAT, headers=headers)
+    refused = client.post(path, json=CHAT, headers=headers)
+    error = refused.get_json()["error"]
     assert refused.status_code == 429
+    assert (error if path == "/api/chat" else error["message"]) == "too many tokens a minute with this key"
     assert int(refused.headers["Retry-After"]) == 7  # 10 tokens overdrawn, and one to begin with
+
+
+@pytest.mark.parametrize(
+    "limits", [{"requests_per_minute": 1}, {"tokens_per_minute": 1}, {"requests_per_minute": 1, "tokens_per_minute": 9}]
+)
+def test_every_answer_to_a_key_tells_its_limits(make_client: MakeClient, keys: str, limits: dict[str, int]) -> None:
+    end = Finished(reason=FinishReason.STOP, usage=Usage(num_prompt_tokens=6, num_output_tokens=5))
+    client, _ = make_client(keys_file=keys, generate=[TextDelta("Hi"), end])
+    headers = make_key(keys, "k", **limits)
+    told = {f"x-ratelimit-limit-{name.partition('_')[0]}": str(limit) for name, limit in limits.items()}
+    answers = [client.get("/metrics", headers=headers), client.post("/api/chat", json=CHAT, headers=headers)]
+    answers += [client.post(path, json=CHAT, headers=headers) for path in ("/v1/chat/completions", "/v1/messages")]
+    assert [answer.status_code for answer in answers] == [403, 200, 429, 429]
+    for answer in answers:
+        assert {name: value for name, value in answer.headers.items() if name.startswith("x-ratelimit")} == told
 
 
 def test_a_prompt_of_several_answers_counts_once(make_client: MakeClient, keys: str) -> None:

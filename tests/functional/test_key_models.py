@@ -1,17 +1,21 @@
 """The models that a key may name: no spelling gets around its patterns, and none is refused for nothing, anywhere."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hugging_llama.dialects.documented import operation_of
 from hugging_llama.errors import CloudModelError, InvalidRequestError
 from hugging_llama.operations.models import full_name
+from hugging_llama.store.manifests import Manifest, Source
 from hugging_llama.web.model_patterns import covers
 from hugging_llama_config.keys import add_key, new_key
+from hugging_llama_config.model_pattern import pattern_fault
 from tests.functional.conftest import LOADED, MakeClient
 from tests.hub_cache import MINILM
 
@@ -58,7 +62,7 @@ BODIES: list[tuple[str, str, dict[str, Any]]] = [
 
 
 def make_key(keys: Path, *models: str) -> dict[str, str]:
-    key, secret = new_key("k", roles=("use", "manage"), models=models)
+    key, secret = new_key(f"k-{os.urandom(4).hex()}", roles=("use", "manage"), models=models)
     add_key(str(keys), key)
     return {"x-api-key": secret}
 
@@ -90,7 +94,7 @@ def test_no_spelling_gets_around_a_pattern(
 
 
 @pytest.mark.parametrize(
-    "pattern", [DEMO, "HF.co/Hugging-Llama/DEMO:main", "hugging-llama/*", "hf.co/hugging-llama/d?mo"]
+    "pattern", [DEMO, "HF.co/Hugging-Llama/DEMO:main", "hugging-llama/*", "hf.co/hugging-llama/d?mo", "demo"]
 )
 def test_every_spelling_of_what_a_pattern_covers_is_served(
     make_client: MakeClient, tmp_path: Path, pattern: str
@@ -119,17 +123,62 @@ def test_every_spelling_of_what_a_pattern_covers_is_served(
         assert not any(MINILM in str(model) for model in listed)
 
 
-def test_another_name_of_a_model_is_no_way_around(make_client: MakeClient, tmp_path: Path) -> None:
-    """`demo` means a model that its pattern does not cover."""
+def may_use(client: FlaskClient, headers: dict[str, str], name: str) -> bool:
+    status = client.post("/api/show", json={"model": name}, headers=headers).status_code
+    assert status in (200, 403)
+    assert client.get(f"/v1/models/{name}", headers=headers).status_code in ((200,) if status == 200 else (403, 404))
+    return status == 200
+
+
+@pytest.mark.parametrize("pattern", ["demo", "Demo:latest", "hf.co/demo:main", "demo*", "demo:*", "d?mo"])
+def test_the_short_name_of_the_demo_model_is_a_name_of_it(
+    make_client: MakeClient, tmp_path: Path, pattern: str
+) -> None:
     keys = tmp_path / "keys.json"
-    headers = make_key(keys, "demo", "mine")
+    headers = make_key(keys, pattern)
+    client, _ = make_client(keys_file=str(keys), loaded=[LOADED])
+    assert all(may_use(client, headers, name) for name in DEMO_SPELLINGS)
+    assert not may_use(client, headers, MINILM)
+    for path in ("/api/tags", "/api/ps"):
+        listed = client.get(path, headers=headers).get_json()["models"]
+        assert [model["name"] for model in listed] == [f"{DEMO}:latest"]
+    # for what is to be made, a name is only itself
+    for destination, status in (("mine", 403), (DEMO, 403), ("demo", 400)):
+        body = {"source": "demo", "destination": destination}
+        assert client.post("/api/copy", json=body, headers=headers).status_code == status, destination
+
+
+def test_what_has_the_short_name_is_what_a_pattern_of_it_means(make_client: MakeClient, tmp_path: Path) -> None:
+    """None of our routes makes such a model; files of another program, or of an earlier version, may be one."""
+    keys = tmp_path / "keys.json"
+    short, long = make_key(keys, "demo"), make_key(keys, DEMO)
     client, _ = make_client(keys_file=str(keys))
+    store = client.application.extensions["hugging_llama"].store
+    store.named.write(Manifest(name="demo:latest", source=Source(base=MINILM)))
+    assert [may_use(client, short, name) for name in ("Demo", DEMO)] == [True, False]
+    assert [may_use(client, long, name) for name in ("Demo", DEMO)] == [False, True]
+    # nor does the short one mean what somebody has put in the place of the demo model
+    store.named.write(Manifest(name=f"{DEMO}:latest", source=Source(base=MINILM)))
+    assert [may_use(client, short, name) for name in ("Demo", DEMO)] == [True, False]
+    assert [may_use(client, long, name) for name in ("Demo", DEMO)] == [False, True]
+
+
+def test_another_name_of_a_model_is_no_way_around(make_client: MakeClient, tmp_path: Path) -> None:
+    """A copy is a model of its own: who may use it may not use what it was made from, nor the other way round."""
+    keys = tmp_path / "keys.json"
+    headers = make_key(keys, "mine")
+    client, _ = make_client(keys_file=str(keys))
+    client.application.extensions["hugging_llama"].store.named.write(
+        Manifest(name="mine:latest", source=Source(base=DEMO))
+    )
     for path, body in (
         ("/api/copy", {"source": "demo", "destination": "mine"}),
         ("/api/create", {"from": "demo", "model": "mine", "stream": False}),
         ("/api/chat", {"model": "demo", "messages": HI}),
     ):
         assert client.post(path, json=body, headers=headers).status_code == 403
+    assert may_use(client, headers, "mine")
+    assert not may_use(client, make_key(keys, "demo"), "mine")
 
 
 parts = st.from_regex(r"[A-Za-z0-9_]([.-]?[A-Za-z0-9_]){0,4}", fullmatch=True).filter(str.isascii)
@@ -183,6 +232,31 @@ def test_a_pattern_of_an_organisation_covers_its_models_alone(
     asked = full_name(data.draw(spellings(name)))
     pattern = data.draw(prefixes) + data.draw(st.sampled_from([organisation, organisation.upper()])) + "/*"
     assert covers((pattern,), asked) == name[0].lower().startswith(organisation.lower() + "/")
+
+
+@given(st.data(), names)
+def test_no_pattern_that_covers_a_name_is_refused_by_the_command_line(
+    data: st.DataObject, name: tuple[str, str]
+) -> None:
+    """A letter of it, or a piece, may be a wildcard."""
+    spelling = data.draw(spellings(name))
+    assert pattern_fault(spelling) == ""
+    start = data.draw(st.integers(0, len(spelling)))
+    end = data.draw(st.integers(start, len(spelling)))
+    wildcard = data.draw(st.sampled_from(["*", "?", "[!]x]", "**"]))
+    pattern = spelling[:start] + wildcard + spelling[end:]
+    if covers((pattern,), full_name("".join(name))):
+        assert pattern_fault(pattern) == "", pattern
+
+
+@given(st.text("aZ0_-./:+*?[] ,\n", max_size=12))
+def test_what_can_be_no_name_is_refused_by_the_command_line(text: str) -> None:
+    if not set(text) & set("*?[") and not text.startswith("/"):
+        try:
+            can_be_one = bool(full_name(text))
+        except (InvalidRequestError, CloudModelError):
+            can_be_one = text.endswith(":") and is_name(text[:-1])  # as good as with no tag
+        assert (pattern_fault(text) == "") == can_be_one
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,7 @@ def test_nobody_is_left_over_from_the_request_before(settings: Settings) -> None
         ({"roles": ("use", "root")}, "unknown role 'root'; the roles are use, manage, metrics, admin"),
         ({"models": "acme/*"}, "models must be several texts"),
         ({"requests_per_minute": 1.5}, "requests_per_minute must be a whole number"),
+        ({"priority": 10**20}, "priority must be from -1000000000 to 1000000000"),
     ],
 )
 def test_a_visitor_that_makes_no_sense_is_refused(options: dict[str, Any], text: str) -> None:

@@ -4,13 +4,19 @@ import contextlib
 import stat
 from pathlib import Path
 
+import pytest
+
+from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, Usage
 from hugging_llama_config.gunicorn_worker import MAX_HEAD_BYTES
 from hugging_llama_config.keys import add_key, new_key, revoke_key
+from tests.functional.conftest import MakeClient
 from tests.live_server import LiveServer
 from tests.security.raw import connected, read_to_end, statuses
 
 _LINE = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 _HEADERS = b"".join(b"X-%d: " % number + b"a" * 60_000 + b"\r\n" for number in range(90))
+
+END = Finished(reason=FinishReason.STOP, usage=Usage(num_prompt_tokens=6, num_output_tokens=5))
 
 
 def test_a_head_of_megabytes_is_refused_when_it_is_too_long(server: LiveServer) -> None:
@@ -44,3 +50,19 @@ def test_no_other_user_can_keep_a_key_from_being_revoked(tmp_path: Path) -> None
     lock.unlink()
     revoke_key(str(path), "laptop")
     assert stat.S_IMODE(lock.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_no_other_user_can_lock_the_home(make_client: MakeClient, tmp_path: Path, *, was_there: bool) -> None:
+    """Copies, deletions and kept answers wait for these locks, and so does the first write of a new version."""
+    home = tmp_path / "locked"
+    locks = [home / "models/.lock", home / ".responses.lock", home / ".format.lock"]
+    if was_there:  # as earlier versions made them
+        locks[0].parent.mkdir(parents=True)
+        for lock in locks:
+            lock.touch()
+            lock.chmod(0o644)
+    client, _ = make_client(home=str(home), generate=[TextDelta("Hi"), END])
+    assert client.post("/api/copy", json={"source": "demo", "destination": "mine"}).status_code == 200
+    assert client.post("/v1/responses", json={"model": "demo", "input": "x"}).status_code == 200
+    assert {oct(stat.S_IMODE(lock.stat().st_mode)) for lock in locks} == {"0o600"}

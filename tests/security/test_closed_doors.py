@@ -1,5 +1,6 @@
 """A server that has asked for keys once does so for the rest of its life, whoever dies and whatever is reloaded."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ from flask import Flask
 from hugging_llama import create_blueprint
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.env import load_settings
+from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.keys import add_key, new_key
+from hugging_llama_config.settings import Settings
 from tests.functional.conftest import MakeClient
 from tests.live_server import LiveServer, live_server
 from tests.process.servers import wait_until
@@ -142,22 +145,33 @@ def test_a_mounted_application_asks_for_the_keys_that_were_named(make_client: Ma
     assert client.get("/").text == "theirs"
 
 
-def test_a_file_that_can_not_be_looked_at_counts_as_one(make_client: MakeClient, tmp_path: Path) -> None:
+@pytest.mark.parametrize("target", ["not-mounted", "file/below"])
+def test_a_file_that_can_not_be_looked_at_counts_as_one(make_client: MakeClient, tmp_path: Path, target: str) -> None:
     """A link to what is not mounted."""
     home = tmp_path / "linked"
     home.mkdir()
-    (home / "keys.json").symlink_to(tmp_path / "not-mounted")
+    (tmp_path / "file").touch()
+    (home / "keys.json").symlink_to(tmp_path / target)
     assert make_client(home=str(home))[0].get("/api/tags").status_code == 401
     settings = load_settings(environ={"HOME": str(tmp_path), "HUGGING_LLAMA_HOME": str(home)})
     assert (settings.keys_file, settings.keys_path) == ("", str(home / "keys.json"))
 
 
-def test_a_key_that_could_not_be_read_is_read_later(make_client: MakeClient, tmp_path: Path) -> None:
-    """What fails for want of a descriptor, or of a permission, is no damage of the file."""
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_a_key_that_could_not_be_read_is_read_later(make_client: MakeClient, tmp_path: Path, kind: str) -> None:
+    """What fails for want of a descriptor, or of a permission, is no damage of the file; nobody waits for a pipe."""
     path = tmp_path / "keys.json"
-    path.mkdir()
+    if kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
     client, _ = make_client(keys_file=str(path))
     assert client.get("/api/tags").status_code == 401
-    path.rmdir()
+    with pytest.raises(ExposureError, match="is no regular file"):
+        check_exposure(Settings(keys_file=str(path)), ["127.0.0.1"])
+    if kind == "folder":
+        path.rmdir()
+    else:
+        path.unlink()
     secret = make_key(path, "k")
     assert client.get("/api/tags", headers={"x-api-key": secret}).status_code == 200

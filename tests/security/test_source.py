@@ -35,7 +35,7 @@ DISK = re.compile(
 MAY_CHANGE_FILES = re.compile(
     r"app/hugging_llama/store/.*"  # models, uploads, kept answers
     r"|config/hugging_llama_config/(launch|gunicorn|metrics_files)\.py"  # the folder of sockets and metrics
-    r"|config/hugging_llama_config/(keys|private_file)\.py"  # the file of keys, and how it is replaced
+    r"|config/hugging_llama_config/(keys_file|private_file)\.py"  # the file of keys, and how it is replaced
     r"|app/hugging_llama/web/limits\.py"  # what a key has left, in the folder of sockets
     r"|cli/.*"  # the user's own files, by the user
     r"|app/hugging_llama/engine/(conversion\w*|server)\.py"  # into a folder that the store has made; its own socket

@@ -71,6 +71,7 @@ def refused(conversion: Iterator[Any]) -> str:
 
 
 def test_a_gguf_file_becomes_a_model(home: Home, gguf_file: Path) -> None:
+    (home.path / ".conversion.lock").touch(0o644)  # as earlier versions made it
     conversion = home.convert({"any name.GGUF": home.put(gguf_file.read_bytes())})
     statuses = [progress.status for progress in conversion]
     assert statuses[0] == "parsing GGUF"
@@ -80,6 +81,7 @@ def test_a_gguf_file_becomes_a_model(home: Home, gguf_file: Path) -> None:
     assert {"config.json", "tokenizer.json", "chat_template.jinja"} <= conversion.files.keys()
     assert all(home.blobs.has(digest) for digest in conversion.files.values())
     assert home.is_clean()
+    assert (home.path / ".conversion.lock").stat().st_mode & 0o777 == 0o600, "no other user can hold it"
 
 
 def test_what_needs_a_conversion() -> None:

@@ -25,7 +25,7 @@ from hugging_llama.errors import (
 from hugging_llama.neutral.events import Classified, Embeddings, EventStream, Started
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
-from hugging_llama.operations.models import full_name, list_models, resolve_model
+from hugging_llama.operations.models import full_name, list_models, names_of, resolve_model
 
 logger = logging.getLogger(__name__)
 
@@ -69,9 +69,10 @@ def _access() -> Access | None:
 
 
 def may_name(model: str) -> bool:
-    """Whether the caller may use, or see, a model of this full name."""
+    """Whether the caller may use, or see, the model that is here under this full name: a pattern may be for any name
+    that means it."""
     access = _access()
-    return access is None or access.may_name(model)
+    return access is None or any(map(access.may_name, names_of(app_context(), model)))
 
 
 def check_names(*names: str) -> None:
@@ -79,7 +80,8 @@ def check_names(*names: str) -> None:
     name at all is left to whoever reads it."""
     for name in names:
         with contextlib.suppress(InvalidRequestError, CloudModelError):
-            _check(name, full_name(name))
+            access = _access()
+            _check(name, is_allowed=access is None or access.may_name(full_name(name)))
 
 
 def check_models(*names: str) -> None:
@@ -91,11 +93,11 @@ def check_models(*names: str) -> None:
         except (ModelNotFoundError, InvalidRequestError, CloudModelError):
             check_names(name)
         else:
-            _check(name, found)
+            _check(name, is_allowed=may_name(found))
 
 
-def _check(name: str, found: str) -> None:
-    if not may_name(found):
+def _check(name: str, *, is_allowed: bool) -> None:
+    if not is_allowed:
         raise ForbiddenError(f"this key may not use the model {name[:200]!r}", model=name)
 
 
@@ -118,7 +120,7 @@ def named_model(name: str) -> LocalModel:
     except ModelNotFoundError:
         check_names(name)
         raise
-    _check(name, model.ref.name)
+    _check(name, is_allowed=may_name(model.ref.name))
     request_facts().model = model.ref.name
     return model
 

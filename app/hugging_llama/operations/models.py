@@ -25,6 +25,11 @@ def full_name(name: str) -> str:
     return name if is_path(name) else parse_name(name).display
 
 
+def names_of(ctx: AppContext, name: str) -> tuple[str, ...]:
+    """The full name of a model that is here, and the others that mean it."""
+    return (name, *ctx.store.other_names(name))
+
+
 @contextmanager
 def disk_errors() -> Iterator[None]:
     """What the disk can do to a change of the models here, in words without paths.

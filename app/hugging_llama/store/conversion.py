@@ -48,7 +48,7 @@ class Conversion:
         self._process: ChildConnection | None = None
         self._is_closed = False
         self._turn = threading.Lock()
-        self._only_one = FileLock(os.path.join(os.path.abspath(settings.home), _LOCK))
+        self._only_one = FileLock(os.path.join(os.path.abspath(settings.home), _LOCK), private=True)
         self.files: dict[str, str] = {}
         """Path -> sha256 of a blob; filled at the good end."""
 

@@ -28,7 +28,7 @@ def prepare(home: str) -> None:
     try:
         if read_home_format(home) == HOME_FORMAT:
             return
-        with file_lock.locked(os.path.join(home, ".format.lock"), _TIMEOUT_S):
+        with file_lock.locked(os.path.join(home, ".format.lock"), _TIMEOUT_S, private=True):
             if read_home_format(home) < HOME_FORMAT:
                 _convert(home)
     except HomeFormatError as error:

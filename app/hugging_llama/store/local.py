@@ -40,7 +40,8 @@ class Store:
 
         Raises TimeoutError, OSError.
         """
-        return locked(pruning.lock_file(self._home), _LOCK_TIMEOUT_S) if self._home else nullcontext()
+        path = pruning.lock_file(self._home)
+        return locked(path, _LOCK_TIMEOUT_S, private=True) if self._home else nullcontext()
 
     def list(self) -> list[LocalModel]:
         """All models that can do something here, newest first. What is broken or half there is left out."""
@@ -124,6 +125,14 @@ class Store:
     def is_of_hub(self, name: ModelName) -> bool:
         """Whether a model of the Hub's cache, or the demo model, answers to this name."""
         return self.named.find(name) is None and self.places.of_hub(name) is not None
+
+    def other_names(self, name: str) -> tuple[str, ...]:
+        """The full names besides this full one that mean the same model now: the demo model has a short one."""
+        demo, short = ModelName(names.DEMO_REPO), ModelName(names.DEMO_SHORT)
+        if name.lower() != demo.display or self.named.find(demo):
+            return ()
+        place = self.places.of_hub(short) if self.is_of_hub(short) else None
+        return (short.display,) if place and place.name == demo.display else ()
 
     def stored_repo(self, repo: str) -> str:
         """`repo` in the spelling of the cache if it is there in any case of letters, else as it is."""

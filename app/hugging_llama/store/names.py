@@ -8,6 +8,8 @@ from hugging_llama.errors import CloudModelError, InvalidRequestError
 DEFAULT_REVISION = "main"
 DEFAULT_TAG = "latest"
 DEMO_REPO = "hugging-llama/demo"
+DEMO_SHORT = "demo"
+"""Means the same where nothing else has this name."""
 
 _MAX_PART = 96
 _MAX_NAME = 400

@@ -57,7 +57,7 @@ def prune(home: str, kept_s: float = KEPT_S) -> int | None:
 
     Nothing goes while a manifest can't be read: nobody knows what it needs. Raises OSError.
     """
-    lock = FileLock(lock_file(home))
+    lock = FileLock(lock_file(home), private=True)
     if not lock.acquire():
         return None
     with lock:

@@ -75,7 +75,7 @@ def in_file(home: str, work: Callable[[sqlite3.Connection], _T], *, writes: bool
     path, lock = os.path.join(home, "responses.db"), os.path.join(home, ".responses.lock")
 
     def attempt() -> _T:
-        with locked(lock, _BUSY_TIMEOUT_S, shared=True):
+        with locked(lock, _BUSY_TIMEOUT_S, shared=True, private=True):
             return run_blocking(_transact, path, work, writes=writes)
 
     try:
@@ -83,7 +83,7 @@ def in_file(home: str, work: Callable[[sqlite3.Connection], _T], *, writes: bool
             return attempt()
         except _UnusableError as error:
             # alone: SQLite does not wait for another process that makes the same file
-            with locked(lock, _BUSY_TIMEOUT_S):
+            with locked(lock, _BUSY_TIMEOUT_S, private=True):
                 run_blocking(_renew, path, error)
             return attempt()
     except OSError as error:

@@ -51,7 +51,8 @@ class Doorkeeper(ABC):
             return
         facts = request_facts()
         facts.key_id, facts.key_name = key.id, key.name
-        # not in `g`, which several requests share in an application that pushes a context around them
+        # not in `g`, which several requests share in an application that pushes a context around them; before refusals,
+        # which tell its limits
         request.environ[_KEY] = key
         if role is not None:
             if role not in key.roles and "admin" not in key.roles:
@@ -61,7 +62,7 @@ class Doorkeeper(ABC):
             facts.spend = self._tokens(key).spend
 
     def mark(self, response: Response) -> Response:
-        """What is left to a caller, as OpenAI's clients read it."""
+        """The caller's limits, as OpenAI's clients read them, whatever the answer."""
         key = current_key()
         if key is not None and key.requests_per_minute:
             response.headers["x-ratelimit-limit-requests"] = str(key.requests_per_minute)
@@ -72,10 +73,11 @@ class Doorkeeper(ABC):
         return response
 
     def _limit(self, key: Key | Visitor) -> None:
-        wait_s = self._tokens(key).take(0, at_least=1)
-        wait_s = wait_s or self._bucket(key, "requests", key.requests_per_minute).take(1, at_least=1)
-        if wait_s:
-            raise RateLimitedError(f"too many requests a minute with this {self.word}", retry_after_s=wait_s)
+        requests = self._bucket(key, "requests", key.requests_per_minute)
+        # what is refused for its tokens is no request
+        for bucket, amount, kind in ((self._tokens(key), 0, "tokens"), (requests, 1, "requests")):
+            if wait_s := bucket.take(amount, at_least=1):
+                raise RateLimitedError(f"too many {kind} a minute with this {self.word}", retry_after_s=wait_s)
 
     def may_name(self, model: str) -> bool:
         """By the patterns of the caller's key."""

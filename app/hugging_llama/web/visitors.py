@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from hugging_llama_config.keys import ROLES
+from hugging_llama_config.keys import HIGHEST_PRIORITY, ROLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,8 @@ class Visitor:
         for name in ("requests_per_minute", "tokens_per_minute", "priority"):
             if not isinstance(getattr(self, name), int):
                 raise TypeError(f"a visitor's {name} must be a whole number")
+        if abs(self.priority) > HIGHEST_PRIORITY:
+            raise ValueError(f"a visitor's priority must be from -{HIGHEST_PRIORITY} to {HIGHEST_PRIORITY}")
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@ thousand letters for one fill any memory, beneath which the library ends its pro
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -129,7 +130,7 @@ def _weight(token: Any) -> int:
 def _copies(template: Any) -> int:
     """How often a template writes the text that it has most often."""
     names = [str(piece["Sequence"].get("id")) for piece in _pieces(template, "Sequence")]
-    return max(map(names.count, set(names)), default=0)
+    return max(Counter(names).values(), default=0)
 
 
 def _pieces(template: Any, kind: str) -> list[dict[str, Any]]:

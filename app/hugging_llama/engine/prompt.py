@@ -28,8 +28,10 @@ from hugging_llama.engine.chat_messages import (
 from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
 from hugging_llama.engine.deadline import DeadlineExceeded, deadline
 from hugging_llama.engine.infill import Infill, nearest
+from hugging_llama.engine.own_template import OwnTemplate, read_in_time
 from hugging_llama.engine.response_template import ResponseTemplate
 from hugging_llama.engine.template_process import TemplateProcess
+from hugging_llama.engine.text_limit import TextLimit
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
@@ -87,7 +89,8 @@ class RenderedPrompt:
 class PromptRenderer:
     """Renders for one model. Thread-safe; renderings of one model take turns, since tokenizers have state.
 
-    `vocabulary_size`: ids that callers send must be below it. `templates` renders what callers bring.
+    `vocabulary_size`: ids that callers send must be below it. `templates` renders what callers bring, `longest_context`
+    is the model's.
     """
 
     def __init__(
@@ -97,10 +100,13 @@ class PromptRenderer:
         *,
         vocabulary_size: int,
         templates: TemplateProcess,
+        longest_context: int = 0,
         longest_rendering_s: float = _LONGEST_RENDERING_S,
     ) -> None:
         self._longest_rendering_s = longest_rendering_s
         self._tokenizer = tokenizer
+        self._limit = TextLimit(tokenizer, longest_context)
+        self._own_template = OwnTemplate(tokenizer)
         self._templates = templates
         self._styles = ChatStyles(tokenizer, format)
         self._infill = Infill.of(tokenizer, self._encode)
@@ -113,8 +119,9 @@ class PromptRenderer:
 
         Raises InvalidRequestError where the template refuses the messages, ContextLengthError for a prompt that is
         too long if the request does not allow to shorten it: `truncate` drops messages and, only with `shift`, cuts
-        what is left in the middle.
+        what is left in the middle. TextTooLongError for more text than is tokenised at once.
         """
+        self._limit.check(request.prompt)
         with self.lock:
             if isinstance(request.prompt, TextPrompt | TokensPrompt):
                 whole = self._as_it_is(request.prompt)
@@ -249,31 +256,20 @@ class PromptRenderer:
         """By the process for templates that callers bring."""
         if sanitize:
             rows, tools, variables = style.control_tokens.marked([rows, tools, variables])
-        text = self._templates.render(
-            style.given or "",
-            rows,
-            tools,
-            {**self._tokenizer.special_tokens_map, **variables},
-            longest_s=self._longest_rendering_s,
-            continues=continues,
-        )
-        return marked_ids(self._tokenizer, text) if sanitize else self._encode(text)
+        values = {**self._tokenizer.special_tokens_map, **variables}
+        longest_s = self._longest_rendering_s
+        text = self._templates.render(style.given or "", rows, tools, values, longest_s=longest_s, continues=continues)
+        self._limit.check(text)
+        return read_in_time(lambda: marked_ids(self._tokenizer, text) if sanitize else self._encode(text))
 
     def _apply(
         self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool, continues: bool
     ) -> list[int]:
+        own = self._own_template
         with deadline(self._longest_rendering_s):
-            ids = self._tokenizer.apply_chat_template(
-                rows,
-                tools=tools,
-                add_generation_prompt=not continues,
-                continue_final_message=continues,
-                tokenize=True,
-                return_dict=False,
-                sanitize_control_tokens=sanitize,
-                **variables,
-            )
-            return list(ids)
+            text = own.render(rows, tools, variables, sanitize=sanitize, continues=continues)
+        self._limit.check(text)
+        return own.encode(text, sanitize=sanitize)
 
     def _shortened(self, style: ChatStyle, prompt: ChatPrompt, ids: list[int], limit: int) -> list[int]:
         """Drops the oldest messages until `limit` ids hold the rest; system messages and the last one stay.
@@ -281,6 +277,8 @@ class PromptRenderer:
         Finds the fewest by bisection: rendering after each one dropped would be slow for a long chat.
         """
         oldest = [i for i, message in enumerate(prompt.messages[:-1]) if message.role != "system"]
+        if not oldest:
+            return ids
         too_few, enough = 0, len(oldest)
         best = self._rendered_without(style, prompt, oldest, enough) or ids
         while enough - too_few > 1:
@@ -316,6 +314,7 @@ class PromptRenderer:
         return ids[:head] + ids[len(ids) - (size - head) :]
 
     def _encode(self, text: str) -> list[int]:
+        self._limit.check(text)
         try:
             return list(self._tokenizer.encode(text, add_special_tokens=False))
         except (TypeError, ValueError) as error:

@@ -80,6 +80,7 @@ class ServedModel:
             format=checkpoint.format,
             vocabulary_size=checkpoint.width or len(checkpoint.tokenizer),
             templates=self._templates,
+            longest_context=checkpoint.trained_context,
         )
         self._runner = make_runner(
             checkpoint.model,

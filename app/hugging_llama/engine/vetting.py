@@ -60,7 +60,8 @@ def vet(directory: str) -> VettedFiles:
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
     for folder in dict.fromkeys(("", *modules)):
-        _check_tokenizer_file(path / folder / "tokenizer.json")
+        for file in sorted((path / folder).glob("*tokenizer*.json")):  # transformers may choose one with a version
+            _check_tokenizer_file(file)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)
@@ -124,7 +125,8 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
     for named in (settings.get("tokenizer_class"), config.get("tokenizer_class")):
         if named is not None and not (isinstance(named, str) and _TOKENIZER_CLASS.fullmatch(named)):
             raise ModelLoadError("the model's tokenizer is of a kind that is not supported")
-    if any(settings.get(key) for key in _TOKENIZER_INPUTS):
+    named = settings.get("fast_tokenizer_files")
+    if any(settings.get(key) for key in _TOKENIZER_INPUTS) or "/" in str(named or ""):
         raise ModelLoadError(f"the model's {file.name} names files outside of the model")
 
 

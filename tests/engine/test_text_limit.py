@@ -82,7 +82,7 @@ def test_many_inputs_are_as_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer: Any = byte_tokenizer()
     config: Any = type("Config", (), {"get_text_config": lambda self: self})()
     found = PoolingTokenizer(tokenizer, None, config)
-    inputs = ["a" * length for length in (1, 40, 3, 99, 1, 1)] + [("b", "c" * 30), (5, 6), "d"]
+    inputs: list[Any] = ["a" * length for length in (1, 40, 3, 99, 1, 1)] + [("b", "c" * 30), (5, 6), "d"]
     whole = found.rows(inputs, limit=64, truncate=True)
     sizes: list[int] = []
     plain_rows = found._plain_rows

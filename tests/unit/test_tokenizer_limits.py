@@ -83,5 +83,14 @@ def test_bombs(parts: dict[str, Any], problem: str) -> None:
 
 
 def test_nonsense_is_left_to_the_library() -> None:
-    for value in (5, "x", [[]], {"type": 7}, {"pattern": 3, "content": 4}, {"type": "Precompiled"}, {"single": [3]}):
+    values: list[Any] = [
+        5,
+        "x",
+        [[]],
+        {"type": 7},
+        {"pattern": 3, "content": 4},
+        {"type": "Precompiled"},
+        {"single": [3]},
+    ]
+    for value in values:
         assert tokenizer_problem(dict.fromkeys(PARTS, value)) == ""

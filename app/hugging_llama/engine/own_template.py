@@ -60,6 +60,6 @@ def _writer(tokenizer: Any) -> Any:
     """The tokenizer itself under another class, for which a text is its own ids."""
     kind: Any = type(tokenizer)
     writing = type(kind.__name__, (kind,), {"__call__": lambda self, text, **options: {"input_ids": text}})
-    writer = object.__new__(writing)
+    writer: Any = object.__new__(writing)
     writer.__dict__ = tokenizer.__dict__
     return writer

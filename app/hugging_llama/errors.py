@@ -8,6 +8,7 @@ HuggingLlamaError
 │   ├── BodyTooSlowError              (none)
 │   ├── UnsupportedCapabilityError    model, capabilities, canonical
 │   ├── ContextLengthError            num_prompt_tokens, limit
+│   ├── TextTooLongError              num_bytes, limit
 │   └── GrammarError                  path
 ├── ModelNotFoundError            name, canonical
 ├── ResponseNotFoundError         id
@@ -110,6 +111,19 @@ class ContextLengthError(RequestError):
         super().__init__(
             f"the prompt has {num_prompt_tokens} tokens, the context holds {limit}",
             num_prompt_tokens=num_prompt_tokens,
+            limit=limit,
+        )
+
+
+class TextTooLongError(RequestError):
+    """There is more text than is tokenised at once, however long the context is. Facts: `num_bytes`, `limit`."""
+
+    code = "text_too_long"
+
+    def __init__(self, num_bytes: int, limit: int) -> None:
+        super().__init__(
+            f"the text has {num_bytes} bytes, and at most {limit} are read at once; send less",
+            num_bytes=num_bytes,
             limit=limit,
         )
 

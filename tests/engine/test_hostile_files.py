@@ -129,6 +129,15 @@ def test_a_tokenizer_that_panics(loader: Loader, tmp_path: Path) -> None:
     assert "do not fit together" in outcome(loader, folder)
 
 
+@pytest.mark.parametrize("part", ["normalizer", "decoder"])
+def test_a_tokenizer_that_writes_without_end(loader: Loader, tmp_path: Path, part: str) -> None:
+    folder = make_checkpoint(tmp_path / "model", piece_tokenizer())
+    rule = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
+    rules = {"type": "Sequence", "decoders" if part == "decoder" else "normalizers": [rule, rule]}
+    edit_json(folder / "tokenizer.json", **{part: rules})
+    assert "tokenizer.json may make" in outcome(loader, folder)
+
+
 @pytest.mark.parametrize(("seed", "count"), [(1, 100), pytest.param(2, 2000, marks=pytest.mark.slow)])
 def test_gguf_files(gguf_file: Path, tmp_path: Path, seed: int, count: int) -> None:
     whole = gguf_file.read_bytes()

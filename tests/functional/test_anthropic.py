@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from hugging_llama.errors import EngineBusyError, GenerationError
+from hugging_llama.errors import EngineBusyError, GenerationError, TextTooLongError
 from hugging_llama.neutral.events import (
     Finished,
     FinishReason,
@@ -290,6 +290,10 @@ def test_failures_before_and_in_a_stream(make_client: MakeClient) -> None:
     client, _ = make_client(generate=[EngineBusyError("busy", queue_depth=3, retry_after_s=2.0)])
     response = post(client, stream=True)
     assert (response.status_code, response.get_json()["error"]["type"]) == (529, "overloaded_error")
+    client, _ = make_client(generate=[TextTooLongError(9, 8)])
+    answer = post(client, stream=True).get_json()["error"]
+    assert answer["type"] == "invalid_request_error"
+    assert "9 bytes, and at most 8 are read" in answer["message"]
     client, _ = make_client(generate=[TextDelta("a"), GenerationError("it broke")])
     last = events(post(client, stream=True))[-1]
     assert (last["type"], last["error"]) == ("error", {"type": "api_error", "message": "it broke"})

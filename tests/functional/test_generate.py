@@ -18,6 +18,7 @@ from hugging_llama.errors import (
     GenerationError,
     HuggingLlamaError,
     InsufficientMemoryError,
+    TextTooLongError,
 )
 from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from hugging_llama.neutral.formats import JsonObject
@@ -321,6 +322,7 @@ FAILURES: list[tuple[HuggingLlamaError, int, str]] = [
     (InsufficientMemoryError("no room", need_bytes=2, free_bytes=1), 500, "no room"),
     (EngineDiedError("gone"), 500, "gone"),
     (ContextLengthError(9, 8), 400, "the prompt is longer than the context length"),
+    (TextTooLongError(9, 8), 400, "the text has 9 bytes, and at most 8 are read at once; send less"),
 ]  # fmt: skip
 
 

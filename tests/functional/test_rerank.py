@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from hugging_llama import create_app
 from hugging_llama.client.local import LocalEngine
 from hugging_llama.engine.engine import Engine
-from hugging_llama.errors import ContextLengthError, EngineBusyError, InvalidRequestError
+from hugging_llama.errors import ContextLengthError, EngineBusyError, InvalidRequestError, TextTooLongError
 from hugging_llama.neutral.classification import Activation, ProblemType
 from hugging_llama.neutral.events import Classified
 from hugging_llama.neutral.requests import ClassifyRequest, LoadRequest
@@ -242,6 +242,7 @@ def test_native_errors(make: MakeClient, path: str, body: dict[str, Any], status
 def test_what_the_engine_refuses(make: MakeClient, path: str) -> None:
     for error, status, text in (
         (ContextLengthError(9, 5), 400, "context length" if path == "/api/rerank" else "the context holds 5"),
+        (TextTooLongError(9, 5), 400, "the text has 9 bytes, and at most 5 are read at once"),
         (InvalidRequestError("the scores contain NaN or Inf values"), 400, "NaN"),
         (EngineBusyError("busy", queue_depth=1, retry_after_s=2.0), 503, "busy"),
     ):

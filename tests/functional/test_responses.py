@@ -9,7 +9,7 @@ from openai.types.responses import Response as WireResponse
 from openai.types.responses.response_stream_event import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from hugging_llama.errors import ContextLengthError, EngineBusyError, GenerationError
+from hugging_llama.errors import ContextLengthError, EngineBusyError, GenerationError, TextTooLongError
 from hugging_llama.neutral.events import (
     Finished,
     FinishReason,
@@ -471,10 +471,11 @@ def test_models_that_can_not(make_client: MakeClient, plain_client: MakeClient) 
 
 
 def test_an_early_failure_has_its_status(make_client: MakeClient) -> None:
-    client, _ = make_client(generate=[ContextLengthError(9000, 4096)])
-    for stream in (False, True):
-        response = post(client, stream=stream)
-        assert (response.status_code, response.get_json()["error"]["code"]) == (400, "context_length_exceeded")
+    for error in (ContextLengthError(9000, 4096), TextTooLongError(9000, 4096)):
+        client, _ = make_client(generate=[error])
+        for stream in (False, True):
+            response = post(client, stream=stream)
+            assert (response.status_code, response.get_json()["error"]["code"]) == (400, "context_length_exceeded")
     client, _ = make_client(generate=[EngineBusyError("full", queue_depth=1, retry_after_s=2)])
     assert post(client, stream=True).status_code == 503
 

@@ -16,6 +16,12 @@ CONFIG = {
 TOKENIZER = b'{"model": {"type": "BPE", "vocab": {}, "merges": []}}'
 
 
+def long_tokenizer() -> bytes:
+    """A tokenizer.json that makes 10**18 letters of one."""
+    rule = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
+    return json.dumps(json.loads(TOKENIZER) | {"normalizer": {"type": "Sequence", "normalizers": [rule] * 6}}).encode()
+
+
 def safetensors(tensors: dict[str, tuple[str, tuple[int, ...]]], seed: int = 0) -> bytes:
     """A file with these tensors, name -> (dtype, shape), filled with pseudo-random bytes."""
     bits = {"F32": 32, "F16": 16, "BF16": 16, "I8": 8}

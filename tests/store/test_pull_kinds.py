@@ -114,6 +114,7 @@ OWN_CODE = json.dumps({**models.CONFIG, "model_type": "evilmodel", "auto_map": A
         ({"tokenizer.json": b"{"}, r"tokenizer\.json is damaged"),
         ({"tokenizer.json": b'{"model": 5}'}, r"tokenizer\.json is damaged"),
         ({"tokenizer.json": b"[" * 1_000_000}, r"tokenizer\.json is damaged"),
+        ({"tokenizer.json": models.long_tokenizer()}, r"tokenizer\.json may make text 1e\+18 times as long"),
     ],
 )
 def test_what_can_not_be_served_ends_in_an_error_and_can_be_removed(

@@ -74,8 +74,8 @@ class Engine:
         self._intake = Intake(_INTAKE_THREADS, "engine-intake")
         # whoever waits for an adapter's file holds up none of the others
         self._adapter_intake = Intake(1, "engine-adapters")
-        # nor do texts of megabytes, which take a tokenizer seconds and gigabytes
-        self._slow_intake = Intake(_SLOW_INTAKE_THREADS, "engine-slow-intake")
+        # nor do texts of megabytes, which take a tokenizer seconds, and gigabytes that nothing else needs
+        self._slow_intake = Intake(_SLOW_INTAKE_THREADS, "engine-slow-intake", after=memory.trim)
         self._timer = ExpiryTimer(lambda: self._registry.expire())
         self._registry = Registry[ServedModel](
             load=self._load_model,

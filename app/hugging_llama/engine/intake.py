@@ -16,9 +16,10 @@ class _Job:
 
 
 class Intake:
-    """Runs what it is given, of one caller in order of arrival."""
+    """Runs what it is given, of one caller in order of arrival. `after` is called in the same thread after each."""
 
-    def __init__(self, num_threads: int, name: str) -> None:
+    def __init__(self, num_threads: int, name: str, *, after: Callable[[], None] | None = None) -> None:
+        self._after = after
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
         self._lock = threading.Lock()
         self._waiting: CallerQueue[_Job] = CallerQueue(lambda job: job.caller)
@@ -39,9 +40,15 @@ class Intake:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run_next(self) -> None:
+        if self._run_first() and self._after is not None:
+            self._after()
+
+    def _run_first(self) -> bool:
+        """Whether there was one; it is forgotten then."""
         with self._lock:
             job = self._waiting.first()
             if job is None:
-                return
+                return False
             self._waiting.take(job)
         job.run()
+        return True

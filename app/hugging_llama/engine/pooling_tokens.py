@@ -3,7 +3,7 @@
 import sys
 import threading
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeGuard, cast
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from hugging_llama.engine.text_limit import TextLimit
 from hugging_llama.errors import ContextLengthError, InvalidRequestError
 
 _IDS = "input_ids"
@@ -20,6 +21,8 @@ _SPECIAL = "special_tokens_mask"
 _UNCUTTABLE = "input exceeds maximum context length and cannot be truncated further"
 _TRUNCATION_ERROR = "Truncation error"
 """How a message of tokenizers begins, whose class is Exception."""
+_PORTION = 2**20
+"""Characters."""
 _CUT = {"truncation": "longest_first"}
 
 Written = str | tuple[str, str]
@@ -67,6 +70,7 @@ class PoolingTokenizer:
         self._vocabulary_size = min(len(tokenizer), getattr(config.get_text_config(), "vocab_size", sys.maxsize))
         self._prompt = _default_prompt(library)
         self._pads_left = pads_left
+        self._limit = TextLimit(tokenizer)
         self._lock = threading.Lock()
         self._constants: dict[str, Any] = _constants(library, self._prompt) if library is not None else {}
         self._has_library_ids = self._constants.get("modality") == "message" or _has_settings(library)
@@ -81,11 +85,15 @@ class PoolingTokenizer:
         """Tokenises, and takes ids as they are. Of a text that is longer than `limit` tokens the end goes, but not the
         special tokens there; of a pair the end of the longer text.
 
-        Raises ContextLengthError for such an input if it must not be truncated, InvalidRequestError for one that can't
-        be brought below the limit, has no tokens, is no valid Unicode or holds ids that the model lacks.
+        Raises ContextLengthError for such an input if it must not be truncated, TextTooLongError for one that is longer
+        than what is tokenised at once, InvalidRequestError for one that can't be brought below the limit, has no
+        tokens, is no valid Unicode or holds ids that the model lacks.
         """
         written = cast(list[Written], [value for value in inputs if not _is_ids(value)])
-        rows = iter(self._tokenized(written, limit, truncate) if written else ())
+        for value in written:
+            self._limit.check((self._prompt or "", value))
+        portions = _portions(written, len(self._prompt or ""))
+        rows = iter([row for portion in portions for row in self._tokenized(portion, limit, truncate)])
         found = [self._given(value, limit, truncate) if _is_ids(value) else next(rows) for value in inputs]
         if not all(row.length for row in found):
             raise InvalidRequestError("the input has an empty text, of which this model makes no token", param="input")
@@ -124,7 +132,8 @@ class PoolingTokenizer:
 
     def ids(self, text: str, *, add_special_tokens: bool) -> list[int]:
         """Those that an embedding of `text` would compute, none cut off; or those of the text alone, with nothing
-        around it. Raises InvalidRequestError."""
+        around it. Raises InvalidRequestError, TextTooLongError."""
+        self._limit.check(text)
         if add_special_tokens:
             return list(self._tokenized([text], sys.maxsize, truncate=True)[0].columns[_IDS])
         try:
@@ -255,6 +264,20 @@ class PoolingTokenizer:
         features = _preprocess(self._library, value, self._prompt, **options)
         columns = {name: value for name, value in features.items() if isinstance(value, Tensor) and name != _MASK}
         return TokenRow({name: array("i", value[0].tolist()) for name, value in columns.items()})
+
+
+def _portions(inputs: Sequence[Written], prompt_length: int) -> Iterator[list[Written]]:
+    """Inputs that are tokenised together: until it is a row of integers, a token takes a hundred times as much."""
+    portion: list[Written] = []
+    size = 0
+    for value in inputs:
+        portion.append(value)
+        size += prompt_length + (len(value) if isinstance(value, str) else sum(map(len, value)))
+        if size >= _PORTION:
+            yield portion
+            portion, size = [], 0
+    if portion:
+        yield portion
 
 
 def _has_settings(library: Any) -> bool:

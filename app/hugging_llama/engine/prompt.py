@@ -24,9 +24,11 @@ from hugging_llama.engine.chat_messages import (
     with_text_arguments,
 )
 from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
+from hugging_llama.engine.deadline import read_in_time
 from hugging_llama.engine.infill import Infill, nearest
 from hugging_llama.engine.response_template import ResponseTemplate
 from hugging_llama.engine.template_process import TemplateFaultError, TemplateProcess
+from hugging_llama.engine.text_limit import TextLimit
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
 from hugging_llama.neutral.messages import Message
@@ -77,8 +79,8 @@ class RenderedPrompt:
 class PromptRenderer:
     """Renders for one model. Thread-safe; renderings of one model take turns, since tokenizers have state.
 
-    `vocabulary_size`: ids that callers send must be below it. `is_slow`: the model's own template was ended once, so
-    that its chats had better not hold up those of other models.
+    `vocabulary_size`: ids that callers send must be below it. `longest_context` is the model's. `is_slow`: its own
+    template was ended once, so that its chats had better not hold up those of other models.
     """
 
     def __init__(
@@ -88,10 +90,12 @@ class PromptRenderer:
         *,
         vocabulary_size: int,
         templates: TemplateProcess,
+        longest_context: int = 0,
         longest_rendering_s: float = _LONGEST_RENDERING_S,
     ) -> None:
         self._longest_rendering_s = longest_rendering_s
         self._tokenizer = tokenizer
+        self._limit = TextLimit(tokenizer, longest_context)
         self._templates = templates
         self._styles = ChatStyles(tokenizer, format)
         self._infill = Infill.of(tokenizer, self._encode)
@@ -110,8 +114,9 @@ class PromptRenderer:
 
         Raises InvalidRequestError where the template refuses the messages, ContextLengthError for a prompt that is
         too long if the request does not allow to shorten it: `truncate` drops messages and, only with `shift`, cuts
-        what is left in the middle.
+        what is left in the middle. TextTooLongError for more text than is tokenised at once.
         """
+        self._limit.check(request.prompt)
         with self.lock:
             if isinstance(request.prompt, TextPrompt | TokensPrompt):
                 whole = self._as_it_is(request.prompt)
@@ -259,7 +264,8 @@ class PromptRenderer:
             longest_s=self._longest_rendering_s,
             continues=continues,
         )
-        return marked_ids(self._tokenizer, text) if sanitize else self._encode(text)
+        self._limit.check(text)
+        return read_in_time(lambda: marked_ids(self._tokenizer, text) if sanitize else self._encode(text))
 
     def _shortened(self, style: ChatStyle, prompt: ChatPrompt, ids: list[int], limit: int) -> list[int]:
         """Drops the oldest messages until `limit` ids hold the rest; system messages and the last one stay.
@@ -267,6 +273,8 @@ class PromptRenderer:
         Finds the fewest by bisection: rendering after each one dropped would be slow for a long chat.
         """
         oldest = [i for i, message in enumerate(prompt.messages[:-1]) if message.role != "system"]
+        if not oldest:
+            return ids
         too_few, enough = 0, len(oldest)
         best = self._rendered_without(style, prompt, oldest, enough) or ids
         while enough - too_few > 1:
@@ -304,6 +312,7 @@ class PromptRenderer:
         return ids[:head] + ids[len(ids) - (size - head) :]
 
     def _encode(self, text: str) -> list[int]:
+        self._limit.check(text)
         try:
             return list(self._tokenizer.encode(text, add_special_tokens=False))
         except (TypeError, ValueError) as error:

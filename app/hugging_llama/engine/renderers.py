@@ -37,6 +37,7 @@ class Renderers:
 
     def close(self) -> None:
         """Ends what is being rendered; nothing is afterwards."""
+        self._processes[0].close()  # whoever waits for the usual one holds the lock
         with self._lock:
             for process in self._processes:
                 process.close()

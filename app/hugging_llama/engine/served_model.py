@@ -78,6 +78,7 @@ class ServedModel:
             checkpoint.tokenizer,
             format=checkpoint.format,
             vocabulary_size=checkpoint.width or len(checkpoint.tokenizer),
+            longest_context=checkpoint.trained_context,
         )
         self._runner = make_runner(
             checkpoint.model,

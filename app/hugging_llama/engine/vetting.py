@@ -9,10 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
+from hugging_llama_config.tokenizer_limits import PARTS, tokenizer_problem
 
 _MAX_JSON_BYTES = 64 * 2**20
+_MAX_TOKENIZER_BYTES = 256 * 2**20
 _HOSTILE_KEY = re.compile(
     r"auto_map|trust_remote_code|custom_pipelines|custom_generate|.*attn_implementation.*|.*experts_implementation.*"
     r"|transformers_weights|gguf_file|fusion_config|kernel_config|use_kernels|distributed_config"
@@ -55,6 +59,9 @@ def vet(directory: str) -> VettedFiles:
     modules = _module_folders(path)
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
+    for folder in dict.fromkeys(("", *modules)):
+        for file in sorted((path / folder).glob("*tokenizer*.json")):  # transformers may choose one with a version
+            _check_tokenizer_file(file)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)
@@ -118,8 +125,30 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
     for named in (settings.get("tokenizer_class"), config.get("tokenizer_class")):
         if named is not None and not (isinstance(named, str) and _TOKENIZER_CLASS.fullmatch(named)):
             raise ModelLoadError("the model's tokenizer is of a kind that is not supported")
-    if any(settings.get(key) for key in _TOKENIZER_INPUTS):
+    named = settings.get("fast_tokenizer_files")
+    if any(settings.get(key) for key in _TOKENIZER_INPUTS) or "/" in str(named or ""):
         raise ModelLoadError(f"the model's {file.name} names files outside of the model")
+
+
+class _TokenizerFile(msgspec.Struct):
+    normalizer: Any = None
+    pre_tokenizer: Any = None
+    post_processor: Any = None
+    decoder: Any = None
+
+
+def _check_tokenizer_file(file: Path) -> None:
+    """What it does to texts: the library adds its tokens, which are texts, too, while it reads it."""
+    if not file.is_file():
+        return
+    if file.stat().st_size > _MAX_TOKENIZER_BYTES:
+        raise ModelLoadError(f"the model's {file.name} is too large")
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=_TokenizerFile)
+    except (msgspec.MsgspecError, RecursionError, ValueError, OSError):
+        raise ModelLoadError(f"the model's {file.name} is damaged") from None
+    if problem := tokenizer_problem({part: getattr(found, part) for part in PARTS}):
+        raise ModelLoadError(f"the model's {file.name} {problem}")
 
 
 def check_modules(files: VettedFiles) -> None:

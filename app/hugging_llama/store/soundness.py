@@ -14,6 +14,7 @@ from hugging_llama.store.selection import NotServableError
 from hugging_llama.store.snapshot import Snapshot
 from hugging_llama.store.tokenizer_names import TOKENIZER, TOKENIZER_CONFIG, has_tokenizer, is_vocabulary
 from hugging_llama_config.model_limits import config_problem
+from hugging_llama_config.tokenizer_limits import PARTS, tokenizer_problem
 
 _NO_TOKENIZER = (
     f"it has no tokenizer ({TOKENIZER}, or the vocabulary of one, such as tokenizer.model, vocab.txt, or vocab.json "
@@ -23,9 +24,13 @@ _UNKNOWN_KIND = f"its {selection.CONFIG} names no architecture that writes, embe
 
 
 class _TokenizerFile(msgspec.Struct):
-    """As much of it as all have."""
+    """As much of it as all have, and what may lengthen a text."""
 
     model: dict[str, msgspec.Raw]
+    normalizer: Any = None
+    pre_tokenizer: Any = None
+    post_processor: Any = None
+    decoder: Any = None
 
 
 def check_model(found: Snapshot) -> None:
@@ -70,10 +75,17 @@ def check_first(paths: Collection[str], config: Mapping[str, Any] | None, *, all
 def _check_tokenizer(found: Snapshot) -> None:
     if not has_tokenizer(found):
         raise NotServableError(_NO_TOKENIZER)
-    if TOKENIZER in found.files:
-        try:
-            msgspec.json.decode(found.content(TOKENIZER), type=_TokenizerFile)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            raise NotServableError(f"{TOKENIZER} is damaged") from None
-        except ValueError:  # too big to be looked at here
-            return
+    for path in found.files:
+        if path.rpartition("/")[2] == TOKENIZER:
+            _check_tokenizer_file(found, path)
+
+
+def _check_tokenizer_file(found: Snapshot, path: str) -> None:
+    try:
+        file = msgspec.json.decode(found.content(path), type=_TokenizerFile)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        raise NotServableError(f"{path} is damaged") from None
+    except ValueError:  # too big to be looked at here; the engine does before it loads it
+        return
+    if problem := tokenizer_problem({part: getattr(file, part) for part in PARTS}):
+        raise NotServableError(f"{path} {problem}")

@@ -20,7 +20,7 @@ _STATUS: Statuses = {
     errors.StorageError: 503,
 }
 # the word by which clients know that they must send less
-_CODES = {errors.ContextLengthError.code: "context_length_exceeded"}
+_CODES = dict.fromkeys((errors.ContextLengthError.code, errors.TextTooLongError.code), "context_length_exceeded")
 _TYPES = {
     400: "invalid_request_error",
     404: "not_found_error",

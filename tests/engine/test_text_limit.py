@@ -3,14 +3,13 @@
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import normalizers
 
-from hugging_llama.engine import memory, pooling_tokens, prompt
+from hugging_llama.engine import memory, pooling_tokens
 from hugging_llama.engine.chat_format import chat_format
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer
 from hugging_llama.engine.prompt import PromptRenderer
@@ -131,31 +130,6 @@ def test_a_models_own_template_that_repeats_what_is_said() -> None:
     request = GenerateRequest(model=REF, prompt=ChatPrompt(messages=(user("a" * 9000),)))
     with pytest.raises(TextTooLongError, match="the text has 9000000 bytes"):
         found.render(request, context_length=100)
-
-
-def test_the_time_for_a_template_is_not_spent_on_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was, and a long text was told that its template takes too long."""
-    tokenizer: Any = byte_tokenizer()
-    encode, within, seen = tokenizer.encode, [False], []
-
-    @contextmanager
-    def deadline(seconds: float) -> Iterator[None]:
-        within[0] = True
-        yield
-        within[0] = False
-
-    def watched(*args: Any, **options: Any) -> Any:
-        seen.append(within[0])
-        return encode(*args, **options)
-
-    monkeypatch.setattr(prompt, "deadline", deadline)
-    found = renderer(tokenizer)
-    monkeypatch.setattr(tokenizer, "encode", watched)
-    request = GenerateRequest(model=REF, prompt=ChatPrompt(messages=(user("a<|im_end|>b"),)))
-    text = tokenizer.decode(found.render(request, context_length=100).token_ids)
-    assert text == "<|im_start|>user\na<|im_end|>b<|im_end|>\n<|im_start|>assistant\n"
-    assert seen
-    assert not any(seen)
 
 
 def test_memory_of_a_long_text_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,8 @@ def _beginning(progress: Mapping[str, Any]) -> str:
     """What the server does before the first token, in words."""
     phase = progress.get("phase")
     if phase == "queue":
-        return f"waiting, place {progress.get('position', '?')} in the queue"
+        wait = f", some {progress['expected_wait']:.0f} s" if progress.get("expected_wait") else ""
+        return f"waiting, place {progress.get('position', '?')} in the queue{wait}"
     if phase == "prompt" and isinstance(total := progress.get("total"), int) and total:
         return f"reading the prompt, {progress.get('completed', 0)} of {total} tokens"
     return {"load": "loading the model", "prompt": "reading the prompt"}.get(str(phase), "")

@@ -85,7 +85,9 @@ def test_progress_tells_place_and_prompt(one_place: LiveServer) -> None:
         answer = waiting.begun()  # it begins with its place in the queue, long before the first token
         lines = answer.iter_lines()
         first = json.loads(next(lines))
-        assert first["progress"] == {"phase": "queue", "position": 1}
+        told = first["progress"]
+        assert (told["phase"], told["position"]) == ("queue", 1)
+        assert told["expected_wait"] > 0, "requests of before have shown the pace"
         assert (first["response"], first["done"]) == ("", False)
         assert "X-Queue-Position" not in answer.headers
     rest = [json.loads(line) for line in lines]

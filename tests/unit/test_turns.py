@@ -174,6 +174,8 @@ def test_the_pace_of_a_queue() -> None:
     for _ in range(50):
         pace.observe(0.4)
     assert pace.retry_after_s(10) == pytest.approx(1.0, rel=0.01)
+    assert (pace.expected_s(1), pace.expected_s(20)) == (0.1, 2.0)
+    assert QueuePace(4).expected_s(3) == 0.0
     error = pace.busy("full", 7, 10)
     assert error.facts == {"queue_depth": 7, "retry_after_s": pace.retry_after_s(10)}
 
@@ -184,6 +186,7 @@ def test_progress_is_told_when_it_is_news_and_not_too_often() -> None:
     assert meter.in_queue(2, 1050) == []
     assert meter.in_queue(2, 1100) == [Progress(phase="queue", position=2)]
     assert meter.in_queue(2, 9000) == []
+    assert meter.in_queue(2, 9000, 1.5) == [Progress(phase="queue", position=2, expected_s=1.5)]
     assert meter.in_prompt(0, 50, 9001) == [Progress(phase="prompt", completed=0, total=50)]
     assert meter.in_prompt(16, 50, 9002) == []
     assert meter.in_prompt(48, 50, 9101) == [Progress(phase="prompt", completed=48, total=50)]

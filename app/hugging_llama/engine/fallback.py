@@ -117,7 +117,7 @@ class GenerateRunner(RunnerThread):
 
     def _tell_waiting(self) -> None:
         """Called with the lock held."""
-        self._tell_queue(self._waiting, self._waiting.in_turn)
+        self._tell_queue(self._waiting, self._waiting.in_turn, self._pace)
 
     def _generate(self, sequence: Sequence) -> None:
         device = self._model.device

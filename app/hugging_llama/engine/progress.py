@@ -17,9 +17,9 @@ class ProgressMeter:
         """Whether a change within the phase would be told."""
         return self._told is None or now_ns - self._told_ns >= self._interval_ns
 
-    def in_queue(self, position: int, now_ns: int) -> list[GenerateEvent]:
+    def in_queue(self, position: int, now_ns: int, expected_s: float = 0.0) -> list[GenerateEvent]:
         """What is to be told of its place in the queue."""
-        return self._told_now(Progress(phase="queue", position=position), now_ns)
+        return self._told_now(Progress(phase="queue", position=position, expected_s=expected_s), now_ns)
 
     def in_prompt(self, num_computed: int, num_tokens: int, now_ns: int) -> list[GenerateEvent]:
         """What is to be told of its prompt."""

@@ -23,6 +23,10 @@ class QueuePace:
         """What a request is told that finds the queue full; those in it need so many turns."""
         return EngineBusyError(message, queue_depth=queue_depth, retry_after_s=self.retry_after_s(num_turns))
 
+    def expected_s(self, position: int) -> float:
+        """How long who is at this place, 1 being the next, will probably wait; 0.0 while nothing is known."""
+        return round(position * self._held_s / self._num_places, 1)
+
     def retry_after_s(self, num_turns: int) -> float:
         """When to try again: when all who wait now will probably have begun. A guess while nothing is known."""
         if not self._held_s:

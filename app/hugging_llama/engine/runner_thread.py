@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from hugging_llama.engine.outbox import Outbox, as_generation_error
+from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, StreamKey
 from hugging_llama.engine.stats import RunnerStats, StepCounters
 from hugging_llama.engine.step_watch import StepClock
@@ -140,14 +141,16 @@ class RunnerThread(ABC):
         except Exception:
             logger.exception("what a sequence held could not be freed")
 
-    def _tell_queue(self, waiting: Iterable[Sequence], in_turn: Callable[[], Iterable[Sequence]]) -> None:
+    def _tell_queue(
+        self, waiting: Iterable[Sequence], in_turn: Callable[[], Iterable[Sequence]], pace: QueuePace
+    ) -> None:
         """Tells those who ask for it where in the queue they are. Called by the thread with the lock held."""
         now_ns = time.monotonic_ns()
         if not any(sequence.progress is not None and sequence.progress.is_due(now_ns) for sequence in waiting):
             return
         for position, sequence in enumerate(in_turn(), 1):
             if sequence.progress is not None and not sequence.output_token_ids:
-                self._outbox.add(sequence, sequence.progress.in_queue(position, now_ns))
+                self._outbox.add(sequence, sequence.progress.in_queue(position, now_ns, pace.expected_s(position)))
 
     def run_once(self) -> None:
         """One step and what it emits. For the thread, and for whoever drives a runner that was never started."""

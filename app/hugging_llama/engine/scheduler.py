@@ -65,7 +65,7 @@ class Scheduler:
         self._kv_cache = kv_cache
         self._max_num_seqs = max_num_seqs
         self._max_queue = max_queue
-        self._pace = QueuePace(max_num_seqs)
+        self.pace = QueuePace(max_num_seqs)
         self._has_newcomers = False
         self._is_long = is_long
         self._has_drafts = has_drafts
@@ -79,7 +79,7 @@ class Scheduler:
         """Queues a sequence. Raises EngineBusyError if the queue is full beyond what could start at once."""
         num_waiting = len(self.waiting)
         if not self.waiting.has_room(sequence.caller, self._max_queue + self._num_free):
-            raise self._pace.busy("the request queue is full", num_waiting, num_waiting)
+            raise self.pace.busy("the request queue is full", num_waiting, num_waiting)
         self.waiting.append(sequence)
         self._has_newcomers = True
 
@@ -113,7 +113,7 @@ class Scheduler:
             self.running.remove(sequence)
             self._kv_cache.free(slot, wipe=has_failed or not sequence.output_token_ids)
             if sequence.is_finished:
-                self._pace.observe((time.monotonic_ns() - sequence.admitted_ns) / 1e9)
+                self.pace.observe((time.monotonic_ns() - sequence.admitted_ns) / 1e9)
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 

@@ -39,12 +39,13 @@ class Started:
 class Progress:
     """How far a generation is before its first token, for requests that ask for it.
 
-    `load`: its model is not in memory yet; `queue`: it waits for a place, `position` 1 is the next one; `prompt`:
-    `completed` of `total` tokens of its prompt have been computed.
+    `load`: its model is not in memory yet; `queue`: it waits for a place, `position` 1 is the next one, probably
+    for `expected_s` more (0.0: nobody knows yet); `prompt`: `completed` of `total` tokens of its prompt are computed.
     """
 
     phase: Literal["load", "queue", "prompt"]
     position: int = 0
+    expected_s: float = 0.0
     completed: int = 0
     total: int = 0
 

@@ -139,6 +139,7 @@ class DebugInfo(AnswerSchema):
 class Beginning(AnswerSchema):
     phase = fields.String(required=True)
     position = fields.Integer()
+    expected_wait = fields.Float()
     completed = fields.Integer()
     total = fields.Integer()
 

@@ -50,7 +50,8 @@ def _logprob(entry: TokenLogprob) -> Json:
 def _progress(found: Progress) -> Json:
     match found.phase:
         case "queue":
-            return {"phase": "queue", "position": found.position}
+            wait: Json = {"expected_wait": found.expected_s} if found.expected_s else {}
+            return {"phase": "queue", "position": found.position} | wait
         case "prompt":
             return {"phase": "prompt", "completed": found.completed, "total": found.total}
         case "load":

@@ -41,10 +41,20 @@ def replace_private_file(path: Path, content: bytes, ownership: Ownership | None
                 _give(file.fileno(), ownership)
             os.fsync(file.fileno())
         os.replace(part, path)
+        _sync_folder(path.parent)
     except OSError:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """What was renamed in it stays so when the power fails."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _give(fd: int, ownership: Ownership) -> None:

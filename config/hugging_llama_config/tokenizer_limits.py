@@ -3,6 +3,7 @@ thousand letters for one fill any memory, beneath which the library ends its pro
 
 import base64
 import binascii
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -57,12 +58,15 @@ def text_growth(parts: Mapping[str, Any]) -> float:
 
 
 def _tree_growth(tree: Any, *, is_encoding: bool = False) -> float:
-    growth = 1.0
+    growth = alone = 1.0
     seen: set[str] = set()
+    written = _written(tree)
     for rule in _rules(tree):
         kind = _kind(rule)
-        if kind == "Replace":
+        if kind == "Replace" and _finds(rule, written):
             growth *= _replaced(rule)
+        elif kind == "Replace":
+            alone = max(alone, _replaced(rule))
         elif kind == "Prepend":
             size = _size(rule.get("prepend"))
             growth *= 1 if size <= _SHORT_PREFIX and kind not in seen else 1 + size
@@ -72,7 +76,34 @@ def _tree_growth(tree: Any, *, is_encoding: bool = False) -> float:
         elif kind in _ONCE and is_encoding and kind in seen:
             growth *= _AGAIN
         seen.add(kind)
-    return growth
+    return growth * alone
+
+
+def _written(tree: Any) -> set[str] | None:
+    """The characters that rules write, by their forms; None for any."""
+    found: set[str] = set()
+    for rule in _rules(tree):
+        match _kind(rule):
+            case "Replace":
+                found |= _folded(rule.get("content"))
+            case "Prepend":
+                found |= _folded(rule.get("prepend"))
+            case "Precompiled":
+                found |= _folded(b"".join(_forms(rule.get("precompiled_charsmap"))).decode(errors="ignore"))
+            case "ByteLevel" | "Metaspace":
+                return None
+    return found
+
+
+def _finds(rule: dict[str, Any], written: set[str] | None) -> bool:
+    """Whether this one may lengthen what others have written, and not only what was there before."""
+    pattern = rule.get("pattern")
+    text = pattern.get("String") if isinstance(pattern, dict) else pattern
+    return written is None or not (isinstance(text, str) and text) or not written.isdisjoint(_folded(text))
+
+
+def _folded(text: Any) -> set[str]:
+    return set(unicodedata.normalize("NFKD", text).casefold()) if isinstance(text, str) else set()
 
 
 def _rules(tree: Any) -> Iterator[dict[str, Any]]:
@@ -102,13 +133,17 @@ def _replaced(rule: dict[str, Any]) -> float:
 
 
 def _longest_form(charsmap: Any) -> int:
-    """The longest text that SentencePiece's table has for a character, in bytes: behind a trie, each with a zero."""
+    """In bytes."""
+    return max(map(len, _forms(charsmap)))
+
+
+def _forms(charsmap: Any) -> list[bytes]:
+    """The texts that SentencePiece's table has for characters: behind a trie, each with a zero."""
     try:
         table = base64.b64decode(charsmap, validate=False) if isinstance(charsmap, str) else bytes(charsmap or b"")
     except (binascii.Error, ValueError, TypeError):
-        return 0  # which the library can't read either
-    forms = table[4 + int.from_bytes(table[:4], "little") :]
-    return max(map(len, forms.split(b"\0")))
+        return [b""]  # which the library can't read either
+    return table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
 
 
 def _around(rule: dict[str, Any]) -> int:

@@ -179,6 +179,14 @@ def test_a_models_own_template_harms_no_other_model(tmp_path: Path) -> None:
         clients.engine.close()
 
 
+def test_all_renderings_of_a_request_share_its_time(rendered: Rendered) -> None:
+    """A chat that is too long is rendered again and again; each may take long and then fail."""
+    slow = "{% for a in range(99999) %}{% for b in range(9) %}{% endfor %}{% endfor %}"
+    template = "{% if messages | length < 64 %}" + slow + "{{ raise_exception('no') }}{% endif %}" + OTHER
+    with pytest.raises(InvalidRequestError, match="this template takes too long"):
+        rendered(template, *["text"] * 64, context_length=64, longest_rendering_s=1.0)
+
+
 def test_a_template_that_was_ended_makes_its_model_a_slow_one() -> None:
     tokenizer: Any = byte_tokenizer(template="{% if messages[1] %}{{ 'a' * 10**12 }}{% endif %}x")
     renderers = Renderers(tokenizer, format=chat_format(tokenizer), vocabulary_size=len(tokenizer))

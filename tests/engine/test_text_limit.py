@@ -125,6 +125,11 @@ def renderer(tokenizer: Any) -> PromptRenderer:
     )
 
 
+def test_a_number_hides_no_text() -> None:
+    with pytest.raises(TextTooLongError):
+        TextLimit(byte_tokenizer()).check({"enum": [1, "a" * (LIMIT + 1)]})
+
+
 def test_a_models_own_template_that_repeats_what_is_said() -> None:
     found = renderer(byte_tokenizer(template="{{ messages[0].content * 1000 }}"))
     request = GenerateRequest(model=REF, prompt=ChatPrompt(messages=(user("a" * 9000),)))

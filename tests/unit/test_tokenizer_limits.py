@@ -46,11 +46,21 @@ def test_files_as_they_are(file: Any) -> None:
     [
         ({"normalizer": sequence(PREPEND, SPACE), "post_processor": template("<s>", "A")}, 3),
         ({"normalizer": sequence(charsmap("صلى الله عليه وسلم"), {**SPACE, "pattern": {"Regex": " {2,}"}})}, 3),
+        (
+            {
+                "normalizer": sequence(
+                    {**SPACE, "pattern": {"String": "\n"}, "content": "<|LB|>"},
+                    {**SPACE, "pattern": {"String": "\t"}, "content": "<|TAB|>"},
+                    SPACE,
+                )
+            },
+            7,
+        ),
         ({"normalizer": {"type": "BertNormalizer", "clean_text": True}, "pre_tokenizer": BYTES}, 1),
         ({"normalizer": sequence(*[{**BOMB, "pattern": {"String": "a" * 1000}}] * 50)}, 1),
         ({"normalizer": None, "pre_tokenizer": BYTES, "decoder": BYTES, "post_processor": BYTES}, 1),
     ],
-    ids=["llama", "t5", "bert", "what becomes no longer", "gpt"],
+    ids=["llama", "t5", "line breaks", "bert", "what becomes no longer", "gpt"],
 )
 def test_what_real_ones_do(parts: dict[str, Any], growth: float) -> None:
     assert tokenizer_problem(parts) == ""
@@ -63,7 +73,8 @@ def test_what_real_ones_do(parts: dict[str, Any], growth: float) -> None:
         ({"normalizer": BOMB}, "may make text 1e+03 times as long; 64 times is the most"),
         ({"normalizer": sequence(*[BOMB] * 6)}, "may make text 1e+18 times"),
         ({"normalizer": sequence(*[{"pattern": {"String": "a"}, "content": "aa"}] * 7)}, "may make text 128 times"),
-        ({"normalizer": sequence(sequence(sequence(*[SPACE] * 4)))}, "may make text 81 times"),
+        ({"normalizer": sequence(sequence(sequence(*[{**SPACE, "content": " x "}] * 4)))}, "may make text 81 times"),
+        ({"normalizer": sequence({**BOMB, "content": "b" * 60}, {**BOMB, "pattern": {"String": "B"}})}, "6e+04 times"),
         ({"normalizer": {**BOMB, "pattern": {"Regex": "a{1000}|b"}}}, "may make text 1e+03 times"),
         ({"normalizer": {**BOMB, "pattern": {"String": ""}}}, "may make text 1e+03 times"),
         ({"normalizer": {"type": "Prepend", "prepend": "x" * 64}}, "may make text 65 times"),

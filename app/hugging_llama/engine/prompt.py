@@ -8,6 +8,7 @@ line in front if there is any; a longer chat is a paragraph per message, labelle
 
 import json
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
 from hugging_llama.engine.deadline import read_in_time
 from hugging_llama.engine.infill import Infill, nearest
 from hugging_llama.engine.response_template import ResponseTemplate
-from hugging_llama.engine.template_process import TemplateFaultError, TemplateProcess
+from hugging_llama.engine.template_process import TemplateEndedError, TemplateFaultError, TemplateProcess
 from hugging_llama.engine.text_limit import TextLimit
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
@@ -45,10 +46,6 @@ _ANSWER_HEAD_TOKENS = 256
 _MOST_EXTRA_DROPS = 8
 
 _LONGEST_RENDERING_S = 10.0
-
-
-class TemplateTooCostlyError(InvalidRequestError):
-    """A template that was ended: it took too long or too much memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +100,7 @@ class PromptRenderer:
         self._bos_ids = _bos_ids(tokenizer)
         self.lock = threading.Lock()
         self.is_slow = False
+        self._rendered_s = 0.0
 
     @property
     def has_template(self) -> bool:
@@ -118,6 +116,7 @@ class PromptRenderer:
         """
         self._limit.check(request.prompt)
         with self.lock:
+            self._rendered_s = 0.0
             if isinstance(request.prompt, TextPrompt | TokensPrompt):
                 whole = self._as_it_is(request.prompt)
                 ids = self._fitted(whole, request, context_length)
@@ -246,7 +245,7 @@ class PromptRenderer:
     def _refusal(self, style: ChatStyle, fault: TemplateFaultError) -> InvalidRequestError:
         is_own = style.given is None
         self.is_slow |= is_own and fault.is_costly
-        kind = TemplateTooCostlyError if fault.is_costly else InvalidRequestError
+        kind = TemplateEndedError if fault.is_costly else InvalidRequestError
         whose = "the model's chat template" if is_own else "this template"
         return kind(f"{whose} {fault}", param=None if is_own else "template")
 
@@ -256,14 +255,14 @@ class PromptRenderer:
         """As `apply_chat_template` does, but a template is code by a stranger, so it has a process of its own."""
         if sanitize:
             rows, tools, variables = style.control_tokens.marked([rows, tools, variables])
-        text = self._templates.render(
-            self._tokenizer.get_chat_template(tools=tools) if style.given is None else style.given,
-            rows,
-            tools,
-            {**self._tokenizer.special_tokens_map, **variables},
-            longest_s=self._longest_rendering_s,
-            continues=continues,
-        )
+        template = self._tokenizer.get_chat_template(tools=tools) if style.given is None else style.given
+        values = {**self._tokenizer.special_tokens_map, **variables}
+        left_s = self._longest_rendering_s - self._rendered_s  # of one request, however often its chat is shortened
+        began_at = time.monotonic()
+        try:
+            text = self._templates.render(template, rows, tools, values, longest_s=left_s, continues=continues)
+        finally:
+            self._rendered_s += time.monotonic() - began_at
         self._limit.check(text)
         return read_in_time(lambda: marked_ids(self._tokenizer, text) if sanitize else self._encode(text))
 
@@ -294,7 +293,7 @@ class PromptRenderer:
             gone = set(oldest[:dropped])
             try:
                 return self._rendered(style, prompt, [m for i, m in enumerate(prompt.messages) if i not in gone])
-            except TemplateTooCostlyError:
+            except TemplateEndedError:
                 raise
             except InvalidRequestError:
                 continue

@@ -7,6 +7,7 @@ from typing import Any
 from hugging_llama.engine.prompt import PromptRenderer
 from hugging_llama.engine.request_weight import is_slow
 from hugging_llama.engine.template_process import TemplateProcess
+from hugging_llama.errors import EngineShutdownError
 from hugging_llama.neutral.requests import GenerateRequest, TokenizeRequest
 
 
@@ -22,12 +23,15 @@ class Renderers:
             self._processes[0].start()
         self._lock = threading.Lock()
         self._slow: PromptRenderer | None = None
+        self._is_closed = False
 
     def of(self, request: GenerateRequest | TokenizeRequest) -> PromptRenderer:
-        """The one to be used for this request."""
+        """The one to be used for this request. Raises EngineShutdownError after `close`."""
         if not is_slow(request):
             return self.usual
         with self._lock:
+            if self._is_closed:
+                raise EngineShutdownError("the model is being unloaded")
             if self._slow is None:
                 with self.usual.lock:
                     tokenizer = copy.deepcopy(self._tokenizer)
@@ -39,5 +43,6 @@ class Renderers:
         """Ends what is being rendered; nothing is afterwards."""
         self._processes[0].close()  # whoever waits for the usual one holds the lock
         with self._lock:
+            self._is_closed = True
             for process in self._processes:
                 process.close()

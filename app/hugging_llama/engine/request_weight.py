@@ -29,6 +29,11 @@ def is_slow(request: object) -> bool:
     return (isinstance(prompt, ChatPrompt | InsertPrompt) and bool(prompt.template)) or _is_long(prompt)
 
 
+def is_token_ids(value: tuple[Any, ...] | list[Any]) -> bool:
+    """Numbers alone, which nobody has to read."""
+    return bool(value) and all(isinstance(item, int) for item in value)
+
+
 def _is_long(value: Any) -> bool:
     """Looks no further than it must."""
     weight, left = 0, [value]
@@ -41,7 +46,7 @@ def _is_long(value: Any) -> bool:
             left.extend(found)
             left.extend(found.values())
         elif isinstance(found, tuple | list):
-            if found and isinstance(found[0], int):  # token ids, which nobody has to read
+            if is_token_ids(found):
                 weight += len(found)
             else:
                 left.extend(found)

@@ -215,6 +215,7 @@ class ServedModel:
         self._checkpoint = None
         if self._renderers is not None:
             self._renderers.close()
+            self._renderers = None
         if self._compiler is not None:
             self._compiler.close()
         if (runner := self.runner) is not None:

@@ -4,6 +4,7 @@ import signal
 from typing import Any
 
 from hugging_llama.engine.worker_process import WorkerProcess
+from hugging_llama.errors import GenerationError, InvalidRequestError
 
 
 class TemplateFaultError(Exception):
@@ -12,6 +13,10 @@ class TemplateFaultError(Exception):
     def __init__(self, text: str, *, is_costly: bool = False) -> None:
         super().__init__(text)
         self.is_costly = is_costly
+
+
+class TemplateEndedError(InvalidRequestError):
+    """It took too long or too much memory."""
 
 
 class TemplateProcess(WorkerProcess):
@@ -33,12 +38,15 @@ class TemplateProcess(WorkerProcess):
         """The text that a Jinja template writes, all values being JSON; `continues` as in a ChatPrompt.
 
         Raises TemplateFaultError if it fails, or takes longer than `longest_s` or more memory than its worker gives
-        it, EngineShutdownError after `close`, ValueError where it has no place for an answer's beginning.
+        it, EngineShutdownError after `close`, GenerationError if the worker itself fails, ValueError where it has no
+        place for an answer's beginning.
         """
         job = {"template": template, "rows": rows, "tools": tools, "variables": variables, "longest_s": longest_s}
         job["continues"] = continues
         answer = self.ask(job)
         if isinstance(answer, int):
+            if answer >= 0:
+                raise GenerationError("chat templates can't be rendered here just now")
             is_late = answer == -signal.SIGALRM
             raise TemplateFaultError("takes too long" if is_late else "takes too much memory", is_costly=True)
         if "no_place" in answer:

@@ -18,6 +18,7 @@ from hugging_llama.engine.template_renderer import render_jinja_template
 
 MEMORY_BYTES = 512 * 2**20
 """For a template's own values, beside what the interpreter has by then."""
+_TOO_MUCH = {"refusal": "takes too much memory", "is_costly": True}
 _SHORTEST_S = 0.001
 """An alarm in 0 s never comes."""
 
@@ -36,7 +37,7 @@ def render(job: Mapping[str, Any]) -> dict[str, Any]:
         )
         return {"text": texts[0]}
     except MemoryError:
-        return {"refusal": "takes too much memory", "is_costly": True}
+        return _TOO_MUCH
     except jinja2.TemplateError as error:
         return {"refusal": f"refuses these messages: {error}"}
     except ValueError as error:
@@ -51,9 +52,12 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all of its processes
     limit_data(MEMORY_BYTES)
     for line in sys.stdin.buffer:
-        job = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, max(job["longest_s"], _SHORTEST_S))
-        answer = json.dumps(render(job))
+        try:
+            job = json.loads(line)
+            signal.setitimer(signal.ITIMER_REAL, max(job["longest_s"], _SHORTEST_S))
+            answer = json.dumps(render(job))
+        except MemoryError:
+            answer = json.dumps(_TOO_MUCH)
         signal.setitimer(signal.ITIMER_REAL, 0)
         print(answer, flush=True)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from hugging_llama.engine.request_weight import is_token_ids
 from hugging_llama.errors import TextTooLongError
 from hugging_llama_config.tokenizer_limits import PARTS, text_growth
 
@@ -48,7 +49,7 @@ def _texts(value: Any) -> Iterator[str]:
             left.extend(found)
             left.extend(found.values())
         elif isinstance(found, tuple | list):
-            if not (found and isinstance(found[0], int)):  # token ids, which nobody has to read
+            if not is_token_ids(found):
                 left.extend(found)
         elif is_dataclass(found) and not isinstance(found, type):
             left.extend(getattr(found, field.name) for field in fields(found))

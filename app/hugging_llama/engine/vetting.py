@@ -60,8 +60,9 @@ def vet(directory: str) -> VettedFiles:
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
     for folder in dict.fromkeys(("", *modules)):
-        for file in sorted((path / folder).glob("*tokenizer*.json")):  # transformers may choose one with a version
-            _check_tokenizer_file(file)
+        for pattern in ("tokenizer.json", "tokenizer.*.json"):  # transformers may choose one with a version
+            for file in sorted((path / folder).glob(pattern)):
+                _check_tokenizer_file(file)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)

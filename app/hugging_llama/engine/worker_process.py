@@ -30,7 +30,7 @@ class WorkerProcess:
 
     def start(self) -> None:
         """Has a process ready before its first job. Raises EngineShutdownError after `close`."""
-        with self._lock, contextlib.suppress(BrokenPipeError):
+        with self._lock, contextlib.suppress(OSError):  # which its first job will tell of
             self._check_open()
             process, lines = self._living()
             assert process.stdin is not None
@@ -44,11 +44,12 @@ class WorkerProcess:
             self._check_open()
             with contextlib.suppress(BrokenPipeError):
                 process, lines = self._living()
+                self._check_open()  # `close` may have come before there was a process to kill
                 assert process.stdin is not None
                 assert process.stdout is not None
                 process.stdin.write(lines + line)
                 process.stdin.flush()
-                if answer := process.stdout.readline():
+                if (answer := process.stdout.readline()).endswith(b"\n"):  # else it was ended in the middle
                     return dict(json.loads(answer))
             status = self._end()
             self._check_open()

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +68,15 @@ def test_who_keeps_the_lock_keeps_nothing_from_being_written(log: Path, monkeypa
     assert lines(log) == [[1]]
 
 
+@pytest.fixture
+def run_dir() -> Iterator[str]:
+    """A short name, as sockets need."""
+    with tempfile.TemporaryDirectory(prefix="hl-") as folder:
+        yield folder
+
+
 @pytest.mark.parametrize("kind", ["folder", "link", "device"])
-def test_a_server_says_in_one_line_why_it_can_not_write(tmp_path: Path, kind: str) -> None:
+def test_a_server_says_in_one_line_why_it_can_not_write(tmp_path: Path, run_dir: str, kind: str) -> None:
     log = tmp_path / "audit.jsonl"
     if kind == "folder":
         log.mkdir()
@@ -75,7 +84,7 @@ def test_a_server_says_in_one_line_why_it_can_not_write(tmp_path: Path, kind: st
         log.symlink_to(tmp_path / "target")
     else:
         log = Path("/dev/full")
-    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HUGGING_LLAMA_RUN_DIR": str(tmp_path / "run")}
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "HUGGING_LLAMA_RUN_DIR": run_dir}
     environ |= {"HUGGING_LLAMA_AUDIT_LOG": str(log), "HUGGING_LLAMA_PORT": str(free_port())}
     environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     ended = subprocess.run(COMMAND, env=environ, capture_output=True, text=True, cwd=tmp_path, timeout=300, check=False)

@@ -28,7 +28,7 @@ from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
 from hugging_llama.engine.deadline import read_in_time
 from hugging_llama.engine.infill import Infill, nearest
 from hugging_llama.engine.response_template import ResponseTemplate
-from hugging_llama.engine.template_process import TemplateEndedError, TemplateFaultError, TemplateProcess
+from hugging_llama.engine.template_process import TemplateFaultError, TemplateProcess
 from hugging_llama.engine.text_limit import TextLimit
 from hugging_llama.errors import ContextLengthError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.infill import takes_suffix
@@ -100,7 +100,7 @@ class PromptRenderer:
         self._bos_ids = _bos_ids(tokenizer)
         self.lock = threading.Lock()
         self.is_slow = False
-        self._rendered_s = 0.0
+        self._rendered_s, self._was_ended = 0.0, False  # of the request at hand
 
     @property
     def has_template(self) -> bool:
@@ -116,7 +116,7 @@ class PromptRenderer:
         """
         self._limit.check(request.prompt)
         with self.lock:
-            self._rendered_s = 0.0
+            self._rendered_s, self._was_ended = 0.0, False
             if isinstance(request.prompt, TextPrompt | TokensPrompt):
                 whole = self._as_it_is(request.prompt)
                 ids = self._fitted(whole, request, context_length)
@@ -245,9 +245,9 @@ class PromptRenderer:
     def _refusal(self, style: ChatStyle, fault: TemplateFaultError) -> InvalidRequestError:
         is_own = style.given is None
         self.is_slow |= is_own and fault.is_costly
-        kind = TemplateEndedError if fault.is_costly else InvalidRequestError
+        self._was_ended |= fault.is_costly
         whose = "the model's chat template" if is_own else "this template"
-        return kind(f"{whose} {fault}", param=None if is_own else "template")
+        return InvalidRequestError(f"{whose} {fault}", param=None if is_own else "template")
 
     def _apply(
         self, style: ChatStyle, rows: Any, tools: Any, variables: dict[str, Any], *, sanitize: bool, continues: bool
@@ -293,10 +293,9 @@ class PromptRenderer:
             gone = set(oldest[:dropped])
             try:
                 return self._rendered(style, prompt, [m for i, m in enumerate(prompt.messages) if i not in gone])
-            except TemplateEndedError:
-                raise
             except InvalidRequestError:
-                continue
+                if self._was_ended:
+                    raise
         return None
 
     def _fitted(self, ids: list[int], request: GenerateRequest, context_length: int) -> list[int]:

@@ -4,7 +4,7 @@ import signal
 from typing import Any
 
 from hugging_llama.engine.worker_process import WorkerProcess
-from hugging_llama.errors import GenerationError, InvalidRequestError
+from hugging_llama.errors import GenerationError
 
 
 class TemplateFaultError(Exception):
@@ -13,10 +13,6 @@ class TemplateFaultError(Exception):
     def __init__(self, text: str, *, is_costly: bool = False) -> None:
         super().__init__(text)
         self.is_costly = is_costly
-
-
-class TemplateEndedError(InvalidRequestError):
-    """It took too long or too much memory."""
 
 
 class TemplateProcess(WorkerProcess):

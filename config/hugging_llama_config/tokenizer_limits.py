@@ -97,8 +97,7 @@ def _written(tree: Any) -> set[str] | None:
 
 def _finds(rule: dict[str, Any], written: set[str] | None) -> bool:
     """Whether this one may lengthen what others have written, and not only what was there before."""
-    pattern = rule.get("pattern")
-    text = pattern.get("String") if isinstance(pattern, dict) else pattern
+    text = _pattern(rule)
     return written is None or not (isinstance(text, str) and text) or not written.isdisjoint(_folded(text))
 
 
@@ -127,9 +126,13 @@ def _kind(rule: dict[str, Any]) -> str:
 
 def _replaced(rule: dict[str, Any]) -> float:
     """What an expression matches may be one character, or none."""
+    return max(1.0, _size(rule.get("content")) / max(1, _size(_pattern(rule))))
+
+
+def _pattern(rule: dict[str, Any]) -> Any:
+    """The text that is replaced; None for an expression."""
     pattern = rule.get("pattern")
-    text = pattern.get("String") if isinstance(pattern, dict) else pattern
-    return max(1.0, _size(rule.get("content")) / max(1, _size(text)))
+    return pattern.get("String") if isinstance(pattern, dict) else pattern
 
 
 def _longest_form(charsmap: Any) -> int:

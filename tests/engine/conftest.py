@@ -8,6 +8,7 @@ import torch
 from hugging_llama.engine import fused_layer, model_runner
 from hugging_llama.engine.native.probe import Family, native_families
 from hugging_llama.engine.template_process import TemplateProcess
+from tests.engine.clients import DEMO_REF, Clients
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,3 +37,12 @@ def template_process() -> Iterator[TemplateProcess]:
     process = TemplateProcess()
     yield process
     process.close()
+
+
+@pytest.fixture(scope="module")
+def clients() -> Iterator[Clients]:
+    """Of an engine that has the demo model."""
+    found = Clients()
+    found.load(DEMO_REF)
+    yield found
+    found.engine.close()

@@ -1,7 +1,5 @@
 """One caller's texts of megabytes, and templates, hold up nobody else's request."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from hugging_llama.engine.request_weight import LONG, is_slow
@@ -19,14 +17,6 @@ from tests.engine.clients import DEMO_REF, Clients
 
 NUM_LONG = 8
 LOOP = "{% for a in range(9999) %}{% for b in range(99999) %}{% set c = a %}{% endfor %}{% endfor %}"
-
-
-@pytest.fixture(scope="module")
-def clients() -> Iterator[Clients]:
-    found = Clients()
-    found.load(DEMO_REF)
-    yield found
-    found.engine.close()
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import queue
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,6 @@ from tests.engine.clients import DEMO_REF, EMBED_REF, WAIT_S, Clients
 LIMIT = 8 * 2**20
 HALF = "a" * (LIMIT // 2)
 REF = ModelRef(name="m", path="m")
-
-
-@pytest.fixture(scope="module")
-def clients() -> Iterator[Clients]:
-    found = Clients()
-    found.load(DEMO_REF)
-    yield found
-    found.engine.close()
 
 
 def user(text: str, **more: Any) -> Message:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from hugging_llama.errors import ModelLoadError
 
+GONE = "the files of this model are gone; pull it again"
+
 
 @contextlib.contextmanager
 def deletion_told(directory: str) -> Iterator[None]:
@@ -21,7 +23,7 @@ def deletion_told(directory: str) -> Iterator[None]:
         is_there = before is not None and _identity(folder) == before and (config.exists() or not had_config)
         if is_there:
             raise
-        raise ModelLoadError("the files of this model are gone; pull it again") from error
+        raise ModelLoadError(GONE) from error
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -1,6 +1,6 @@
 """Which requests take long to make work of, before a step of theirs is computed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -29,27 +29,34 @@ def is_slow(request: object) -> bool:
     return (isinstance(prompt, ChatPrompt | InsertPrompt) and bool(prompt.template)) or _is_long(prompt)
 
 
-def is_token_ids(value: tuple[Any, ...] | list[Any]) -> bool:
-    """Numbers alone, which nobody has to read."""
+def values(value: Any) -> Iterator[Any]:
+    """All values in `value`, itself and the keys of mappings included, at any depth and in no order; token ids are one
+    value, as nobody has to read them."""
+    left = [value]
+    while left:
+        found = left.pop()
+        yield found
+        if isinstance(found, Mapping):
+            left.extend(found)
+            left.extend(found.values())
+        elif isinstance(found, tuple | list):
+            if not _is_token_ids(found):
+                left.extend(found)
+        elif is_dataclass(found) and not isinstance(found, type):
+            left.extend(getattr(found, field.name) for field in fields(found))
+
+
+def _is_token_ids(value: tuple[Any, ...] | list[Any]) -> bool:
     return bool(value) and all(isinstance(item, int) for item in value)
 
 
 def _is_long(value: Any) -> bool:
     """Looks no further than it must."""
-    weight, left = 0, [value]
-    while left and weight <= LONG:
-        found = left.pop()
+    weight = 0
+    for found in values(value):
         weight += _VALUE
-        if isinstance(found, str):
+        if isinstance(found, str) or (isinstance(found, tuple | list) and _is_token_ids(found)):
             weight += len(found)
-        elif isinstance(found, Mapping):
-            left.extend(found)
-            left.extend(found.values())
-        elif isinstance(found, tuple | list):
-            if is_token_ids(found):
-                weight += len(found)
-            else:
-                left.extend(found)
-        elif is_dataclass(found) and not isinstance(found, type):
-            left.extend(getattr(found, field.name) for field in fields(found))
-    return weight > LONG
+        if weight > LONG:
+            return True
+    return False

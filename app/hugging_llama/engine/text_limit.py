@@ -2,11 +2,10 @@
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator
 from typing import Any
 
-from hugging_llama.engine.request_weight import is_token_ids
+from hugging_llama.engine.request_weight import values
 from hugging_llama.errors import TextTooLongError
 from hugging_llama_config.tokenizer_limits import PARTS, text_growth
 
@@ -40,19 +39,7 @@ class TextLimit:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    left = [value]
-    while left:
-        found = left.pop()
-        if isinstance(found, str):
-            yield found
-        elif isinstance(found, Mapping):
-            left.extend(found)
-            left.extend(found.values())
-        elif isinstance(found, tuple | list):
-            if not is_token_ids(found):
-                left.extend(found)
-        elif is_dataclass(found) and not isinstance(found, type):
-            left.extend(getattr(found, field.name) for field in fields(found))
+    return (found for found in values(value) if isinstance(found, str))
 
 
 def _size(text: str) -> int:

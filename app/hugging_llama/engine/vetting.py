@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from hugging_llama.engine.gone_files import GONE
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
 from hugging_llama_config.tokenizer_limits import PARTS, tokenizer_problem
@@ -54,7 +55,7 @@ def vet(directory: str) -> VettedFiles:
     """Raises ModelLoadError for files that are missing, damaged, oversized, or that point elsewhere."""
     path = Path(directory)
     if not path.is_dir():
-        raise ModelLoadError("the files of this model are gone; pull it again")
+        raise ModelLoadError(GONE)
     raw = read_json(path / "config.json")
     modules = _module_folders(path)
     config = _without_hostile_keys(raw)

@@ -8,7 +8,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import ollama
+import openai
 import pytest
 import requests
 
@@ -18,6 +20,7 @@ from tests.process.servers import wait_until
 APP = "tests.clients.callers_app:app"
 COMMAND = [sys.executable, "-m", "gunicorn", "-c", "python:hugging_llama_config.gunicorn"]
 ROOT = Path(__file__).parents[2]
+HI: Any = [{"role": "user", "content": "Hi"}]
 LONG = {"num_predict": 100_000, "min_new_tokens": 100_000, "temperature": 0}
 
 
@@ -58,6 +61,8 @@ def wait_for_queue(server: LiveServer, num_waiting: int) -> None:
 
 
 def test_the_next_place_is_the_other_callers(one_place: LiveServer) -> None:
+    with closing(Asked(one_place, "bulk", options={"num_predict": 50}).begun()) as before:
+        assert before.content, "it is read to its end, which shows the pace"
     with closing(Asked(one_place, "bulk").begun()) as running:
         assert "X-Queue-Position" not in running.headers
         bulk = []
@@ -69,6 +74,7 @@ def test_the_next_place_is_the_other_callers(one_place: LiveServer) -> None:
     with closing(other.begun()) as answer:
         assert answer.headers["X-Queue-Position"] == "1"
         assert float(answer.headers["X-Queue-Wait"]) > 0
+        assert float(answer.headers["X-Queue-Expected-Wait"]) > 0
         assert not any(asked.is_answered for asked in bulk)
         assert one_place.told("waiting") == 4
     for number, asked in enumerate(bulk, 1):
@@ -89,7 +95,9 @@ def test_progress_tells_place_and_prompt(one_place: LiveServer) -> None:
         assert (told["phase"], told["position"]) == ("queue", 1)
         assert told["expected_wait"] > 0, "requests of before have shown the pace"
         assert (first["response"], first["done"]) == ("", False)
-        assert "X-Queue-Position" not in answer.headers
+        assert answer.headers["X-Queue-Position"] == "1"
+        assert float(answer.headers["X-Queue-Expected-Wait"]) == told["expected_wait"]
+        assert "X-Queue-Wait" not in answer.headers, "it is not over"
     rest = [json.loads(line) for line in lines]
     told = [line["progress"] for line in rest if "progress" in line]
     assert told[-1]["phase"] == "prompt"
@@ -108,3 +116,38 @@ def test_the_official_client_takes_progress_as_pieces_without_text(one_place: Li
     assert first.response == ""
     assert found[-1].done
     assert "".join(piece.response or "" for piece in found)
+
+
+def test_openais_client_is_told_the_progress_of_its_chat(one_place: LiveServer) -> None:
+    with closing(Asked(one_place, "bulk").begun()):
+        client = openai.OpenAI(base_url=f"{one_place.url}/v1", api_key="x", default_headers={"X-Test-Caller": "other"})
+        stream = client.chat.completions.create(
+            model="demo", messages=HI, max_tokens=4, stream=True, extra_body={"progress": True}
+        )
+        chunks = iter(stream)
+        first = next(chunks)
+        assert stream.response.headers["X-Queue-Position"] == "1"
+    assert first.choices == []
+    assert (first.model_extra or {})["progress"].items() >= {"phase": "queue", "position": 1, "choice": 0}.items()
+    rest = list(chunks)
+    assert rest[-1].choices[0].finish_reason == "length"
+
+
+def test_openais_helpers_pass_progress_over(one_place: LiveServer) -> None:
+    client = openai.OpenAI(base_url=f"{one_place.url}/v1", api_key="x")
+    with client.chat.completions.stream(model="demo", messages=HI, max_tokens=4, extra_body={"progress": True}) as chat:
+        chunks = [event for event in chat if event.type == "chunk"]
+        assert any("progress" in (event.chunk.model_extra or {}) for event in chunks)
+        assert chunks[-1].snapshot.choices[0].finish_reason == "length"
+    with client.responses.stream(
+        model="demo", input="Hi", max_output_tokens=4, extra_body={"progress": True}
+    ) as response:
+        types = [str(event.type) for event in response]
+        assert "hugging_llama:progress" in types
+        assert types[-1] == "response.incomplete"
+
+
+def test_anthropics_client_passes_progress_over(one_place: LiveServer) -> None:
+    client = anthropic.Anthropic(base_url=one_place.url, api_key="x")
+    with client.messages.stream(model="demo", messages=HI, max_tokens=4, extra_body={"progress": True}) as stream:
+        assert stream.get_final_message().stop_reason == "max_tokens"

@@ -101,7 +101,7 @@ def test_who_waits_for_a_batch_is_told(checkpoint: Checkpoint) -> None:
     def told(key: Key) -> tuple[int, bool]:
         answer = answers[key]
         assert isinstance(answer, Embeddings)
-        return answer.queue_position, answer.queue_ns > 0
+        return (answer.queued.position, answer.queued.waited_ns > 0) if answer.queued else (0, False)
 
     assert told(first) == (0, False)
     # the other caller's turn is the next, whoever came before it

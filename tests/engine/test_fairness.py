@@ -217,9 +217,9 @@ def test_who_waits_is_told_its_place(loop: StepLoop, inbox: Inbox) -> None:
     run_until(loop, inbox, PLACES + 4)
     starts = {s.key[1]: inbox.events(s.key)[0] for s in (*first, *later, *other)}
     assert not any(isinstance(starts[s.key[1]], Started) for s in first)
-    positions = [starts[s.key[1]].queue_position for s in (*other, *later)]
-    assert positions == [1, 2, 3, 4]
-    assert all(starts[s.key[1]].queue_ns > 0 for s in (*other, *later))
+    told = [starts[s.key[1]].queued for s in (*other, *later)]
+    assert [queued.position for queued in told] == [1, 2, 3, 4]
+    assert all(queued.waited_ns > 0 for queued in told)
 
 
 def test_progress_is_told_to_those_who_ask(loop: StepLoop, inbox: Inbox) -> None:
@@ -251,10 +251,12 @@ def test_one_at_a_time_callers_take_turns(inbox: Inbox) -> None:
     for _ in range(6):
         runner.run_once()
     assert [s.caller for s in inbox.finished] == [BULK, OTHER, BULK, OTHER, BULK, BULK]
-    assert [s.queue_position for s in (*bulk, *other)] == [0, 2, 3, 4, 2, 4]
+    assert [s.queued.position if s.queued else 0 for s in (*bulk, *other)] == [0, 2, 3, 4, 2, 4]
     told = [event for event in inbox.events(bulk[2].key) if isinstance(event, Progress)]
     assert told[0].phase == "queue"
     assert told[-1] == Progress(phase="prompt", completed=0, total=5)
     started = next(event for event in inbox.events(other[0].key) if isinstance(event, Started))
-    assert started.queue_position == 2
+    assert started.queued is not None
+    assert started.queued.position == 2
+    assert started.queued.waited_ns > 0
     runner.close()

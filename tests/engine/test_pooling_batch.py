@@ -99,3 +99,22 @@ def test_a_caller_with_many_requests_has_no_more_turns_than_one_with_one() -> No
     queue = make_queue(*bulk, other)
     begun = [take(queue)[0].job.request.caller.id for _ in range(20)]
     assert begun == ["bulk", "other"] * 10
+
+
+def test_who_comes_while_a_batch_is_computed_is_told_the_pace_of_those_before() -> None:
+    queue = PoolingQueue(BUDGET)
+    for number in range(2):
+        queue.append(make_job(number, [8]))
+        take(queue)
+        late = make_job(number + 10, [8])
+        queue.append(late)
+        assert late.queued is not None
+        assert late.queued.position == 1
+        assert bool(late.queued.expected_s) == bool(number), "nobody knows it of the first batch"
+        queue.done()
+        take(queue)
+        assert late.queued.waited_ns > 0
+        queue.done()
+    alone = make_job(20, [8])
+    queue.append(alone)
+    assert alone.queued is None

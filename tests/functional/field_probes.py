@@ -249,7 +249,7 @@ OPENAI_SAMPLING = {
     "model": MINILM, "temperature": 0.5, "top_p": 0.5, "max_tokens": 5, "n": 2, "stop": "x", "seed": 1,
     "presence_penalty": 0.5, "frequency_penalty": 0.5, "logit_bias": {"1": 2}, "stream": True,
     "stream_options": {"include_usage": True}, "user": "me", "top_k": 5, "min_p": 0.5, "repetition_penalty": 1.5,
-    "min_tokens": 2, "structured_outputs": {"regex": "a"}, "thinking_budget": 5,
+    "min_tokens": 2, "structured_outputs": {"regex": "a"}, "thinking_budget": 5, "progress": True,
 }  # fmt: skip
 ANTHROPIC = {
     "model": MINILM, "messages": [{"role": "user", "content": "Ho"}], "system": "s", "tools": [ANTHROPIC_TOOL],
@@ -359,13 +359,13 @@ ENDPOINTS = (
         with_={
             "tool_choice": NEEDS_TOOL, "parallel_tool_calls": NEEDS_TOOL, "top_logprobs": {"logprobs": True},
             "continue_final_message": {"messages": [*HI, {"role": "assistant", "content": "Well"}]},
-            "stream_options": {"stream": True},
+            "stream_options": {"stream": True}, "progress": {"stream": True},
         },
     ),
     Endpoint(
         "OpenAI", "/v1/completions", openai_completions.CompletionSchema, {"model": DEMO, "prompt": "Hi"},
         {**OPENAI_SAMPLING, "prompt": "Ho", "suffix": "b", "echo": True, "logprobs": 2, "best_of": 2},
-        with_={"stream_options": {"stream": True}, "suffix": {"model": FILLER}},
+        with_={"stream_options": {"stream": True}, "progress": {"stream": True}, "suffix": {"model": FILLER}},
     ),
     Endpoint(
         "OpenAI", "/v1/responses", ResponsesSchema, {"model": DEMO, "input": "Hi"},
@@ -382,7 +382,7 @@ ENDPOINTS = (
         },
         with_={
             "tool_choice": {"tools": [FLAT_TOOL]}, "parallel_tool_calls": {"tools": [FLAT_TOOL]},
-            "stream_options": {"stream": True},
+            "stream_options": {"stream": True}, "progress": {"stream": True},
         },
     ),
     Endpoint(
@@ -407,9 +407,9 @@ ENDPOINTS = (
             **ANTHROPIC, "max_tokens": 5, "temperature": 0.5, "top_p": 0.5, "top_k": 5, "stop_sequences": ["x"],
             "stream": True, "metadata": {"user_id": "x"}, "service_tier": "auto", "inference_geo": "eu",
             "diagnostics": {"a": 1}, "billing_policy": "x", "container": "x", "compaction": {"a": 1}, "thread": "x",
-            "fallbacks": [{"model": "x"}], "fallback_credit_token": "x",
+            "fallbacks": [{"model": "x"}], "fallback_credit_token": "x", "progress": True,
         },
-        with_={"tool_choice": {"tools": [ANTHROPIC_TOOL]}},
+        with_={"tool_choice": {"tools": [ANTHROPIC_TOOL]}, "progress": {"stream": True}},
     ),
     Endpoint(
         "Anthropic", "/v1/messages/count_tokens", anthropic.CountSchema, {"model": DEMO, "messages": HI}, ANTHROPIC,

@@ -1,5 +1,6 @@
 """Who asks reaches the engine, and who waits is told."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hugging_llama.dialects.base import EXTENSION
 from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
-from hugging_llama.neutral.events import Embeddings, Finished, FinishReason, Progress, Started, TextDelta
+from hugging_llama.neutral.events import Embeddings, Finished, FinishReason, Progress, Queued, Started, TextDelta
 from hugging_llama.neutral.requests import GenerateRequest
 from tests.functional.conftest import MakeClient
 from tests.functional.test_generate import lines, post
@@ -17,7 +18,10 @@ from tests.hub_cache import MINILM
 HI = [{"role": "user", "content": "Hi"}]
 DONE = Finished(reason=FinishReason.STOP)
 WAITED = Started(
-    num_prompt_tokens=9, num_cached_tokens=0, num_truncated_tokens=0, queue_position=3, queue_ns=1_234_500_000
+    num_prompt_tokens=9,
+    num_cached_tokens=0,
+    num_truncated_tokens=0,
+    queued=Queued(position=3, expected_s=2.5, waited_ns=1_234_500_000),
 )
 BODIES: list[tuple[str, dict[str, Any]]] = [
     ("/api/generate", {"prompt": "Hi"}),
@@ -65,6 +69,7 @@ def test_who_had_to_wait_is_told_in_every_dialect(
     response = post(client, path, {"model": "demo", "stream": stream, **body})
     assert response.headers["X-Queue-Position"] == "3"
     assert response.headers["X-Queue-Wait"] == "1.234"
+    assert response.headers["X-Queue-Expected-Wait"] == "2.5"
     assert "X-Truncated-Tokens" not in response.headers
     response.get_data()
 
@@ -83,27 +88,27 @@ def test_who_had_to_wait_for_vectors_is_told_and_what_did_not_fit(
     make_client: MakeClient, path: str, body: dict[str, Any], position: int, num_truncated: int
 ) -> None:
     found = Embeddings(
-        vectors=((0.6, 0.8),), num_prompt_tokens=1, num_truncated_tokens=num_truncated, queue_position=position,
-        queue_ns=1_234_500_000,
+        vectors=((0.6, 0.8),), num_prompt_tokens=1, num_truncated_tokens=num_truncated,
+        queued=Queued(position=position, expected_s=2.5, waited_ns=1_234_500_000) if position else None,
     )  # fmt: skip
     client, _ = make_client(embed=[found])
     response = post(client, path, body)
     assert response.status_code == 200
     assert response.headers.get("X-Queue-Position") == ("3" if position else None)
     assert response.headers.get("X-Queue-Wait") == ("1.234" if position else None)
+    assert response.headers.get("X-Queue-Expected-Wait") == ("2.5" if position else None)
     assert response.headers.get("X-Truncated-Tokens") == ("30" if num_truncated else None)
 
 
 def test_who_did_not_wait_is_told_nothing(make_client: MakeClient) -> None:
     client, _ = make_client()
     response = post(client, "/api/chat", {"model": "demo", "messages": HI})
-    assert "X-Queue-Position" not in response.headers
-    assert "X-Queue-Wait" not in response.headers
+    assert not [name for name, _ in response.headers if name.startswith("X-Queue")]
 
 
 TOLD = [
     Progress(phase="load"),
-    Progress(phase="queue", position=2),
+    Progress(phase="queue", position=2, expected_s=4.2),
     Progress(phase="prompt", completed=0, total=40),
     Progress(phase="prompt", completed=32, total=40),
 ]
@@ -127,7 +132,7 @@ def test_progress_comes_before_the_answer(
     assert request.tells_progress
     assert [line.get("progress") for line in found[:4]] == [
         {"phase": "load"},
-        {"phase": "queue", "position": 2},
+        {"phase": "queue", "position": 2, "expected_wait": 4.2},
         {"phase": "prompt", "completed": 0, "total": 40},
         {"phase": "prompt", "completed": 32, "total": 40},
     ]
@@ -135,6 +140,80 @@ def test_progress_comes_before_the_answer(
         assert line.items() >= {"model": "demo", "done": False, **empty}.items()
     assert len(found) == 6
     assert not any("progress" in line for line in found[4:])
+
+
+@pytest.mark.parametrize(("path", "body"), BODIES)
+def test_a_stream_that_tells_progress_begins_with_its_place(
+    make_client: MakeClient, path: str, body: dict[str, Any]
+) -> None:
+    client, _ = make_client(generate=[*TOLD[1:], WAITED, TextDelta("Hi"), DONE])
+    response = post(client, path, {"model": "demo", "stream": True, "progress": True, **body})
+    assert response.headers["X-Queue-Position"] == "2"
+    assert response.headers["X-Queue-Expected-Wait"] == "4.2"
+    assert "X-Queue-Wait" not in response.headers, "it is not over"
+    assert "X-Ignored-Fields" not in response.headers
+    assert '"progress":{"phase":"queue","position":2,"expected_wait":4.2' in response.get_data(as_text=True)
+
+
+def test_a_pace_that_nobody_knows_is_not_told(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[Progress(phase="queue", position=1), DONE])
+    response = post(client, "/api/chat", {"model": "demo", "messages": HI, "progress": True})
+    assert response.headers["X-Queue-Position"] == "1"
+    assert "X-Queue-Expected-Wait" not in response.headers
+    assert lines(response)[0]["progress"] == {"phase": "queue", "position": 1}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/v1/chat/completions", {"messages": HI}), ("/v1/completions", {"prompt": "x"})]
+)
+def test_openais_chunks_with_progress_have_no_choices(make_client: MakeClient, path: str, body: dict[str, Any]) -> None:
+    client, _ = make_client(generate=[*TOLD, TextDelta("Hi"), DONE])
+    response = post(client, path, {"model": "demo", "stream": True, "progress": True, "n": 2, **body})
+    *chunks, end = response.get_data(as_text=True).removesuffix("\n\n").split("\n\n")
+    assert end == "data: [DONE]"
+    found = [json.loads(chunk.removeprefix("data: ")) for chunk in chunks]
+    told = [chunk for chunk in found if "progress" in chunk]
+    assert found[: len(told)] == told
+    assert {chunk["progress"]["choice"] for chunk in told} == {0, 1}
+    assert [chunk["progress"]["phase"] for chunk in told if chunk["progress"]["choice"] == 1] == [
+        "load", "queue", "prompt", "prompt",
+    ]  # fmt: skip
+    for chunk in told:
+        assert chunk["choices"] == []
+        assert chunk.keys() == {*found[-1].keys(), "progress"}
+
+
+def test_progress_of_a_response_is_an_event_with_a_prefix(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[*TOLD, TextDelta("Hi"), DONE])
+    response = post(client, "/v1/responses", {"model": "demo", "input": "x", "stream": True, "progress": True})
+    found = [json.loads(line[6:]) for line in response.get_data(as_text=True).splitlines() if line.startswith("data: ")]
+    assert [event["sequence_number"] for event in found] == list(range(len(found)))
+    assert [event["type"] for event in found[:7]] == [
+        "response.created", "response.in_progress", *["hugging_llama:progress"] * 4, "response.output_item.added",
+    ]  # fmt: skip
+    assert found[5] == {
+        "type": "hugging_llama:progress", "sequence_number": 5,
+        "progress": {"phase": "prompt", "completed": 32, "total": 40},
+    }  # fmt: skip
+
+
+def test_progress_of_a_message_is_in_pings_before_it(make_client: MakeClient) -> None:
+    client, _ = make_client(generate=[*TOLD, TextDelta("Hi"), DONE])
+    body = {"model": "demo", "messages": HI, "max_tokens": 9, "stream": True, "progress": True}
+    told = post(client, "/v1/messages", body).get_data(as_text=True).split("\n\n")
+    assert told[0] == 'event: ping\ndata: {"type":"ping","progress":{"phase":"load"}}'
+    assert [event.partition("\n")[0] for event in told[:5]] == [*["event: ping"] * 4, "event: message_start"]
+
+
+@pytest.mark.parametrize(("path", "body"), [*BODIES[2:], ("/v1/completions", {"prompt": "", "stream": True})])
+def test_progress_of_openais_and_anthropics_answers_in_one_piece_is_named_as_ignored(
+    make_client: MakeClient, path: str, body: dict[str, Any]
+) -> None:
+    client, engine = make_client()
+    response = post(client, path, {"model": "demo", "progress": True, **body})
+    assert response.status_code == 200
+    assert response.headers["X-Ignored-Fields"] == "progress"
+    assert not any(isinstance(request, GenerateRequest) and request.tells_progress for request in engine.requests)
 
 
 def test_an_error_after_progress_is_a_line(make_client: MakeClient) -> None:

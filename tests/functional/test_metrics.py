@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 
 from hugging_llama import create_blueprint
 from hugging_llama.errors import EngineBusyError, GenerationError
-from hugging_llama.neutral.events import Finished, FinishReason, PromptLogprobs, Started, TextDelta, Usage
+from hugging_llama.neutral.events import Finished, FinishReason, PromptLogprobs, Queued, Started, TextDelta, Usage
 from hugging_llama.testing import ScriptedEngine
 from hugging_llama_config.settings import Settings
 from tests.functional.conftest import MakeClient
@@ -27,7 +27,9 @@ def generate(client: FlaskClient, path: str = "/api/generate", **fields: object)
 
 
 def test_what_comes_before_the_first_token_is_none(make_client: MakeClient) -> None:
-    start = Started(num_prompt_tokens=1, num_cached_tokens=0, num_truncated_tokens=0, queue_position=1, queue_ns=5)
+    start = Started(
+        num_prompt_tokens=1, num_cached_tokens=0, num_truncated_tokens=0, queued=Queued(position=1, waited_ns=5)
+    )
     usage = Usage(num_prompt_tokens=3, num_output_tokens=2)
     answer = [
         start,

@@ -115,7 +115,7 @@ def test_headers_stand_where_they_are_sent(app: Flask, document: Any) -> None:
         return set(document["paths"][path][method]["responses"][status]["headers"])
 
     in_all = {"X-Request-ID", "X-Ignored-Fields"}
-    of_a_model = in_all | {"X-Truncated-Tokens", "X-Queue-Position", "X-Queue-Wait"}
+    of_a_model = in_all | {"X-Truncated-Tokens", "X-Queue-Position", "X-Queue-Expected-Wait", "X-Queue-Wait"}
     assert told("/api/tags", "get", "200") == in_all
     assert told("/api/chat", "post", "200") == told("/v1/rerank", "post", "200") == of_a_model
     assert told("/v1/messages", "post", "200") == of_a_model | {"Request-Id"}

@@ -15,7 +15,7 @@ from hugging_llama.client.local import LocalEngine
 from hugging_llama.engine.engine import Engine
 from hugging_llama.errors import ContextLengthError, EngineBusyError, InvalidRequestError, TextTooLongError
 from hugging_llama.neutral.classification import Activation, ProblemType
-from hugging_llama.neutral.events import Classified
+from hugging_llama.neutral.events import Classified, Queued
 from hugging_llama.neutral.requests import ClassifyRequest, LoadRequest
 from hugging_llama_config.settings import Settings
 from tests.engine.classifier_files import make_causal_reranker, make_classifier
@@ -91,14 +91,15 @@ def test_jina_and_cohere(make: MakeClient, version: str) -> None:
 @pytest.mark.parametrize("path", [*RERANKS, "/v1/classify"])
 def test_who_had_to_wait_is_told_and_what_did_not_fit(make: MakeClient, path: str) -> None:
     found = Classified(
-        scores=((1.0,),) * 4, labels=("fit",), num_prompt_tokens=7, num_truncated_tokens=30, queue_position=2,
-        queue_ns=1_500_000_000,
+        scores=((1.0,),) * 4, labels=("fit",), num_prompt_tokens=7, num_truncated_tokens=30,
+        queued=Queued(position=2, expected_s=0.5, waited_ns=1_500_000_000),
     )  # fmt: skip
     client, _ = make(classify=[found])
     body = {"model": MOOD, "input": TEXTS} if path == "/v1/classify" else {}
     response = client.post(path, json={"model": RERANKER, "query": "q", "documents": DOCUMENTS} | body)
     assert response.status_code == 200
     assert (response.headers["X-Queue-Position"], response.headers["X-Queue-Wait"]) == ("2", "1.500")
+    assert response.headers["X-Queue-Expected-Wait"] == "0.5"
     assert response.headers["X-Truncated-Tokens"] == "30"
 
 

@@ -33,6 +33,7 @@ from hugging_llama.neutral.events import (
     Loaded,
     Progress,
     PromptLogprobs,
+    Queued,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -154,8 +155,9 @@ floats = st.floats(-1e4, 0)
 alternatives = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats), max_size=3).map(tuple)
 logprobs = st.lists(st.builds(TokenLogprob, st.binary(max_size=4), floats, alternatives), max_size=2).map(tuple)
 usages = st.builds(Usage, **{f.name: counts for f in fields(Usage)})
+waits = st.none() | st.builds(Queued, position=counts, expected_s=floats, waited_ns=counts)
 events: st.SearchStrategy[Answer] = st.one_of(
-    st.builds(Started, **{f.name: counts for f in fields(Started)}),
+    st.builds(Started, num_prompt_tokens=counts, num_cached_tokens=counts, num_truncated_tokens=counts, queued=waits),
     st.builds(Progress, phase=st.sampled_from(["load", "queue", "prompt"]), position=counts, completed=counts),
     st.builds(PromptLogprobs, logprobs, st.none() | st.binary(max_size=4)),
     st.builds(TextDelta, texts, logprobs),
@@ -167,8 +169,7 @@ events: st.SearchStrategy[Answer] = st.one_of(
         vectors=st.lists(float32s, max_size=3).map(tuple),
         num_prompt_tokens=counts,
         load_ns=counts,
-        queue_position=counts,
-        queue_ns=counts,
+        queued=waits,
     ),
     st.builds(
         Classified,
@@ -178,6 +179,7 @@ events: st.SearchStrategy[Answer] = st.one_of(
         activation=st.none() | st.sampled_from(Activation),
         problem_type=st.none() | st.sampled_from(ProblemType),
         load_ns=counts,
+        queued=waits,
     ),
     st.builds(Tokenized, token_ids=token_ids, text=texts, load_ns=counts),
     st.builds(Detokenized, text=texts, load_ns=counts),

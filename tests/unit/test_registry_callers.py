@@ -5,10 +5,16 @@ import pytest
 from hugging_llama.engine.instances import Ticket
 from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import Caller
+from hugging_llama.neutral.events import Queued
 from hugging_llama.neutral.models import ModelRef
 from tests.unit.registry_world import FakeModel, World
 
 BULK, OTHER = Caller("bulk"), Caller("other")
+
+
+def place(world: World, ref: ModelRef) -> int | None:
+    queued = world.registry.wait_for(ref)
+    return None if queued is None else queued.position
 
 
 def serve_all(world: World, tickets: dict[int, Ticket[FakeModel]]) -> list[int]:
@@ -49,7 +55,10 @@ def test_a_full_queue_tells_how_long_loads_have_taken() -> None:
     world.now += 9.0  # so long the load takes
     world.run()
     assert number in world.answers
+    b = ModelRef(name="b", path="b")
+    assert world.registry.wait_for(b) == Queued(position=1, expected_s=9.0)
     world.ask("b", caller=BULK)
+    assert world.registry.wait_for(b) == Queued(position=2, expected_s=18.0)
     world.ask("c", caller=BULK)
     with pytest.raises(EngineBusyError) as caught:
         world.ask("d", caller=BULK)
@@ -61,21 +70,21 @@ def test_a_full_queue_tells_how_long_loads_have_taken() -> None:
 def test_what_a_request_would_wait_for_is_known_before() -> None:
     world = World(max_loaded=1, max_queue=3)
     a, b = (ModelRef(name=path, path=path) for path in "ab")
-    assert world.registry.place_of(a) == 0
+    assert place(world, a) == 0
     _, waiting = world.ask("a")
-    assert world.registry.place_of(a) == 0
-    assert world.registry.place_of(b) == 1
+    assert place(world, a) == 0
+    assert place(world, b) == 1
     world.run()
-    assert world.registry.place_of(a) is None
-    assert world.registry.place_of(b) == 1, "a is in use"
+    assert place(world, a) is None
+    assert place(world, b) == 1, "a is in use"
     world.ask("b")
     world.ask("b")
-    assert world.registry.place_of(b) == 3
+    assert place(world, b) == 3
     world.ask("c")
-    assert world.registry.place_of(b) is None, "it would be refused"
+    assert place(world, b) is None, "it would be refused"
     world.registry.release(waiting)
     world.run()
-    assert world.registry.place_of(a) == 2, "behind c"
+    assert place(world, a) == 2, "behind c"
 
 
 def test_who_waits_for_memory_is_in_the_queue() -> None:
@@ -83,22 +92,22 @@ def test_who_waits_for_memory_is_in_the_queue() -> None:
     busy, b = world.use("a"), ModelRef(name="b", path="b")
     world.ask("b")
     world.run()
-    assert world.registry.place_of(b) == 1
+    assert place(world, b) == 1
     world.registry.release(busy)
     world.run()
-    assert world.registry.place_of(b) is None
+    assert place(world, b) is None
 
 
 def test_without_a_queue_a_model_is_loaded_all_the_same() -> None:
     world = World(max_loaded=1, max_queue=0)
     busy = world.use("a")
     number, ticket = world.ask("b")  # the next load waits for its room, and nobody behind it
-    assert world.registry.place_of(ModelRef(name="c", path="c")) is None, "it would be refused"
+    assert place(world, ModelRef(name="c", path="c")) is None, "it would be refused"
     with pytest.raises(EngineBusyError):
         world.ask("c")
     world.registry.release(busy)
     world.run()
     assert isinstance(world.answers[number], FakeModel)
     world.registry.release(ticket)
-    assert world.registry.place_of(busy.ref) == 1, "once b has left"
+    assert place(world, busy.ref) == 1, "once b has left"
     world.registry.release(world.use("a"))

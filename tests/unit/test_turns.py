@@ -10,7 +10,7 @@ from hugging_llama.engine.progress import ProgressMeter
 from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.turns import CallerQueue, fair_shares
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
-from hugging_llama.neutral.events import Progress
+from hugging_llama.neutral.events import Progress, Queued
 
 A, B, C = Caller("a"), Caller("b"), Caller("c")
 LOW, HIGH = Caller("low"), Caller("high", priority=1)
@@ -175,7 +175,11 @@ def test_the_pace_of_a_queue() -> None:
         pace.observe(0.4)
     assert pace.retry_after_s(10) == pytest.approx(1.0, rel=0.01)
     assert (pace.expected_s(1), pace.expected_s(20)) == (0.1, 2.0)
-    assert QueuePace(4).expected_s(3) == 0.0
+    assert pace.at(20) == Queued(position=20, expected_s=2.0)
+    assert QueuePace(4).expected_s(3) == 0.0, "nobody knows"
+    for _ in range(50):
+        pace.observe(0.001)
+    assert pace.expected_s(1) == 0.1, "it is known, if short"
     error = pace.busy("full", 7, 10)
     assert error.facts == {"queue_depth": 7, "retry_after_s": pace.retry_after_s(10)}
 

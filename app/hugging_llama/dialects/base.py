@@ -14,6 +14,7 @@ from hugging_llama.dialects.json_body import parse_object, read_body
 from hugging_llama.dialects.known_names import MAX_FOUND
 from hugging_llama.dialects.mounts import mounted
 from hugging_llama.dialects.request_facts import request_facts
+from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import (
     CloudModelError,
     ForbiddenError,
@@ -22,7 +23,7 @@ from hugging_llama.errors import (
     ModelNotFoundError,
     ProtocolError,
 )
-from hugging_llama.neutral.events import Classified, Embeddings, EventStream, Started
+from hugging_llama.neutral.events import Classified, Embeddings, EventStream
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.operations.context import AppContext
 from hugging_llama.operations.models import full_name, list_models, names_of, resolve_model
@@ -226,21 +227,6 @@ def _tell_start(answer: Embeddings | Classified) -> None:
     def _tell(response: Response) -> Response:
         response.headers.update(headers)
         return response
-
-
-def start_headers(*found: object) -> dict[str, str]:
-    """What the first event says of a request's beginning: how many tokens of the prompt did not fit, if any, and
-    how many were to go first and how long it took, if it had to wait; of several prompts, and events with the number of
-    their choice, the most."""
-    events = [item[1] if isinstance(item, tuple) else item for item in found]
-    begun = [event for event in events if isinstance(event, Started | Embeddings | Classified)]
-    num_tokens = max((event.num_truncated_tokens for event in begun), default=0)
-    headers = {"X-Truncated-Tokens": str(num_tokens)} if num_tokens else {}
-    waits = [(event.queue_position, event.queue_ns) for event in begun if event.queue_position]
-    if waits:
-        headers["X-Queue-Position"] = str(max(position for position, _ in waits))
-        headers["X-Queue-Wait"] = f"{max(waited_ns for _, waited_ns in waits) / 1e9:.3f}"
-    return headers
 
 
 def stream_response(

@@ -13,7 +13,7 @@ Role = Literal["use", "manage", "metrics", "admin"] | None
 _KEY = "hugging_llama_operation"
 NDJSON = "application/x-ndjson"
 SSE = "text/event-stream"
-OF_A_MODEL = ("X-Truncated-Tokens", "X-Queue-Position", "X-Queue-Wait")
+OF_A_MODEL = ("X-Truncated-Tokens", "X-Queue-Position", "X-Queue-Expected-Wait", "X-Queue-Wait")
 """Headers that an answer of a model may have."""
 
 

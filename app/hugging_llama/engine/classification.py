@@ -64,8 +64,7 @@ class ClassificationHead:
             activation=self._classifier.activation,
             problem_type=self._classifier.problem_type,
             load_ns=job.load_ns,
-            queue_position=job.queue_position,
-            queue_ns=job.queue_ns,
+            queued=job.queued,
         )
 
     def _scores(self, rows: Sequence[TokenRow]) -> Tensor:

@@ -52,8 +52,7 @@ class EmbeddingHead:
             num_prompt_tokens=job.num_prompt_tokens,
             num_truncated_tokens=job.num_truncated_tokens,
             load_ns=job.load_ns,
-            queue_position=job.queue_position,
-            queue_ns=job.queue_ns,
+            queued=job.queued,
         )
 
 

@@ -197,8 +197,8 @@ class Engine:
                 raise ProtocolError("this request id is in use")
             self._entries[key] = entry
         ref = self._resolved(request.model)
-        if entry.tells_progress and (place := self._registry.place_of(ref)) is not None:
-            self._emit(wait_told(entry, ref, place))
+        if entry.tells_progress and (queued := self._registry.wait_for(ref)) is not None:
+            self._emit(wait_told(entry, ref, queued))
         try:
             entry.ticket = self._registry.acquire(
                 ref,

@@ -76,7 +76,7 @@ class GenerateRunner(RunnerThread):
             raise self._pace.busy("the request queue is full", num_waiting, num_waiting)
         self._waiting.append(sequence)
         if num_waiting or self._current is not None:
-            sequence.queue_position = 1 + list(self._waiting.in_turn()).index(sequence)
+            sequence.queued = self._pace.at(1 + list(self._waiting.in_turn()).index(sequence))
 
     def _live(self) -> Iterable[Sequence]:
         return (*(() if self._current is None else (self._current,)), *self._waiting)

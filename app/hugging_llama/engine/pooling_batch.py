@@ -5,13 +5,15 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice, takewhile
 
 from hugging_llama.engine.pooling_tokens import TokenRow
+from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.turns import Turns
 from hugging_llama.ipc.facade import Key
 from hugging_llama.neutral.callers import Caller
+from hugging_llama.neutral.events import Queued
 from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest
 
 PoolingRequest = EmbedRequest | ClassifyRequest
@@ -36,7 +38,7 @@ class PoolingItem:
 class PoolingJob:
     """One request. `waiting` holds its inputs that no batch has taken, the longest first.
 
-    `queue_position` is its place in the queue when it came, 0 if it had not to wait; `queue_ns`: how long it waited.
+    `queued` is as in Embeddings.
     """
 
     key: Key
@@ -49,8 +51,7 @@ class PoolingJob:
     is_over: bool = False
     arrival_ns: int = 0
     num_batches_before: int = 0
-    queue_position: int = 0
-    queue_ns: int = 0
+    queued: Queued | None = None
 
     def add(self, rows: Sequence[TokenRow]) -> None:
         """Sets the inputs."""
@@ -100,17 +101,27 @@ class PoolingQueue:
         self._turns = Turns()
         self._last_by_age: set[Caller] = set()
         self._num_batches = 0
+        self._taken_ns = 0
+        self._pace = QueuePace(1)
 
-    def append(self, job: PoolingJob, *, is_computing: bool) -> None:
-        """It waits, behind all of its caller; `is_computing`: for the end of a batch in any case."""
+    def append(self, job: PoolingJob) -> None:
+        """It waits, behind all of its caller, and for the end of a batch that is being computed in any case."""
+        is_computing = bool(self._taken_ns)
         self.jobs.append(job)
         if is_computing or len(self.jobs) > 1:
-            job.queue_position = self._place(job.request.caller)
+            job.queued = self._pace.at(self._place(job.request.caller))
         job.num_batches_before = self._num_batches - (1 if is_computing else 0)
         job.arrival_ns = time.monotonic_ns()
 
+    def done(self) -> None:
+        """The batch that was taken last, if any was, is computed."""
+        if self._taken_ns:
+            self._pace.observe((time.monotonic_ns() - self._taken_ns) / 1e9)
+        self._taken_ns = 0
+
     def take(self) -> list[PoolingItem]:
-        """Takes the next batch out of the requests; there must be one, and all must have inputs that wait.
+        """Takes the next batch out of the requests, for computing; there must be one, and all must have inputs that
+        wait.
 
         It begins with the longest input of the request whose turn it is and goes on with the next shorter ones of its
         caller, then of all others, while they are at least half as long: to pad shorter ones costs more than a batch of
@@ -128,6 +139,7 @@ class PoolingQueue:
         others = [job for job in self.jobs if job.request.caller != caller]
         batch = list(islice(chain(_alike(own, longest), _alike(others, longest)), room))
         self._num_batches += 1
+        self._taken_ns = time.monotonic_ns()
         for job, count in Counter(item.job for item in batch).items():
             if job.is_untouched:
                 self._begin(job)
@@ -137,9 +149,9 @@ class PoolingQueue:
     def _begin(self, job: PoolingJob) -> None:
         """Its first batch: if there has been none since it came, it had not to wait."""
         if job.num_batches_before == self._num_batches - 1:
-            job.queue_position = 0
-        if job.queue_position:
-            job.queue_ns = time.monotonic_ns() - job.arrival_ns
+            job.queued = None
+        if job.queued is not None:
+            job.queued = replace(job.queued, waited_ns=time.monotonic_ns() - job.arrival_ns)
 
     def _place(self, caller: Caller) -> int:
         """Of the last one of `caller` among those who have had no batch, the next one's is 1."""

@@ -90,7 +90,7 @@ class PoolingRunner:
         self._queue = PoolingQueue(
             max_batched_tokens or _MAX_BATCHED_TOKENS.get(head.device.type, _MAX_BATCHED_TOKENS_ELSEWHERE)
         )
-        self._closing = self._is_computing = False
+        self._closing = False
         self._clock = StepClock()
         self._counters = StepCounters()
         self._thread = threading.Thread(target=self._main, name=f"engine-{name}", daemon=True)
@@ -113,7 +113,7 @@ class PoolingRunner:
         with self._changed:
             if self._closing:
                 raise EngineShutdownError("the model is being unloaded")
-            self._queue.append(job, is_computing=self._is_computing)
+            self._queue.append(job)
             self._changed.notify()
 
     def cancel(self, key: Key) -> None:
@@ -146,13 +146,12 @@ class PoolingRunner:
     def _main(self) -> None:
         while True:
             with self._changed:
-                self._is_computing = False
+                self._queue.done()
                 while not self._queue.jobs and not self._closing:
                     self._changed.wait()
                 if self._closing:
                     break
                 batch = self._queue.take()
-                self._is_computing = True
             try:
                 with self._clock.running():
                     self._run(batch)

@@ -1,6 +1,7 @@
 """How soon a place becomes free, by how long places have been held before."""
 
 from hugging_llama.errors import EngineBusyError
+from hugging_llama.neutral.events import Queued
 
 _SMOOTHING = 0.2
 _UNKNOWN_S = 5.0
@@ -24,8 +25,14 @@ class QueuePace:
         return EngineBusyError(message, queue_depth=queue_depth, retry_after_s=self.retry_after_s(num_turns))
 
     def expected_s(self, position: int) -> float:
-        """How long who is at this place, 1 being the next, will probably wait; 0.0 while nothing is known."""
-        return round(position * self._held_s / self._num_places, 1)
+        """How long who is at this place, 1 being the next, will probably wait, in tenths of a second; 0.0 while nothing
+        is known, and for no other reason."""
+        wait_s = position * self._held_s / self._num_places
+        return max(round(wait_s, 1), 0.1) if wait_s else 0.0
+
+    def at(self, position: int) -> Queued:
+        """How who comes to this place will wait."""
+        return Queued(position=position, expected_s=self.expected_s(position))
 
     def retry_after_s(self, num_turns: int) -> float:
         """When to try again: when all who wait now will probably have begun. A guess while nothing is known."""

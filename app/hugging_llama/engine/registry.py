@@ -36,6 +36,7 @@ from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.turns import CallerQueue
 from hugging_llama.errors import EngineShutdownError, HuggingLlamaError, InsufficientMemoryError, ModelLoadError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
+from hugging_llama.neutral.events import Queued
 from hugging_llama.neutral.models import ModelRef
 
 _log = logging.getLogger(__name__)
@@ -112,12 +113,12 @@ class Registry(Generic[ModelT]):
         run_calls(calls)
         return ticket
 
-    def place_of(self, ref: ModelRef) -> int | None:
-        """What a request for it would wait for now, as `place_in_queue` has it; None also if it would be refused."""
+    def wait_for(self, ref: ModelRef) -> Queued | None:
+        """How a request for it would wait now, as `place_in_queue` has it; None also if it would be refused."""
         with self._lock:
             num_pending = len(self._pending)
             place = place_in_queue(self._instances, ref, num_pending, self._max_loaded)
-            return place if num_pending < self._max_queue else None
+            return None if place is None or num_pending >= self._max_queue else self._pace.at(place)
 
     def release(self, ticket: Ticket[ModelT]) -> None:
         """Ends a hold, or the wait for one. More than once is fine."""

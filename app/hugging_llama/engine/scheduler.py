@@ -306,7 +306,7 @@ class Scheduler:
         """Who came and has to wait, for a place or for memory, gets to know how many go first."""
         if self._has_newcomers and (not self._num_free or self.waiting.has_ahead):
             for position, sequence in enumerate(self.queue(), 1):
-                sequence.queue_position = sequence.queue_position or position
+                sequence.queued = sequence.queued or self.pace.at(position)
             self._has_newcomers = False
 
     def _no_memory(self, sequence: Sequence) -> InsufficientMemoryError:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +14,7 @@ from hugging_llama.engine.progress import ProgressMeter
 from hugging_llama.engine.sampling_state import SamplingState
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
-from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, PromptLogprobs, Started, Usage
+from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, PromptLogprobs, Queued, Started, Usage
 from hugging_llama.neutral.requests import SamplingParams
 
 if TYPE_CHECKING:
@@ -115,11 +116,10 @@ class Sequence:
     `max_tokens` None means until the model stops or the context is full. With `shift` the oldest tokens go when the
     context is full, and `max_tokens` None becomes ten contexts, as in Ollama; `num_truncated_tokens` counts what was
     dropped from prompt and context. `prompt_logprobs`: how many alternatives are told of each token of the prompt, None
-    for nothing; `num_told_tokens` counts those that have been. `num_computed_tokens` counts the tokens of the context
-    whose keys and values lie in the KV cache. `adapter` changes the model for it, None for no change. `token_bytes` is
-    what log-probabilities are told with, None where nobody asks. `progress` decides what is told before the first
-    token, None for nothing; `queue_position` is as in Started. Times are `time.monotonic_ns()` readings, 0 where not
-    reached; `load_ns` is a duration, set by the server.
+    for nothing; `num_told_tokens` counts those told. `num_computed_tokens` counts the tokens of the context whose
+    keys and values lie in the KV cache. `adapter` changes the model for it, None for no change. `token_bytes` is what
+    log-probabilities are told with, None where nobody asks. `progress`: what is told before the first token, None for
+    nothing; `queued` is as in Started. Times are `time.monotonic_ns()`, 0 where not reached; `load_ns` is a duration.
     """
 
     __slots__ = (
@@ -147,7 +147,7 @@ class Sequence:
         "progress",
         "prompt_logprobs",
         "prompt_token_ids",
-        "queue_position",
+        "queued",
         "return_context",
         "sampling",
         "sampling_state",
@@ -186,9 +186,8 @@ class Sequence:
         self.output_token_ids: list[int] = []
         self.token_ids = list(prompt_token_ids)
         self.sampling = sampling
-        self.max_tokens = sampling.max_tokens
-        if shift and self.max_tokens is None:
-            self.max_tokens = _MAX_CONTEXTS * context_length
+        most = _MAX_CONTEXTS * context_length if shift else None
+        self.max_tokens = most if sampling.max_tokens is None else sampling.max_tokens
         self.context_length = context_length
         self.adapter: LoraAdapter | None = None
         self.shift = shift
@@ -206,7 +205,8 @@ class Sequence:
         self.status = SequenceStatus.WAITING
         self.finish_reason: FinishReason | None = None
         self.kv_slot: KVSlot | None = None
-        self.num_computed_tokens = self.num_cached_tokens = self.num_told_tokens = self.queue_position = 0
+        self.num_computed_tokens = self.num_cached_tokens = self.num_told_tokens = 0
+        self.queued: Queued | None = None
         self.load_ns = load_ns
         self.submitted_ns = self.admitted_ns = self.first_token_ns = self.last_token_ns = 0
 
@@ -282,15 +282,14 @@ class Sequence:
     def _started(self) -> list[GenerateEvent]:
         """Before everything else, where it had to wait, the prompt was cut or somebody asks."""
         is_first = not self.output_token_ids and not self.num_told_tokens
-        if not is_first or not (self.tells_start or self.num_truncated_tokens or self.queue_position):
+        if not is_first or not (self.tells_start or self.num_truncated_tokens or self.queued):
             return []
         return [
             Started(
                 num_prompt_tokens=self.num_prompt_tokens,
                 num_cached_tokens=self.num_cached_tokens,
                 num_truncated_tokens=self.num_truncated_tokens,
-                queue_position=self.queue_position,
-                queue_ns=self._queue_ns if self.queue_position else 0,
+                queued=self.queued and replace(self.queued, waited_ns=self._queue_ns),
             )
         ]
 

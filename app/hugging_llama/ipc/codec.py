@@ -203,7 +203,7 @@ def _wire_logprobs(entries: tuple[TokenLogprob, ...]) -> tuple[wire.WireLogprob,
 _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
     Progress: wire.ProgressItem,
     Started: lambda rid, r: wire.StartedItem(
-        rid, r.num_prompt_tokens, r.num_cached_tokens, r.num_truncated_tokens, r.queue_position, r.queue_ns
+        rid, r.num_prompt_tokens, r.num_cached_tokens, r.num_truncated_tokens, r.queued
     ),
     PromptLogprobs: lambda rid, r: wire.PromptLogprobsItem(rid, _wire_logprobs(r.entries), r.first),
     TextDelta: lambda rid, r: wire.TextItem(rid, r.text, _wire_logprobs(r.logprobs)),
@@ -237,8 +237,7 @@ _FROM_ITEM: Mapping[type, Callable[[Any], Reply]] = {
         num_prompt_tokens=item.num_prompt_tokens,
         num_cached_tokens=item.num_cached_tokens,
         num_truncated_tokens=item.num_truncated_tokens,
-        queue_position=item.queue_position,
-        queue_ns=item.queue_ns,
+        queued=item.queued,
     ),
     wire.ProgressItem: lambda item: item.progress,
     wire.PromptLogprobsItem: lambda item: PromptLogprobs(_logprobs(item.entries), item.first),

@@ -14,7 +14,7 @@ from msgspec import Struct
 from hugging_llama.ipc.wire_prompts import WirePrompt, WireToolCall
 from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.classification import Activation, ProblemType
-from hugging_llama.neutral.events import EngineStatus, FinishReason, Progress, Usage
+from hugging_llama.neutral.events import EngineStatus, FinishReason, Progress, Queued, Usage
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
@@ -24,7 +24,7 @@ from hugging_llama.neutral.requests import (
     SamplingParams,
 )
 
-PROTOCOL_VERSION = 10
+PROTOCOL_VERSION = 11
 
 
 class WireFormat(Struct, array_like=True, frozen=True):
@@ -190,8 +190,7 @@ class EmbeddingsItem(Struct, array_like=True, frozen=True, tag=4):
     num_prompt_tokens: int
     num_truncated_tokens: int
     load_ns: int
-    queue_position: int
-    queue_ns: int
+    queued: Queued | None
 
 
 class LoadedItem(Struct, array_like=True, frozen=True, tag=5):
@@ -242,8 +241,7 @@ class StartedItem(Struct, array_like=True, frozen=True, tag=10):
     num_prompt_tokens: int
     num_cached_tokens: int
     num_truncated_tokens: int
-    queue_position: int
-    queue_ns: int
+    queued: Queued | None
 
 
 class PromptLogprobsItem(Struct, array_like=True, frozen=True, tag=11):
@@ -282,8 +280,7 @@ class ClassifiedItem(Struct, array_like=True, frozen=True, tag=14):
     activation: Activation | None
     problem_type: ProblemType | None
     load_ns: int
-    queue_position: int
-    queue_ns: int
+    queued: Queued | None
 
 
 class ProgressItem(Struct, array_like=True, frozen=True, tag=15):

@@ -20,8 +20,7 @@ def embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
         reply.num_prompt_tokens,
         reply.num_truncated_tokens,
         reply.load_ns,
-        reply.queue_position,
-        reply.queue_ns,
+        reply.queued,
     )
 
 
@@ -36,8 +35,7 @@ def classified_item(request_id: int, reply: Classified) -> wire.Item:
         reply.activation,
         reply.problem_type,
         reply.load_ns,
-        reply.queue_position,
-        reply.queue_ns,
+        reply.queued,
     )
 
 
@@ -54,8 +52,7 @@ def neutral_embeddings(item: wire.EmbeddingsItem) -> Embeddings:
         num_prompt_tokens=item.num_prompt_tokens,
         num_truncated_tokens=item.num_truncated_tokens,
         load_ns=item.load_ns,
-        queue_position=item.queue_position,
-        queue_ns=item.queue_ns,
+        queued=item.queued,
     )
 
 
@@ -69,6 +66,5 @@ def neutral_classified(item: wire.ClassifiedItem) -> Classified:
         activation=item.activation,
         problem_type=item.problem_type,
         load_ns=item.load_ns,
-        queue_position=item.queue_position,
-        queue_ns=item.queue_ns,
+        queued=item.queued,
     )

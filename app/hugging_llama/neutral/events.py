@@ -20,19 +20,24 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Queued:
+    """How a request waited. When it came, it had this `position`, 1 for the next one, and would probably have to wait
+    for `expected_s` (0.0: nobody knew); it did for `waited_ns`."""
+
+    position: int
+    expected_s: float = 0.0
+    waited_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """The first event, Progress apart, of a generation that had to wait or whose prompt was cut, or whose request asks
-    for it; counts as in Usage.
-
-    `queue_position`: its place in the queue when it came, 1 for the next one; `queue_ns`: how long it waited. Both are
-    0 if it found a place.
-    """
+    for it; counts as in Usage. `queued` is None if it found a place."""
 
     num_prompt_tokens: int
     num_cached_tokens: int
     num_truncated_tokens: int
-    queue_position: int = 0
-    queue_ns: int = 0
+    queued: Queued | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,16 +139,15 @@ GenerateEvent = Progress | Started | PromptLogprobs | TextDelta | ThinkingDelta 
 class Embeddings:
     """One vector per input, in order, L2-normalised unless the request says otherwise; float32 values.
 
-    `num_truncated_tokens` did not fit of the input that lost the most. `queue_position` and `queue_ns` are as in
-    Started: how many requests were to have a batch before, and how long its first one did not come.
+    `num_truncated_tokens` did not fit of the input that lost the most. `queued` is as in Started: how many batches
+    were to come before its first one.
     """
 
     vectors: tuple[tuple[float, ...], ...]
     num_prompt_tokens: int
     num_truncated_tokens: int = 0
     load_ns: int = 0
-    queue_position: int = 0
-    queue_ns: int = 0
+    queued: Queued | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +155,7 @@ class Classified:
     """The logits of each input, in order, one for each of `labels`; float32 values.
 
     `activation` and `problem_type` are what the model's files name, None where they don't; `classification.relevance`
-    and `classification.probabilities` apply them. `num_truncated_tokens`, `queue_position` and `queue_ns` are as in
-    Embeddings.
+    and `classification.probabilities` apply them. `num_truncated_tokens` and `queued` are as in Embeddings.
     """
 
     scores: tuple[tuple[float, ...], ...]
@@ -162,8 +165,7 @@ class Classified:
     activation: Activation | None = None
     problem_type: ProblemType | None = None
     load_ns: int = 0
-    queue_position: int = 0
-    queue_ns: int = 0
+    queued: Queued | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,8 +43,8 @@ _HEADERS = (
     "traceparent", "tracestate", "baggage",
 )  # fmt: skip
 _EXPOSED = (
-    "X-Request-ID, Request-Id, X-Truncated-Tokens, X-Queue-Position, X-Queue-Wait, X-Ignored-Fields, X-Freed-Bytes, "
-    "Retry-After"
+    "X-Request-ID, Request-Id, X-Truncated-Tokens, X-Queue-Position, X-Queue-Expected-Wait, X-Queue-Wait, "
+    "X-Ignored-Fields, X-Freed-Bytes, Retry-After"
 )
 _MAX_AGE_S = 43200
 _MAX_SAID = 100

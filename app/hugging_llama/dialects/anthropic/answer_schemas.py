@@ -4,6 +4,7 @@ value."""
 from marshmallow import fields
 
 from hugging_llama.dialects.documented import AnswerSchema
+from hugging_llama.dialects.progress import Beginning
 
 
 def _type(name: str) -> fields.String:
@@ -103,6 +104,13 @@ class MessageDelta(AnswerSchema):
     usage = fields.Nested(MessageUsage, required=True)
 
 
+class Ping(AnswerSchema):
+    """Before the message, where `progress` is asked for; clients pass it over."""
+
+    type = _type("ping")
+    progress = fields.Nested(Beginning, required=True)
+
+
 class MessageStop(AnswerSchema):
     type = _type("message_stop")
 
@@ -114,6 +122,7 @@ EVENTS = (
     ContentBlockStop,
     MessageDelta,
     MessageStop,
+    Ping,
     AnthropicError,
 )
 

@@ -9,6 +9,7 @@ from hugging_llama.dialects.anthropic.render import encode
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused, Typed
 from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.known_names import Names
+from hugging_llama.dialects.progress import ABOUT_PROGRESS
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.formats import JsonSchema, OutputFormat
 from hugging_llama.neutral.messages import begins_answer
@@ -92,6 +93,7 @@ class MessagesSchema(CountSchema):
         dict, load_default=None, holds=known.FORMAT, about="Older spelling of `output_config.format`."
     )
     stream = Typed(bool, load_default=False, about="Events as the answer is written.")
+    progress = Typed(bool, load_default=False, about=ABOUT_PROGRESS)
     metadata = Ignored(_NO_USERS)
     service_tier = Ignored("there is one tier")
     inference_geo = Ignored("the model runs here")

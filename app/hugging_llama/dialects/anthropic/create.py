@@ -32,13 +32,22 @@ from hugging_llama.dialects.base import (
     app_context,
     json_body,
     local_model,
-    start_headers,
     stream_response,
     tell_ignored,
 )
 from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
+from hugging_llama.dialects.progress import progress_json, wants_progress
 from hugging_llama.dialects.request_id import request_id
-from hugging_llama.neutral.events import Finished, GenerateEvent, Started, TextDelta, ThinkingDelta, ToolCallDelta
+from hugging_llama.dialects.start_headers import start_headers
+from hugging_llama.neutral.events import (
+    Finished,
+    GenerateEvent,
+    Progress,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+)
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import GenerateCall
 from hugging_llama.operations import generation
@@ -64,6 +73,8 @@ class MessageRenderer:
 
     def chunk(self, found: GenerateEvent) -> bytes:
         """The events of the stream for one event of the engine."""
+        if isinstance(found, Progress):
+            return event({"type": "ping", "progress": progress_json(found)})
         start = b"" if self._kind else self._start(found)
         match found:
             case TextDelta(text):
@@ -163,6 +174,7 @@ def create_message() -> Response:
         options=parse_options(body, model),
         format=parse_format(body),
         tells_start=body["stream"],
+        tells_progress=wants_progress(body),
     )
     tell_ignored(["tools.strict"] if has_loose_schema(body, call) else [])
     render = MessageRenderer(model=body["model"], shows_thinking=body["thinking"].get("display") != "omitted")

@@ -3,6 +3,7 @@
 from marshmallow import fields
 
 from hugging_llama.dialects.documented import AnswerSchema
+from hugging_llama.dialects.progress import Beginning
 
 
 class OllamaError(AnswerSchema):
@@ -134,14 +135,6 @@ class ChatMessage(AnswerSchema):
 
 class DebugInfo(AnswerSchema):
     rendered_template = fields.String(required=True)
-
-
-class Beginning(AnswerSchema):
-    phase = fields.String(required=True)
-    position = fields.Integer()
-    expected_wait = fields.Float()
-    completed = fields.Integer()
-    total = fields.Integer()
 
 
 class _Generated(AnswerSchema):

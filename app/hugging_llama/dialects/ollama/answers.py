@@ -11,7 +11,6 @@ from hugging_llama.dialects.base import (
     Watched,
     app_context,
     local_model,
-    start_headers,
     stream_response,
     tell_ignored,
 )
@@ -20,6 +19,8 @@ from hugging_llama.dialects.ollama.clock import Stopwatch
 from hugging_llama.dialects.ollama.errors import JSON, NDJSON, endpoint_path, error_line
 from hugging_llama.dialects.ollama.options import ParsedOptions, parse_options
 from hugging_llama.dialects.ollama.render import AnswerRenderer, encode
+from hugging_llama.dialects.progress import wants_progress
+from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall, Prompt
@@ -69,8 +70,6 @@ def generate_call(body: Mapping[str, Any], prompt: Prompt, *, return_context: bo
         raise InvalidRequestError("format and structured_outputs exclude each other", param="structured_outputs")
     if not isinstance(prompt, ChatPrompt) and "max_thinking_tokens" in options.sampling:
         tell_ignored(["options.thinking_budget"])  # nothing is thought where no template is
-    tells_progress = body["progress"] and body["stream"]
-    tell_ignored(["progress"] if body["progress"] and not tells_progress else [])
     return GenerateCall(
         prompt=prompt,
         options=dict(options.sampling) | values.parse_logprobs(body["logprobs"], body["top_logprobs"]),
@@ -80,7 +79,7 @@ def generate_call(body: Mapping[str, Any], prompt: Prompt, *, return_context: bo
         truncate=body["truncate"],
         shift=body["shift"],
         return_context=return_context,
-        tells_progress=tells_progress,
+        tells_progress=wants_progress(body),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hugging_llama.dialects.ollama.clock import Stopwatch, created_at
+from hugging_llama.dialects.progress import progress_json
 from hugging_llama.neutral.events import (
     Finished,
     GenerateEvent,
@@ -47,17 +48,6 @@ def _logprob(entry: TokenLogprob) -> Json:
     return value
 
 
-def _progress(found: Progress) -> Json:
-    match found.phase:
-        case "queue":
-            wait: Json = {"expected_wait": found.expected_s} if found.expected_s else {}
-            return {"phase": "queue", "position": found.position} | wait
-        case "prompt":
-            return {"phase": "prompt", "completed": found.completed, "total": found.total}
-        case "load":
-            return {"phase": "load"}
-
-
 class Piece(Protocol):
     """Renders one fragment of an answer: its text, thinking and calls, as /api/chat or /api/generate words them."""
 
@@ -96,7 +86,7 @@ class AnswerRenderer:
         """One NDJSON line for one event; nothing for one that this API has no line for."""
         match event:
             case Progress():
-                return json_line(self._object("") | {"done": False, "progress": _progress(event)})
+                return json_line(self._object("") | {"done": False, "progress": progress_json(event)})
             case Started() | PromptLogprobs():
                 return b""
             case TextDelta(text, logprobs):

@@ -2,6 +2,7 @@
 
 from hugging_llama.dialects.body_fields import BodyField, JsonSchema
 from hugging_llama.dialects.ollama import fields
+from hugging_llama.dialects.progress import ABOUT_PROGRESS
 
 _STRING: JsonSchema = {"type": "string"}
 _THINK_LEVELS = ["low", "medium", "high", "max"]
@@ -77,10 +78,7 @@ class AnswerSchema(fields.GoSchema):
     top_logprobs = fields.GoInt(
         load_default=0, schema={"minimum": 0, "maximum": 20}, about="How many alternatives come with each token."
     )
-    progress = fields.GoBool(
-        load_default=False,
-        about="Ours: objects with `progress` come before the first token, while the request waits or is computed.",
-    )
+    progress = fields.GoBool(load_default=False, about=ABOUT_PROGRESS)
     debug_render_only = fields.GoBool(
         data_key="_debug_render_only", load_default=False, about="Answer with the rendered prompt alone."
     )

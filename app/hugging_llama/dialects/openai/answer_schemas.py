@@ -3,6 +3,7 @@
 from marshmallow import fields
 
 from hugging_llama.dialects.documented import AnswerSchema
+from hugging_llama.dialects.progress import Beginning
 
 
 class OpenAIErrorFacts(AnswerSchema):
@@ -103,11 +104,16 @@ class ChunkChoice(AnswerSchema):
     logprobs = fields.Nested(ChoiceLogprobs)
 
 
+class BeginningOfChoice(Beginning):
+    choice = fields.Integer(required=True, metadata={"description": "Its index."})
+
+
 class ChatCompletionChunk(_Completion):
     """Behind the last one comes `[DONE]`."""
 
     choices = fields.List(fields.Nested(ChunkChoice), required=True)
     usage = fields.Nested(CompletionUsage)
+    progress = fields.Nested(BeginningOfChoice)
 
 
 class TextLogprobs(AnswerSchema):
@@ -129,6 +135,7 @@ class TextCompletion(_Completion):
 
     choices = fields.List(fields.Nested(TextChoice), required=True)
     usage = fields.Nested(CompletionUsage)
+    progress = fields.Nested(BeginningOfChoice)
 
 
 class EmbeddingItem(AnswerSchema):

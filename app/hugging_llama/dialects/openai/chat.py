@@ -12,7 +12,6 @@ from hugging_llama.dialects.base import (
     app_context,
     json_body,
     local_model,
-    start_headers,
     stream_response,
     tell_ignored,
 )
@@ -38,6 +37,8 @@ from hugging_llama.dialects.openai.render import (
 )
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, require_name, sampling_options
 from hugging_llama.dialects.openai.text_logprobs import TextLogprobs
+from hugging_llama.dialects.progress import progress_json, wants_progress
+from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
     Finished,
@@ -141,7 +142,9 @@ class ChatRenderer:
         index, found = item
         entries = self._logprobs[index].of(found)
         match found:
-            case Progress() | Started() | PromptLogprobs() | TextDelta("") | ThinkingDelta(""):
+            case Progress():
+                return event({**self._head, "choices": [], "progress": progress_json(found) | {"choice": index}})
+            case Started() | PromptLogprobs() | TextDelta("") | ThinkingDelta(""):
                 return b""
             case TextDelta(text):
                 return self._delta(index, {"content": text}, entries)
@@ -238,7 +241,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
         raise InvalidRequestError("'top_logprobs' needs 'logprobs' to be true", param="top_logprobs")
     options = sampling_options(body) | ({"top_logprobs": body["top_logprobs"]} if body["logprobs"] else {})
     format = parse_response_format(body["response_format"], body["structured_outputs"])
-    return GenerateCall(prompt=prompt, options=options, format=format)
+    return GenerateCall(prompt=prompt, options=options, format=format, tells_progress=wants_progress(body))
 
 
 @blueprint.post("/v1/chat/completions")

@@ -13,8 +13,8 @@ from hugging_llama.dialects.base import (
     app_context,
     json_body,
     local_model,
-    start_headers,
     stream_response,
+    tell_ignored,
 )
 from hugging_llama.dialects.body_fields import BodyField, Ignored, Refused
 from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
@@ -24,8 +24,18 @@ from hugging_llama.dialects.openai.errors import error_event
 from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, texts_or_ids
 from hugging_llama.dialects.openai.render import DONE, SSE, Json, event, finish_reason, head, usage_json
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
+from hugging_llama.dialects.progress import progress_json, wants_progress
+from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
-from hugging_llama.neutral.events import Finished, GenerateEvent, PromptLogprobs, TextDelta, TokenLogprob, Usage
+from hugging_llama.neutral.events import (
+    Finished,
+    GenerateEvent,
+    Progress,
+    PromptLogprobs,
+    TextDelta,
+    TokenLogprob,
+    Usage,
+)
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import GenerateCall, InsertPrompt, Prompt, TextPrompt, TokensPrompt
 from hugging_llama.operations import generation, residency
@@ -75,6 +85,8 @@ class CompletionRenderer:
             return self._choice(index, found.text, None, found.logprobs)
         if isinstance(found, PromptLogprobs):
             return self._choice(index, "", None, _prompt_entries(found))
+        if isinstance(found, Progress):
+            return event({**self._head, "choices": [], "progress": progress_json(found) | {"choice": index}})
         if not isinstance(found, Finished):
             return b""
         self._usages[index] = found.usage
@@ -180,6 +192,7 @@ def parse_completion(body: dict[str, Any], prompt: TextOrIds) -> GenerateCall:
         options=options,
         format=parse_response_format(None, body["structured_outputs"]),
         prompt_logprobs=body["logprobs"] if body["echo"] else None,
+        tells_progress=wants_progress(body),
     )
 
 
@@ -210,6 +223,7 @@ def _renderer(body: Mapping[str, Any], echoes: list[str]) -> CompletionRenderer:
 def _answer_load(body: dict[str, Any]) -> Response:
     """There is nothing to go on with: as in Ollama the model is loaded."""
     parse_completion(body, "")
+    tell_ignored(["progress"] if body["progress"] else [])
     model = local_model(body["model"])
     generation.require(model, body["model"], Capability.COMPLETION)
     Watched(residency.load(app_context(), model, keep_alive_s=None)).drain()

@@ -8,6 +8,7 @@ from hugging_llama.dialects.body_schema import BodySchema
 from hugging_llama.dialects.openai.fields import TEXT_OR_TEXTS, Typed, needed_text
 from hugging_llama.dialects.openai.known import STREAM_OPTIONS
 from hugging_llama.dialects.openai.render import encode
+from hugging_llama.dialects.progress import ABOUT_PROGRESS
 from hugging_llama.dialects.structured import structured_format
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.formats import JsonObject, JsonSchema, OutputFormat
@@ -44,6 +45,7 @@ class SamplingSchema(BodySchema):
     structured_outputs = Typed(
         dict, load_default=dict, about="One of `regex`, `choice`, `grammar`, `json`, `json_object`; enforced."
     )
+    progress = Typed(bool, load_default=False, about=ABOUT_PROGRESS)
     thinking_budget: BodyField = Typed(int, low=0, load_default=None, about="The most tokens of reasoning.")
 
 

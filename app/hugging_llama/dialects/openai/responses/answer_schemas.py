@@ -3,6 +3,8 @@
 from marshmallow import fields
 
 from hugging_llama.dialects.documented import AnswerSchema
+from hugging_llama.dialects.openai.responses.render import PROGRESS
+from hugging_llama.dialects.progress import Beginning
 
 _EVENTS = (
     "response.created", "response.in_progress", "response.completed", "response.incomplete", "response.failed",
@@ -12,7 +14,7 @@ _EVENTS = (
     "response.reasoning_summary_part.done", "response.reasoning_summary_text.delta",
     "response.reasoning_summary_text.done", "response.function_call_arguments.delta",
     "response.function_call_arguments.done", "response.custom_tool_call_input.delta",
-    "response.custom_tool_call_input.done",
+    "response.custom_tool_call_input.done", PROGRESS,
 )  # fmt: skip
 
 
@@ -106,6 +108,7 @@ class ResponseEvent(AnswerSchema):
     name = fields.String()
     arguments = fields.String()
     input = fields.String()
+    progress = fields.Nested(Beginning)
 
 
 class InputItems(AnswerSchema):

@@ -7,9 +7,12 @@ from hugging_llama.dialects.error_answers import plain_sentence
 from hugging_llama.dialects.openai.render import Json, encode, finish_reason
 from hugging_llama.dialects.openai.responses.answer import Answer
 from hugging_llama.dialects.openai.responses.response import failed, finished
+from hugging_llama.dialects.progress import progress_json
 from hugging_llama.errors import HuggingLlamaError
-from hugging_llama.neutral.events import Finished, GenerateEvent
+from hugging_llama.neutral.events import Finished, GenerateEvent, Progress
 
+PROGRESS = "hugging_llama:progress"
+"""Not OpenAI's; a type with a prefix is no event of theirs to come."""
 Keep = Callable[[Json], bool]
 """Keeps a response that has ended; whether it could."""
 
@@ -40,6 +43,8 @@ class ResponseRenderer:
         return self.response
 
     def _events(self, found: GenerateEvent) -> list[Json]:
+        if isinstance(found, Progress):
+            return [{"type": PROGRESS, "progress": progress_json(found)}]
         if not isinstance(found, Finished):
             return list(self.answer.add(found))
         is_whole = finish_reason(found) != "length"

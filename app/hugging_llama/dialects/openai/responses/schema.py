@@ -12,6 +12,7 @@ from hugging_llama.dialects.openai.responses import known
 from hugging_llama.dialects.openai.responses.items import ItemReader
 from hugging_llama.dialects.openai.responses.tools import ToolSet, parse_tool_choice, parse_tools
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
+from hugging_llama.dialects.progress import wants_progress
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.formats import JsonObject, JsonSchema, OutputFormat
 from hugging_llama.neutral.messages import Tool
@@ -156,7 +157,14 @@ def parse_call(asked: Asked, prompt: ChatPrompt) -> GenerateCall:
     body = {**asked.body, "max_tokens": asked.body["max_output_tokens"]}
     options = sampling_options(body) | ({"top_logprobs": body["top_logprobs"]} if asked.wants_logprobs else {})
     may_cut = body["truncation"] == "auto"
-    return GenerateCall(prompt=prompt, options=options, format=asked.format, truncate=may_cut, shift=may_cut)
+    return GenerateCall(
+        prompt=prompt,
+        options=options,
+        format=asked.format,
+        truncate=may_cut,
+        shift=may_cut,
+        tells_progress=wants_progress(body),
+    )
 
 
 def parse_text_format(value: Any, structured: Mapping[str, Any]) -> OutputFormat | None:

@@ -7,7 +7,6 @@ from hugging_llama.dialects.base import (
     app_context,
     json_body,
     local_model,
-    start_headers,
     stream_response,
     tell_ignored,
 )
@@ -22,6 +21,7 @@ from hugging_llama.dialects.openai.responses.render import ResponseRenderer
 from hugging_llama.dialects.openai.responses.response import new_response
 from hugging_llama.dialects.openai.responses.schema import ResponsesSchema, parse_call, parse_request
 from hugging_llama.dialects.openai.sampling import require_name
+from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.models import Capability
 from hugging_llama.neutral.requests import ChatPrompt

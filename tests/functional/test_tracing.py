@@ -85,6 +85,15 @@ def flush(client: FlaskClient) -> None:
     tracer.close()
 
 
+def test_a_key_that_stands_in_a_request_id_is_not_told(make_client: MakeClient, collector: Collector) -> None:
+    client, _ = make_client(tracing=True)
+    key = "hl-" + "k" * 32
+    assert client.get("/api/version", headers={"X-Request-ID": f"of-{key}"}).status_code == 200
+    flush(client)
+    told = attributes(collector.named("GET /api/version"))
+    assert told["hugging_llama.request_id"] == "of-hl-***"
+
+
 def test_a_request_is_one_trace_down_to_the_steps_of_the_engine(make_client: MakeClient, collector: Collector) -> None:
     client, _ = make_client(generate=ANSWER, tracing=True)
     headers = {"traceparent": f"00-{THEIRS}-{PARENT}-01", "X-Request-ID": "mine"}

@@ -13,6 +13,7 @@ from typing import Any
 from flask import Response, request
 
 from hugging_llama.dialects.request_facts import AnswerFacts, RequestFacts
+from hugging_llama_config.redaction import redacted
 
 # by name: the packages are an extra, so there may be no types of them
 trace: Any = import_module("opentelemetry.trace")
@@ -113,7 +114,7 @@ def _attributes(facts: RequestFacts) -> dict[str, str | int | float]:
         "http.request.method": facts.method,
         "http.route": facts.endpoint,
         "http.response.status_code": facts.status,
-        "hugging_llama.request_id": facts.request_id,
+        "hugging_llama.request_id": redacted(facts.request_id),
         "hugging_llama.key_id": facts.key_id,
         "gen_ai.request.model": facts.model,
         "gen_ai.usage.input_tokens": facts.prompt_tokens,

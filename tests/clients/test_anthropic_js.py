@@ -15,6 +15,7 @@ def test_the_javascript_client(server: LiveServer, endless: str) -> None:
     assert "Paris" in found["text"][0]
     assert found["streamed"] == found["text"]
     assert found["streamUsage"]["output_tokens"] == found["usage"]["output_tokens"]
+    assert found["withProgress"] == "max_tokens"
     assert found["thinking"] == ["thinking", "text"]
     assert found["thinkingStream"] == [["thinking", True], ["text", False]], "thoughts are signed"
     assert found["auto"] == found["any"] == found["named"] == ["tool_use", OSLO]

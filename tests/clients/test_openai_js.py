@@ -17,6 +17,10 @@ def test_the_javascript_client(server: LiveServer, endless: str) -> None:
     assert found["reasoning"]
     assert found["auto"] == found["required"] == found["named"] == ["tool_calls", OSLO]
     assert found["streamedCalls"] == OSLO
+    assert found["chatPhases"][0] == "prompt"
+    assert found["chatHelper"]
+    assert found["responsePhases"][2] == "prompt", "after two events that tell that it has begun"
+    assert found["responseEnd"] == "incomplete"
     assert "5" in found["toolLoop"]
     assert found["structured"]["word"] in ("Paris", "Rome")
     assert isinstance(found["structured"]["sure"], bool)

@@ -260,3 +260,23 @@ def test_one_at_a_time_callers_take_turns(inbox: Inbox) -> None:
     assert started.queued.position == 2
     assert started.queued.waited_ns > 0
     runner.close()
+
+
+def test_who_waits_for_the_prompt_of_another_while_there_are_places_is_in_no_queue(
+    model: PreTrainedModel, inbox: Inbox
+) -> None:
+    loop = make_loop(model, inbox, max_num_seqs=PLACES, max_num_batched_tokens=32)
+    (prompt,) = make_prompts(1, seed=1, shortest=90, longest=90)
+    sampling = SamplingParams(temperature=0.0, max_tokens=8)
+    first, second = (make_sequence(number, prompt, sampling, tells_progress=True) for number in range(2))
+    for sequence in (first, second):
+        loop.submit(sequence)
+    loop.run_once()
+    assert first.admitted_ns
+    assert not second.admitted_ns, "it will copy what the first one computes"
+    run_until(loop, inbox, 2)
+    for sequence in (first, second):
+        told = [event for event in inbox.events(sequence.key) if isinstance(event, Progress)]
+        assert {event.phase for event in told} == {"prompt"}
+        assert sequence.queued is None
+    loop.close()

@@ -103,18 +103,42 @@ def test_a_caller_with_many_requests_has_no_more_turns_than_one_with_one() -> No
 
 def test_who_comes_while_a_batch_is_computed_is_told_the_pace_of_those_before() -> None:
     queue = PoolingQueue(BUDGET)
+
+    def compute() -> None:
+        for item in take(queue):
+            item.values = (1.0,)
+
     for number in range(2):
         queue.append(make_job(number, [8]))
-        take(queue)
+        compute()
         late = make_job(number + 10, [8])
         queue.append(late)
         assert late.queued is not None
         assert late.queued.position == 1
         assert bool(late.queued.expected_s) == bool(number), "nobody knows it of the first batch"
         queue.done()
-        take(queue)
+        compute()
         assert late.queued.waited_ns > 0
         queue.done()
     alone = make_job(20, [8])
     queue.append(alone)
     assert alone.queued is None
+
+
+def test_the_pace_is_that_of_requests_of_which_many_share_a_batch() -> None:
+    queue = PoolingQueue(BUDGET)
+    for number in range(4):
+        queue.append(make_job(number, [8]))
+    for item in take(queue):
+        item.values = (1.0,)
+    queue._taken_ns -= 4_000_000_000  # as if it had been computed for four seconds
+    queue.done()
+    queue.append(make_job(4, [8]))
+    take(queue)
+    queue.done()  # it was cancelled: that is no pace
+    queue.append(make_job(5, [8]))
+    take(queue)
+    late = [make_job(number, [8]) for number in (6, 7)]
+    for job in late:
+        queue.append(job)
+    assert [job.queued and (job.queued.position, job.queued.expected_s) for job in late] == [(1, 1.0), (2, 2.0)]

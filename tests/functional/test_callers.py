@@ -167,32 +167,30 @@ def test_a_pace_that_nobody_knows_is_not_told(make_client: MakeClient) -> None:
     ("path", "body"), [("/v1/chat/completions", {"messages": HI}), ("/v1/completions", {"prompt": "x"})]
 )
 def test_openais_chunks_with_progress_have_no_choices(make_client: MakeClient, path: str, body: dict[str, Any]) -> None:
-    client, _ = make_client(generate=[*TOLD, TextDelta("Hi"), DONE])
+    client, engine = make_client(generate=[*TOLD, TextDelta("Hi"), DONE])
     response = post(client, path, {"model": "demo", "stream": True, "progress": True, "n": 2, **body})
+    asked = [request.tells_progress for request in engine.requests if isinstance(request, GenerateRequest)]
+    assert asked == [True, False], "the others wait for the first one's prompt"
     *chunks, end = response.get_data(as_text=True).removesuffix("\n\n").split("\n\n")
     assert end == "data: [DONE]"
     found = [json.loads(chunk.removeprefix("data: ")) for chunk in chunks]
-    told = [chunk for chunk in found if "progress" in chunk]
-    assert found[: len(told)] == told
-    assert {chunk["progress"]["choice"] for chunk in told} == {0, 1}
-    assert [chunk["progress"]["phase"] for chunk in told if chunk["progress"]["choice"] == 1] == [
-        "load", "queue", "prompt", "prompt",
-    ]  # fmt: skip
+    told = found[:4]
+    assert [chunk["progress"]["phase"] for chunk in told] == ["load", "queue", "prompt", "prompt"]
     for chunk in told:
         assert chunk["choices"] == []
         assert chunk.keys() == {*found[-1].keys(), "progress"}
 
 
-def test_progress_of_a_response_is_an_event_with_a_prefix(make_client: MakeClient) -> None:
+def test_progress_of_a_response_is_in_events_that_keep_it_alive(make_client: MakeClient) -> None:
     client, _ = make_client(generate=[*TOLD, TextDelta("Hi"), DONE])
     response = post(client, "/v1/responses", {"model": "demo", "input": "x", "stream": True, "progress": True})
     found = [json.loads(line[6:]) for line in response.get_data(as_text=True).splitlines() if line.startswith("data: ")]
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     assert [event["type"] for event in found[:7]] == [
-        "response.created", "response.in_progress", *["hugging_llama:progress"] * 4, "response.output_item.added",
+        "response.created", "response.in_progress", *["keepalive"] * 4, "response.output_item.added",
     ]  # fmt: skip
     assert found[5] == {
-        "type": "hugging_llama:progress", "sequence_number": 5,
+        "type": "keepalive", "sequence_number": 5,
         "progress": {"phase": "prompt", "completed": 32, "total": 40},
     }  # fmt: skip
 

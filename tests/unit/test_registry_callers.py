@@ -5,7 +5,7 @@ import pytest
 from hugging_llama.engine.instances import Ticket
 from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import Caller
-from hugging_llama.neutral.events import Queued
+from hugging_llama.neutral.events import Progress
 from hugging_llama.neutral.models import ModelRef
 from tests.unit.registry_world import FakeModel, World
 
@@ -13,8 +13,8 @@ BULK, OTHER = Caller("bulk"), Caller("other")
 
 
 def place(world: World, ref: ModelRef) -> int | None:
-    queued = world.registry.wait_for(ref)
-    return None if queued is None else queued.position
+    wait = world.registry.wait_for(ref)
+    return None if wait is None else wait.position
 
 
 def serve_all(world: World, tickets: dict[int, Ticket[FakeModel]]) -> list[int]:
@@ -56,10 +56,12 @@ def test_a_full_queue_tells_how_long_loads_have_taken() -> None:
     world.run()
     assert number in world.answers
     b = ModelRef(name="b", path="b")
-    assert world.registry.wait_for(b) == Queued(position=1, expected_s=9.0)
+    assert world.registry.wait_for(b) == Progress(phase="queue", position=1, expected_s=9.0)
     world.ask("b", caller=BULK)
-    assert world.registry.wait_for(b) == Queued(position=2, expected_s=18.0)
+    assert world.registry.wait_for(b) == Progress(phase="queue", position=2, expected_s=18.0)
     world.ask("c", caller=BULK)
+    assert world.registry.wait_for(b, BULK) is None, "it would be refused"
+    assert world.registry.wait_for(b, OTHER) == Progress(phase="queue", position=3, expected_s=27.0)
     with pytest.raises(EngineBusyError) as caught:
         world.ask("d", caller=BULK)
     assert caught.value.facts == {"queue_depth": 2, "retry_after_s": 18.0}

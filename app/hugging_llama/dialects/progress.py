@@ -22,7 +22,7 @@ class Beginning(AnswerSchema):
     total = fields.Integer()
 
 
-def wants_progress(body: Mapping[str, Any]) -> bool:
+def parse_progress(body: Mapping[str, Any]) -> bool:
     """Whether the checked body of a request asks for it; where nothing is streamed there is no place for it, which the
     answer's header tells."""
     if body["progress"] and not body["stream"]:

@@ -115,7 +115,8 @@ class StepLoop(RunnerThread):
     def _step(self) -> None:
         with self._lock:
             batch, failed = self._scheduler.schedule()
-            self._tell_queue(self._scheduler.waiting, self._scheduler.queue, self._scheduler.pace)
+            if self._scheduler.is_full:
+                self._tell_queue(self._scheduler.waiting, self._scheduler.queue, self._scheduler.pace)
         for sequence, error in failed:
             self._fail(sequence, error)
         self._tell_prompts(batch)

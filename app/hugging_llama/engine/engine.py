@@ -197,8 +197,8 @@ class Engine:
                 raise ProtocolError("this request id is in use")
             self._entries[key] = entry
         ref = self._resolved(request.model)
-        if entry.tells_progress and (queued := self._registry.wait_for(ref)) is not None:
-            self._emit(wait_told(entry, ref, queued))
+        if entry.tells_progress and (wait := self._registry.wait_for(ref, entry.caller)) is not None:
+            self._emit(wait_told(entry, ref, wait))
         try:
             entry.ticket = self._registry.acquire(
                 ref,

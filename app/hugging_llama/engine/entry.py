@@ -8,7 +8,7 @@ from hugging_llama.engine.instances import Ticket
 from hugging_llama.engine.served_model import ServedModel
 from hugging_llama.ipc.facade import Answer, Key
 from hugging_llama.neutral.callers import Caller
-from hugging_llama.neutral.events import Progress, Queued
+from hugging_llama.neutral.events import Progress
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
@@ -51,9 +51,8 @@ def load_told(entries: Iterable[Entry], ref: ModelRef) -> list[tuple[Key, Answer
     return [(entry.key, Progress(phase="load")) for entry in entries if entry.awaits == ref.identity]
 
 
-def wait_told(entry: Entry, ref: ModelRef, queued: Queued) -> list[tuple[Key, Answer]]:
+def wait_told(entry: Entry, ref: ModelRef, wait: Progress) -> list[tuple[Key, Answer]]:
     """For who waits for this model as `Registry.wait_for` has said."""
-    if not queued.position:
-        return [(entry.key, Progress(phase="load"))]
-    entry.awaits = ref.identity
-    return [(entry.key, Progress(phase="queue", position=queued.position, expected_s=queued.expected_s))]
+    if wait.phase == "queue":
+        entry.awaits = ref.identity
+    return [(entry.key, wait)]

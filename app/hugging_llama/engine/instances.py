@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from hugging_llama.engine.admission import MemoryNeed
 from hugging_llama.errors import HuggingLlamaError, ModelLoadError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
+from hugging_llama.neutral.events import Progress
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 
 _log = logging.getLogger(__name__)
@@ -102,6 +103,11 @@ def place_in_queue(
         return None if instance.model is not None else int(instance.state is State.PARKED)
     is_turn = not any(other.is_moving or other.state is State.PARKED for other in instances.values())
     return 0 if is_turn and not num_pending and len(instances) < max_loaded else num_pending + 1
+
+
+def load_wait(place: int, expected_s: float) -> Progress:
+    """What who waits at this place of `place_in_queue` is told."""
+    return Progress(phase="queue", position=place, expected_s=expected_s) if place else Progress(phase="load")
 
 
 def ready_calls(tickets: list[Ticket[ModelT]], model: ModelT) -> list[Call]:

@@ -101,12 +101,13 @@ class PoolingQueue:
         self._turns = Turns()
         self._last_by_age: set[Caller] = set()
         self._num_batches = 0
-        self._taken_ns = 0
+        self._batch: list[PoolingItem] = []
+        self._taken_ns = self._num_begun = 0
         self._pace = QueuePace(1)
 
     def append(self, job: PoolingJob) -> None:
         """It waits, behind all of its caller, and for the end of a batch that is being computed in any case."""
-        is_computing = bool(self._taken_ns)
+        is_computing = bool(self._batch)
         self.jobs.append(job)
         if is_computing or len(self.jobs) > 1:
             job.queued = self._pace.at(self._place(job.request.caller))
@@ -114,10 +115,11 @@ class PoolingQueue:
         job.arrival_ns = time.monotonic_ns()
 
     def done(self) -> None:
-        """The batch that was taken last, if any was, is computed."""
-        if self._taken_ns:
-            self._pace.observe((time.monotonic_ns() - self._taken_ns) / 1e9)
-        self._taken_ns = 0
+        """The batch that was taken last, if any was, is computed, or all of it was cancelled."""
+        if any(item.values for item in self._batch):
+            # a place in the queue is that of a request, and many begin with one batch
+            self._pace.observe((time.monotonic_ns() - self._taken_ns) / 1e9 / max(self._num_begun, 1))
+        self._batch = []
 
     def take(self) -> list[PoolingItem]:
         """Takes the next batch out of the requests, for computing; there must be one, and all must have inputs that
@@ -139,10 +141,11 @@ class PoolingQueue:
         others = [job for job in self.jobs if job.request.caller != caller]
         batch = list(islice(chain(_alike(own, longest), _alike(others, longest)), room))
         self._num_batches += 1
-        self._taken_ns = time.monotonic_ns()
+        self._batch, self._taken_ns, self._num_begun = batch, time.monotonic_ns(), 0
         for job, count in Counter(item.job for item in batch).items():
             if job.is_untouched:
                 self._begin(job)
+                self._num_begun += 1
             job.drop(longest, count)
         return batch
 

@@ -28,6 +28,7 @@ from hugging_llama.engine.instances import (
     Ticket,
     fail_calls,
     load_error,
+    load_wait,
     place_in_queue,
     ready_calls,
     run_calls,
@@ -36,7 +37,7 @@ from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.turns import CallerQueue
 from hugging_llama.errors import EngineShutdownError, HuggingLlamaError, InsufficientMemoryError, ModelLoadError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
-from hugging_llama.neutral.events import Queued
+from hugging_llama.neutral.events import Progress
 from hugging_llama.neutral.models import ModelRef
 
 _log = logging.getLogger(__name__)
@@ -113,12 +114,13 @@ class Registry(Generic[ModelT]):
         run_calls(calls)
         return ticket
 
-    def wait_for(self, ref: ModelRef) -> Queued | None:
-        """How a request for it would wait now, as `place_in_queue` has it; None also if it would be refused."""
+    def wait_for(self, ref: ModelRef, caller: Caller = ANONYMOUS) -> Progress | None:
+        """What a request for it would wait for now; None if it is in memory, or the request would be refused."""
         with self._lock:
-            num_pending = len(self._pending)
-            place = place_in_queue(self._instances, ref, num_pending, self._max_loaded)
-            return None if place is None or num_pending >= self._max_queue else self._pace.at(place)
+            place = place_in_queue(self._instances, ref, len(self._pending), self._max_loaded)
+            if place is None or not self._pending.has_room(caller, self._max_queue):
+                return None
+            return load_wait(place, self._pace.expected_s(place))
 
     def release(self, ticket: Ticket[ModelT]) -> None:
         """Ends a hold, or the wait for one. More than once is fine."""

@@ -99,6 +99,11 @@ class Scheduler:
         self._tell_newcomers()
         return Batch(rows), failed
 
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no place, or no memory, for the next one; else all wait for tokens of a step alone."""
+        return not self._num_free or self.waiting.has_ahead
+
     def queue(self) -> Iterator[Sequence]:
         """Who waits, the next one first."""
         return self.waiting.in_turn(self._held())
@@ -303,8 +308,8 @@ class Scheduler:
         return Counter(sequence.caller for sequence in self.running)
 
     def _tell_newcomers(self) -> None:
-        """Who came and has to wait, for a place or for memory, gets to know how many go first."""
-        if self._has_newcomers and (not self._num_free or self.waiting.has_ahead):
+        """Who came and has to wait gets to know how many go first."""
+        if self._has_newcomers and self.is_full:
             for position, sequence in enumerate(self.queue(), 1):
                 sequence.queued = sequence.queued or self.pace.at(position)
             self._has_newcomers = False

@@ -21,8 +21,8 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """How a request waited. When it came, it had this `position`, 1 for the next one, and would probably have to wait
-    for `expected_s` (0.0: nobody knew); it did for `waited_ns`."""
+    """How a request waited for a place. When it came, it had this `position`, 1 for the next one, and would probably
+    have to wait for `expected_s` (0.0: nobody knew); it did for `waited_ns`."""
 
     position: int
     expected_s: float = 0.0
@@ -139,8 +139,8 @@ GenerateEvent = Progress | Started | PromptLogprobs | TextDelta | ThinkingDelta 
 class Embeddings:
     """One vector per input, in order, L2-normalised unless the request says otherwise; float32 values.
 
-    `num_truncated_tokens` did not fit of the input that lost the most. `queued` is as in Started: how many batches
-    were to come before its first one.
+    `num_truncated_tokens` did not fit of the input that lost the most. `queued` is as in Started: how many requests
+    were to have a batch before, and how long its first one did not come.
     """
 
     vectors: tuple[tuple[float, ...], ...]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
-from hugging_llama.neutral.events import EventStream, GenerateEvent
+from hugging_llama.neutral.events import EventStream, GenerateEvent, Progress
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.requests import GenerateCall
 from hugging_llama.operations.context import AppContext
@@ -17,7 +17,8 @@ from hugging_llama_config.settings import Settings
 class Choices:
     """An EventStream of choice numbers and their events; it ends with the last of them, and the first error ends all.
 
-    The choices take turns: sequences of one batch go on step by step, so none waits long for another.
+    The choices take turns: sequences of one batch go on step by step, so none waits long for another. Progress is that
+    of the first choice, which has its turn until it begins.
     """
 
     def __init__(self, streams: list[EventStream[GenerateEvent]]) -> None:
@@ -39,7 +40,8 @@ class Choices:
             except HuggingLlamaError:
                 self.close()
                 raise
-            self._turns.rotate(-1)
+            if not isinstance(event, Progress):
+                self._turns.rotate(-1)
             return index, event
         raise StopIteration
 
@@ -60,7 +62,8 @@ def generate_choices(ctx: AppContext, model: LocalModel, name: str, calls: list[
     try:
         for call in calls:
             for number in range(n):
-                streams.append(generate(ctx, model, name, _seeded(call, number), shares_prompt=number > 0))
+                one = replace(_seeded(call, number), tells_progress=call.tells_progress and not streams)
+                streams.append(generate(ctx, model, name, one, shares_prompt=number > 0))
     except BaseException:
         for stream in streams:
             stream.close()

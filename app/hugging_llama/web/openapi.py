@@ -50,7 +50,7 @@ _IN_SOME: Mapping[str, str] = {
     "X-Truncated-Tokens": "How much of the prompt did not fit, and was dropped.",
     "X-Queue-Position": "Where the request has to wait: its place in the queue, 1 for the next one.",
     "X-Queue-Expected-Wait": "How many seconds it would probably wait there, if anybody knew.",
-    "X-Queue-Wait": "How many seconds it has waited, where the answer begins with its first token.",
+    "X-Queue-Wait": "How many seconds it has waited; absent from a stream that began while it still did.",
     "X-Freed-Bytes": "How many bytes of the disk are free again.",
     "Retry-After": "In how many seconds to ask again, where the server or the key has too much to do.",
 }

@@ -38,6 +38,7 @@ const runTools = async (stream) => {
 const whole = await say(off)
 const streamed = await client.messages.stream({ model, max_tokens: 200, messages: FRANCE, temperature: 0, ...off }).finalMessage()
 const thought = await client.messages.stream({ model, max_tokens: 200, messages: FRANCE, temperature: 0 }).finalMessage()
+const withProgress = await client.messages.stream({ model, max_tokens: 4, messages: FRANCE, progress: true }).finalMessage()
 const streamedCall = await client.messages.stream({ model, max_tokens: 200, messages: OSLO, temperature: 0, tools }).finalMessage()
 
 const found = {
@@ -50,6 +51,7 @@ const found = {
   auto: await called({ type: 'auto' }),
   any: await called({ type: 'any' }),
   named: await called({ type: 'tool', name: 'get_weather' }),
+  withProgress: withProgress.stop_reason,
   streamedCall: [streamedCall.stop_reason, streamedCall.content.at(-1).input],
   toolLoop: await toolLoop(),
   toolRunner: [await runTools(false), await runTools(true)],

@@ -25,6 +25,13 @@ for await (const part of await client.chat.completions.create({ ...plain, stream
 const runner = client.chat.completions.stream({ ...plain, tools, messages: OSLO })
 const streamedCalls = (await runner.finalMessage()).tool_calls.map((call) => [call.function.name, JSON.parse(call.function.arguments)])
 
+const progress = { model, progress: true, max_tokens: 4 }
+const chatPhases = []
+for await (const part of await client.chat.completions.create({ ...progress, messages: FRANCE, stream: true })) chatPhases.push(part.progress?.phase)
+const toldResponse = client.responses.stream({ model, progress: true, max_output_tokens: 4, input: 'Hi' })
+const responsePhases = []
+for await (const event of toldResponse) responsePhases.push(event.progress?.phase)
+
 const format = { type: 'json_schema', json_schema: { name: 'answer', schema: WORD, strict: true } }
 const whole = await client.chat.completions.create(plain)
 
@@ -38,6 +45,10 @@ const found = {
   required: await called('required'),
   named: await called({ type: 'function', function: { name: 'get_weather' } }),
   streamedCalls,
+  chatPhases,
+  chatHelper: (await client.chat.completions.stream({ ...progress, messages: FRANCE }).done(), true),
+  responsePhases,
+  responseEnd: (await toldResponse.finalResponse()).status,
   toolLoop: await toolLoop(),
   structured: JSON.parse((await chat({ response_format: format })).choices[0].message.content),
   completion: (await client.completions.create({ model, prompt: 'Once upon a time', max_tokens: 8, temperature: 0 })).choices[0].text,

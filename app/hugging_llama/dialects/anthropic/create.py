@@ -36,7 +36,7 @@ from hugging_llama.dialects.base import (
     tell_ignored,
 )
 from hugging_llama.dialects.documented import OF_A_MODEL, documented, events_of, json_answer
-from hugging_llama.dialects.progress import progress_json, wants_progress
+from hugging_llama.dialects.progress import parse_progress, progress_json
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.neutral.events import (
@@ -174,7 +174,7 @@ def create_message() -> Response:
         options=parse_options(body, model),
         format=parse_format(body),
         tells_start=body["stream"],
-        tells_progress=wants_progress(body),
+        tells_progress=parse_progress(body),
     )
     tell_ignored(["tools.strict"] if has_loose_schema(body, call) else [])
     render = MessageRenderer(model=body["model"], shows_thinking=body["thinking"].get("display") != "omitted")

@@ -19,7 +19,7 @@ from hugging_llama.dialects.ollama.clock import Stopwatch
 from hugging_llama.dialects.ollama.errors import JSON, NDJSON, endpoint_path, error_line
 from hugging_llama.dialects.ollama.options import ParsedOptions, parse_options
 from hugging_llama.dialects.ollama.render import AnswerRenderer, encode
-from hugging_llama.dialects.progress import wants_progress
+from hugging_llama.dialects.progress import parse_progress
 from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.models import Capability, LocalModel
@@ -79,7 +79,7 @@ def generate_call(body: Mapping[str, Any], prompt: Prompt, *, return_context: bo
         truncate=body["truncate"],
         shift=body["shift"],
         return_context=return_context,
-        tells_progress=wants_progress(body),
+        tells_progress=parse_progress(body),
     )
 
 

@@ -104,16 +104,12 @@ class ChunkChoice(AnswerSchema):
     logprobs = fields.Nested(ChoiceLogprobs)
 
 
-class BeginningOfChoice(Beginning):
-    choice = fields.Integer(required=True, metadata={"description": "Its index."})
-
-
 class ChatCompletionChunk(_Completion):
     """Behind the last one comes `[DONE]`."""
 
     choices = fields.List(fields.Nested(ChunkChoice), required=True)
     usage = fields.Nested(CompletionUsage)
-    progress = fields.Nested(BeginningOfChoice)
+    progress = fields.Nested(Beginning)
 
 
 class TextLogprobs(AnswerSchema):
@@ -135,7 +131,7 @@ class TextCompletion(_Completion):
 
     choices = fields.List(fields.Nested(TextChoice), required=True)
     usage = fields.Nested(CompletionUsage)
-    progress = fields.Nested(BeginningOfChoice)
+    progress = fields.Nested(Beginning)
 
 
 class EmbeddingItem(AnswerSchema):

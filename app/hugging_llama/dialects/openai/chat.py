@@ -37,7 +37,7 @@ from hugging_llama.dialects.openai.render import (
 )
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, require_name, sampling_options
 from hugging_llama.dialects.openai.text_logprobs import TextLogprobs
-from hugging_llama.dialects.progress import progress_json, wants_progress
+from hugging_llama.dialects.progress import parse_progress, progress_json
 from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
@@ -143,7 +143,7 @@ class ChatRenderer:
         entries = self._logprobs[index].of(found)
         match found:
             case Progress():
-                return event({**self._head, "choices": [], "progress": progress_json(found) | {"choice": index}})
+                return event({**self._head, "choices": [], "progress": progress_json(found)})
             case Started() | PromptLogprobs() | TextDelta("") | ThinkingDelta(""):
                 return b""
             case TextDelta(text):
@@ -241,7 +241,7 @@ def parse_chat(body: dict[str, Any]) -> GenerateCall:
         raise InvalidRequestError("'top_logprobs' needs 'logprobs' to be true", param="top_logprobs")
     options = sampling_options(body) | ({"top_logprobs": body["top_logprobs"]} if body["logprobs"] else {})
     format = parse_response_format(body["response_format"], body["structured_outputs"])
-    return GenerateCall(prompt=prompt, options=options, format=format, tells_progress=wants_progress(body))
+    return GenerateCall(prompt=prompt, options=options, format=format, tells_progress=parse_progress(body))
 
 
 @blueprint.post("/v1/chat/completions")

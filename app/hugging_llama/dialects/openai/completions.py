@@ -24,7 +24,7 @@ from hugging_llama.dialects.openai.errors import error_event
 from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, texts_or_ids
 from hugging_llama.dialects.openai.render import DONE, SSE, Json, event, finish_reason, head, usage_json
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
-from hugging_llama.dialects.progress import progress_json, wants_progress
+from hugging_llama.dialects.progress import parse_progress, progress_json
 from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
@@ -86,7 +86,7 @@ class CompletionRenderer:
         if isinstance(found, PromptLogprobs):
             return self._choice(index, "", None, _prompt_entries(found))
         if isinstance(found, Progress):
-            return event({**self._head, "choices": [], "progress": progress_json(found) | {"choice": index}})
+            return event({**self._head, "choices": [], "progress": progress_json(found)})
         if not isinstance(found, Finished):
             return b""
         self._usages[index] = found.usage
@@ -192,7 +192,7 @@ def parse_completion(body: dict[str, Any], prompt: TextOrIds) -> GenerateCall:
         options=options,
         format=parse_response_format(None, body["structured_outputs"]),
         prompt_logprobs=body["logprobs"] if body["echo"] else None,
-        tells_progress=wants_progress(body),
+        tells_progress=parse_progress(body),
     )
 
 

@@ -3,7 +3,6 @@
 from marshmallow import fields
 
 from hugging_llama.dialects.documented import AnswerSchema
-from hugging_llama.dialects.openai.responses.render import PROGRESS
 from hugging_llama.dialects.progress import Beginning
 
 _EVENTS = (
@@ -14,7 +13,7 @@ _EVENTS = (
     "response.reasoning_summary_part.done", "response.reasoning_summary_text.delta",
     "response.reasoning_summary_text.done", "response.function_call_arguments.delta",
     "response.function_call_arguments.done", "response.custom_tool_call_input.delta",
-    "response.custom_tool_call_input.done", PROGRESS,
+    "response.custom_tool_call_input.done", "keepalive",
 )  # fmt: skip
 
 

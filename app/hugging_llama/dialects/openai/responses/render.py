@@ -11,8 +11,6 @@ from hugging_llama.dialects.progress import progress_json
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import Finished, GenerateEvent, Progress
 
-PROGRESS = "hugging_llama:progress"
-"""Not OpenAI's; a type with a prefix is no event of theirs to come."""
 Keep = Callable[[Json], bool]
 """Keeps a response that has ended; whether it could."""
 
@@ -44,7 +42,8 @@ class ResponseRenderer:
 
     def _events(self, found: GenerateEvent) -> list[Json]:
         if isinstance(found, Progress):
-            return [{"type": PROGRESS, "progress": progress_json(found)}]
+            # of all types that carry nothing of the answer the one that OpenAI's helpers pass over
+            return [{"type": "keepalive", "progress": progress_json(found)}]
         if not isinstance(found, Finished):
             return list(self.answer.add(found))
         is_whole = finish_reason(found) != "length"

@@ -12,7 +12,7 @@ from hugging_llama.dialects.openai.responses import known
 from hugging_llama.dialects.openai.responses.items import ItemReader
 from hugging_llama.dialects.openai.responses.tools import ToolSet, parse_tool_choice, parse_tools
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
-from hugging_llama.dialects.progress import wants_progress
+from hugging_llama.dialects.progress import parse_progress
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.formats import JsonObject, JsonSchema, OutputFormat
 from hugging_llama.neutral.messages import Tool
@@ -163,7 +163,7 @@ def parse_call(asked: Asked, prompt: ChatPrompt) -> GenerateCall:
         format=asked.format,
         truncate=may_cut,
         shift=may_cut,
-        tells_progress=wants_progress(body),
+        tells_progress=parse_progress(body),
     )
 
 

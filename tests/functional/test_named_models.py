@@ -239,6 +239,7 @@ def test_without_a_quantization_the_settings_hold(make_client: MakeClient) -> No
         ({"from": ""}, 400, "neither 'from' or 'files' was specified"),
         ({"from": 5}, 400, "json: cannot unmarshal number"),
         ({"license": [5]}, 400, "license must be a text or a list of texts"),
+        ({"license": {}}, 400, "license must be a text or a list of texts"),
         ({"messages": [{"role": "tool", "content": "x"}]}, 400, "message role must be one of"),
         ({"messages": [{"role": "user", "images": ["x"]}]}, 400, "a message of a model is a text"),
         ({"renderer": "qwen3"}, 400, "renderer is not supported"),

@@ -301,6 +301,8 @@ def test_a_gap_needs_a_model_that_fills_gaps(make_client: MakeClient) -> None:
         ),
         ("/v1/chat/completions", {"functions": [{}]}, 400, "tools", "functions"),
         ("/v1/chat/completions", {"stop": [5]}, 400, "'stop' must be", "stop"),
+        ("/v1/chat/completions", {"stop": {}}, 400, "'stop' must be", "stop"),
+        ("/v1/completions", {"prompt": "", "stop": False}, 400, "'stop' must be", "stop"),
         ("/v1/chat/completions", {"logit_bias": {"a": 1}}, 400, "token ids", "logit_bias"),
         ("/v1/chat/completions", {"logit_bias": {"9" * 5000: 1}}, 400, "token ids", "logit_bias"),
         ("/v1/chat/completions", {"model": MINILM}, 400, "does not support chat", None),

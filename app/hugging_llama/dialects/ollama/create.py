@@ -171,7 +171,7 @@ def _parse_files(files: Any, param: str) -> dict[str, str]:
 
 
 def _parse_licenses(value: Any) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else value or []
+    texts = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise InvalidRequestError("license must be a text or a list of texts", param="license")
     return tuple(text for text in texts if text)

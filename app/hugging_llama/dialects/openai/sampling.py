@@ -82,7 +82,7 @@ def sampling_options(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def parse_stop(value: Any) -> tuple[str, ...]:
     """One text or a list of them."""
-    stops = [value] if isinstance(value, str) else value or []
+    stops = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(stops, list) or len(stops) > _MAX_STOPS or not all(isinstance(stop, str) for stop in stops):
         raise InvalidRequestError(f"'stop' must be a string or a list of at most {_MAX_STOPS} strings", param="stop")
     return tuple(stop for stop in stops if stop)

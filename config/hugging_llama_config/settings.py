@@ -91,7 +91,9 @@ class Settings:
         ollama=("OLLAMA_NOPRUNE",),
     )  # fmt: skip
     # models in memory
-    preload: tuple[str, ...] = setting((), NAMES, (WEB,), "models to load whenever an engine has started")
+    preload: tuple[str, ...] = setting(
+        (), NAMES, (WEB,), "models to load at the start, and with the first request after an engine has died"
+    )
     keep_alive_s: float = setting(
         300.0, SECONDS, (ENGINE,), "how long an idle model stays", ollama=("OLLAMA_KEEP_ALIVE",),
         flags=("--model-ttl",),

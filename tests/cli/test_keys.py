@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,16 @@ def test_a_keys_life(invoke: Invoke, tmp_path: Path) -> None:
     assert secret.strip() not in listed
     assert invoke("keys", "revoke", key.id) == (0, "revoked 'ci'\n", "")
     assert read_keys(str(tmp_path / FILE)) == ()
+
+
+def test_a_key_that_could_not_be_printed_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    command = [sys.executable, "-m", "hugging_llama_cli", "keys", "add", "me", "--file", str(file)]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "No space left" in ended.stderr
+    assert read_keys(str(file)) == ()
 
 
 def test_a_key_may_use_models_and_nothing_else_by_default(invoke: Invoke, tmp_path: Path) -> None:

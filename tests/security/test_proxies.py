@@ -1,6 +1,7 @@
 """What a proxy says of its client is believed of the operator's proxies alone."""
 
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -56,8 +57,9 @@ def test_whose_word_counts(
         ((PROXY,), OTHER, "", "6f8b2c6e", ""),
         ((), US, "", "6f8b2c6e", ""),
         ((PROXY,), PROXY, "", "", ""),
-        ((PROXY,), PROXY, "", "x" * 101, ""),
-        ((PROXY,), PROXY, "", "a b", ""),
+        ((PROXY,), PROXY, "", "x" * 101, f"sha256:{sha256(b'x' * 101).hexdigest()}"),
+        ((PROXY,), PROXY, "", "a b", f"sha256:{sha256(b'a b').hexdigest()}"),
+        ((PROXY,), OTHER, "", "a b", ""),
         (("*",), OTHER, CLIENT, "6f8b2c6e", "6f8b2c6e"),
     ],
 )

@@ -1,5 +1,6 @@
 """Who sends the current request, as far as we know: the name of a key, an address, a user of who sends for many."""
 
+import hashlib
 import ipaddress
 import re
 from collections.abc import Collection
@@ -30,15 +31,16 @@ def caller_address(trusted: Collection[str]) -> str:
 
 
 def named_user(trusted: Collection[str]) -> str:
-    """The user for whom an Open WebUI sends the request, "" if it names none or is none of the `trusted`.
+    """The user for whom an Open WebUI sends the request, "" if it names none or is none of the `trusted`. Of an id that
+    fits in no log there is a hash: nobody may become nobody by an odd one.
 
     Proxies in between are trusted, too, and pass on what any client of theirs has written: so the request must come
     from a trusted address first of all.
     """
     name = request.headers.get(USER_HEADER, "")
-    if not _USER.fullmatch(name) or not _is_among(caller_address(trusted), trusted):
+    if not name or not _is_among(caller_address(trusted), trusted):
         return ""
-    return name
+    return name if _USER.fullmatch(name) else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def actor(trusted: Collection[str]) -> Actor:

@@ -163,8 +163,15 @@ class ObservedPooling(_Answer[PooledT]):
 class ObservedTransfer(_Stream[TransferProgress]):
     """One pull or push."""
 
-    def __init__(self, events: EventStream[TransferProgress], figures: Figures, kind: Literal["pull", "push"]) -> None:
+    def __init__(
+        self,
+        events: EventStream[TransferProgress],
+        figures: Figures,
+        facts: RequestFacts,
+        kind: Literal["pull", "push"],
+    ) -> None:
         super().__init__(events)
+        self._facts = facts
         self._outcomes = figures.pulls if kind == "pull" else figures.pushes
         self._bytes = figures.pulled_bytes
         self._fetched_bytes = 0
@@ -177,6 +184,7 @@ class ObservedTransfer(_Stream[TransferProgress]):
             self._end(_DONE)
 
     def _ended(self, outcome: str) -> None:
+        self._facts.has_left |= outcome == _LEFT
         self._outcomes.labels(outcome).inc()
 
 
@@ -197,4 +205,4 @@ class FigureObserver:
     def transfer(
         self, kind: Literal["pull", "push"], events: EventStream[TransferProgress]
     ) -> EventStream[TransferProgress]:
-        return ObservedTransfer(events, self._figures, kind)
+        return ObservedTransfer(events, self._figures, request_facts(), kind)

@@ -89,7 +89,11 @@ def _add(path: str, args: argparse.Namespace) -> int:
         priority=args.priority or 0,
     )
     add_key(path, key)
-    print(json.dumps(_facts(key) | {"key": secret}) if args.json else secret)
+    try:
+        print(json.dumps(_facts(key) | {"key": secret}) if args.json else secret, flush=True)
+    except OSError:
+        revoke_key(path, key.id)  # nobody has seen it
+        raise
     return 0
 
 
@@ -100,7 +104,7 @@ def _list(path: str, args: argparse.Namespace, *, is_named: bool) -> int:
         if args.json:
             print("[]")
             return 0
-        effect = "no server starts without it" if is_named else "whoever reaches the server may use it"
+        effect = "no server starts without it" if is_named else "a server that starts without it asks for none"
         print(f"No keys: there is no file {path}, and {effect}.")
         return 0
     if args.json:

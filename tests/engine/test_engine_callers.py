@@ -9,7 +9,7 @@ import pytest
 from hugging_llama.engine.intake import Intake
 from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import Caller
-from hugging_llama.neutral.events import Embeddings, Finished, Progress, TextDelta
+from hugging_llama.neutral.events import Embeddings, Finished, Progress, Started, TextDelta
 from hugging_llama.neutral.requests import EmbedRequest
 from tests.engine.clients import DEMO_REF, EMBED_REF, SETTINGS, WAIT_S, Clients, GatedLoad
 
@@ -64,11 +64,22 @@ def test_who_waits_for_the_place_of_another_model_is_in_the_queue_until_the_load
     first = clients.send("x")
     gate.started.get(timeout=WAIT_S)
     waiting = clients.send("x", replace(DEMO_REF, quantization="int8"), tells_progress=True)
+    silent = clients.send("x", replace(DEMO_REF, quantization="int8"))
+    vectors = clients.key()
+    clients.engine.embed(vectors, EmbedRequest(model=EMBED_REF, inputs=("a",)))
     gate.may_go.set()
     assert clients.text(first)
     told = [answer for answer in clients.answers(waiting) if isinstance(answer, Progress)]
     assert told[:2] == [Progress(phase="queue", position=1), Progress(phase="load")]
     assert told.count(Progress(phase="load")) == 1
+    started = clients.answers(silent)[0]
+    assert isinstance(started, Started)
+    embedded = clients.answers(vectors)[-1]
+    assert isinstance(embedded, Embeddings)
+    for answer, place in ((started, 2), (embedded, 3)):
+        assert answer.queued is not None
+        assert answer.queued.position == place
+        assert answer.queued.waited_ns > 0
     clients.engine.close()
 
 

@@ -190,7 +190,8 @@ def test_progress_is_told_when_it_is_news_and_not_too_often() -> None:
     assert meter.in_queue(2, 1050) == []
     assert meter.in_queue(2, 1100) == [Progress(phase="queue", position=2)]
     assert meter.in_queue(2, 9000) == []
-    assert meter.in_queue(2, 9000, 1.5) == [Progress(phase="queue", position=2, expected_s=1.5)]
+    assert meter.in_queue(2, 1100 + 10**10) == [Progress(phase="queue", position=2)], "after ten seconds once more"
+    assert meter.in_queue(2, 2 * 10**10, 1.5) == [Progress(phase="queue", position=2, expected_s=1.5)]
     assert meter.in_prompt(0, 50, 9001) == [Progress(phase="prompt", completed=0, total=50)]
     assert meter.in_prompt(16, 50, 9002) == []
     assert meter.in_prompt(48, 50, 9101) == [Progress(phase="prompt", completed=48, total=50)]

@@ -197,7 +197,7 @@ class Engine:
                 raise ProtocolError("this request id is in use")
             self._entries[key] = entry
         ref = self._resolved(request.model)
-        if entry.tells_progress and (wait := self._registry.wait_for(ref, entry.caller)) is not None:
+        if (wait := self._registry.wait_for(ref, entry.caller)) is not None:
             self._emit(wait_told(entry, ref, wait))
         try:
             entry.ticket = self._registry.acquire(
@@ -261,10 +261,10 @@ class Engine:
             if not request.inputs and not request.model.adapter:
                 self._end(entry, empty_answer(request, load_ns))
                 return
-            job = model.prepare_pooling(key, request, load_ns=load_ns)
+            job = model.prepare_pooling(key, request, load_ns=load_ns, queued=entry.queued)
             self._submit(entry, model, lambda: model.submit(job))
         else:
-            sequence = model.prepare_sequence(key, request, load_ns=load_ns)
+            sequence = model.prepare_sequence(key, request, load_ns=load_ns, queued=entry.queued)
             self._submit(entry, model, lambda: model.submit(sequence))
 
     def _submit(self, entry: Entry, model: ServedModel, submit: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """A request as the engine keeps it."""
 
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -8,7 +9,7 @@ from hugging_llama.engine.instances import Ticket
 from hugging_llama.engine.served_model import ServedModel
 from hugging_llama.ipc.facade import Answer, Key
 from hugging_llama.neutral.callers import Caller
-from hugging_llama.neutral.events import Progress
+from hugging_llama.neutral.events import Progress, Queued
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import (
     ClassifyRequest,
@@ -34,7 +35,9 @@ class Entry:
     submitted_to: ServedModel | None = None
     cancelled: bool = False
     awaits: tuple[str, str] | None = None
-    """The model that it has been told to wait in the queue for."""
+    """The model that it waits for in the queue for models."""
+    queued: Queued | None = None
+    """How it waits there, or has waited."""
 
     @property
     def caller(self) -> Caller:
@@ -47,12 +50,17 @@ class Entry:
 
 
 def load_told(entries: Iterable[Entry], ref: ModelRef) -> list[tuple[Key, Answer]]:
-    """For those in the queue for this model, whose load begins."""
-    return [(entry.key, Progress(phase="load")) for entry in entries if entry.awaits == ref.identity]
+    """Those in the queue for this model, whose load begins, have waited; for those who ask for their progress."""
+    waiting = [entry for entry in entries if entry.awaits == ref.identity]
+    for entry in waiting:
+        entry.awaits = None
+        entry.queued = entry.queued and entry.queued.waiting(time.monotonic_ns() - entry.arrival_ns)
+    return [(entry.key, Progress(phase="load")) for entry in waiting if entry.tells_progress]
 
 
 def wait_told(entry: Entry, ref: ModelRef, wait: Progress) -> list[tuple[Key, Answer]]:
-    """For who waits for this model as `Registry.wait_for` has said."""
+    """Who waits for this model as `Registry.wait_for` has said; for it, if it asks for its progress."""
     if wait.phase == "queue":
         entry.awaits = ref.identity
-    return [(entry.key, wait)]
+        entry.queued = Queued(position=wait.position, expected_s=wait.expected_s)
+    return [(entry.key, wait)] if entry.tells_progress else []

@@ -76,7 +76,8 @@ class GenerateRunner(RunnerThread):
             raise self._pace.busy("the request queue is full", num_waiting, num_waiting)
         self._waiting.append(sequence)
         if num_waiting or self._current is not None:
-            sequence.queued = self._pace.at(1 + list(self._waiting.in_turn()).index(sequence))
+            place = 1 + list(self._waiting.in_turn()).index(sequence)
+            sequence.queued = sequence.queued or self._pace.at(place)
 
     def _live(self) -> Iterable[Sequence]:
         return (*(() if self._current is None else (self._current,)), *self._waiting)

@@ -5,7 +5,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice, takewhile
 
 from hugging_llama.engine.pooling_tokens import TokenRow
@@ -38,7 +38,7 @@ class PoolingItem:
 class PoolingJob:
     """One request. `waiting` holds its inputs that no batch has taken, the longest first.
 
-    `queued` is as in Embeddings.
+    `queued` is as in Embeddings; `queued_before` is how it had waited for its model.
     """
 
     key: Key
@@ -52,6 +52,7 @@ class PoolingJob:
     arrival_ns: int = 0
     num_batches_before: int = 0
     queued: Queued | None = None
+    queued_before: Queued | None = None
 
     def add(self, rows: Sequence[TokenRow]) -> None:
         """Sets the inputs."""
@@ -153,8 +154,8 @@ class PoolingQueue:
         """Its first batch: if there has been none since it came, it had not to wait."""
         if job.num_batches_before == self._num_batches - 1:
             job.queued = None
-        if job.queued is not None:
-            job.queued = replace(job.queued, waited_ns=time.monotonic_ns() - job.arrival_ns)
+        queued, waited_ns = job.queued_before or job.queued, time.monotonic_ns() - job.arrival_ns
+        job.queued = queued and queued.waiting(waited_ns if job.queued else 0)
 
     def _place(self, caller: Caller) -> int:
         """Of the last one of `caller` among those who have had no batch, the next one's is 1."""

@@ -3,10 +3,13 @@
 from hugging_llama.neutral.events import GenerateEvent, Progress
 
 _INTERVAL_NS = 250_000_000
+_REPEAT_NS = 10_000_000_000
+"""A proxy may cut a stream that says nothing for long."""
 
 
 class ProgressMeter:
-    """Of one request. A new phase is told at once, a change within one after a while."""
+    """Of one request. A new phase is told at once, a change within one after a while, the same again after a longer
+    one."""
 
     def __init__(self, interval_ns: int = _INTERVAL_NS) -> None:
         self._interval_ns = interval_ns
@@ -29,7 +32,8 @@ class ProgressMeter:
 
     def _told_now(self, progress: Progress, now_ns: int) -> list[GenerateEvent]:
         is_new_phase = self._told is None or self._told.phase != progress.phase
-        if progress == self._told or not (is_new_phase or self.is_due(now_ns)):
+        is_news = progress != self._told or now_ns - self._told_ns >= _REPEAT_NS
+        if not is_news or not (is_new_phase or self.is_due(now_ns)):
             return []
         self._told, self._told_ns = progress, now_ns
         return [progress]

@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -289,7 +288,7 @@ class Sequence:
                 num_prompt_tokens=self.num_prompt_tokens,
                 num_cached_tokens=self.num_cached_tokens,
                 num_truncated_tokens=self.num_truncated_tokens,
-                queued=self.queued and replace(self.queued, waited_ns=self._queue_ns),
+                queued=self.queued and self.queued.waiting(self._queue_ns),
             )
         ]
 

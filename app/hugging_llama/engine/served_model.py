@@ -25,7 +25,7 @@ from hugging_llama.engine.token_bytes import TokenBytes
 from hugging_llama.engine.tokenization import tokenized
 from hugging_llama.errors import EngineShutdownError, GrammarError, InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.ipc.facade import Emit, Key
-from hugging_llama.neutral.events import Detokenized, Tokenized
+from hugging_llama.neutral.events import Detokenized, Queued, Tokenized
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
     DetokenizeRequest,
@@ -114,8 +114,11 @@ class ServedModel:
         """What `described` shows; a generation chooses its own again."""
         self.context_length = self._context_length(self._open_checkpoint(), wanted)
 
-    def prepare_sequence(self, key: Key, request: GenerateRequest, *, load_ns: int) -> Sequence:
-        """Renders and tokenises. Raises a RequestError for what the caller must change."""
+    def prepare_sequence(
+        self, key: Key, request: GenerateRequest, *, load_ns: int, queued: Queued | None = None
+    ) -> Sequence:
+        """Renders and tokenises; `queued` is how it has waited for the model. Raises a RequestError for what the caller
+        must change."""
         checkpoint = self._open_checkpoint()
         if checkpoint.kind is not ModelKind.GENERATION:
             raise UnsupportedCapabilityError(request.model.name, ["completion"])
@@ -158,17 +161,21 @@ class ServedModel:
             caller=request.caller,
             load_ns=load_ns,
         )
-        sequence.adapter = self._adapter(request.model, sequence)
+        sequence.adapter, sequence.queued = self._adapter(request.model, sequence), queued
         return sequence
 
-    def prepare_pooling(self, key: Key, request: PoolingRequest, *, load_ns: int) -> PoolingJob:
-        """Tokenises. Raises a RequestError for what the caller must change."""
+    def prepare_pooling(
+        self, key: Key, request: PoolingRequest, *, load_ns: int, queued: Queued | None = None
+    ) -> PoolingJob:
+        """Tokenises; `queued` as in `prepare_sequence`. Raises a RequestError for what the caller must change."""
         checkpoint, runner = self._open_checkpoint(), self._pooling_runner
         wanted = ModelKind.EMBEDDING if isinstance(request, EmbedRequest) else ModelKind.CLASSIFICATION
         if checkpoint.kind is not wanted or runner is None:
             raise UnsupportedCapabilityError(request.model.name, [wanted.value])
         self.load_adapter(request.model)
-        return runner.prepare(key, request, load_ns=load_ns)
+        job = runner.prepare(key, request, load_ns=load_ns)
+        job.queued_before = queued
+        return job
 
     def tokenized(self, request: TokenizeRequest, *, load_ns: int) -> Tokenized:
         """May be slow. Raises a RequestError for what the caller must change."""

@@ -1,7 +1,7 @@
 """What comes back: a stream of events that ends in exactly one `Finished` or one raised error."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, Protocol, TypeVar
 
@@ -21,12 +21,17 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queued:
-    """How a request waited for a place. When it came, it had this `position`, 1 for the next one, and would probably
-    have to wait for `expected_s` (0.0: nobody knew); it did for `waited_ns`."""
+    """How a request waited, for its model to have place in memory or for a place in its model's batch. When it came, it
+    had this `position`, 1 for the next one, and would probably have to wait for `expected_s` (0.0: nobody knew); of a
+    wait for both they are those of the first. It waited for `waited_ns`."""
 
     position: int
     expected_s: float = 0.0
     waited_ns: int = 0
+
+    def waiting(self, more_ns: int) -> "Queued":
+        """After so much more of it."""
+        return replace(self, waited_ns=self.waited_ns + more_ns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,16 +91,24 @@ function contentSchema(content) {
   return content.schema || (json && json.contentSchema) || item || null;
 }
 
+function headerNodes(response) {
+  const headers = Object.entries(response.headers || {}).map(([name, header]) => {
+    const { schema, description } = document_.components.headers[header.$ref.split("/").pop()];
+    return [name, { ...schema, description }];
+  });
+  return headers.length ? [make("p", {}, "Headers that it may have:"), fieldTable({ properties: Object.fromEntries(headers) })] : [];
+}
+
 function responseNodes(operation) {
   const nodes = [];
   for (const [status, response] of Object.entries(operation.responses)) {
     const contents = Object.entries(response.content || {});
-    if (!contents.length) nodes.push(make("h3", {}, `Answer ${status}`), make("p", {}, response.description));
+    if (!contents.length) nodes.push(make("h3", {}, `Answer ${status}`), make("p", {}, response.description), ...headerNodes(response));
     for (const [type, content] of contents) {
       const many = content.itemSchema ? (type.includes("ndjson") ? ", one object a line" : ", events") : "";
       const schema = contentSchema(content);
       nodes.push(make("details", {}, make("summary", {}, `Answer ${status}: `, make("code", {}, type), many),
-        make("p", {}, response.description), ...(schema ? schemaNodes(schema) : [])));
+        make("p", {}, response.description), ...(schema ? schemaNodes(schema) : []), ...headerNodes(response)));
     }
   }
   return nodes;

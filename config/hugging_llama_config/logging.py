@@ -13,14 +13,29 @@ FIELDS = "fields"
 """The key in a record's `extra` of a mapping that a line of JSON holds beside the text."""
 
 
+_LONGEST = 2**15
+"""Characters: a model's files are quoted by what fails on them, and may have names of megabytes."""
+_CONTROLS = {
+    code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029) if chr(code) not in "\n\t"
+}
+
+
+def _bounded(text: str) -> str:
+    text = redacted(text)
+    left_out = len(text) - _LONGEST
+    half = _LONGEST // 2
+    return f"{text[:half]}\n[{left_out} characters are left out]\n{text[-half:]}" if left_out > 0 else text
+
+
 class TextFormatter(logging.Formatter):
-    """A line for people."""
+    """A line for people. What has several goes on in indented ones, so that no text of a stranger's passes for a line
+    of its own."""
 
     def __init__(self, process: str) -> None:
         super().__init__(f"%(asctime)s {process}[%(process)d] %(levelname)s %(name)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
+        return _bounded(super().format(record)).translate(_CONTROLS).replace("\n", "\n  ")
 
 
 class JsonFormatter(logging.Formatter):
@@ -37,13 +52,13 @@ class JsonFormatter(logging.Formatter):
             "process": self._process,
             "pid": record.process,
             "logger": record.name,
-            "message": redacted(record.getMessage()),
+            "message": _bounded(record.getMessage()),
         }
         fields = getattr(record, FIELDS, None)
         if isinstance(fields, dict):
             line |= {name: value for name, value in fields.items() if name not in line}
         if record.exc_info:
-            line["exception"] = redacted(self.formatException(record.exc_info))
+            line["exception"] = _bounded(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
 
 

@@ -13,6 +13,7 @@ from hugging_llama.neutral.events import Embeddings, Finished, Progress, Started
 from hugging_llama.neutral.requests import EmbedRequest
 from tests.engine.clients import DEMO_REF, EMBED_REF, SETTINGS, WAIT_S, Clients, GatedLoad
 
+MODEL = object()
 BULK, OTHER = Caller("bulk"), Caller("other")
 
 
@@ -26,17 +27,44 @@ def clients() -> Iterator[Clients]:
 def test_requests_are_prepared_for_callers_in_turn() -> None:
     intake, may_go, done = Intake(1, "test"), threading.Event(), threading.Event()
     order: list[str] = []
-    intake.submit(BULK, lambda: order.append("first") if may_go.wait(WAIT_S) else None)
+    intake.submit(BULK, MODEL, lambda: order.append("first") if may_go.wait(WAIT_S) else None)
     for number in range(5):
-        intake.submit(BULK, lambda number=number: order.append(f"bulk {number}"))  # type: ignore[misc]
-    intake.submit(OTHER, lambda: order.append("other"))
-    intake.submit(OTHER, done.set)
+        intake.submit(BULK, MODEL, lambda number=number: order.append(f"bulk {number}"))  # type: ignore[misc]
+    intake.submit(OTHER, MODEL, lambda: order.append("other"))
+    intake.submit(OTHER, MODEL, done.set)
     may_go.set()
     assert done.wait(WAIT_S)
     intake.close()
     assert order[:3] == ["first", "other", "bulk 0"]
     with pytest.raises(RuntimeError):
-        intake.submit(OTHER, done.set)
+        intake.submit(OTHER, MODEL, done.set)
+
+
+def test_one_model_never_has_all_threads() -> None:
+    intake, may_go, other, done = Intake(4, "test"), threading.Event(), threading.Event(), threading.Semaphore(0)
+    running: set[int] = set()
+    most: list[int] = []
+
+    def slow(number: int) -> None:
+        running.add(number)
+        most.append(len(running))
+        assert may_go.wait(60)
+        running.discard(number)
+        done.release()
+        if number == 2:
+            raise RuntimeError("it ends no thread")
+
+    for number in range(6):
+        intake.submit(BULK, MODEL, lambda number=number: slow(number))  # type: ignore[misc]
+    intake.submit(BULK, object(), other.set)
+    assert other.wait(60), "it goes on beside them"
+    assert not any(done.acquire(blocking=False) for _ in range(6))
+    may_go.set()
+    assert all(done.acquire(timeout=60) for _ in range(6))
+    assert max(most) <= 3
+    intake.close()
+    with pytest.raises(RuntimeError):
+        intake.submit(BULK, MODEL, other.set)
 
 
 def test_a_load_is_told_to_those_who_ask() -> None:

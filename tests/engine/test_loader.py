@@ -177,6 +177,19 @@ def test_tokenizers_of_odd_classes(loader: Loader, folder: Path, name: Any, file
     assert "tokenizer is of a kind" in refused(loader, folder)
 
 
+def test_vocabularies_without_end(loader: Loader, folder: Path) -> None:
+    before = (folder / "tokenizer_config.json").read_text()
+    edit_json(folder / "tokenizer_config.json", added_tokens_decoder={"2147483648": {"content": "<x>"}})
+    assert "tokenizer_config.json has a token with the id 2147483648" in refused(loader, folder)
+    (folder / "tokenizer_config.json").write_text(before)
+    (folder / "vocab.json").write_text('{"a": 2147483648}')
+    assert "vocab.json has a token with the id 2147483648" in refused(loader, folder)
+    (folder / "vocab.json").unlink()
+    added = [{"id": number, "content": f"<{number}>"} for number in range(70_001)]
+    edit_json(folder / "tokenizer.json", added_tokens=added)
+    assert "tokenizer.json adds 70001 tokens" in refused(loader, folder)
+
+
 def test_tokenizers_that_read_files_elsewhere(loader: Loader, folder: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.json"
     secret.write_text('{"a secret": 0}')

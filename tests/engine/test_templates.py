@@ -204,6 +204,22 @@ def test_a_template_that_was_ended_makes_its_model_a_slow_one() -> None:
         renderers.close()
 
 
+def test_a_template_that_takes_long_makes_its_model_a_slow_one() -> None:
+    count = "{% set n = namespace(value=0) %}{% for _ in range(100000) %}{% set n.value = n.value + 1 %}{% endfor %}"
+    tokenizer: Any = byte_tokenizer(template="{% if messages[1] %}" + count * 20 + "{% endif %}x")
+    renderers = Renderers(tokenizer, format=chat_format(tokenizer), vocabulary_size=len(tokenizer))
+    try:
+        slow = []
+        for number in (1, 2, 1):
+            messages = (Message(role="user", content="a"),) * number
+            request = GenerateRequest(model=REF, prompt=ChatPrompt(messages=messages))
+            assert renderers.of(request).render(request, context_length=100).token_ids
+            slow.append(renderers.usual.is_slow)
+        assert slow == [False, True, True], "who was slow once may be so again"
+    finally:
+        renderers.close()
+
+
 @pytest.mark.parametrize("family", TEMPLATES)
 def test_ids_are_those_of_transformers(template_process: TemplateProcess, family: str) -> None:
     turns = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

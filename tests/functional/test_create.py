@@ -97,6 +97,10 @@ def test_a_model_of_uploaded_files(make_client: MakeClient, settings: Settings) 
         ({"tokenizer.json": None}, "it has no tokenizer (tokenizer.json, or the vocabulary"),
         ({"tokenizer.json": None, "tokenizer_config.json": None}, "it has no tokenizer"),
         ({"tokenizer.json": b"{}"}, "tokenizer.json is damaged"),
+        (
+            {"tokenizer.json": b'{"model": {"vocab": {"a": 2147483648}}}'},
+            "tokenizer.json has a token with the id 2147483648",
+        ),
         ({"tokenizer.json": models.long_tokenizer()}, "tokenizer.json may make text 1e+18 times as long; 64 times is"),
         ({"model.safetensors": None}, "it has no safetensors weights"),
         ({"model.safetensors": MODEL["model.safetensors"][:-1]}, "not a whole safetensors file: file is cut short"),

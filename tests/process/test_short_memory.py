@@ -62,9 +62,21 @@ def squeeze(live: LiveServer, device: str) -> Squeeze:
     return filled_device if device == "cuda" else lambda more_bytes: limited_mappings(live.engine(), more_bytes)
 
 
+def vms_at_rest(engine: psutil.Process) -> int:
+    """What a load gives back a moment later would be room for what must not fit."""
+    seen = [engine.memory_info().vms]
+
+    def is_at_rest() -> bool:
+        seen.append(engine.memory_info().vms)
+        return len(seen) > 200 and len(set(seen[-200:])) == 1  # for a second
+
+    wait_until(is_at_rest, 60)
+    return int(seen[-1])
+
+
 @contextmanager
 def limited_mappings(engine: psutil.Process, more_bytes: int) -> Iterator[None]:
-    limit = engine.memory_info().vms + more_bytes
+    limit = vms_at_rest(engine) + more_bytes
     resource.prlimit(engine.pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
     try:
         yield

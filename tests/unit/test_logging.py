@@ -13,7 +13,7 @@ from hugging_llama.neutral.events import Usage
 from hugging_llama.web.access_log import log_request, request_fields
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.log_levels import PARTS, apply_levels, parse_levels
-from hugging_llama_config.logging import FIELDS, JsonFormatter
+from hugging_llama_config.logging import FIELDS, JsonFormatter, TextFormatter
 
 
 def record(message: str, **extra: object) -> logging.LogRecord:
@@ -50,6 +50,22 @@ def facts() -> RequestFacts:
         method="POST", path="/api/chat\r\nFAKE line", endpoint="/api/chat", status=200, request_id="r1", key_id="k1",
         model="m:latest", duration_s=1.5, prompt_tokens=3, output_tokens=4, first_token_s=0.25, answers=[answer] * 2,
     )  # fmt: skip
+
+
+def test_no_text_of_a_strangers_passes_for_a_line() -> None:
+    forged = "evil\n2026-11-26 22:00:00,000 web[1] ERROR hugging_llama: FORGED\r\x1b[31mRED\u2028x\x85"
+    first, *rest = TextFormatter("web").format(record(forged)).splitlines()
+    assert first.endswith(": evil")
+    assert rest == ["  2026-11-26 22:00:00,000 web[1] ERROR hugging_llama: FORGED\\u000d\\u001b[31mRED\\u2028x\\u0085"]
+
+
+def test_what_is_told_has_an_end() -> None:
+    text = "a" * 100_000 + "b" * 100_000
+    told = TextFormatter("web").format(record(text))
+    assert len(told) < 33_000
+    assert "a\n  [1672" in told
+    assert told.endswith("b")
+    assert len(JsonFormatter("web").format(record(text))) < 34_000
 
 
 def test_a_request_is_told_with_its_key_model_and_times() -> None:

@@ -24,7 +24,6 @@ from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.engine.pooling_heads import empty_answer
 from hugging_llama.engine.registry import Registry
-from hugging_llama.engine.request_weight import is_slow
 from hugging_llama.engine.served_model import ServedModel, default_context_length
 from hugging_llama.engine.stats import RunnerStats, added_stats
 from hugging_llama.engine.status import LoadFigures, summed_status
@@ -223,14 +222,14 @@ class Engine:
             self._end(entry, ready.error)
             return
         try:
-            self._intake_of(entry.request, ready).submit(entry.caller, lambda: self._work(entry, ready))
+            self._intake_of(entry.request, ready).submit(entry.caller, ready, lambda: self._work(entry, ready))
         except RuntimeError:  # the pool takes nothing any more
             self._end(entry, EngineShutdownError("the engine is shutting down"))
 
     def _intake_of(self, request: Request, model: ServedModel) -> Intake:
         if not model.has_adapter(request.model):
             return self._adapter_intake
-        return self._slow_intake if model.is_slow or is_slow(request) else self._intake
+        return self._slow_intake if model.is_slow(request) else self._intake
 
     def _work(self, entry: Entry, model: ServedModel) -> None:
         """Runs in an intake thread: everything between a loaded model and its runner."""

@@ -1,6 +1,8 @@
 """The threads in which requests become work for a runner, callers in turn: rendering is quick, but not for nothing."""
 
+import logging
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,25 +10,34 @@ from dataclasses import dataclass
 from hugging_llama.engine.turns import CallerQueue
 from hugging_llama.neutral.callers import Caller
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(eq=False, frozen=True, slots=True)
 class _Job:
     caller: Caller
+    model: object
     run: Callable[[], None]
 
 
 class Intake:
-    """Runs what it is given, of one caller in order of arrival. `after` is called in the same thread after each."""
+    """Runs what it is given, of one caller in order of arrival. `after` is called in the same thread after each.
+
+    One model never has all threads, if there are several: its template may take seconds, and others go on meanwhile.
+    """
 
     def __init__(self, num_threads: int, name: str, *, after: Callable[[], None] | None = None) -> None:
         self._after = after
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
         self._lock = threading.Lock()
+        self._most = max(num_threads - 1, 1)
+        self._running: Counter[int] = Counter()
+        self._is_closed = False
         self._waiting: CallerQueue[_Job] = CallerQueue(lambda job: job.caller)
 
-    def submit(self, caller: Caller, run: Callable[[], None]) -> None:
+    def submit(self, caller: Caller, model: object, run: Callable[[], None]) -> None:
         """Raises RuntimeError after `close`."""
-        job = _Job(caller, run)
+        job = _Job(caller, model, run)
         with self._lock:
             self._waiting.append(job)
             try:
@@ -37,18 +48,29 @@ class Intake:
 
     def close(self) -> None:
         """Takes nothing any more and forgets what waits; what runs goes on."""
+        with self._lock:
+            self._is_closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run_next(self) -> None:
-        if self._run_first() and self._after is not None:
-            self._after()
+        """What has to wait for a thread of its model is run by that one when it is done."""
+        while (job := self._take()) is not None:
+            try:
+                job.run()
+                if self._after is not None:
+                    self._after()
+            except Exception:
+                logger.exception("a request could not be prepared")
+            with self._lock:
+                self._running[id(job.model)] -= 1
 
-    def _run_first(self) -> bool:
-        """Whether there was one; it is forgotten then."""
+    def _take(self) -> _Job | None:
         with self._lock:
-            job = self._waiting.first()
-            if job is None:
-                return False
-            self._waiting.take(job)
-        job.run()
-        return True
+            if self._is_closed:
+                return None
+            self._running += Counter()  # without zeros
+            job = next((job for job in self._waiting.in_turn() if self._running[id(job.model)] < self._most), None)
+            if job is not None:
+                self._waiting.take(job)
+                self._running[id(job.model)] += 1
+            return job

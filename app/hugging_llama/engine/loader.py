@@ -95,7 +95,10 @@ class Loader:
     def __init__(self, settings: Settings) -> None:
         if settings.dtype != "auto" and settings.dtype not in _DTYPES:
             raise ValueError(f"unknown dtype {settings.dtype!r}")
-        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # standard error is a log
+        logs: Any = transformers.utils.logging
+        logs.disable_progress_bar()  # standard error is a log
+        logs.disable_default_handler()  # it writes texts of strangers there as they are; ours does not
+        logs.enable_propagation()
         self._settings = settings
         self._turn = threading.Lock()
         self.device = choose_device(settings.device)

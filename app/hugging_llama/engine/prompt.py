@@ -46,6 +46,8 @@ _ANSWER_HEAD_TOKENS = 256
 _MOST_EXTRA_DROPS = 8
 
 _LONGEST_RENDERING_S = 10.0
+_QUICK_S = 0.5
+"""Of the CPU's time; real templates take thousandths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +79,7 @@ class PromptRenderer:
     """Renders for one model. Thread-safe; renderings of one model take turns, since tokenizers have state.
 
     `vocabulary_size`: ids that callers send must be below it. `longest_context` is the model's. `is_slow`: its own
-    template was ended once, so that its chats had better not hold up those of other models.
+    template has taken too much once, so that its chats had better not hold up those of other models.
     """
 
     def __init__(
@@ -263,6 +265,7 @@ class PromptRenderer:
             text = self._templates.render(template, rows, tools, values, longest_s=left_s, continues=continues)
         finally:
             self._rendered_s += time.monotonic() - began_at
+        self.is_slow |= style.given is None and self._templates.took_s > _QUICK_S
         self._limit.check(text)
         return read_in_time(lambda: marked_ids(self._tokenizer, text) if sanitize else self._encode(text))
 

@@ -18,6 +18,7 @@ from hugging_llama.engine.pooling_runner import PoolingRunner
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer
 from hugging_llama.engine.prompt import PromptRenderer
 from hugging_llama.engine.renderers import Renderers
+from hugging_llama.engine.request_weight import is_slow
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.engine.sequence import Sequence
 from hugging_llama.engine.stats import RunnerStats
@@ -28,6 +29,7 @@ from hugging_llama.ipc.facade import Emit, Key
 from hugging_llama.neutral.events import Detokenized, Queued, Tokenized
 from hugging_llama.neutral.models import LoadedModel, ModelRef
 from hugging_llama.neutral.requests import (
+    ChatPrompt,
     DetokenizeRequest,
     EmbedRequest,
     GenerateRequest,
@@ -98,10 +100,11 @@ class ServedModel:
         adapters = self._adapters
         return not ref.adapter or adapters is None or ref.adapter in adapters
 
-    @property
-    def is_slow(self) -> bool:
-        """Whether its chats had better not hold up those of other models: its template took too much once."""
-        return self._renderers is not None and self._renderers.usual.is_slow
+    def is_slow(self, request: object) -> bool:
+        """Whether this had better not hold up what is for other models: it is slow itself, or its template may be."""
+        is_chat = isinstance(request, GenerateRequest | TokenizeRequest) and isinstance(request.prompt, ChatPrompt)
+        has_slow_template = self._renderers is not None and self._renderers.usual.is_slow
+        return (is_chat and has_slow_template) or is_slow(request)
 
     def load_adapter(self, ref: ModelRef) -> None:
         """Blocks until the adapter of `ref` is in memory, if it has one.

@@ -20,6 +20,8 @@ class TemplateProcess(WorkerProcess):
 
     def __init__(self) -> None:
         super().__init__("hugging_llama.engine.template_worker")
+        self.took_s = 0.0
+        """Of the CPU's time, by the last template that was rendered to its end."""
 
     def render(
         self,
@@ -49,4 +51,5 @@ class TemplateProcess(WorkerProcess):
             raise ValueError(answer["no_place"])
         if "text" not in answer:
             raise TemplateFaultError(answer["refusal"], is_costly=answer.get("is_costly", False))
+        self.took_s = float(answer["took_s"])
         return str(answer["text"])

@@ -15,9 +15,11 @@ from hugging_llama.engine.gone_files import GONE
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
 from hugging_llama_config.tokenizer_limits import PARTS, tokenizer_problem
+from hugging_llama_config.vocabulary_limits import vocabulary_problem
 
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_TOKENIZER_BYTES = 256 * 2**20
+_VOCABULARIES = ("vocab.json", "added_tokens.json")
 _HOSTILE_KEY = re.compile(
     r"auto_map|trust_remote_code|custom_pipelines|custom_generate|.*attn_implementation.*|.*experts_implementation.*"
     r"|transformers_weights|gguf_file|fusion_config|kernel_config|use_kernels|distributed_config"
@@ -130,9 +132,24 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
     named = settings.get("fast_tokenizer_files")
     if any(settings.get(key) for key in _TOKENIZER_INPUTS) or "/" in str(named or ""):
         raise ModelLoadError(f"the model's {file.name} names files outside of the model")
+    _check_vocabulary(file, None, settings.get("added_tokens_decoder"))
+    for name in _VOCABULARIES:
+        if (path / name).is_file():
+            _check_vocabulary(path / name, read_json(path / name), None)
+
+
+def _check_vocabulary(file: Path, vocab: Any, added: Any) -> None:
+    if problem := vocabulary_problem(vocab, added):
+        raise ModelLoadError(f"the model's {file.name} {problem}")
+
+
+class _Vocabulary(msgspec.Struct):
+    vocab: Any = None
 
 
 class _TokenizerFile(msgspec.Struct):
+    model: _Vocabulary | None = None
+    added_tokens: Any = None
     normalizer: Any = None
     pre_tokenizer: Any = None
     post_processor: Any = None
@@ -149,7 +166,8 @@ def _check_tokenizer_file(file: Path) -> None:
         found = msgspec.json.decode(file.read_bytes(), type=_TokenizerFile)
     except (msgspec.MsgspecError, RecursionError, ValueError, OSError):
         raise ModelLoadError(f"the model's {file.name} is damaged") from None
-    if problem := tokenizer_problem({part: getattr(found, part) for part in PARTS}):
+    parts = {part: getattr(found, part) for part in PARTS}
+    if problem := tokenizer_problem(parts) or vocabulary_problem(found.model and found.model.vocab, found.added_tokens):
         raise ModelLoadError(f"the model's {file.name} {problem}")
 
 

@@ -15,6 +15,7 @@ from hugging_llama.store.snapshot import Snapshot
 from hugging_llama.store.tokenizer_names import TOKENIZER, TOKENIZER_CONFIG, has_tokenizer, is_vocabulary
 from hugging_llama_config.model_limits import config_problem
 from hugging_llama_config.tokenizer_limits import PARTS, tokenizer_problem
+from hugging_llama_config.vocabulary_limits import vocabulary_problem
 
 _NO_TOKENIZER = (
     f"it has no tokenizer ({TOKENIZER}, or the vocabulary of one, such as tokenizer.model, vocab.txt, or vocab.json "
@@ -23,10 +24,15 @@ _NO_TOKENIZER = (
 _UNKNOWN_KIND = f"its {selection.CONFIG} names no architecture that writes, embeds or classifies text"
 
 
+class _Vocabulary(msgspec.Struct):
+    vocab: Any = None
+
+
 class _TokenizerFile(msgspec.Struct):
     """As much of it as all have, and what may lengthen a text."""
 
-    model: dict[str, msgspec.Raw]
+    model: _Vocabulary
+    added_tokens: Any = None
     normalizer: Any = None
     pre_tokenizer: Any = None
     post_processor: Any = None
@@ -87,5 +93,6 @@ def _check_tokenizer_file(found: Snapshot, path: str) -> None:
         raise NotServableError(f"{path} is damaged") from None
     except ValueError:  # too big to be looked at here; the engine does before it loads it
         return
-    if problem := tokenizer_problem({part: getattr(file, part) for part in PARTS}):
+    parts = {part: getattr(file, part) for part in PARTS}
+    if problem := tokenizer_problem(parts) or vocabulary_problem(file.model.vocab, file.added_tokens):
         raise NotServableError(f"{path} {problem}")

@@ -1,6 +1,9 @@
 """What the headers and config.json say of a model's memory, against the model that is made of them."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +135,35 @@ def test_damaged_weights_are_a_load_error(loader: Loader, tmp_path: Path) -> Non
     (tmp_path / "model.safetensors").write_bytes(b"nonsense" * 10)
     with pytest.raises(ModelLoadError):
         loader.measure(str(tmp_path))
+
+
+_WITHOUT_MEMORY = """
+import os, resource, sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from hugging_llama.engine.lora.files import _tensors
+from hugging_llama.engine.stored_size import stored_size
+from hugging_llama.engine.vetting import vet
+folder = Path(sys.argv[1])
+save_file({"a": torch.zeros(10 * 2**18)}, folder / "model.safetensors")
+files = vet(str(folder))
+stored_size(files, is_embedding=False, has_head=True)
+before = len(os.listdir("/proc/self/fd"))
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * os.sysconf("SC_PAGE_SIZE") + 14 * 2**20  # the file once, and not twice
+resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+for _ in range(20):
+    stored_size(files, is_embedding=False, has_head=True)
+    _tensors(folder / "model.safetensors")
+print(len(os.listdir("/proc/self/fd")) - before)
+"""
+
+
+def test_headers_that_are_read_without_memory_leave_no_file_open(tmp_path: Path) -> None:
+    """torch maps a file that it opens, and forgets to close it where there is no memory for that."""
+    folder = tmp_path / "model"
+    shutil.copytree(DEMO, folder, ignore=shutil.ignore_patterns("*.safetensors*"))
+    command = [sys.executable, "-c", _WITHOUT_MEMORY, str(folder)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "0\n"), ended.stderr[-500:]

@@ -125,6 +125,7 @@ def test_a_step_that_does_not_fit(live: LiveServer, squeeze: Squeeze) -> None:
 
 def test_a_load_that_does_not_fit(live: LiveServer, squeeze: Squeeze, note: Note) -> None:
     engine = live.engine()
+    open_before = engine.num_fds()
     for _ in range(LOADS):
         with squeeze(48 * MIB):
             refused = generate(live, LARGE)
@@ -133,6 +134,7 @@ def test_a_load_that_does_not_fit(live: LiveServer, squeeze: Squeeze, note: Note
         assert "memory" in refused.json()["error"]
     check_recovered(live)
     assert live.engine().pid == engine.pid
+    wait_until(lambda: engine.num_fds() <= open_before)
     note("OOM on load", LOADS, more="the model that was there before answered each time")
     assert generate(live, LARGE).status_code == 200
     requests.post(f"{live.url}/api/generate", json={"model": LARGE, "keep_alive": 0}, timeout=60)

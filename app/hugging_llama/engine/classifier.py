@@ -182,7 +182,7 @@ def _check_head(model: Any, files: VettedFiles) -> None:
     """The library says nothing of missing weights; without those of the head all scores would be random."""
     stored: set[str] = set()
     for path in files.weight_files:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             stored.update(file.keys())
     body = f"{model.base_model_prefix}."
     if any(not name.startswith(body) and name not in stored for name in model.state_dict()):

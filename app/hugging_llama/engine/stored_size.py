@@ -13,7 +13,8 @@ def stored_size(files: VettedFiles, *, is_embedding: bool, has_head: bool) -> Mo
     tensors: list[StoredTensor] = []
     try:
         for path in files.weight_files:
-            with safe_open(path, framework="pt") as file:
+            # torch would map the file at once, and keep it open where there is no memory for that
+            with safe_open(path, framework="np") as file:
                 for name in file.keys():  # noqa: SIM118 - not a mapping
                     part = file.get_slice(name)
                     tensors.append(StoredTensor(name, part.get_dtype(), tuple(part.get_shape())))

@@ -49,7 +49,7 @@ def vet_adapter(folder: str) -> AdapterFiles:
 
 def _tensors(path: Path) -> list[tuple[str, str, tuple[int, ...]]]:
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:
             names = list(file.keys())
             if len(names) > _MAX_TENSORS:
                 raise ModelLoadError("the adapter has no weights, or far too many")

@@ -18,6 +18,8 @@ def vocabulary_problem(vocab: Any, added: Any = None) -> str:
     """
     if isinstance(added, Collection) and len(added) > MOST_ADDED:
         return f"adds {len(added)} tokens to its vocabulary; {MOST_ADDED} are the most"
+    if isinstance(added, dict) and not all(id.isascii() and id.isdigit() and len(id) < _LONGEST_ID for id in added):
+        return "has a token whose id is no number"
     ids = [*(vocab.values() if isinstance(vocab, dict) else ()), *_ids(added)]
     greatest = max((id for id in ids if isinstance(id, int)), default=0)
     if isinstance(vocab, list):
@@ -27,5 +29,5 @@ def vocabulary_problem(vocab: Any, added: Any = None) -> str:
 
 def _ids(added: Any) -> list[Any]:
     if isinstance(added, dict):
-        return [int(id) for id in added if id.isascii() and id.isdigit() and len(id) < _LONGEST_ID]
+        return [int(id) for id in added]
     return [token.get("id") for token in added if isinstance(token, dict)] if isinstance(added, list) else []

@@ -274,6 +274,7 @@ def test_who_waits_for_the_prompt_of_another_while_there_are_places_is_in_no_que
     loop.run_once()
     assert first.admitted_ns
     assert not second.admitted_ns, "it will copy what the first one computes"
+    assert inbox.events(second.key) == [Progress(phase="prompt", completed=0, total=90)]
     run_until(loop, inbox, 2)
     for sequence in (first, second):
         told = [event for event in inbox.events(sequence.key) if isinstance(event, Progress)]

@@ -182,8 +182,18 @@ def test_vocabularies_without_end(loader: Loader, folder: Path) -> None:
     edit_json(folder / "tokenizer_config.json", added_tokens_decoder={"2147483648": {"content": "<x>"}})
     assert "tokenizer_config.json has a token with the id 2147483648" in refused(loader, folder)
     (folder / "tokenizer_config.json").write_text(before)
+    for name in ("extra_special_tokens", "additional_special_tokens"):
+        edit_json(folder / "tokenizer_config.json", **{name: [f"<{number}>" for number in range(10_001)]})
+        assert "name 10001 special tokens" in refused(loader, folder)
+        (folder / "tokenizer_config.json").write_text(before)
+    (folder / "added_tokens.json").write_text(json.dumps({f"<{number}>": number for number in range(70_001)}))
+    assert "add 70001 tokens" in refused(loader, folder)
+    (folder / "added_tokens.json").unlink()
     (folder / "vocab.json").write_text('{"a": 2147483648}')
+    assert loader.load(str(folder)), "it is not read beside tokenizer.json"
+    (folder / "tokenizer.json").rename(folder / "kept")
     assert "vocab.json has a token with the id 2147483648" in refused(loader, folder)
+    (folder / "kept").rename(folder / "tokenizer.json")
     (folder / "vocab.json").unlink()
     added = [{"id": number, "content": f"<{number}>"} for number in range(70_001)]
     edit_json(folder / "tokenizer.json", added_tokens=added)

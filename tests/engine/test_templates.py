@@ -1,5 +1,6 @@
 """Templates that come with a request: they decide how a chat is written and how its answer is read."""
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -206,14 +207,17 @@ def test_a_template_that_was_ended_makes_its_model_a_slow_one() -> None:
 
 def test_a_template_that_takes_long_makes_its_model_a_slow_one() -> None:
     count = "{% set n = namespace(value=0) %}{% for _ in range(100000) %}{% set n.value = n.value + 1 %}{% endfor %}"
-    tokenizer: Any = byte_tokenizer(template="{% if messages[1] %}" + count * 20 + "{% endif %}x")
+    tokenizer: Any = byte_tokenizer(
+        template="{% if messages[1] %}" + count * 4 + "{{ raise_exception('no') }}{% endif %}x"
+    )
     renderers = Renderers(tokenizer, format=chat_format(tokenizer), vocabulary_size=len(tokenizer))
     try:
         slow = []
         for number in (1, 2, 1):
             messages = (Message(role="user", content="a"),) * number
             request = GenerateRequest(model=REF, prompt=ChatPrompt(messages=messages))
-            assert renderers.of(request).render(request, context_length=100).token_ids
+            with contextlib.suppress(InvalidRequestError):  # it refuses, after it has taken its time
+                renderers.of(request).render(request, context_length=100)
             slow.append(renderers.usual.is_slow)
         assert slow == [False, True, True], "who was slow once may be so again"
     finally:

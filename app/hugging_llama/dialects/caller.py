@@ -40,7 +40,7 @@ def named_user(trusted: Collection[str]) -> str:
     name = request.headers.get(USER_HEADER, "")
     if not name or not _is_among(caller_address(trusted), trusted):
         return ""
-    return name if _USER.fullmatch(name) else f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+    return name if _USER.fullmatch(name) else f"sha256:{hashlib.sha256(name.encode('latin-1')).hexdigest()}"
 
 
 def actor(trusted: Collection[str]) -> Actor:

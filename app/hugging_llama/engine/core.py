@@ -115,11 +115,14 @@ class StepLoop(RunnerThread):
     def _step(self) -> None:
         with self._lock:
             batch, failed = self._scheduler.schedule()
+            begun = [row.sequence for row in batch.rows]
             if self._scheduler.is_full:
                 self._tell_queue(self._scheduler.waiting, self._scheduler.queue, self._scheduler.pace)
+            else:
+                begun += self._scheduler.waiting
         for sequence, error in failed:
             self._fail(sequence, error)
-        self._tell_prompts(batch)
+        self._tell_prompts(begun)
         self._outbox.flush()
         if not batch.rows:
             return
@@ -187,10 +190,10 @@ class StepLoop(RunnerThread):
             ]
             level += 1
 
-    def _tell_prompts(self, batch: Batch) -> None:
+    def _tell_prompts(self, sequences: Iterable[Sequence]) -> None:
         """How far the prompts of those are who ask for it."""
         now_ns = time.monotonic_ns()
-        for sequence in (row.sequence for row in batch.rows):
+        for sequence in sequences:
             if sequence.progress is not None and not sequence.output_token_ids:
                 done, total = sequence.num_computed_tokens, sequence.num_prompt_tokens
                 self._outbox.add(sequence, sequence.progress.in_prompt(done, total, now_ns))

@@ -61,8 +61,9 @@ class Intake:
                     self._after()
             except Exception:
                 logger.exception("a request could not be prepared")
-            with self._lock:
-                self._running[id(job.model)] -= 1
+            finally:
+                with self._lock:
+                    self._running[id(job.model)] -= 1
 
     def _take(self) -> _Job | None:
         with self._lock:

@@ -265,7 +265,7 @@ class PromptRenderer:
             text = self._templates.render(template, rows, tools, values, longest_s=left_s, continues=continues)
         finally:
             self._rendered_s += time.monotonic() - began_at
-        self.is_slow |= style.given is None and self._templates.took_s > _QUICK_S
+            self.is_slow |= style.given is None and self._templates.took_s > _QUICK_S
         self._limit.check(text)
         return read_in_time(lambda: marked_ids(self._tokenizer, text) if sanitize else self._encode(text))
 

@@ -21,7 +21,7 @@ class TemplateProcess(WorkerProcess):
     def __init__(self) -> None:
         super().__init__("hugging_llama.engine.template_worker")
         self.took_s = 0.0
-        """Of the CPU's time, by the last template that was rendered to its end."""
+        """Of the CPU's time, by the last template that was not ended."""
 
     def render(
         self,
@@ -47,9 +47,9 @@ class TemplateProcess(WorkerProcess):
                 raise GenerationError("chat templates can't be rendered here just now")
             is_late = answer == -signal.SIGALRM
             raise TemplateFaultError("takes too long" if is_late else "takes too much memory", is_costly=True)
+        self.took_s = float(answer.get("took_s", 0.0))
         if "no_place" in answer:
             raise ValueError(answer["no_place"])
         if "text" not in answer:
             raise TemplateFaultError(answer["refusal"], is_costly=answer.get("is_costly", False))
-        self.took_s = float(answer["took_s"])
         return str(answer["text"])

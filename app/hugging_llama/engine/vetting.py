@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from hugging_llama.engine.gone_files import GONE
+from hugging_llama.engine.vocabulary_files import check_vocabulary_files
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
 from hugging_llama_config.tokenizer_limits import PARTS, tokenizer_problem
@@ -19,7 +20,6 @@ from hugging_llama_config.vocabulary_limits import vocabulary_problem
 
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_TOKENIZER_BYTES = 256 * 2**20
-_VOCABULARIES = ("vocab.json", "added_tokens.json")
 _HOSTILE_KEY = re.compile(
     r"auto_map|trust_remote_code|custom_pipelines|custom_generate|.*attn_implementation.*|.*experts_implementation.*"
     r"|transformers_weights|gguf_file|fusion_config|kernel_config|use_kernels|distributed_config"
@@ -63,6 +63,7 @@ def vet(directory: str) -> VettedFiles:
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
     for folder in dict.fromkeys(("", *modules)):
+        check_vocabulary_files(path / folder, _any_json)
         for pattern in ("tokenizer.json", "tokenizer.*.json"):  # transformers may choose one with a version
             for file in sorted((path / folder).glob(pattern)):
                 _check_tokenizer_file(file)
@@ -132,15 +133,6 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
     named = settings.get("fast_tokenizer_files")
     if any(settings.get(key) for key in _TOKENIZER_INPUTS) or "/" in str(named or ""):
         raise ModelLoadError(f"the model's {file.name} names files outside of the model")
-    _check_vocabulary(file, None, settings.get("added_tokens_decoder"))
-    for name in _VOCABULARIES:
-        if (path / name).is_file():
-            _check_vocabulary(path / name, read_json(path / name), None)
-
-
-def _check_vocabulary(file: Path, vocab: Any, added: Any) -> None:
-    if problem := vocabulary_problem(vocab, added):
-        raise ModelLoadError(f"the model's {file.name} {problem}")
 
 
 class _Vocabulary(msgspec.Struct):

@@ -1,0 +1,45 @@
+"""Looks at the tokens that a model's files add, wherever the library looks for them. Raises ModelLoadError."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hugging_llama.errors import ModelLoadError
+from hugging_llama_config.vocabulary_limits import MOST_ADDED, vocabulary_problem
+
+_SPECIAL = ("extra_special_tokens", "additional_special_tokens")
+_MOST_SPECIAL = 10_000
+"""Each one is looked for in a list of all tokens that are added."""
+
+
+def check_vocabulary_files(folder: Path, read_json: Callable[[Path], Any]) -> None:
+    """`read_json` reads a whole file, and raises ModelLoadError for what is none."""
+
+    def found(name: str) -> dict[str, Any]:
+        value = read_json(folder / name) if (folder / name).is_file() else {}
+        return value if isinstance(value, dict) else {}
+
+    added, num_special = found("added_tokens.json"), 0
+    num_added = len(added)
+    _check("added_tokens.json", added)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        settings = found(name)
+        decoder = settings.get("added_tokens_decoder")
+        _check(name, None, decoder)
+        num_added += _size(decoder)
+        num_special += sum(_size(settings.get(key)) for key in _SPECIAL)
+    if num_special > _MOST_SPECIAL:
+        raise ModelLoadError(f"the model's files name {num_special} special tokens; {_MOST_SPECIAL} are the most")
+    if num_added > MOST_ADDED:
+        raise ModelLoadError(f"the model's files add {num_added} tokens to its vocabulary; {MOST_ADDED} are the most")
+    if not (folder / "tokenizer.json").is_file():  # beside which it is not read
+        _check("vocab.json", found("vocab.json"))
+
+
+def _check(name: str, vocab: Any, added: Any = None) -> None:
+    if problem := vocabulary_problem(vocab, added):
+        raise ModelLoadError(f"the model's {name} {problem}")
+
+
+def _size(value: Any) -> int:
+    return len(value) if isinstance(value, dict | list) else 0

@@ -115,14 +115,14 @@ class StepLoop(RunnerThread):
     def _step(self) -> None:
         with self._lock:
             batch, failed = self._scheduler.schedule()
-            begun = [row.sequence for row in batch.rows]
+            at_prompt = [row.sequence for row in batch.rows]
             if self._scheduler.is_full:
                 self._tell_queue(self._scheduler.waiting, self._scheduler.queue, self._scheduler.pace)
             else:
-                begun += self._scheduler.waiting
+                at_prompt += self._scheduler.waiting  # in one of the next steps
         for sequence, error in failed:
             self._fail(sequence, error)
-        self._tell_prompts(begun)
+        self._tell_prompts(at_prompt)
         self._outbox.flush()
         if not batch.rows:
             return

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ class Intake:
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
         self._lock = threading.Lock()
         self._most = max(num_threads - 1, 1)
-        self._running: Counter[int] = Counter()
+        self._running: list[object] = []
         self._is_closed = False
         self._waiting: CallerQueue[_Job] = CallerQueue(lambda job: job.caller)
 
@@ -63,15 +62,14 @@ class Intake:
                 logger.exception("a request could not be prepared")
             finally:
                 with self._lock:
-                    self._running[id(job.model)] -= 1
+                    self._running.remove(job.model)
 
     def _take(self) -> _Job | None:
         with self._lock:
             if self._is_closed:
                 return None
-            self._running += Counter()  # without zeros
-            job = next((job for job in self._waiting.in_turn() if self._running[id(job.model)] < self._most), None)
+            job = next((job for job in self._waiting.in_turn() if self._running.count(job.model) < self._most), None)
             if job is not None:
                 self._waiting.take(job)
-                self._running[id(job.model)] += 1
+                self._running.append(job.model)
             return job

@@ -15,8 +15,7 @@ from hugging_llama.engine.gone_files import GONE
 from hugging_llama.engine.vocabulary_files import check_vocabulary_files
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
-from hugging_llama_config.tokenizer_limits import PARTS, tokenizer_problem
-from hugging_llama_config.vocabulary_limits import vocabulary_problem
+from hugging_llama_config.tokenizer_file import TokenizerFile
 
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_TOKENIZER_BYTES = 256 * 2**20
@@ -135,19 +134,6 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
         raise ModelLoadError(f"the model's {file.name} names files outside of the model")
 
 
-class _Vocabulary(msgspec.Struct):
-    vocab: Any = None
-
-
-class _TokenizerFile(msgspec.Struct):
-    model: _Vocabulary | None = None
-    added_tokens: Any = None
-    normalizer: Any = None
-    pre_tokenizer: Any = None
-    post_processor: Any = None
-    decoder: Any = None
-
-
 def _check_tokenizer_file(file: Path) -> None:
     """What it does to texts: the library adds its tokens, which are texts, too, while it reads it."""
     if not file.is_file():
@@ -155,11 +141,10 @@ def _check_tokenizer_file(file: Path) -> None:
     if file.stat().st_size > _MAX_TOKENIZER_BYTES:
         raise ModelLoadError(f"the model's {file.name} is too large")
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=_TokenizerFile)
+        found = msgspec.json.decode(file.read_bytes(), type=TokenizerFile)
     except (msgspec.MsgspecError, RecursionError, ValueError, OSError):
         raise ModelLoadError(f"the model's {file.name} is damaged") from None
-    parts = {part: getattr(found, part) for part in PARTS}
-    if problem := tokenizer_problem(parts) or vocabulary_problem(found.model and found.model.vocab, found.added_tokens):
+    if problem := found.problem():
         raise ModelLoadError(f"the model's {file.name} {problem}")
 
 

@@ -14,29 +14,13 @@ from hugging_llama.store.selection import NotServableError
 from hugging_llama.store.snapshot import Snapshot
 from hugging_llama.store.tokenizer_names import TOKENIZER, TOKENIZER_CONFIG, has_tokenizer, is_vocabulary
 from hugging_llama_config.model_limits import config_problem
-from hugging_llama_config.tokenizer_limits import PARTS, tokenizer_problem
-from hugging_llama_config.vocabulary_limits import vocabulary_problem
+from hugging_llama_config.tokenizer_file import TokenizerFile
 
 _NO_TOKENIZER = (
     f"it has no tokenizer ({TOKENIZER}, or the vocabulary of one, such as tokenizer.model, vocab.txt, or vocab.json "
     "with merges.txt)"
 )
 _UNKNOWN_KIND = f"its {selection.CONFIG} names no architecture that writes, embeds or classifies text"
-
-
-class _Vocabulary(msgspec.Struct):
-    vocab: Any = None
-
-
-class _TokenizerFile(msgspec.Struct):
-    """As much of it as all have, and what may lengthen a text."""
-
-    model: _Vocabulary
-    added_tokens: Any = None
-    normalizer: Any = None
-    pre_tokenizer: Any = None
-    post_processor: Any = None
-    decoder: Any = None
 
 
 def check_model(found: Snapshot) -> None:
@@ -88,11 +72,12 @@ def _check_tokenizer(found: Snapshot) -> None:
 
 def _check_tokenizer_file(found: Snapshot, path: str) -> None:
     try:
-        file = msgspec.json.decode(found.content(path), type=_TokenizerFile)
+        file = msgspec.json.decode(found.content(path), type=TokenizerFile)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         raise NotServableError(f"{path} is damaged") from None
     except ValueError:  # too big to be looked at here; the engine does before it loads it
         return
-    parts = {part: getattr(file, part) for part in PARTS}
-    if problem := tokenizer_problem(parts) or vocabulary_problem(file.model.vocab, file.added_tokens):
+    if file.model is None:
+        raise NotServableError(f"{path} is damaged")
+    if problem := file.problem():
         raise NotServableError(f"{path} {problem}")

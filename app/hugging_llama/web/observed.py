@@ -36,8 +36,9 @@ EventT = TypeVar("EventT")
 class _Stream(ABC, Generic[EventT]):
     """Ends once, in `_ended`: with the word that it ends in, the code of an error, or `left`."""
 
-    def __init__(self, events: EventStream[EventT]) -> None:
+    def __init__(self, events: EventStream[EventT], facts: RequestFacts) -> None:
         self._events = events
+        self._facts = facts
         self._is_open = True
 
     def __iter__(self) -> Iterator[EventT]:
@@ -62,6 +63,7 @@ class _Stream(ABC, Generic[EventT]):
     def _end(self, outcome: str) -> None:
         if self._is_open:
             self._is_open = False
+            self._facts.has_left |= outcome == _LEFT
             self._ended(outcome)
 
     @abstractmethod
@@ -77,9 +79,8 @@ class _Answer(_Stream[EventT]):
     kind: ClassVar[Literal["generate", "pool"]]
 
     def __init__(self, events: EventStream[EventT], figures: Figures, facts: RequestFacts, model: str) -> None:
-        super().__init__(events)
+        super().__init__(events, facts)
         self._figures = figures
-        self._facts = facts
         self._model = model
         self._begun_at_ns = facts.moment_ns()
         self._usage: Usage | None = None
@@ -91,7 +92,6 @@ class _Answer(_Stream[EventT]):
         self._usage = usage
 
     def _ended(self, outcome: str) -> None:
-        self._facts.has_left |= outcome == _LEFT
         answer = AnswerFacts(
             kind=self.kind, model=self._model, begun_at_ns=self._begun_at_ns, ended_at_ns=self._facts.moment_ns(),
             outcome=outcome, usage=self._usage,
@@ -170,8 +170,7 @@ class ObservedTransfer(_Stream[TransferProgress]):
         facts: RequestFacts,
         kind: Literal["pull", "push"],
     ) -> None:
-        super().__init__(events)
-        self._facts = facts
+        super().__init__(events, facts)
         self._outcomes = figures.pulls if kind == "pull" else figures.pushes
         self._bytes = figures.pulled_bytes
         self._fetched_bytes = 0
@@ -184,7 +183,6 @@ class ObservedTransfer(_Stream[TransferProgress]):
             self._end(_DONE)
 
     def _ended(self, outcome: str) -> None:
-        self._facts.has_left |= outcome == _LEFT
         self._outcomes.labels(outcome).inc()
 
 

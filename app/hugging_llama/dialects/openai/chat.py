@@ -32,12 +32,13 @@ from hugging_llama.dialects.openai.render import (
     finish_reason,
     head,
     logprobs_json,
+    progress_event,
     tool_call_json,
     usage_json,
 )
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, require_name, sampling_options
 from hugging_llama.dialects.openai.text_logprobs import TextLogprobs
-from hugging_llama.dialects.progress import parse_progress, progress_json
+from hugging_llama.dialects.progress import parse_progress
 from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
@@ -143,7 +144,7 @@ class ChatRenderer:
         entries = self._logprobs[index].of(found)
         match found:
             case Progress():
-                return event({**self._head, "choices": [], "progress": progress_json(found)})
+                return progress_event(self._head, found)
             case Started() | PromptLogprobs() | TextDelta("") | ThinkingDelta(""):
                 return b""
             case TextDelta(text):

@@ -22,9 +22,9 @@ from hugging_llama.dialects.openai import answer_schemas as schemas
 from hugging_llama.dialects.openai.answers import json_response
 from hugging_llama.dialects.openai.errors import error_event
 from hugging_llama.dialects.openai.fields import TEXTS_OR_IDS, TextOrIds, Typed, texts_or_ids
-from hugging_llama.dialects.openai.render import DONE, SSE, Json, event, finish_reason, head, usage_json
+from hugging_llama.dialects.openai.render import DONE, SSE, Json, event, finish_reason, head, progress_event, usage_json
 from hugging_llama.dialects.openai.sampling import SamplingSchema, parse_response_format, sampling_options
-from hugging_llama.dialects.progress import parse_progress, progress_json
+from hugging_llama.dialects.progress import parse_progress
 from hugging_llama.dialects.start_headers import start_headers
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import (
@@ -86,7 +86,7 @@ class CompletionRenderer:
         if isinstance(found, PromptLogprobs):
             return self._choice(index, "", None, _prompt_entries(found))
         if isinstance(found, Progress):
-            return event({**self._head, "choices": [], "progress": progress_json(found)})
+            return progress_event(self._head, found)
         if not isinstance(found, Finished):
             return b""
         self._usages[index] = found.usage

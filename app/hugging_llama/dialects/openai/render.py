@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from hugging_llama.dialects.progress import progress_json
 from hugging_llama.errors import EngineShutdownError
-from hugging_llama.neutral.events import Finished, FinishReason, TokenLogprob, Usage
+from hugging_llama.neutral.events import Finished, FinishReason, Progress, TokenLogprob, Usage
 from hugging_llama.neutral.messages import ToolCall
 
 Json = dict[str, Any]
@@ -22,6 +23,11 @@ FINGERPRINT = "fp_hugging_llama"
 def event(value: Json) -> bytes:
     """One server-sent event."""
     return b"data: " + encode(value) + b"\n\n"
+
+
+def progress_event(head: Json, found: Progress) -> bytes:
+    """A chunk without choices, which clients pass over."""
+    return event({**head, "choices": [], "progress": progress_json(found)})
 
 
 def new_id(prefix: str) -> str:

@@ -103,7 +103,9 @@ def test_many_workers_keep_at_once(server: LiveServer) -> None:
     async def ask() -> list[Response]:
         async with openai.AsyncOpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0) as client:
             asked = [
-                client.responses.create(model=DEMO, input=f"{FRANCE} {number}", max_output_tokens=4, reasoning=NONE)
+                client.responses.create(
+                    model=DEMO, input=f"{FRANCE} {number}", max_output_tokens=4, reasoning=NONE, temperature=0
+                )
                 for number in range(24)
             ]
             answers = await asyncio.gather(*asked)

@@ -6,7 +6,8 @@ path of a file, the second token and those after it come when that is there. Wit
 thread that moves frames waits for ever, as it would for a lock that somebody else never gives back.
 """
 
-import contextlib
+import heapq
+import itertools
 import os
 import queue
 import threading
@@ -65,12 +66,15 @@ class Sequence:
 
 class ScriptedFacade:
     """An EngineFacade with one step thread, as a runner has. Each change of the sequences is one atomic operation of a
-    dict: for a lock the receiving thread would wait as long as a busy step thread keeps taking it again."""
+    dict: for a lock the receiving thread would wait as long as a busy step thread keeps taking it again. What is due is
+    the step thread's own, in order; of a sequence that was cancelled it hears when its turn comes."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[tuple[Key, Sequence]] = queue.SimpleQueue()
         self._sequences: dict[Key, Sequence] = {}
+        self._due: list[tuple[float, int, Key, Sequence]] = []
+        self._order = itertools.count()
         self._cancelled = 0
         self._max_batch = 0
         self._closed = False
@@ -81,7 +85,7 @@ class ScriptedFacade:
         query = {name: values[0] for name, values in parse_qs(request.prompt.text).items()}
         if "hang" in query:
             threading.Event().wait()
-        self._sequences[key] = Sequence(
+        sequence = self._sequences[key] = Sequence(
             left=int(query.get("n", 5)),
             text="x" * int(query.get("size", 5)),
             tick_s=float(query.get("tick_ms", 0)) / 1000,
@@ -90,7 +94,7 @@ class ScriptedFacade:
             until=query.get("until", ""),
         )
         self._max_batch = max(self._max_batch, len(self._sequences))
-        self._arrived.put(None)
+        self._arrived.put((key, sequence))
 
     def embed(self, key: Key, request: EmbedRequest) -> None:
         vectors = tuple((float(len(text)), 0.5) for text in request.inputs)
@@ -139,25 +143,46 @@ class ScriptedFacade:
 
     def _run(self) -> None:
         while not self._closed:
-            due_at = min((s.due_at for s in list(self._sequences.values())), default=time.monotonic() + 1)
-            with contextlib.suppress(queue.Empty):
-                self._arrived.get(timeout=max(0.0, due_at - time.monotonic()))
-            now = time.monotonic()
-            due = [(key, sequence) for key, sequence in list(self._sequences.items()) if sequence.due_at <= now]
-            self._emit([answer for key, sequence in due for answer in self._step(key, sequence)])
+            self._admit(max(0.0, self._due[0][0] - time.monotonic()) if self._due else 1.0)
+            if answers := [answer for key, sequence in self._take_due() for answer in self._step(key, sequence)]:
+                self._emit(answers)
+
+    def _take_due(self) -> list[tuple[Key, Sequence]]:
+        """One token each: none gets its next one before all others that are due."""
+        now = time.monotonic()
+        taken = []
+        while self._due and self._due[0][0] <= now:
+            _, _, key, sequence = heapq.heappop(self._due)
+            if self._sequences.get(key) is sequence:
+                taken.append((key, sequence))
+        return taken
+
+    def _admit(self, wait_s: float) -> None:
+        """Those that have arrived, the first of them within `wait_s`."""
+        try:
+            self._await(*self._arrived.get(timeout=wait_s))
+            while True:
+                self._await(*self._arrived.get_nowait())
+        except queue.Empty:
+            pass
+
+    def _await(self, key: Key, sequence: Sequence) -> None:
+        heapq.heappush(self._due, (sequence.due_at, next(self._order), key, sequence))
 
     def _step(self, key: Key, sequence: Sequence) -> list[tuple[Key, Answer]]:
         if sequence.is_held:
             sequence.due_at = time.monotonic() + _LOOK_S
+            self._await(key, sequence)
             return []
-        sequence.due_at += sequence.tick_s
         if sequence.left == 0:
             self._sequences.pop(key, None)
             if sequence.error:
                 return [(key, GenerationError(sequence.error))]
             return [(key, Finished(reason=FinishReason.STOP, usage=Usage(num_output_tokens=sequence.made)))]
+        sequence.due_at += sequence.tick_s
         sequence.left -= 1
         sequence.made += 1
+        self._await(key, sequence)
         return [(key, TextDelta(sequence.text))]
 
 

@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram
 
 from hugging_llama.dialects.request_facts import RequestFacts
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import EngineStatus
 from hugging_llama.web.bounded_names import LONGEST, OTHER, BoundedNames, shown
 from hugging_llama.web.engine_ledger import EngineLedger
-from hugging_llama.web.figures import MAX_KEYS, MAX_PAIRS
+from hugging_llama.web.figures import MAX_KEYS, MAX_PAIRS, BatchHistogram
 from hugging_llama_config import metrics_files
 
 
@@ -75,6 +76,24 @@ def test_counters_of_engines_are_added_up(tmp_path: Path, is_shared: bool) -> No
 def test_a_damaged_ledger_begins_anew(tmp_path: Path) -> None:
     (tmp_path / "engine").write_text("nonsense")
     assert EngineLedger(tmp_path / "engine").total(status(1, 5))[0]["output_tokens_total"] == [5]
+
+
+def test_many_observations_at_once_count_as_one_by_one() -> None:
+    registry = CollectorRegistry()
+    one_by_one = Histogram("one", "Same", ("model",), buckets=(0.1, 0.5, 2), registry=registry).labels("m")
+    at_once = BatchHistogram("all", "Same", ("model",), buckets=(0.1, 0.5, 2), registry=registry).labels("m")
+    assert isinstance(at_once, BatchHistogram)
+    amounts = [0.0, 0.1, 0.125, 0.5, 0.5, 3.0, 2.0]
+    for amount in amounts:
+        one_by_one.observe(amount)
+    for some in (amounts[:4], [], amounts[4:]):
+        at_once.observe_all(some)
+    found = []
+    for family in registry.collect():
+        kept = [sample for sample in family.samples if not sample.name.endswith("_created")]
+        found.append({(s.name.removeprefix(family.name), s.labels.get("le")): s.value for s in kept})
+    assert found[0] == found[1]
+    assert found[0]["_count", None] == len(amounts)
 
 
 FILL = """

@@ -2,25 +2,30 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from hugging_llama.dialects.request_facts import RequestFacts
+from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, TextDelta, Usage
 from hugging_llama.neutral.transfer import TransferProgress
 from hugging_llama.web.figures import Figures
-from hugging_llama.web.observed import ObservedTransfer
+from hugging_llama.web.observed import ObservedGeneration, ObservedTransfer
+
+StepT = TypeVar("StepT")
 
 
-class Transfer:
+class Steps(Generic[StepT]):
     """Tells `steps`."""
 
-    def __init__(self, steps: Iterator[TransferProgress]) -> None:
+    def __init__(self, steps: Iterator[StepT]) -> None:
         self._steps = steps
 
-    def __iter__(self) -> Iterator[TransferProgress]:
+    def __iter__(self) -> Iterator[StepT]:
         return self
 
-    def __next__(self) -> TransferProgress:
+    def __next__(self) -> StepT:
         return next(self._steps)
 
     def close(self) -> None:
@@ -30,7 +35,7 @@ class Transfer:
 def test_a_transfer_that_its_caller_leaves_is_told_so() -> None:
     facts = RequestFacts()
     begun = itertools.repeat(TransferProgress(status="pulling"))
-    transfer = ObservedTransfer(Transfer(begun), Figures(CollectorRegistry(), None), facts, "pull")
+    transfer = ObservedTransfer(Steps(begun), Figures(CollectorRegistry(), None), facts, "pull")
     assert next(transfer).status == "pulling"
     assert not facts.has_left
     transfer.close()
@@ -40,7 +45,27 @@ def test_a_transfer_that_its_caller_leaves_is_told_so() -> None:
 def test_one_that_has_ended_was_not_left() -> None:
     facts = RequestFacts()
     done = iter([TransferProgress(status="success")])
-    transfer = ObservedTransfer(Transfer(done), Figures(CollectorRegistry(), None), facts, "push")
+    transfer = ObservedTransfer(Steps(done), Figures(CollectorRegistry(), None), facts, "push")
     assert next(transfer).status == "success"
     transfer.close()
     assert not facts.has_left
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 2, 33, 34, 100])
+@pytest.mark.parametrize("is_left", [True, False])
+def test_each_gap_between_tokens_is_counted_when_the_answer_has_ended(tokens: int, is_left: bool) -> None:
+    registry = CollectorRegistry()
+    events: list[GenerateEvent] = [TextDelta("x")] * tokens
+    if not is_left:
+        events.append(Finished(reason=FinishReason.STOP, usage=Usage(num_output_tokens=tokens)))
+    answer = ObservedGeneration(
+        Steps(iter(events)), Figures(registry, None), RequestFacts(endpoint="/e"), "m", shares_prompt=False
+    )
+    assert [next(answer) for _ in events] == events
+    answer.close()
+
+    def figure(name: str) -> float:
+        return registry.get_sample_value(f"hugging_llama_{name}", {"endpoint": "/e", "model": "m"}) or 0
+
+    assert figure("inter_token_seconds_count") == max(0, tokens - 1)
+    assert figure("time_to_first_token_seconds_count") == min(1, tokens)

@@ -194,6 +194,8 @@ def _plain(text: str) -> str:
 
 
 def _wire_logprobs(entries: tuple[TokenLogprob, ...]) -> tuple[wire.WireLogprob, ...]:
+    if not entries:
+        return ()
     return tuple(
         wire.WireLogprob(entry.token, entry.logprob, tuple((other.token, other.logprob) for other in entry.top))
         for entry in entries
@@ -222,6 +224,8 @@ _TO_ITEM: Mapping[type, Callable[[int, Any], wire.Item]] = {
 
 
 def _logprobs(entries: tuple[wire.WireLogprob, ...]) -> tuple[TokenLogprob, ...]:
+    if not entries:
+        return ()
     return tuple(
         TokenLogprob(entry.token, entry.logprob, tuple(TokenLogprob(*other) for other in entry.top))
         for entry in entries

@@ -1,11 +1,11 @@
 """Streams that are looked at in passing: an Observer for the operations, which fills figures and request facts.
 
-Each stream ends in one observation, whether it finishes, fails or is closed early. Per token there is one clock reading
-and one observation.
+Each stream ends in one observation, whether it finishes, fails or is closed early. Per token a clock is read
+once; what is between tokens is counted many at a time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import perf_counter
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -28,6 +28,8 @@ from hugging_llama.operations.observer import PooledT
 from hugging_llama.web.figures import Figures, PairFigures
 
 _DELTAS = frozenset((TextDelta, ThinkingDelta, ToolCallDelta))
+_GAPS_AT_ONCE = 32
+"""What is between the tokens of a stream is counted so many at a time, the rest at its end."""
 _LEFT, _DONE = "left", "done"
 
 EventT = TypeVar("EventT")
@@ -119,14 +121,13 @@ class ObservedGeneration(_Answer[GenerateEvent]):
         self._num_deltas = 0
         self._begun = perf_counter()
         self._last = facts.started
-        self._observe: Callable[[float], None] = self._observe_first
+        self._gaps: list[float] = []
 
     def _see(self, event: GenerateEvent) -> None:
         if type(event) in _DELTAS:
             now = perf_counter()
-            self._observe(now - self._last)
+            self._see_delta(now - self._last)
             self._last = now
-            self._num_deltas += 1
         elif isinstance(event, Started):
             self._num_prompt_tokens = event.num_prompt_tokens
         elif isinstance(event, Finished):
@@ -134,14 +135,24 @@ class ObservedGeneration(_Answer[GenerateEvent]):
             self._count(event.usage, shares_prompt=self._shares_prompt)
             self._end(event.reason.value)
 
-    def _observe_first(self, after_s: float) -> None:
+    def _see_delta(self, after_s: float) -> None:
+        self._num_deltas += 1
+        if self._num_deltas > 1:
+            self._gaps.append(after_s)
+            if len(self._gaps) == _GAPS_AT_ONCE:
+                self._tell_gaps()
+            return
         self._pair.first_token.observe(after_s)
-        self._observe = self._pair.inter_token.observe
         if self._facts.first_token_s is None:
             self._facts.first_token_s = after_s
 
+    def _tell_gaps(self) -> None:
+        gaps, self._gaps = self._gaps, []  # the end may come from another thread
+        self._pair.inter_token.observe_all(gaps)
+
     def _ended(self, outcome: str) -> None:
         super()._ended(outcome)
+        self._tell_gaps()
         if self._usage is None:  # the caller has left, or the engine has gone
             self._facts.prompt_tokens += 0 if self._shares_prompt else self._num_prompt_tokens
             self._facts.output_tokens += self._num_deltas

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _FOREVER = timedelta(days=106751)  # Go's longest duration, 2**63 ns: what clients show as "Forever"
 
@@ -11,8 +12,14 @@ def created_at() -> str:
     """Now, RFC 3339 in UTC with nanoseconds, trailing zeros trimmed."""
     seconds, ns = divmod(time.time_ns(), 10**9)
     fraction = f"{ns:09d}".rstrip("0")
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    stamp = _stamp(seconds)
     return f"{stamp}.{fraction}Z" if fraction else f"{stamp}Z"
+
+
+@lru_cache(maxsize=1)
+def _stamp(seconds: int) -> str:
+    """The tokens of a second share it: it costs more than all else of a token's moment."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def timestamp(unix_s: float) -> str:

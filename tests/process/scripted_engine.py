@@ -45,6 +45,8 @@ from hugging_llama_config.settings import Settings
 
 _LOOK_S = 0.02
 """How often a sequence that waits for a file looks for it."""
+_STEP_S = 0.004
+"""As long as a step of a small model takes: what falls due meanwhile goes out in one frame, as a batch's tokens do."""
 
 
 @dataclass(slots=True)
@@ -143,7 +145,7 @@ class ScriptedFacade:
 
     def _run(self) -> None:
         while not self._closed:
-            self._admit(max(0.0, self._due[0][0] - time.monotonic()) if self._due else 1.0)
+            self._admit(max(0.0, self._due[0][0] + _STEP_S - time.monotonic()) if self._due else 1.0)
             if answers := [answer for key, sequence in self._take_due() for answer in self._step(key, sequence)]:
                 self._emit(answers)
 

@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from tests.bar import percentile
 
+LINE = b'"created_at"'
 PHASES = ("upload", "prefill", "decode")
 
 
@@ -64,7 +65,8 @@ class Reader(asyncio.Protocol):
         if self._at:
             self._seen.gaps.append(now - self._at)
         self._at = now
-        self._seen.lines += data.count(b'"created_at"')
+        # a piece may end within it
+        self._seen.lines += (self._last[1 - len(LINE) :] + data).count(LINE)
         self._last = (self._last + data)[-1000:]
 
     def connection_lost(self, exc: Exception | None) -> None:

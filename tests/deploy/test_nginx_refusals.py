@@ -98,14 +98,30 @@ def test_headers_may_be_as_long_as_the_server_takes_them(pair: Pair, length: int
     assert "version" in answer.json() or answer.json() == {"error": "the request is malformed"}
 
 
-def test_what_is_no_http_is_refused_as_json(pair: Pair) -> None:
+@pytest.mark.parametrize(
+    ("request_line", "header", "status", "message"),
+    [
+        ("GET /%00 HTTP/1.1", "", 400, "the request is malformed"),
+        (
+            "POST /api/chat HTTP/1.1",
+            "Transfer-Encoding: gzip",
+            501,
+            "the request is sent in a way that is not spoken here",
+        ),
+        ("GET / HTTP/3.0", "", 505, "this version of HTTP is not spoken here"),
+    ],
+)
+def test_what_nginx_can_not_read_is_refused_as_json(
+    pair: Pair, request_line: str, header: str, status: int, message: str
+) -> None:
+    head = [request_line, "Host: llama.example.org", *filter(None, [header])]
     with contextlib.closing(pair.proxy.connect()) as client:
-        client.sock.sendall(b"GET /%00 HTTP/1.1\r\nHost: llama.example.org\r\n\r\n")
+        client.sock.sendall("".join(f"{line}\r\n" for line in [*head, ""]).encode())
         answer = b""
         while data := client.sock.recv(65536):
             answer += data
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert answer.endswith(b'\r\n\r\n{"error":"the request is malformed"}')
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert answer.endswith(f'\r\n\r\n{{"error":"{message}"}}'.encode())
 
 
 def test_errors_of_the_server_pass_untouched(pair: Pair) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hugging_llama.engine import memory
 from hugging_llama.engine.instances import State
 from hugging_llama.errors import InsufficientMemoryError
-from hugging_llama.neutral.events import Finished, Loaded
+from hugging_llama.neutral.events import Finished, Loaded, Progress, Started
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama_config.model_memory import least_load_bytes
 from tests.engine.checkpoints import make_checkpoint
@@ -79,6 +79,7 @@ def test_a_load_waits_for_a_busy_model(clients: Clients, other: ModelRef, monkey
         dataclasses.replace(DEMO_REF, quantization="none"), keep_alive_s=None, on_ready=lambda ready: is_there.set()
     )
     assert is_there.wait(WAIT_S)
+    asking = clients.send("x", other, tells_progress=True)
     waiting = clients.send("x", other)
     wait_until(lambda: registry._instances[other.identity].state is State.PARKED)
     assert not clients.has_ended(waiting)
@@ -86,6 +87,13 @@ def test_a_load_waits_for_a_busy_model(clients: Clients, other: ModelRef, monkey
     registry.release(busy)
     assert isinstance(clients.answers(waiting)[-1], Finished)
     assert clients.names == ["other"]
+    (began,) = [answer for answer in clients.answers(waiting) if isinstance(answer, Started)]
+    assert began.queued is not None
+    assert began.queued.position == 1
+    assert began.queued.waited_ns > 0
+    told = [answer for answer in clients.answers(asking) if isinstance(answer, Progress)]
+    assert [(progress.phase, progress.position) for progress in told[:3]] == [("load", 0), ("queue", 1), ("load", 0)]
+    assert told[1].expected_s > 0, "as long as the first load took"
 
 
 def test_an_embedding_model_counts_in_float32(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,11 +25,13 @@ class MemoryGauge(Generic[ModelT]):
 
     `need` is given a model and the context that its first request asks for, None for the default one; it reads files
     and may raise a HuggingLlamaError. The others are quick: bytes that are free now, bytes that an unload gives back.
+    `parked` is called when a load has to wait.
     """
 
     need: Callable[[ModelRef, int | None], MemoryNeed]
     free_bytes: Callable[[], int]
     held_bytes: Callable[[ModelT], int]
+    parked: Callable[[ModelRef], None] = lambda ref: None
 
 
 class Verdict(Enum):

@@ -15,11 +15,12 @@ from collections.abc import Callable
 
 from hugging_llama.engine import memory
 from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
-from hugging_llama.engine.entry import Entry, Request, load_told, wait_told
+from hugging_llama.engine.entry import Entry, Request, load_told, park_told, wait_told
 from hugging_llama.engine.expiry import ExpiryTimer
 from hugging_llama.engine.instances import LoadFailure, loading_row
 from hugging_llama.engine.intake import Intake
 from hugging_llama.engine.linear.native import has_native_linears
+from hugging_llama.engine.load_threads import LoadThreads
 from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.engine.pooling_heads import empty_answer
@@ -69,7 +70,7 @@ class Engine:
         self._served: set[ServedModel] = set()
         self._retired = RunnerStats()
         self._loads = LoadFigures()
-        self._threads: set[threading.Thread] = set()
+        self._load_threads = LoadThreads()
         self._intake = Intake(_INTAKE_THREADS, "engine-intake")
         # whoever waits for an adapter's file holds up none of the others
         self._adapter_intake = Intake(1, "engine-adapters")
@@ -79,7 +80,7 @@ class Engine:
         self._registry = Registry[ServedModel](
             load=self._load_model,
             unload=self._unload_model,
-            spawn=self._spawn,
+            spawn=self._load_threads.start,
             clock=time.monotonic,
             keep_alive_s=settings.keep_alive_s,
             max_loaded=settings.max_loaded_models,
@@ -185,19 +186,17 @@ class Engine:
             self._end(entry, EngineShutdownError("the engine is shutting down"))
         for thing in (self._intake, self._adapter_intake, self._slow_intake, self._timer, self._watch):
             thing.close()
-        end = time.monotonic() + _LONGEST_CLOSE_S
-        while (thread := self._busy_thread()) is not None and time.monotonic() < end:
-            thread.join(max(end - time.monotonic(), 0.0))
+        self._load_threads.join(_LONGEST_CLOSE_S)
 
     def _begin(self, key: Key, request: Request) -> None:
-        entry = Entry(key, request, time.monotonic_ns())
+        ref = self._resolved(request.model)
+        entry = Entry(key, request, ref, time.monotonic_ns())
         with self._lock:
             if key in self._entries:
                 raise ProtocolError("this request id is in use")
             self._entries[key] = entry
-        ref = self._resolved(request.model)
         if (wait := self._registry.wait_for(ref, entry.caller)) is not None:
-            self._emit(wait_told(entry, ref, wait))
+            self._emit(wait_told(entry, wait))
         try:
             entry.ticket = self._registry.acquire(
                 ref,
@@ -291,30 +290,10 @@ class Engine:
         if entry.ticket is not None:
             self._registry.release(entry.ticket)
 
-    def _spawn(self, call: Callable[[], None]) -> None:
-        """Runs a load or an unload in a thread of its own."""
-
-        def run() -> None:
-            try:
-                call()
-            finally:
-                with self._lock:
-                    self._threads.discard(threading.current_thread())
-
-        thread = threading.Thread(target=run, name="engine-load", daemon=True)
-        with self._lock:
-            thread.start()
-            self._threads.add(thread)
-
-    def _busy_thread(self) -> threading.Thread | None:
-        """One that loads or unloads; a load that ends during a close starts an unload."""
-        with self._lock:
-            return next(iter(self._threads), None)
-
     def _memory_gauge(self) -> MemoryGauge[ServedModel]:
         return MemoryGauge(
             need=self._memory_need, held_bytes=lambda model: model.size_bytes,
-            free_bytes=lambda: memory.free_bytes(self._device),
+            free_bytes=lambda: memory.free_bytes(self._device), parked=self._on_parked,
         )  # fmt: skip
 
     def _memory_need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
@@ -322,6 +301,13 @@ class Engine:
             size, runtime = self._loader.measure(ref.path, ref.quantization)
         wanted = estimate(size, runtime, context_length or size.usual_context(self._default_context))
         return MemoryNeed(wanted.load_bytes, min(least_load_bytes(size, runtime), wanted.load_bytes))
+
+    def _on_parked(self, ref: ModelRef) -> None:
+        """A load waits for memory, unless that has come meanwhile."""
+        with self._lock:  # else who is told may have been told of the load's begin before
+            wait = self._registry.wait_for(ref)
+            if wait is not None and wait.phase == "queue":
+                self._emit(park_told(self._entries.values(), ref, wait))
 
     @panics_as_errors()
     def _load_model(self, ref: ModelRef) -> ServedModel:

@@ -29,15 +29,17 @@ class Entry:
 
     key: Key
     request: Request
+    ref: ModelRef
+    """The model, with the quantization that it is loaded in."""
     arrival_ns: int
     lock: threading.Lock = field(default_factory=threading.Lock)
     ticket: Ticket[ServedModel] | None = None
     submitted_to: ServedModel | None = None
     cancelled: bool = False
-    awaits: tuple[str, str] | None = None
-    """The model that it waits for in the queue for models."""
+    awaits_model: bool = False
+    """Whether it waits for its model's place, or for the memory that it needs."""
     queued: Queued | None = None
-    """How it waits there, or has waited."""
+    """How it waits so, or has waited."""
 
     @property
     def caller(self) -> Caller:
@@ -50,17 +52,27 @@ class Entry:
 
 
 def load_told(entries: Iterable[Entry], ref: ModelRef) -> list[tuple[Key, Answer]]:
-    """Those in the queue for this model, whose load begins, have waited; for those who ask for their progress."""
-    waiting = [entry for entry in entries if entry.awaits == ref.identity]
+    """Those who wait for this model, whose load begins, have waited; for those who ask for their progress."""
+    waiting = [entry for entry in _of(ref, entries) if entry.awaits_model]
     for entry in waiting:
-        entry.awaits = None
+        entry.awaits_model = False
         entry.queued = entry.queued and entry.queued.waiting(time.monotonic_ns() - entry.arrival_ns)
     return [(entry.key, Progress(phase="load")) for entry in waiting if entry.tells_progress]
 
 
-def wait_told(entry: Entry, ref: ModelRef, wait: Progress) -> list[tuple[Key, Answer]]:
-    """Who waits for this model as `Registry.wait_for` has said; for it, if it asks for its progress."""
+def park_told(entries: Iterable[Entry], ref: ModelRef, wait: Progress) -> list[tuple[Key, Answer]]:
+    """All for this model wait as `Registry.wait_for` has said; for those who ask for their progress."""
+    return [told for entry in _of(ref, entries) for told in wait_told(entry, wait)]
+
+
+def wait_told(entry: Entry, wait: Progress) -> list[tuple[Key, Answer]]:
+    """It waits for its model as `Registry.wait_for` has said; for it, if it asks for its progress."""
     if wait.phase == "queue":
-        entry.awaits = ref.identity
-        entry.queued = Queued(position=wait.position, expected_s=wait.expected_s)
+        entry.awaits_model = True
+        # what it is told in the end is how it came
+        entry.queued = entry.queued or Queued(position=wait.position, expected_s=wait.expected_s)
     return [(entry.key, wait)] if entry.tells_progress else []
+
+
+def _of(ref: ModelRef, entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.ref.identity == ref.identity]

@@ -81,6 +81,10 @@ class Instance(Generic[ModelT]):
         """Whether how much memory it holds is just changing."""
         return self.state in (State.LOADING, State.LEAVING)
 
+    def expires_in_s(self, now: float) -> float:
+        """One that is in use is kept so long after that."""
+        return max(self.idle_since + self.keep_alive_s - now, 0.0) if self.is_idle else self.keep_alive_s
+
 
 @dataclass(frozen=True, slots=True)
 class Resident(Generic[ModelT]):

@@ -16,6 +16,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 from hugging_llama.engine.admission import MemoryGauge, Verdict, decide, too_large
@@ -153,7 +154,7 @@ class Registry(Generic[ModelT]):
         """Lets go what has been idle for long enough. Returns the seconds until the next one, infinite if none."""
         with self._lock:
             calls = self._expired()
-            left = [self._expires_in_s(instance) for instance in self._instances.values() if instance.is_idle]
+            left = [i.expires_in_s(self._clock()) for i in self._instances.values() if i.is_idle]
         run_calls(calls)
         return min(left, default=math.inf)
 
@@ -162,7 +163,7 @@ class Registry(Generic[ModelT]):
         with self._lock:
             shown = [instance for instance in self._instances.values() if instance.state is not State.LEAVING]
             shown.sort(key=lambda instance: -instance.last_used)
-            return [Resident(i.last_ref, i.model, i.ref_count, self._expires_in_s(i)) for i in shown]
+            return [Resident(i.last_ref, i.model, i.ref_count, i.expires_in_s(self._clock())) for i in shown]
 
     @property
     def num_waiting(self) -> int:
@@ -269,12 +270,8 @@ class Registry(Generic[ModelT]):
         return [self._unload_later(instance) for instance in instances]
 
     def _expired(self) -> list[Call]:
-        return [self._unload_later(i) for i in self._instances.values() if i.is_idle and self._expires_in_s(i) <= 0]
-
-    def _expires_in_s(self, instance: Instance[ModelT]) -> float:
-        if not instance.is_idle:
-            return instance.keep_alive_s
-        return max(instance.idle_since + instance.keep_alive_s - self._clock(), 0.0)
+        left = [i for i in self._instances.values() if i.is_idle and i.expires_in_s(self._clock()) <= 0]
+        return [self._unload_later(instance) for instance in left]
 
     def _unload_later(self, instance: Instance[ModelT]) -> Call:
         leave = self._leave(instance)
@@ -312,6 +309,8 @@ class Registry(Generic[ModelT]):
                 return
             instance.need, instance.state = need, State.PARKED
             calls = self._admit()
+            if instance.state is State.PARKED:
+                calls.insert(0, partial(self._memory.parked, instance.ref))
         run_calls(calls)
 
     def _run_load(self, instance: Instance[ModelT]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from hugging_llama.errors import EngineDiedError, HuggingLlamaError, InvalidRequestError
 from hugging_llama.neutral.events import (
+    AnswerStream,
     Classified,
     Detokenized,
     Embeddings,
@@ -59,6 +60,11 @@ class ScriptedStream(Generic[EventT]):
     def __init__(self, steps: Iterable[Step[EventT]]) -> None:
         self._steps = iter(steps)
         self._closed = threading.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """What waits until the stream is closed is met by `next` alone."""
+        return True
 
     @property
     def is_closed(self) -> bool:
@@ -117,7 +123,7 @@ class ScriptedEngine:
         self.streams: list[ScriptedStream[Any]] = []
         self.unloaded: list[ModelRef] = []
 
-    def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
+    def generate(self, request: GenerateRequest) -> AnswerStream:
         return self._play(self._generate, request)
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:

@@ -42,6 +42,16 @@ def generate(live: LiveServer, *, stream: bool = True, num_predict: int = 400) -
     return requests.post(f"{live.url}/api/generate", json=body, stream=stream, timeout=60)
 
 
+def test_an_answer_is_streamed_while_the_second_one_waits_for_its_place(live: LiveServer) -> None:
+    body = {"model": DEMO, "prompt": "Tell me everything.", "n": 2, "max_tokens": 50, "stream": True, **ENDLESS}
+    with requests.post(f"{live.url}/v1/completions", json=body, stream=True, timeout=60) as answer:
+        lines = [line.removeprefix(b"data: ") for line in answer.iter_lines() if line]
+    assert lines.pop() == b"[DONE]"
+    spoken = [json.loads(line)["choices"][0]["index"] for line in lines]
+    assert spoken == sorted(spoken)
+    assert min(spoken.count(0), spoken.count(1)) > 10
+
+
 def curl(live: LiveServer, *, stream: bool) -> subprocess.Popen[bytes]:
     options = {"num_predict": 2000, **ENDLESS}
     body = json.dumps({"model": DEMO, "prompt": "Hi", "stream": stream, "options": options})

@@ -22,6 +22,10 @@ class Steps(Generic[StepT]):
     def __init__(self, steps: Iterator[StepT]) -> None:
         self._steps = steps
 
+    @property
+    def is_ready(self) -> bool:
+        return True
+
     def __iter__(self) -> Iterator[StepT]:
         return self
 

@@ -3,12 +3,12 @@
 from typing import Protocol
 
 from hugging_llama.neutral.events import (
+    AnswerStream,
     Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
     EventStream,
-    GenerateEvent,
     Loaded,
     Tokenized,
 )
@@ -26,7 +26,7 @@ from hugging_llama.neutral.requests import (
 class EngineClient(Protocol):
     """What a web worker may ask of an engine. Methods may be called from any thread or greenlet."""
 
-    def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
+    def generate(self, request: GenerateRequest) -> AnswerStream:
         """Ends in exactly one Finished, or raises one typed error from the stream."""
         ...
 

@@ -9,12 +9,12 @@ from hugging_llama.client.streams import OpenStreams, QueueStream, Waits, failed
 from hugging_llama.errors import EngineDiedError, HuggingLlamaError
 from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
 from hugging_llama.neutral.events import (
+    AnswerStream,
     Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
     EventStream,
-    GenerateEvent,
     Loaded,
     Tokenized,
 )
@@ -45,7 +45,7 @@ class LocalEngine:
         self._engine = make_engine(self._emit)
         self._closed = False
 
-    def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
+    def generate(self, request: GenerateRequest) -> AnswerStream:
         return self._start(lambda key: self._engine.generate(key, request), generates=True)
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:

@@ -23,12 +23,12 @@ from hugging_llama.errors import (
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.codec import LoadedModels, wire_generate, wire_tokenize
 from hugging_llama.neutral.events import (
+    AnswerStream,
     Classified,
     Detokenized,
     Embeddings,
     EngineStatus,
     EventStream,
-    GenerateEvent,
     Loaded,
     Tokenized,
 )
@@ -77,7 +77,7 @@ class RemoteEngine:
         self.life_line = life_line
         self._minds_forks = False
 
-    def generate(self, request: GenerateRequest) -> EventStream[GenerateEvent]:
+    def generate(self, request: GenerateRequest) -> AnswerStream:
         return self._start(lambda rid: wire.Generate(rid, wire_generate(request)), generates=True)
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:

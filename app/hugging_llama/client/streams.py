@@ -74,6 +74,11 @@ class QueueStream(Generic[ReplyT]):
         self._queue.put(reply)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether `next` would not wait."""
+        return self._over or self.num_buffered > 0
+
+    @property
     def num_buffered(self) -> int:
         return self._queue.qsize()
 

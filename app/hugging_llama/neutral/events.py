@@ -262,3 +262,12 @@ class EventStream(Protocol[EventT_co]):
     def __next__(self) -> EventT_co: ...
 
     def close(self) -> None: ...
+
+
+class AnswerStream(EventStream[GenerateEvent], Protocol):
+    """What a model writes, which may be one of several answers to a request."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `next` would not wait."""
+        ...

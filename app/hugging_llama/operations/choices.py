@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
-from hugging_llama.neutral.events import EventStream, GenerateEvent, Progress
+from hugging_llama.neutral.events import AnswerStream, GenerateEvent, Progress
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.requests import GenerateCall
 from hugging_llama.operations.context import AppContext
@@ -17,33 +17,49 @@ from hugging_llama_config.settings import Settings
 class Choices:
     """An EventStream of choice numbers and their events; it ends with the last of them, and the first error ends all.
 
-    The choices take turns: sequences of one batch go on step by step, so none waits long for another. Progress is that
-    of the first choice, which has its turn until it begins.
+    Who has something to say says it, the one that has been silent for longest first: some may wait for a place in the
+    batch that others have. Progress is that of the first choice.
     """
 
-    def __init__(self, streams: list[EventStream[GenerateEvent]]) -> None:
+    def __init__(self, streams: list[AnswerStream]) -> None:
         self._streams = streams
         self._turns = deque(enumerate(streams))
+        self._speaker: tuple[int, AnswerStream] | None = None
 
     def __iter__(self) -> Iterator[tuple[int, GenerateEvent]]:
         return self
 
     def __next__(self) -> tuple[int, GenerateEvent]:
-        while turn := next(iter(self._turns), None):
+        while turn := self._next_turn():
             index, stream = turn
             try:
                 event = next(stream)
             except StopIteration:
-                with contextlib.suppress(ValueError):  # somebody has closed it meanwhile
-                    self._turns.remove(turn)
+                self._speaker = None
+                self._leave(turn)
                 continue
             except HuggingLlamaError:
                 self.close()
                 raise
             if not isinstance(event, Progress):
-                self._turns.rotate(-1)
+                self._speaker = turn
+                if self._leave(turn):
+                    self._turns.append(turn)
             return index, event
         raise StopIteration
+
+    def _next_turn(self) -> tuple[int, AnswerStream] | None:
+        """Where nobody has anything to say, who spoke last is waited for, as its sequence is one that goes on."""
+        turns = tuple(self._turns)
+        ready = next((turn for turn in turns if turn[1].is_ready), None)
+        return ready or self._speaker or next(iter(turns), None)
+
+    def _leave(self, turn: tuple[int, AnswerStream]) -> bool:
+        """Whether it was there: somebody may have closed all of them."""
+        with contextlib.suppress(ValueError):
+            self._turns.remove(turn)
+            return True
+        return False
 
     def close(self) -> None:
         """End all of them."""
@@ -58,7 +74,7 @@ def generate_choices(ctx: AppContext, model: LocalModel, name: str, calls: list[
     Raises what `generation.generate` raises, and InvalidRequestError for more of them than can ever be here at once.
     """
     _check_count(len(calls) * n, ctx.settings)
-    streams: list[EventStream[GenerateEvent]] = []
+    streams: list[AnswerStream] = []
     try:
         for call in calls:
             for number in range(n):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from hugging_llama.errors import UnsupportedCapabilityError
-from hugging_llama.neutral.events import EventStream, GenerateEvent
+from hugging_llama.neutral.events import AnswerStream
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import Capability, LocalModel, RequestDefaults
 from hugging_llama.neutral.requests import (
@@ -47,7 +47,7 @@ def require_for(model: LocalModel, name: str, prompt: Prompt) -> None:
 
 def generate(
     ctx: AppContext, model: LocalModel, name: str, call: GenerateCall, *, shares_prompt: bool = False
-) -> EventStream[GenerateEvent]:
+) -> AnswerStream:
     """Start one generation; `shares_prompt`: it is not the first one of its prompt.
 
     Options win over the defaults of a named model, these over the model's generation_config.json, that over Ollama's

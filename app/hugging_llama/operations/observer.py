@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol, TypeVar
 
-from hugging_llama.neutral.events import Classified, Embeddings, EventStream, GenerateEvent
+from hugging_llama.neutral.events import AnswerStream, Classified, Embeddings, EventStream
 from hugging_llama.neutral.transfer import TransferProgress
 
 PooledT = TypeVar("PooledT", bound=Embeddings | Classified)
@@ -11,9 +11,7 @@ PooledT = TypeVar("PooledT", bound=Embeddings | Classified)
 class Observer(Protocol):
     """Looks at events in passing; each method returns the same events. `model` is the full name of one that exists."""
 
-    def generation(
-        self, events: EventStream[GenerateEvent], model: str, *, shares_prompt: bool
-    ) -> EventStream[GenerateEvent]:
+    def generation(self, events: AnswerStream, model: str, *, shares_prompt: bool) -> AnswerStream:
         """An answer of a model that writes; `shares_prompt`: another one of the same request has counted its prompt."""
         ...
 
@@ -31,9 +29,7 @@ class Observer(Protocol):
 class Unobserved:
     """Nobody looks."""
 
-    def generation(
-        self, events: EventStream[GenerateEvent], model: str, *, shares_prompt: bool
-    ) -> EventStream[GenerateEvent]:
+    def generation(self, events: AnswerStream, model: str, *, shares_prompt: bool) -> AnswerStream:
         return events
 
     def pooling(self, events: EventStream[PooledT], model: str) -> EventStream[PooledT]:

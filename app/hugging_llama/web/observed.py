@@ -12,6 +12,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 from hugging_llama.dialects.request_facts import AnswerFacts, RequestFacts, request_facts
 from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import (
+    AnswerStream,
     Classified,
     Embeddings,
     EventStream,
@@ -108,7 +109,7 @@ class ObservedGeneration(_Answer[GenerateEvent]):
 
     def __init__(
         self,
-        events: EventStream[GenerateEvent],
+        events: AnswerStream,
         figures: Figures,
         facts: RequestFacts,
         model: str,
@@ -116,12 +117,18 @@ class ObservedGeneration(_Answer[GenerateEvent]):
         shares_prompt: bool,
     ) -> None:
         super().__init__(events, figures, facts, model)
+        self._answer = events
         self._shares_prompt = shares_prompt
         self._num_prompt_tokens = 0
         self._num_deltas = 0
         self._begun = perf_counter()
         self._last = facts.started
         self._gaps: list[float] = []
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `next` would not wait."""
+        return self._answer.is_ready
 
     def _see(self, event: GenerateEvent) -> None:
         if type(event) in _DELTAS:
@@ -203,9 +210,7 @@ class FigureObserver:
     def __init__(self, figures: Figures) -> None:
         self._figures = figures
 
-    def generation(
-        self, events: EventStream[GenerateEvent], model: str, *, shares_prompt: bool
-    ) -> EventStream[GenerateEvent]:
+    def generation(self, events: AnswerStream, model: str, *, shares_prompt: bool) -> AnswerStream:
         return ObservedGeneration(events, self._figures, request_facts(), model, shares_prompt=shares_prompt)
 
     def pooling(self, events: EventStream[PooledT], model: str) -> EventStream[PooledT]:

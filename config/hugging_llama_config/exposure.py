@@ -53,6 +53,6 @@ def _has_keys(settings: Settings, was_closed: bool) -> bool:
     if settings.keys_file:
         raise ExposureError(
             f"HUGGING_LLAMA_KEYS_FILE: there is no file {path}: make a key with 'hugging-llama keys add NAME', or "
-            "leave the variable out"
+            "leave the setting out"
         )
     return False

@@ -105,6 +105,25 @@ def test_settings_that_can_not_be(argv: list[str], message: str, invoke: Invoke)
     assert invoke("serve", *argv) == (2 if message.startswith("--") else 1, "", f"Error: {message}\n")
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "reason"),
+    [
+        ("--keys-file", "{home}/none.json", "there is no file {home}/none.json: make a key with"),
+        ("--audit-log", "{home}", "{home} can't be written: it is a folder; name a file in it"),
+    ],
+)
+def test_files_that_can_not_be_used_are_told_by_the_word_that_was_typed(
+    flag: str, value: str, reason: str, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value, reason = (text.format(home=tmp_path) for text in (value, reason))
+    variable = f"HUGGING_LLAMA_{flag[2:].upper().replace('-', '_')}"
+    code, _, err = invoke("serve", "--port", "0", flag, value)
+    assert (code, err.startswith(f"Error: {flag}: {reason}")) == (1, True), err
+    monkeypatch.setenv(variable, value)
+    code, _, err = invoke("serve", "--port", "0")
+    assert (code, err.startswith(f"Error: {variable}: {reason}")) == (1, True), err
+
+
 def test_nobody_is_let_in_without_keys_by_mistake(invoke: Invoke, serve_environ: dict[str, str]) -> None:
     argv = ("serve", "--host", "0.0.0.0", "--port", _free_port())
     code, _, err = invoke(*argv)

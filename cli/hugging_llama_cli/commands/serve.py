@@ -9,14 +9,17 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 
 from hugging_llama_cli.banner import GUNICORN, warnings, welcome
 from hugging_llama_cli.errors import CliError, UsageError
 from hugging_llama_cli.port import check_port
 from hugging_llama_cli.setting_flags import add_setting_flags, config_variable, given_flags, variables
+from hugging_llama_config.audit_file import AuditFileError, check_audit_file
 from hugging_llama_config.client import server_environment
-from hugging_llama_config.env import load
+from hugging_llama_config.env import GivenFlag, load
 from hugging_llama_config.exposure import ExposureError, check_exposure
+from hugging_llama_config.settings import SETTINGS
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,14 +38,15 @@ def run(args: argparse.Namespace) -> int:
     flags, config = given_flags(args), config_variable(args)
     loaded = load(server_environment(config), flags)
     if loaded.errors:
-        message = _in_flag_words(str(loaded.errors[0])) if config else str(loaded.errors[0])
+        message = _as_typed(str(loaded.errors[0]), flags, config)
         raise UsageError(message) if message.startswith("--") else CliError(message)
     settings = loaded.settings
     check_port(settings.host, settings.port)
     try:
         check_exposure(settings, [settings.host])
-    except ExposureError as error:
-        raise CliError(str(error)) from None
+        check_audit_file(settings.audit_log)
+    except (ExposureError, AuditFileError) as error:
+        raise CliError(_as_typed(str(error), flags, config)) from None
     # its warnings are those of gunicorn, which reads the same
     environ = server_environment({**config, **variables(flags)})
     if args.detach:
@@ -58,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     os.execve(sys.executable, [sys.executable, *GUNICORN], environ)
 
 
-def _in_flag_words(message: str) -> str:
-    """The user typed a flag, not the variable that it sets."""
-    return message.replace("HUGGING_LLAMA_CONFIG: ", "--config: ", 1)
+def _as_typed(message: str, flags: Sequence[GivenFlag], config: Mapping[str, str]) -> str:
+    """An error about a variable that a flag has set is one about the flag."""
+    typed = {SETTINGS[flag.name].variable: flag.flag for flag in flags} | dict.fromkeys(config, "--config")
+    variable, colon, reason = message.partition(": ")
+    return f"{typed[variable]}: {reason}" if colon and variable in typed else message

@@ -61,10 +61,12 @@ class ScriptedStream(Generic[EventT]):
         self._steps = iter(steps)
         self._closed = threading.Event()
 
-    @property
-    def is_ready(self) -> bool:
-        """What waits until the stream is closed is met by `next` alone."""
-        return True
+    is_ready = True
+    """What waits until the stream is closed is met by `next` alone."""
+    late_in_s = math.inf
+
+    def listen(self, bell: Callable[[], None]) -> None:
+        """It is ready always."""
 
     @property
     def is_closed(self) -> bool:

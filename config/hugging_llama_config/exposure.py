@@ -43,7 +43,8 @@ def _has_keys(settings: Settings, was_closed: bool) -> bool:
             read_keys(path)
             return True
     except KeyFileError as error:
-        raise ExposureError(str(error)) from None
+        named = "HUGGING_LLAMA_KEYS_FILE: " if settings.keys_file else ""
+        raise ExposureError(f"{named}{error}") from None
     except FileNotFoundError:
         if was_closed:
             raise ExposureError(

@@ -109,6 +109,7 @@ def test_settings_that_can_not_be(argv: list[str], message: str, invoke: Invoke)
     ("flag", "value", "reason"),
     [
         ("--keys-file", "{home}/none.json", "there is no file {home}/none.json: make a key with"),
+        ("--keys-file", "{home}", "{home} is no regular file"),
         ("--audit-log", "{home}", "{home} can't be written: it is a folder; name a file in it"),
     ],
 )

@@ -34,6 +34,7 @@ class World:
     now: float = 1000.0
     spawned: list[Callable[[], None]] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
+    parked: list[str] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
     live: list[FakeModel] = field(default_factory=list)
     most_live: int = 0
@@ -49,10 +50,14 @@ class World:
             keep_alive_s=self.keep_alive_s,
             max_loaded=self.max_loaded,
             max_queue=self.max_queue,
-            memory=MemoryGauge(need=self.need, free_bytes=lambda: self.free, held_bytes=lambda model: model.held_bytes)
-            if self.memory
-            else None,
+            memory=self.gauge() if self.memory else None,
         )
+
+    def gauge(self) -> MemoryGauge[FakeModel]:
+        return MemoryGauge(
+            need=self.need, free_bytes=lambda: self.free, held_bytes=lambda model: model.held_bytes,
+            parked=lambda ref: self.parked.append(ref.path),
+        )  # fmt: skip
 
     @property
     def free(self) -> int:

@@ -9,12 +9,12 @@ from hugging_llama.errors import GenerationError
 from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, Progress, TextDelta
 from hugging_llama.operations.choices import Choices
 
-AT_ONCE = Waits(0.05, 0.05)
 WAIT_S = 30.0
+PATIENT = Waits(WAIT_S, WAIT_S)
 END = Finished(reason=FinishReason.STOP)
 
 
-def streams(number: int, waits: Waits = AT_ONCE) -> list[QueueStream[GenerateEvent]]:
+def streams(number: int, waits: Waits = PATIENT) -> list[QueueStream[GenerateEvent]]:
     return [QueueStream(waits, lambda: None, generates=True) for _ in range(number)]
 
 
@@ -44,27 +44,53 @@ def test_those_that_have_something_to_say_take_turns() -> None:
     ]
 
 
-def test_who_spoke_last_is_waited_for_and_the_others_when_it_has_ended() -> None:
-    first, second = both = streams(2, Waits(WAIT_S, WAIT_S))
+def test_one_that_ends_makes_nobody_wait_for_one_that_has_no_place() -> None:
+    first, second, third = all_three = streams(3)
+    choices = Choices(list(all_three))
+    say(first, TextDelta("a"), END)
+    say(second, TextDelta("b"))
+    assert [next(choices) for _ in range(3)] == [(0, TextDelta("a")), (1, TextDelta("b")), (0, END)]
+    say(second, TextDelta("c"), END)
+    assert [next(choices) for _ in range(2)] == [(1, TextDelta("c")), (1, END)]
+    say(third, END)
+    assert list(choices) == [(2, END)]
+
+
+def test_one_that_falls_silent_holds_up_none() -> None:
+    first, second = both = streams(2)
     choices = Choices(list(both))
-    say(second, TextDelta("a"), TextDelta("b"), END)
-    assert [next(choices)[0] for _ in range(3)] == [1, 1, 1]
-    threading.Timer(0.05, say, (first, TextDelta("late"), END)).start()
-    assert list(choices) == [(0, TextDelta("late")), (0, END)]
+    say(first, TextDelta("a"))
+    assert next(choices) == (0, TextDelta("a"))
+    said = [TextDelta(str(number)) for number in range(100)]
+    threading.Timer(0.05, say, (second, *said, END)).start()
+    assert [next(choices) for _ in range(101)] == [(1, event) for event in [*said, END]]
+    threading.Timer(0.05, say, (first, END)).start()
+    assert list(choices) == [(0, END)]
+
+
+def test_nobody_says_anything_for_too_long() -> None:
+    first, second = both = streams(2, Waits(WAIT_S, 0.05))
+    choices = Choices(list(both))
+    say(first, TextDelta("a"))
+    assert next(choices) == (0, TextDelta("a"))
+    with pytest.raises(GenerationError, match=r"no event came from the engine within 0\.05 s"):
+        next(choices)
+    assert second.is_ready
+    assert list(choices) == []
 
 
 def test_an_error_of_one_ends_all() -> None:
-    both = streams(3)
-    choices = Choices(list(both))
-    both[1].put(GenerationError("no"))
+    all_three = streams(3)
+    choices = Choices(list(all_three))
+    all_three[1].put(GenerationError("no"))
     with pytest.raises(GenerationError, match="no"):
         next(choices)
     assert list(choices) == []
-    assert all(stream.is_ready for stream in both)
+    assert all(stream.is_ready for stream in all_three)
 
 
 def test_a_close_ends_who_waits() -> None:
-    both = streams(2, Waits(WAIT_S, WAIT_S))
+    both = streams(2)
     choices = Choices(list(both))
     both[0].put(TextDelta("a"))
     assert next(choices) == (0, TextDelta("a"))

@@ -1,8 +1,6 @@
 """What is seen of streams while they are passed on."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Generic, TypeVar
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -10,36 +8,15 @@ from prometheus_client import CollectorRegistry
 from hugging_llama.dialects.request_facts import RequestFacts
 from hugging_llama.neutral.events import Finished, FinishReason, GenerateEvent, TextDelta, Usage
 from hugging_llama.neutral.transfer import TransferProgress
+from hugging_llama.testing import ScriptedStream
 from hugging_llama.web.figures import Figures
 from hugging_llama.web.observed import ObservedGeneration, ObservedTransfer
-
-StepT = TypeVar("StepT")
-
-
-class Steps(Generic[StepT]):
-    """Tells `steps`."""
-
-    def __init__(self, steps: Iterator[StepT]) -> None:
-        self._steps = steps
-
-    @property
-    def is_ready(self) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[StepT]:
-        return self
-
-    def __next__(self) -> StepT:
-        return next(self._steps)
-
-    def close(self) -> None:
-        """There is nothing to free."""
 
 
 def test_a_transfer_that_its_caller_leaves_is_told_so() -> None:
     facts = RequestFacts()
     begun = itertools.repeat(TransferProgress(status="pulling"))
-    transfer = ObservedTransfer(Steps(begun), Figures(CollectorRegistry(), None), facts, "pull")
+    transfer = ObservedTransfer(ScriptedStream(begun), Figures(CollectorRegistry(), None), facts, "pull")
     assert next(transfer).status == "pulling"
     assert not facts.has_left
     transfer.close()
@@ -49,7 +26,7 @@ def test_a_transfer_that_its_caller_leaves_is_told_so() -> None:
 def test_one_that_has_ended_was_not_left() -> None:
     facts = RequestFacts()
     done = iter([TransferProgress(status="success")])
-    transfer = ObservedTransfer(Steps(done), Figures(CollectorRegistry(), None), facts, "push")
+    transfer = ObservedTransfer(ScriptedStream(done), Figures(CollectorRegistry(), None), facts, "push")
     assert next(transfer).status == "success"
     transfer.close()
     assert not facts.has_left
@@ -63,7 +40,7 @@ def test_each_gap_between_tokens_is_counted_when_the_answer_has_ended(tokens: in
     if not is_left:
         events.append(Finished(reason=FinishReason.STOP, usage=Usage(num_output_tokens=tokens)))
     answer = ObservedGeneration(
-        Steps(iter(events)), Figures(registry, None), RequestFacts(endpoint="/e"), "m", shares_prompt=False
+        ScriptedStream(events), Figures(registry, None), RequestFacts(endpoint="/e"), "m", shares_prompt=False
     )
     assert [next(answer) for _ in events] == events
     answer.close()

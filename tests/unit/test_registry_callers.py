@@ -3,7 +3,7 @@
 import pytest
 
 from hugging_llama.engine.instances import Ticket
-from hugging_llama.errors import EngineBusyError
+from hugging_llama.errors import EngineBusyError, InsufficientMemoryError
 from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.events import Progress
 from hugging_llama.neutral.models import ModelRef
@@ -90,14 +90,31 @@ def test_what_a_request_would_wait_for_is_known_before() -> None:
 
 
 def test_who_waits_for_memory_is_in_the_queue() -> None:
-    world = World(memory=100, needs={"a": (80, 80), "b": (80, 80)})
+    world = World(memory=100, max_queue=1, needs={"a": (80, 80), "b": (80, 80)})
     busy, b = world.use("a"), ModelRef(name="b", path="b")
     world.ask("b")
+    assert world.parked == []
     world.run()
+    assert world.parked == ["b"]
     assert place(world, b) == 1
+    _, other = world.ask("c")
+    assert place(world, ModelRef(name="d", path="d")) is None, "it would be refused"
+    assert place(world, b) == 1, "which needs no place in that queue"
+    world.registry.release(other)
     world.registry.release(busy)
     world.run()
     assert place(world, b) is None
+    assert world.parked == ["b"]
+
+
+def test_who_is_refused_is_not_told_to_wait_before() -> None:
+    world = World(memory=100, needs={"big": (500, 500), "c": (10, 10)})
+    big, _ = world.ask("big")
+    small, _ = world.ask("c")
+    world.run()
+    assert isinstance(world.answers[big], InsufficientMemoryError)
+    assert isinstance(world.answers[small], FakeModel)
+    assert world.parked == []
 
 
 def test_without_a_queue_a_model_is_loaded_all_the_same() -> None:

@@ -6,6 +6,7 @@ code then waits on greenlets in a process that gevent patched, even after this m
 
 import math
 import queue
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
@@ -66,17 +67,25 @@ class QueueStream(Generic[ReplyT]):
         self._queue: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
         self._waits = waits
         self._timeout_s = waits.first_s
+        self._late_at = time.monotonic() + waits.first_s
         self._end = end
         self._over = False
+        self._bell: Callable[[], None] | None = None
         self.generates = generates
 
     def put(self, reply: Reply) -> None:
-        self._queue.put(reply)
+        self._put(reply)
+
+    def listen(self, bell: Callable[[], None]) -> None:
+        self._bell = bell
 
     @property
     def is_ready(self) -> bool:
-        """Whether `next` would not wait."""
-        return self._over or self.num_buffered > 0
+        return self._over or self.num_buffered > 0 or self.late_in_s <= 0
+
+    @property
+    def late_in_s(self) -> float:
+        return self._late_at - time.monotonic()
 
     @property
     def num_buffered(self) -> int:
@@ -89,7 +98,7 @@ class QueueStream(Generic[ReplyT]):
         if self._over:
             raise StopIteration
         try:
-            reply = self._queue.get(timeout=None if math.isinf(self._timeout_s) else self._timeout_s)
+            reply = self._queue.get(timeout=None if math.isinf(self._late_at) else max(self.late_in_s, 0.0))
         except queue.Empty:
             self.close()
             raise self._waits.late(self._timeout_s) from None
@@ -97,6 +106,7 @@ class QueueStream(Generic[ReplyT]):
             raise StopIteration
         if not isinstance(reply, Progress):  # the first event in earnest may be far away still
             self._timeout_s = self._waits.idle_s
+        self._late_at = time.monotonic() + self._timeout_s
         if isinstance(reply, _LAST):
             self._over = True
         if isinstance(reply, HuggingLlamaError):
@@ -107,7 +117,12 @@ class QueueStream(Generic[ReplyT]):
         self._over = True
         self._end()
         # wakes a `next` that is blocked in another thread
-        self._queue.put(None)
+        self._put(None)
+
+    def _put(self, reply: Reply | None) -> None:
+        self._queue.put(reply)
+        if self._bell is not None:
+            self._bell()
 
 
 class OpenStreams:

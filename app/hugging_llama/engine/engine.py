@@ -195,8 +195,9 @@ class Engine:
             if key in self._entries:
                 raise ProtocolError("this request id is in use")
             self._entries[key] = entry
-        if (wait := self._registry.wait_for(ref, entry.caller)) is not None:
-            self._emit(wait_told(entry, wait))
+            # in one go: what its load, or a wait for memory, tells comes after it
+            if (wait := self._registry.wait_for(ref, entry.caller)) is not None:
+                self._emit(wait_told(entry, wait))
         try:
             entry.ticket = self._registry.acquire(
                 ref,
@@ -304,7 +305,7 @@ class Engine:
 
     def _on_parked(self, ref: ModelRef) -> None:
         """A load waits for memory, unless that has come meanwhile."""
-        with self._lock:  # else who is told may have been told of the load's begin before
+        with self._lock:  # a load that begins is told after it
             wait = self._registry.wait_for(ref)
             if wait is not None and wait.phase == "queue":
                 self._emit(park_told(self._entries.values(), ref, wait))

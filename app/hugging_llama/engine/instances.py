@@ -98,13 +98,16 @@ class Resident(Generic[ModelT]):
 
 
 def place_in_queue(
-    instances: Mapping[tuple[str, str], Instance[ModelT]], ref: ModelRef, num_pending: int, max_loaded: int
+    instances: Mapping[tuple[str, str], Instance[ModelT]], ref: ModelRef, num_pending: int | None, max_loaded: int
 ) -> int | None:
     """Of a request for this model that comes now: 0 if its load is under way or begins at once, None if it is in
-    memory, else its place in the queue for models, 1 for the next one."""
+    memory, else its place in the queue for models, 1 for the next one. `num_pending` None: there is no room for it in
+    that queue, and no place."""
     instance = instances.get(ref.identity)
     if instance is not None and instance.state is not State.LEAVING:
         return None if instance.model is not None else int(instance.state is State.PARKED)
+    if num_pending is None:
+        return None
     is_turn = not any(other.is_moving or other.state is State.PARKED for other in instances.values())
     return 0 if is_turn and not num_pending and len(instances) < max_loaded else num_pending + 1
 

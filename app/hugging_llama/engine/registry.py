@@ -118,10 +118,9 @@ class Registry(Generic[ModelT]):
     def wait_for(self, ref: ModelRef, caller: Caller = ANONYMOUS) -> Progress | None:
         """What a request for it would wait for now; None if it is in memory, or the request would be refused."""
         with self._lock:
-            place = place_in_queue(self._instances, ref, len(self._pending), self._max_loaded)
-            if place is None or not self._pending.has_room(caller, self._max_queue):
-                return None
-            return load_wait(place, self._pace.expected_s(place))
+            num_pending = len(self._pending) if self._pending.has_room(caller, self._max_queue) else None
+            place = place_in_queue(self._instances, ref, num_pending, self._max_loaded)
+            return None if place is None else load_wait(place, self._pace.expected_s(place))
 
     def release(self, ticket: Ticket[ModelT]) -> None:
         """Ends a hold, or the wait for one. More than once is fine."""
@@ -309,7 +308,7 @@ class Registry(Generic[ModelT]):
                 return
             instance.need, instance.state = need, State.PARKED
             calls = self._admit()
-            if instance.state is State.PARKED:
+            if instance.state is State.PARKED and self._instances.get(instance.ref.identity) is instance:
                 calls.insert(0, partial(self._memory.parked, instance.ref))
         run_calls(calls)
 

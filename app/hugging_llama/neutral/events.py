@@ -1,6 +1,6 @@
 """What comes back: a stream of events that ends in exactly one `Finished` or one raised error."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, Protocol, TypeVar
@@ -265,9 +265,18 @@ class EventStream(Protocol[EventT_co]):
 
 
 class AnswerStream(EventStream[GenerateEvent], Protocol):
-    """What a model writes, which may be one of several answers to a request."""
+    """What a model writes; of several at once those can be read that have something to read."""
 
     @property
     def is_ready(self) -> bool:
         """Whether `next` would not wait."""
+        ...
+
+    @property
+    def late_in_s(self) -> float:
+        """How long `next` would wait before it raises, infinite for ever."""
+        ...
+
+    def listen(self, bell: Callable[[], None]) -> None:
+        """`bell` is called, from whatever thread, each time that the stream may have become ready."""
         ...

@@ -1,12 +1,14 @@
 """Several answers to one request, side by side in one stream."""
 
 import contextlib
+import math
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
-from hugging_llama.neutral.events import AnswerStream, GenerateEvent, Progress
+from hugging_llama.neutral.events import AnswerStream, GenerateEvent
 from hugging_llama.neutral.models import LocalModel
 from hugging_llama.neutral.requests import GenerateCall
 from hugging_llama.operations.context import AppContext
@@ -17,14 +19,16 @@ from hugging_llama_config.settings import Settings
 class Choices:
     """An EventStream of choice numbers and their events; it ends with the last of them, and the first error ends all.
 
-    Who has something to say says it, the one that has been silent for longest first: some may wait for a place in the
-    batch that others have. Progress is that of the first choice.
+    Who has something to say says it, those who have take turns: some may wait for a place in the batch that others
+    have. Progress is that of the first choice.
     """
 
     def __init__(self, streams: list[AnswerStream]) -> None:
         self._streams = streams
         self._turns = deque(enumerate(streams))
-        self._speaker: tuple[int, AnswerStream] | None = None
+        self._rung = threading.Event()
+        for stream in streams:
+            stream.listen(self._rung.set)
 
     def __iter__(self) -> Iterator[tuple[int, GenerateEvent]]:
         return self
@@ -33,33 +37,26 @@ class Choices:
         while turn := self._next_turn():
             index, stream = turn
             try:
-                event = next(stream)
+                return index, next(stream)
             except StopIteration:
-                self._speaker = None
-                self._leave(turn)
-                continue
+                with contextlib.suppress(ValueError):  # somebody has closed it meanwhile
+                    self._turns.remove(turn)
             except HuggingLlamaError:
                 self.close()
                 raise
-            if not isinstance(event, Progress):
-                self._speaker = turn
-                if self._leave(turn):
-                    self._turns.append(turn)
-            return index, event
         raise StopIteration
 
     def _next_turn(self) -> tuple[int, AnswerStream] | None:
-        """Where nobody has anything to say, who spoke last is waited for, as its sequence is one that goes on."""
-        turns = tuple(self._turns)
-        ready = next((turn for turn in turns if turn[1].is_ready), None)
-        return ready or self._speaker or next(iter(turns), None)
-
-    def _leave(self, turn: tuple[int, AnswerStream]) -> bool:
-        """Whether it was there: somebody may have closed all of them."""
-        with contextlib.suppress(ValueError):
-            self._turns.remove(turn)
-            return True
-        return False
+        """Waits until one of them is ready; None where all have ended."""
+        while len(turns := tuple(self._turns)) > 1:
+            self._rung.clear()
+            for place, turn in enumerate(turns):
+                if turn[1].is_ready:
+                    self._turns.rotate(-(place + 1))
+                    return turn
+            late_in_s = min(stream.late_in_s for _, stream in turns)
+            self._rung.wait(None if math.isinf(late_in_s) else max(late_in_s, 0.0))
+        return turns[0] if turns else None
 
     def close(self) -> None:
         """End all of them."""

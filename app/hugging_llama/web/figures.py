@@ -34,8 +34,6 @@ class BatchHistogram(Histogram):
 
     def observe_all(self, amounts: Sequence[float]) -> None:
         """As `observe` with each of them."""
-        if not amounts:
-            return
         self._sum.inc(sum(amounts))
         for index, number in Tally(bisect_left(self._upper_bounds, amount) for amount in amounts).items():
             self._buckets[index].inc(number)

@@ -5,7 +5,7 @@ once; what is between tokens is counted many at a time.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import ClassVar, Generic, Literal, TypeVar
 
@@ -127,8 +127,14 @@ class ObservedGeneration(_Answer[GenerateEvent]):
 
     @property
     def is_ready(self) -> bool:
-        """Whether `next` would not wait."""
         return self._answer.is_ready
+
+    @property
+    def late_in_s(self) -> float:
+        return self._answer.late_in_s
+
+    def listen(self, bell: Callable[[], None]) -> None:
+        self._answer.listen(bell)
 
     def _see(self, event: GenerateEvent) -> None:
         if type(event) in _DELTAS:
@@ -155,7 +161,8 @@ class ObservedGeneration(_Answer[GenerateEvent]):
 
     def _tell_gaps(self) -> None:
         gaps, self._gaps = self._gaps, []  # the end may come from another thread
-        self._pair.inter_token.observe_all(gaps)
+        if gaps:
+            self._pair.inter_token.observe_all(gaps)
 
     def _ended(self, outcome: str) -> None:
         super()._ended(outcome)

@@ -6,15 +6,17 @@ and so a key: of what was sent no more is kept than the name of a header.
 
 And a request's head has a size, all in all. gunicorn has one for each header and their number, and looks through all
 that it has of a head each time that more of it comes: heads of some megabytes, from callers that nobody knows yet,
-would keep a worker busy for minutes.
+would keep a worker busy for minutes. So has a body that nobody reads, of a request that is refused: gunicorn takes all
+of it, however much, and while there is more to take it serves nobody else.
 """
 
 import json
 import re
 from typing import Any
 
-from gevent import GreenletExit  # type: ignore[import-untyped]
-from gunicorn import util
+import gevent  # type: ignore[import-untyped]
+from gevent import GreenletExit
+from gunicorn import http, util
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
@@ -29,6 +31,9 @@ _QUOTED = ("hdr", "req", "method", "version", "expect", "data", "term", "line")
 _OUR_FAULT = "internal server error; the server's log has the details"
 MAX_HEAD_BYTES = 128 * 1024
 """Of a request's line and headers together."""
+MAX_UNREAD_BYTES = 128 * 1024 * 1024
+"""Of a body that nobody has read: so much is taken, that its sender gets to see the answer."""
+_UNREAD_AT_ONCE = 64 * 1024
 _QUIT_WITHIN_S = 2
 _HTTP = (1, 1)
 
@@ -52,6 +57,23 @@ class BoundedRequest(Request):  # type: ignore[misc]
             raise LimitRequestHeaders("max buffer headers")
 
 
+class BoundedParser(RequestParser):  # type: ignore[misc]
+    """The requests of a connection, one after the other."""
+
+    mesg_class = BoundedRequest
+
+    def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
+        """Take what is left of the last request's body, while others are served; False where the connection is to end,
+        for a body that is too large or broken."""
+        for _ in range(MAX_UNREAD_BYTES // _UNREAD_AT_ONCE):
+            if super().finish_body(deadline, _UNREAD_AT_ONCE):
+                return True
+            if getattr(self.mesg.body, "failed", False):
+                return False
+            gevent.sleep(0)
+        return False
+
+
 class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
     """Which errors there are, their statuses and their lines in the log stay gunicorn's."""
 
@@ -59,8 +81,8 @@ class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """In the worker's own process, before it takes connections."""
-        # gunicorn has no other place to name the class of requests, nor of what accepts
-        RequestParser.mesg_class = BoundedRequest
+        # gunicorn has no other place to name the class of what reads requests, nor of what accepts
+        http.RequestParser = BoundedParser
         ggevent.StreamServer = PatientServer
         super().init_process()
 

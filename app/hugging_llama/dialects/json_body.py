@@ -9,6 +9,7 @@ from flask import Request
 
 from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
 from hugging_llama.dialects.body_stream import BodyStream
+from hugging_llama.dialects.body_values import check_values
 from hugging_llama.dialects.compression import decompressed
 from hugging_llama.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
 
@@ -58,6 +59,7 @@ def parse_object(
     """
     if not body.strip():
         raise InvalidRequestError(empty)
+    check_values(body)
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

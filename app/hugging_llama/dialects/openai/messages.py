@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from hugging_llama.dialects.body_values import ValueBudget
 from hugging_llama.errors import InvalidRequestError, UnsupportedCapabilityError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 from hugging_llama.neutral.requests import ToolChoice
@@ -19,17 +20,18 @@ def parse_messages(value: Any, model: str) -> tuple[Message, ...]:
         raise InvalidRequestError("[] is too short - 'messages'", param="messages")
     messages: list[Message] = []
     names: dict[str, str] = {}
+    budget = ValueBudget()
     for item in value:
-        message = _message(item, model, names)
+        message = _message(item, model, names, budget)
         names.update({call.id: call.name for call in reversed(message.tool_calls)})
         messages.append(message)
     return tuple(messages)
 
 
-def _message(item: Any, model: str, names: Mapping[str, str]) -> Message:
+def _message(item: Any, model: str, names: Mapping[str, str], budget: ValueBudget) -> Message:
     if not isinstance(item, dict) or not isinstance(item.get("role"), str):
         raise InvalidRequestError("invalid message format", param="messages")
-    calls = _calls(item)
+    calls = _calls(item, budget)
     texts = [_text(item["content"], model)] if item.get("content") is not None else []
     if not texts and all(item.get(name) is None for name in _INSTEAD):
         raise InvalidRequestError("invalid message content type: <nil>", param="messages")
@@ -65,21 +67,23 @@ def _text(content: Any, model: str) -> str:
     return "\n".join(texts)
 
 
-def _calls(item: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+def _calls(item: Mapping[str, Any], budget: ValueBudget) -> tuple[ToolCall, ...]:
     """Those of a message, or its `function_call`, which is what tools were before."""
     given = item.get("tool_calls") or []
     if not isinstance(given, list):
         raise InvalidRequestError("invalid tool call format", param="messages")
     if not given and (old := item.get("function_call")):
         given = [{"function": old}]
-    return tuple(_call(call, index) for index, call in enumerate(given))
+    return tuple(_call(call, index, budget) for index, call in enumerate(given))
 
 
-def _call(value: Any, index: int) -> ToolCall:
+def _call(value: Any, index: int, budget: ValueBudget) -> ToolCall:
     function = value.get("function") if isinstance(value, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise InvalidRequestError("invalid tool call format", param="messages")
     arguments = function.get("arguments") or "{}"
+    if isinstance(arguments, str):
+        budget.spend(arguments.encode("utf-8", "replace"))
     try:
         parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
     except (ValueError, RecursionError):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from hugging_llama.dialects.body_values import ValueBudget
 from hugging_llama.dialects.openai.render import Json
 from hugging_llama.dialects.openai.responses.tools import CUSTOM_INPUT, full_name
 from hugging_llama.errors import InvalidRequestError
@@ -49,6 +50,7 @@ class _Conversation:
     """The tools that were called, by the ids of the calls."""
     thoughts: list[str] = field(default_factory=list)
     """That have led to nothing yet."""
+    budget: ValueBudget = field(default_factory=ValueBudget)
 
     def messages(self) -> tuple[Message, ...]:
         content = "\n\n".join(filter(None, self.system))
@@ -62,6 +64,7 @@ class _Conversation:
             case "reasoning":
                 self.thoughts.append(reasoning_text(item))
             case "function_call":
+                self.budget.spend(item["arguments"].encode("utf-8", "replace"))
                 self._call(item, _arguments(item["arguments"]))
             case "custom_tool_call":
                 self._call(item, {CUSTOM_INPUT: item["input"]})

@@ -324,3 +324,20 @@ def test_a_load_does_not_block_those_who_use_another_model() -> None:
     assert slow.wait(60)
     for thread in threads:
         thread.join()
+
+
+def test_a_model_leaves_where_no_thread_can_be_started() -> None:
+    """What is short then is what its end gives back."""
+    world = World(max_loaded=1)
+    world.registry.release(world.use("a"))
+
+    def no_thread(call: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    world.registry._spawn = no_thread
+    refused, _ = world.ask("b")
+    assert world.live == []
+    answer = world.answers[refused]
+    assert isinstance(answer, ModelLoadError)
+    world.registry._spawn = world.spawned.append
+    world.use("a")

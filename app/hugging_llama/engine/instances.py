@@ -60,12 +60,12 @@ class Instance(Generic[ModelT]):
     keep_alive_s: float
     last_used: int
     context_length: int | None = None
+    load_began: float = 0.0
     state: State = State.LOADING
     need: MemoryNeed | None = None
     model: ModelT | None = None
     waiting: list[Ticket[ModelT]] = field(default_factory=list)
     users: set[Ticket[ModelT]] = field(default_factory=set)
-    load_began: float = 0.0
     idle_since: float = 0.0
 
     @property

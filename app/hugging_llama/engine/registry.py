@@ -42,10 +42,9 @@ from hugging_llama.neutral.events import Progress
 from hugging_llama.neutral.models import ModelRef
 
 _log = logging.getLogger(__name__)
+_DEFAULT_MAX_LOADED = 3
 
 ModelT = TypeVar("ModelT")
-
-DEFAULT_MAX_LOADED = 3
 
 
 class Registry(Generic[ModelT]):
@@ -74,7 +73,7 @@ class Registry(Generic[ModelT]):
         self._spawn = spawn
         self._clock = clock
         self._keep_alive_s = keep_alive_s
-        self._max_loaded = max_loaded or DEFAULT_MAX_LOADED
+        self._max_loaded = max_loaded or _DEFAULT_MAX_LOADED
         self._max_queue = max(max_queue, 1)  # whose load is the next one waits for its room in any case
         self._memory = memory
         self._deadline_changed = deadline_changed
@@ -221,9 +220,8 @@ class Registry(Generic[ModelT]):
 
     def _start(self, ticket: Ticket[ModelT]) -> Call:
         instance: Instance[ModelT] = Instance(
-            ticket.ref, ticket.ref, self._keep_alive_s, next(self._ticks), context_length=ticket.context_length
+            ticket.ref, ticket.ref, self._keep_alive_s, next(self._ticks), ticket.context_length, self._clock()
         )
-        instance.load_began = self._clock()
         self._instances[ticket.ref.identity] = instance
         work = self._run_load if self._memory is None else self._run_measure
         return lambda: self._spawn_for(instance, work)
@@ -258,7 +256,10 @@ class Registry(Generic[ModelT]):
         try:
             self._spawn(lambda: work(instance))
         except Exception as error:
-            self._failed(instance, ModelLoadError(f"the load could not be started: {type(error).__name__}"))
+            if instance.state is State.LEAVING:  # which others wait for: in this thread, then
+                work(instance)
+            else:
+                self._failed(instance, ModelLoadError(f"the load could not be started: {type(error).__name__}"))
 
     def _idle(self) -> list[Instance[ModelT]]:
         """Idle models in the order in which they are sent away: those that are kept for the shortest time first."""
@@ -273,8 +274,8 @@ class Registry(Generic[ModelT]):
         return [self._unload_later(instance) for instance in left]
 
     def _unload_later(self, instance: Instance[ModelT]) -> Call:
-        leave = self._leave(instance)
-        return lambda: self._spawn(leave)
+        instance.state = State.LEAVING
+        return partial(self._spawn_for, instance, self._run_unload)
 
     def _leave(self, instance: Instance[ModelT]) -> Call:
         """Marks the instance; the returned call unloads it and then lets the next ones in."""

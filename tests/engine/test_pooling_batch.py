@@ -3,16 +3,19 @@
 from array import array
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hugging_llama.engine.pooling_batch import PoolingItem, PoolingJob, PoolingQueue
 from hugging_llama.engine.pooling_tokens import TokenRow
+from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import EmbedRequest
 
 BUDGET = 64
+BULK, OTHER = Caller("bulk"), Caller("other")
 REQUEST = EmbedRequest(model=ModelRef(name="m", path="p"), inputs=())
 lengths = st.lists(st.integers(1, 100), min_size=1, max_size=20)
 
@@ -24,7 +27,7 @@ def make_job(number: int, text_lengths: list[int], caller: Caller = ANONYMOUS) -
 
 
 def make_queue(*jobs: PoolingJob) -> PoolingQueue:
-    queue = PoolingQueue(BUDGET)
+    queue = PoolingQueue(BUDGET, 1000)
     queue.jobs += jobs
     return queue
 
@@ -49,6 +52,23 @@ def test_every_text_once_within_the_budget_and_with_its_like(requests: list[list
         seen += batch
     assert len(seen) == len(texts)
     assert {id(text) for text in seen} == {id(text) for text in texts}
+
+
+def test_only_so_many_may_be_there_and_a_caller_who_has_none_finds_a_place() -> None:
+    queue = PoolingQueue(BUDGET, 2)
+    for number in range(2):
+        queue.append(make_job(number, [8], BULK))
+    with pytest.raises(EngineBusyError) as caught:
+        queue.append(make_job(2, [8], BULK))
+    assert caught.value.facts["queue_depth"] == 2
+    queue.append(make_job(3, [8], OTHER))
+    with pytest.raises(EngineBusyError):
+        queue.append(make_job(4, [8], OTHER))
+    queue.append(make_job(5, [8], Caller("third")))
+    with pytest.raises(EngineBusyError):
+        queue.append(make_job(6, [8], Caller("fourth")))
+    take(queue)
+    queue.append(make_job(7, [8], BULK))
 
 
 def test_lengths_of_all_requests_are_mixed() -> None:
@@ -102,7 +122,7 @@ def test_a_caller_with_many_requests_has_no_more_turns_than_one_with_one() -> No
 
 
 def test_who_comes_while_a_batch_is_computed_is_told_the_pace_of_those_before() -> None:
-    queue = PoolingQueue(BUDGET)
+    queue = PoolingQueue(BUDGET, 1000)
 
     def compute() -> None:
         for item in take(queue):
@@ -126,7 +146,7 @@ def test_who_comes_while_a_batch_is_computed_is_told_the_pace_of_those_before() 
 
 
 def test_the_pace_is_that_of_requests_of_which_many_share_a_batch() -> None:
-    queue = PoolingQueue(BUDGET)
+    queue = PoolingQueue(BUDGET, 1000)
     for number in range(4):
         queue.append(make_job(number, [8]))
     for item in take(queue):

@@ -88,17 +88,18 @@ class PoolingJob:
 
 
 class PoolingQueue:
-    """The requests of a runner in the order of their arrival. A batch has at most `max_tokens` with its padding, or one
-    input. Not thread-safe.
+    """The requests of a runner in the order of their arrival: `max_jobs`, or twice as many where each of the rest is of
+    another caller who had none. A batch has at most `max_tokens` with its padding, or one input. Not thread-safe.
 
     Batches are for callers in turn. Of one caller's every second one begins with the oldest request, so that each one
     ends however many come after it; the others begin with the request that had the fewest turns, so that a small one
     does not wait for a large one's end.
     """
 
-    def __init__(self, max_tokens: int) -> None:
+    def __init__(self, max_tokens: int, max_jobs: int) -> None:
         self.jobs: list[PoolingJob] = []
         self._max_tokens = max_tokens
+        self._max_jobs = max_jobs
         self._turns = Turns()
         self._last_by_age: set[Caller] = set()
         self._num_batches = 0
@@ -107,13 +108,22 @@ class PoolingQueue:
         self._pace = QueuePace(1)
 
     def append(self, job: PoolingJob) -> None:
-        """It waits, behind all of its caller, and for the end of a batch that is being computed in any case."""
+        """It waits, behind all of its caller, and for the end of a batch that is being computed in any case. Raises
+        EngineBusyError if there are too many."""
+        if not self._has_room(job.request.caller):
+            num_waiting = sum(waiting.is_untouched for waiting in self.jobs)
+            raise self._pace.busy("the request queue is full", num_waiting, num_waiting)
         is_computing = bool(self._batch)
         self.jobs.append(job)
         if is_computing or len(self.jobs) > 1:
             job.queued = self._pace.at(self._place(job.request.caller))
         job.num_batches_before = self._num_batches - (1 if is_computing else 0)
         job.arrival_ns = time.monotonic_ns()
+
+    def _has_room(self, caller: Caller) -> bool:
+        if len(self.jobs) < self._max_jobs:
+            return True
+        return len(self.jobs) < 2 * self._max_jobs and all(job.request.caller != caller for job in self.jobs)
 
     def done(self) -> None:
         """The batch that was taken last, if any was, is computed, or all of it was cancelled."""

@@ -66,7 +66,8 @@ class PoolingHead(Protocol):
 class PoolingRunner:
     """Runs one model in a thread of its own.
 
-    `max_batched_tokens` are in a batch with its padding, 0: by device. `lock` is held around every forward.
+    `max_batched_tokens` are in a batch with its padding, 0: by device. `max_jobs` requests are here at once, as in
+    PoolingQueue. `lock` is held around every forward.
     `on_finished` is called with the key of each accepted request after its end.
     """
 
@@ -75,6 +76,7 @@ class PoolingRunner:
         head: PoolingHead,
         *,
         max_batched_tokens: int = 0,
+        max_jobs: int,
         lock: AbstractContextManager[None],
         emit: Emit,
         on_finished: Callable[[Key], None],
@@ -88,7 +90,7 @@ class PoolingRunner:
         self._on_finished = on_finished
         self._changed = threading.Condition()
         self._queue = PoolingQueue(
-            max_batched_tokens or _MAX_BATCHED_TOKENS.get(head.device.type, _MAX_BATCHED_TOKENS_ELSEWHERE)
+            max_batched_tokens or _MAX_BATCHED_TOKENS.get(head.device.type, _MAX_BATCHED_TOKENS_ELSEWHERE), max_jobs
         )
         self._closing = False
         self._clock = StepClock()
@@ -109,7 +111,7 @@ class PoolingRunner:
         return job
 
     def submit(self, job: PoolingJob) -> None:
-        """Accepts a prepared request. Raises EngineShutdownError; then no end follows."""
+        """Accepts a prepared request. Raises EngineBusyError or EngineShutdownError; then no end follows."""
         with self._changed:
             if self._closing:
                 raise EngineShutdownError("the model is being unloaded")

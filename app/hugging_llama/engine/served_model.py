@@ -67,6 +67,7 @@ class ServedModel:
             self._pooling_runner = PoolingRunner(
                 pooling_head(checkpoint),
                 max_batched_tokens=settings.max_num_batched_tokens,
+                max_jobs=settings.max_num_seqs + settings.max_queue,
                 lock=compute_guard(checkpoint.device),
                 emit=emit,
                 on_finished=on_finished,

@@ -31,7 +31,7 @@ from hugging_llama_config.exposure import ExposureError, check_exposure
 from hugging_llama_config.home_format import HomeFormatError, read_home_format
 from hugging_llama_config.launch import LaunchError, is_supervised, prepare_run_dir, socket_path, start_supervisor
 from hugging_llama_config.log_levels import watch_levels
-from hugging_llama_config.logging import configure_own_logging, logging_table
+from hugging_llama_config.logging import Redaction, configure_own_logging, logging_table
 from hugging_llama_config.settings import Settings
 
 try:
@@ -53,6 +53,8 @@ logconfig_dict = (
     if _settings.log_format == "json"
     else {}
 )
+# in place of that of an earlier load of this file
+logging.getLogger("gunicorn.error").filters[:] = [Redaction()]
 # there is nothing heavy to share, and what is imported before gevent patches the worker blocks its hub
 preload_app = False
 # the heartbeat of a worker's hub, not a limit on requests

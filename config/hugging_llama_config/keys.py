@@ -13,6 +13,7 @@ from typing import Any
 
 from hugging_llama_config import keys_file
 from hugging_llama_config.keys_file import DamagedError, KeyFileError, KeyFileUnreadableError
+from hugging_llama_config.redaction import redacted
 
 __all__ = ["KeyFileError", "KeyFileUnreadableError"]
 
@@ -84,7 +85,7 @@ def revoke_key(path: str, wanted: str) -> Key:
         keys = _read(path, rows)
         found = [number for number, key in enumerate(keys) if wanted in (key.name, key.id)]
         if not found:
-            raise KeyFileError(f"there is no key {wanted!r}")
+            raise KeyFileError(f"there is no key {redacted(wanted)!r}")
         if len(found) > 1:
             ids = ", ".join(keys[number].id for number in found)
             raise KeyFileError(f"{wanted!r} is the name or the id of {len(found)} keys (their ids: {ids}); edit {path}")

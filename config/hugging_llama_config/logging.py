@@ -62,6 +62,14 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class Redaction(logging.Filter):
+    """For what others log in lines of their own: gunicorn's have the paths that callers choose."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = redacted(record.getMessage()), None
+        return True
+
+
 def configure_logging(level: str, process: str, style: str = "text") -> None:
     """In a process that is all ours: log to stderr at `level`; `process` (supervisor, engine) stands in every line.
 

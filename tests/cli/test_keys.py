@@ -65,6 +65,7 @@ def test_a_key_may_use_models_and_nothing_else_by_default(invoke: Invoke, tmp_pa
         (["add", "x", "--role", "god"], 2, "invalid choice: 'god'"),
         (["add", "x", "--tokens-per-minute", "-1"], 2, "'-1' is not a number"),
         (["revoke", "nobody"], 1, "there is no key 'nobody'"),
+        (["revoke", "hl-" + "a" * 32], 1, "there is no key 'hl-***'"),
         (["revoke"], 2, "which key?"),
         (["forget", "me"], 2, "invalid choice: 'forget'"),
         (["add", "x", "--priority", "99999999999999999999"], 2, "is not a number from -1000000000 to 1000000000"),

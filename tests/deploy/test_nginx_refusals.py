@@ -108,6 +108,7 @@ def test_headers_may_be_as_long_as_the_server_takes_them(pair: Pair, length: int
             501,
             "the request is sent in a way that is not spoken here",
         ),
+        ("TRACE / HTTP/1.1", "", 405, "this method is not spoken here"),
         ("GET / HTTP/3.0", "", 505, "this version of HTTP is not spoken here"),
     ],
 )

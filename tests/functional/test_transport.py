@@ -183,7 +183,13 @@ def test_local_pages_may_call(make_client: MakeClient, origin: str) -> None:
     assert "X-Request-ID" in response.headers["Access-Control-Expose-Headers"]
 
 
-@pytest.mark.parametrize("origin", ["https://evil.com", "chrome-extension://abc", "http://localhost.evil.com", "null"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.com", "chrome-extension://abc", "http://localhost.evil.com", "null",
+        "http://localhost:3000.evil.com", "http://localhost:@evil.com", "http://localhost:", "http://localhost:x",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("path", ["/api/tags", "/nowhere"])
 def test_other_pages_may_not(make_client: MakeClient, origin: str, path: str) -> None:
     client, engine = make_client()

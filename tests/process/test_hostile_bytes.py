@@ -70,6 +70,14 @@ def undisturbed(server: LiveServer) -> Iterator[None]:
     assert requests.get(f"{server.url}/api/version", timeout=60).ok
 
 
+def test_a_key_in_a_path_is_in_no_line_of_the_log(server: LiveServer) -> None:
+    """gunicorn tells of each request at debug."""
+    secret = "hl-" + "s3cret" * 6
+    assert requests.get(f"{server.url}/api/{secret}?key={secret}", timeout=60).status_code == 404
+    wait_until(lambda: "GET /api/hl-***" in server.log.read_text())
+    assert secret not in server.log.read_text()
+
+
 def workers(server: LiveServer) -> list[int]:
     return [child.pid for child in psutil.Process(server.process.pid).children()]
 

@@ -24,6 +24,7 @@ _DEFAULT_ORIGINS = (
     *(f"{scheme}://*" for scheme in ("app", "file", "tauri", "vscode-webview", "vscode-file")),
 )
 _LOCAL_ENDINGS = (".localhost", ".local", ".internal")
+_PORT = re.compile(r"[0-9]{1,5}")
 _BRACKETED = re.compile(r"\[([^]]*)\](:[0-9]*)?")
 _METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _STAINLESS = (
@@ -149,7 +150,11 @@ def _matches(pattern: str, origin: str) -> bool:
     head, star, tail = pattern.partition("*")
     if not star:
         return origin == pattern
-    return len(origin) >= len(head) + len(tail) and origin.startswith(head) and origin.endswith(tail)
+    if not (len(origin) >= len(head) + len(tail) and origin.startswith(head) and origin.endswith(tail)):
+        return False
+    # in a port's place stands a port, and no more of a name
+    is_port = head.endswith(":") and "//" in head
+    return not is_port or _PORT.fullmatch(origin, len(head), len(origin) - len(tail)) is not None
 
 
 def _asked_hosts() -> list[str]:

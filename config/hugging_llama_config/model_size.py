@@ -6,8 +6,7 @@ Both come from strangers: a value that is missing or makes no sense counts as ab
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hugging_llama_config.model_memory import ModelSize
 
@@ -22,8 +21,7 @@ _ENCODER_CONTEXT = 512
 _DEFAULT_CONTEXT = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """A tensor of a weight file; `dtype` as safetensors spells it."""
 
     name: str

@@ -1,7 +1,9 @@
 """All that the files of a model on disk say of it, and how large it is in memory."""
 
+import contextlib
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hugging_llama.errors import ModelNotFoundError
@@ -20,7 +22,7 @@ from hugging_llama.store.safetensors_header import BadSafetensorsError
 from hugging_llama.store.snapshot import Snapshot, read_snapshot
 from hugging_llama.store.tokenizer_file import read_tokenizer
 from hugging_llama_config.model_memory import ModelSize
-from hugging_llama_config.model_size import StoredTensor, model_size
+from hugging_llama_config.model_size import StoredTensor, WeightSums, model_size, sum_weights
 
 _POOLING = {"mean": Pooling.MEAN, "cls": Pooling.CLS, "lasttoken": Pooling.LAST}
 RESPONSE_TEMPLATE = "response_template"
@@ -67,10 +69,9 @@ def stored_size(model: LocalModel) -> tuple[ModelSize, str]:
     snapshot = _snapshot(model)
     config = snapshot.json(selection.CONFIG)
     writes = Capability.COMPLETION in model.capabilities
-    size = run_blocking(
-        model_size,
+    size = model_size(
         config,
-        _tensors(model, snapshot),
+        _weight_sums(model, snapshot),
         is_embedding=not writes,
         has_head=writes or is_causal_reranker(model.capabilities),
         context_length=model.details.context_length,
@@ -85,17 +86,32 @@ def named_dtype(config: Mapping[str, Any]) -> str:
 
 
 def _snapshot(model: LocalModel) -> Snapshot:
-    try:
+    with _not_found(model):
         return read_snapshot(model.ref.path)
-    except (OSError, selection.NotServableError) as error:
-        raise ModelNotFoundError(model.ref.name, model.ref.name) from error
 
 
 def _tensors(model: LocalModel, snapshot: Snapshot) -> list[StoredTensor]:
-    """In a thread of its own: there may be very many."""
-    try:
+    with _not_found(model):
         return run_blocking(safetensors_header.read_all_tensors, [snapshot.place(path) for path in snapshot.weights])
-    except (OSError, BadSafetensorsError) as error:
+
+
+def _weight_sums(model: LocalModel, snapshot: Snapshot) -> WeightSums:
+    with _not_found(model):
+        return run_blocking(_known_sums, snapshot.digest, *map(snapshot.place, snapshot.weights))
+
+
+@functools.lru_cache(maxsize=256)
+def _known_sums(_digest: str, *places: str) -> WeightSums:
+    """Kept, since there may be very many tensors, for as long as the files have this digest."""
+    return sum_weights(safetensors_header.read_all_tensors(places))
+
+
+@contextlib.contextmanager
+def _not_found(model: LocalModel) -> Iterator[None]:
+    """A model whose files are gone or damaged by now is not there."""
+    try:
+        yield
+    except (OSError, selection.NotServableError, BadSafetensorsError) as error:
         raise ModelNotFoundError(model.ref.name, model.ref.name) from error
 
 

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hugging_llama_config.model_memory import ModelSize
 
@@ -22,8 +22,7 @@ _ENCODER_CONTEXT = 512
 _DEFAULT_CONTEXT = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
+class StoredTensor(NamedTuple):
     """A tensor of a weight file; `dtype` as safetensors spells it."""
 
     name: str
@@ -37,7 +36,7 @@ class StoredTensor:
 
 def model_size(
     config: Mapping[str, Any],
-    tensors: Iterable[StoredTensor],
+    tensors: "Iterable[StoredTensor] | WeightSums",
     *,
     is_embedding: bool,
     has_head: bool | None = None,
@@ -48,9 +47,7 @@ def model_size(
     something else than config.json limits it, as it does for sentence-transformers."""
     has_head = not is_embedding if has_head is None else has_head
     text = _text_part(config)
-    weights = _Weights()
-    for tensor in tensors:
-        weights.add(tensor)
+    weights = tensors if isinstance(tensors, WeightSums) else sum_weights(tensors)
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim")
     vocab = _number(text, "vocab_size")
     is_tied = has_head and (not weights.head or config.get("tie_word_embeddings") is True)
@@ -87,23 +84,31 @@ def kv_per_token(text: Mapping[str, Any]) -> int:
     return _num_attention_layers(text) * 2 * kv_heads * head_dim
 
 
-class _Weights:
-    """Sums over the tensors of a model."""
+@dataclass(slots=True)
+class WeightSums:
+    """Elements of all tensors of a model by what they are for, and the bytes of those that keep their numbers."""
 
-    def __init__(self) -> None:
-        self.linear = self.head = self.other = self.fixed_bytes = 0
+    linear: int = 0
+    head: int = 0
+    other: int = 0
+    fixed_bytes: int = 0
 
-    def add(self, tensor: StoredTensor) -> None:
+
+def sum_weights(tensors: Iterable[StoredTensor]) -> WeightSums:
+    """What the names and shapes of the tensors say."""
+    sums = WeightSums()
+    for tensor in tensors:
         if tensor.name.endswith("_blocks") and tensor.dtype == "U8":
-            self.other += 2 * tensor.num_elements  # MXFP4, two in a byte, is unpacked where no kernel reads it
+            sums.other += 2 * tensor.num_elements  # MXFP4, two in a byte, is unpacked where no kernel reads it
         elif tensor.dtype in _FIXED_BYTES:
-            self.fixed_bytes += tensor.num_elements * _FIXED_BYTES[tensor.dtype]
+            sums.fixed_bytes += tensor.num_elements * _FIXED_BYTES[tensor.dtype]
         elif _HEAD.search(tensor.name):
-            self.head += tensor.num_elements
+            sums.head += tensor.num_elements
         elif _is_linear(tensor):
-            self.linear += tensor.num_elements
+            sums.linear += tensor.num_elements
         else:
-            self.other += tensor.num_elements
+            sums.other += tensor.num_elements
+    return sums
 
 
 def _is_linear(tensor: StoredTensor) -> bool:

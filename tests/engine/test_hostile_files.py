@@ -1,7 +1,9 @@
 """Model files made to do harm: each is loaded, converted or refused with a sentence, and costs little memory."""
 
+import functools
 import json
 import logging
+import os
 import random
 import resource
 import shutil
@@ -13,7 +15,7 @@ import pytest
 
 from hugging_llama.engine.conversion import convert
 from hugging_llama.engine.loader import Loader
-from hugging_llama.errors import HuggingLlamaError
+from hugging_llama.errors import HuggingLlamaError, ModelLoadError
 from hugging_llama.neutral.conversion import ConversionRequest
 from hugging_llama.store import conversion_plan, safetensors_header
 from hugging_llama.store.gguf_header import read_header
@@ -119,6 +121,21 @@ def test_tokenizers(loader: Loader, tmp_path: Path, seed: int, count: int) -> No
             outcome(loader, folder)
         (folder / name).write_text(whole)
     assert outcome(loader, folder) == "loaded"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["generation_config.json", "chat_template.jinja", "special_tokens_map.json", "preprocessor_config.json",
+     "adapter_config.json", "config.json", "modules.json", "merges.txt", "additional_chat_templates/x.jinja"],
+)  # fmt: skip
+def test_files_that_are_no_regular_ones(loader: Loader, models: list[Path], tmp_path: Path, path: str) -> None:
+    folder = Path(shutil.copytree(models[0], tmp_path / "model"))
+    (folder / path).parent.mkdir(exist_ok=True)
+    for make in (os.mkfifo, functools.partial(os.symlink, "/dev/zero")):
+        (folder / path).unlink(missing_ok=True)
+        make(folder / path)
+        with pytest.raises(ModelLoadError):
+            loader.load(str(folder))
 
 
 def test_a_tokenizer_that_panics(loader: Loader, tmp_path: Path) -> None:

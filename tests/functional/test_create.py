@@ -29,6 +29,15 @@ MODEL = {path: content for path, content in models.chat_model().items() if path 
 ADAPTER = models.low_rank()
 
 
+def _empty_tensors(number: int) -> bytes:
+    return models.safetensors({f"t{at}": ("F32", (0,)) for at in range(number)})
+
+
+def _few_bytes_in(number: int) -> bytes:
+    """A header that takes as much as the weights should."""
+    return models.safetensors({"w": ("F32", (1,)), **{f"t{at}": ("F32", (0,)) for at in range(number)}})
+
+
 def upload(client: FlaskClient, files: Mapping[str, bytes]) -> dict[str, str]:
     found = {path: f"sha256:{hashlib.sha256(content).hexdigest()}" for path, content in files.items()}
     for path, digest in found.items():
@@ -105,6 +114,10 @@ def test_a_model_of_uploaded_files(make_client: MakeClient, settings: Settings) 
         ({"model.safetensors": None}, "it has no safetensors weights"),
         ({"model.safetensors": MODEL["model.safetensors"][:-1]}, "not a whole safetensors file: file is cut short"),
         ({"model.safetensors": b"x" * 100}, "not a whole safetensors file: header length"),
+        ({"model.safetensors": models.safetensors({})}, "its weights hold nothing"),
+        ({"model.safetensors": _empty_tensors(1000)}, "its weights hold nothing"),
+        ({"model.safetensors": _empty_tensors(2**18 + 1)}, "its weights have more than 262144 tensors"),
+        ({"model.safetensors": _few_bytes_in(1000)}, "config.json does not fit its weights"),
         ({"model.safetensors": None, "model.safetensors.index.json": b"{}"}, "its weight index can't be read"),
         (
             {

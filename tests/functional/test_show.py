@@ -9,7 +9,9 @@ import pytest
 
 from hugging_llama.errors import EngineDiedError
 from hugging_llama.neutral.events import EngineStatus
+from hugging_llama.store.safetensors_header import read_tensors
 from hugging_llama.testing import ScriptedEngine
+from hugging_llama_config.model_size import StoredTensor
 from tests.functional.conftest import MakeClient
 from tests.hub_cache import MINILM, add_to_hub_cache
 from tests.store.models import safetensors
@@ -99,6 +101,22 @@ def test_verbose_has_the_tokens_and_the_tensors(make_client: MakeClient) -> None
     assert len(info["tokenizer.ggml.tokens"]) == len(info["tokenizer.ggml.token_type"]) == info["llama.vocab_size"]
     assert all(" " in merge for merge in info["tokenizer.ggml.merges"])
     assert sum(math.prod(tensor["shape"]) for tensor in answer["tensors"]) == info["general.parameter_count"]
+
+
+def test_headers_are_read_once(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, _ = make_client()
+    client.post("/api/show", json={"model": DEMO})
+    read: list[str] = []
+
+    def noted(path: str) -> list[StoredTensor]:
+        read.append(path)
+        return read_tensors(path)
+
+    monkeypatch.setattr("hugging_llama.store.safetensors_header.read_tensors", noted)
+    assert client.post("/api/show", json={"model": DEMO}).status_code == 200
+    assert read == []
+    assert client.post("/api/show", json={"model": DEMO, "verbose": True}).get_json()["tensors"]
+    assert len(read) == 1, "for the list that was asked for"
 
 
 def test_an_embedding_model(make_client: MakeClient) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from hugging_llama.store.safetensors_header import BadSafetensorsError, read_tensors
+from hugging_llama.store.safetensors_header import (
+    BadSafetensorsError,
+    TooManyTensorsError,
+    data_bytes,
+    read_all_tensors,
+    read_tensors,
+)
+from hugging_llama_config.model_limits import MOST_TENSORS
 from hugging_llama_config.model_size import StoredTensor
 from tests.store.models import safetensors
 
@@ -78,6 +85,57 @@ def test_a_name_that_stands_twice(tmp_path: Path) -> None:
     entry = json.dumps(_tensor())[1:-1].encode()
     with pytest.raises(BadSafetensorsError):
         read_tensors(_file(tmp_path / "x", b"{" + entry + b"," + entry + b"}", b"1234"))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"t": %s, "\\u0074": %s}',
+        b'{"t": 5, "t": %s}',
+        b'{"__metadata__": {"a": "b"}, "t": %s, "__metadata__": {}}',
+        b'{"t": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "shape": [1]}}',
+        b'{"t": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4], "\\u0073hape": [1]}}',
+    ],
+)
+def test_names_that_stand_twice_in_other_ways(tmp_path: Path, header: bytes) -> None:
+    header = header.replace(b"%s", json.dumps(_tensor()["t"]).encode())
+    with pytest.raises(BadSafetensorsError):
+        read_tensors(_file(tmp_path / "x", header, b"1234"))
+
+
+@pytest.mark.parametrize("name", ["t", "dtype", 'a"b', "\\", "\u00e9", "{"])
+@pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"shape": '{"a": "\\\\"}'}])
+def test_any_name_beside_any_metadata(tmp_path: Path, name: str, metadata: dict[str, str] | None) -> None:
+    header: dict[str, Any] = {} if metadata is None else {"__metadata__": metadata}
+    header[name] = {**_tensor()["t"], "more": 1}
+    assert read_tensors(_file(tmp_path / "x", header, b"1234")) == [StoredTensor(name, "F32", (1,))]
+
+
+def _many(path: Path, number: int, first: int = 0) -> str:
+    entry = _tensor(shape=[0], offsets=[0, 0])["t"]
+    return _file(path, {f"model.layers.{at}.weight": entry for at in range(first, first + number)})
+
+
+def test_as_many_tensors_as_a_model_may_have(tmp_path: Path) -> None:
+    tensors = read_tensors(_many(tmp_path / "x", MOST_TENSORS))
+    assert (len(tensors), data_bytes(tensors)) == (MOST_TENSORS, 0)
+    with pytest.raises(TooManyTensorsError, match=f"more than {MOST_TENSORS} tensors"):
+        read_tensors(_many(tmp_path / "x", MOST_TENSORS + 1))
+
+
+def test_all_files_of_a_model_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hugging_llama.store.safetensors_header.MOST_TENSORS", 10)
+    paths = [_many(tmp_path / str(number), 5, first=5 * number) for number in range(3)]
+    assert len(read_all_tensors(paths[:2])) == 10
+    with pytest.raises(TooManyTensorsError):
+        read_all_tensors(paths)
+
+
+@pytest.mark.parametrize("text", [b'"a":0,', b'"a":{},'])
+def test_headers_without_end_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    monkeypatch.setattr("hugging_llama.store.safetensors_header._HEADER", None)
+    with pytest.raises(TooManyTensorsError):
+        read_tensors(_file(tmp_path / "x", b"{" + 4_000_000 * text + b"}"))
 
 
 def test_mutated_files_never_crash(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from safetensors import SafetensorError, safe_open
 
 from hugging_llama.engine.vetting import VettedFiles
 from hugging_llama.errors import ModelLoadError
+from hugging_llama_config.model_limits import MOST_TENSORS
 from hugging_llama_config.model_memory import ModelSize
 from hugging_llama_config.model_size import StoredTensor, model_size
 
@@ -15,7 +16,10 @@ def stored_size(files: VettedFiles, *, is_embedding: bool, has_head: bool) -> Mo
         for path in files.weight_files:
             # torch would map the file at once, and keep it open where there is no memory for that
             with safe_open(path, framework="np") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
+                names = file.keys()
+                if len(tensors) + len(names) > MOST_TENSORS:
+                    raise ModelLoadError(f"the model's weights have more than {MOST_TENSORS} tensors")
+                for name in names:
                     part = file.get_slice(name)
                     tensors.append(StoredTensor(name, part.get_dtype(), tuple(part.get_shape())))
     except (SafetensorError, OSError) as error:

@@ -4,7 +4,9 @@ Raises ModelLoadError with a sentence for the user, which never names a path.
 """
 
 import json
+import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from hugging_llama.engine.gone_files import GONE
 from hugging_llama.engine.vocabulary_files import check_vocabulary_files
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
+from hugging_llama_config.regular_file import open_regular
 from hugging_llama_config.tokenizer_file import TokenizerFile
 
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_TOKENIZER_BYTES = 256 * 2**20
+_TEMPLATES = "additional_chat_templates"
 _HOSTILE_KEY = re.compile(
     r"auto_map|trust_remote_code|custom_pipelines|custom_generate|.*attn_implementation.*|.*experts_implementation.*"
     r"|transformers_weights|gguf_file|fusion_config|kernel_config|use_kernels|distributed_config"
@@ -59,6 +63,7 @@ def vet(directory: str) -> VettedFiles:
         raise ModelLoadError(GONE)
     raw = read_json(path / "config.json")
     modules = _module_folders(path)
+    _check_kinds(path / folder for folder in dict.fromkeys(("", _TEMPLATES, *modules)))
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
     for folder in dict.fromkeys(("", *modules)):
@@ -104,13 +109,27 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _any_json(path: Path) -> Any:
     try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise ModelLoadError(f"the model's {path.name} is too large")
-        return json.loads(path.read_bytes())
+        return json.loads(_content(path, _MAX_JSON_BYTES))
     except OSError:
         raise ModelLoadError(f"the model has no {path.name}") from None
     except (ValueError, RecursionError):
         raise ModelLoadError(f"the model's {path.name} is damaged") from None
+
+
+def _content(path: Path, most: int) -> bytes:
+    """Raises ModelLoadError for more than `most` bytes, OSError."""
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise ModelLoadError(f"the model's {path.name} is too large")
+        return file.read()
+
+
+def _check_kinds(folders: Iterable[Path]) -> None:
+    """The libraries open what they find: a pipe would be waited for, and a device may have no end."""
+    for folder in folders:
+        for path in sorted(folder.glob("*")):
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise ModelLoadError(f"the model's {path.name} is no regular file")
 
 
 def _without_hostile_keys(value: Any) -> Any:
@@ -138,10 +157,8 @@ def _check_tokenizer_file(file: Path) -> None:
     """What it does to texts: the library adds its tokens, which are texts, too, while it reads it."""
     if not file.is_file():
         return
-    if file.stat().st_size > _MAX_TOKENIZER_BYTES:
-        raise ModelLoadError(f"the model's {file.name} is too large")
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=TokenizerFile)
+        found = msgspec.json.decode(_content(file, _MAX_TOKENIZER_BYTES), type=TokenizerFile)
     except (msgspec.MsgspecError, RecursionError, ValueError, OSError):
         raise ModelLoadError(f"the model's {file.name} is damaged") from None
     if problem := found.problem():

@@ -72,8 +72,8 @@ class ModelDescription:
     """`template` is Jinja, "" if there is none; `sampling` are the authors' defaults, SamplingParams fields by name;
     `license` the text of the licence, or its name where the text is not there, or "".
 
-    `tool_format` is the name of the way in which tool calls are read, "" for none; `thinking_tags` what stands before
-    and behind reasoning.
+    `tensors` are empty where nobody asked for them. `tool_format` is the name of the way in which tool calls are read,
+    "" for none; `thinking_tags` what stands before and behind reasoning.
     """
 
     architecture: Architecture

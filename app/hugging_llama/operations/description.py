@@ -14,9 +14,9 @@ _DEFAULT_CONTEXT = 4096
 _DEFAULT_DTYPE = "bfloat16"
 
 
-def describe(model: LocalModel, *, with_tokens: bool = False) -> ModelDescription:
+def describe(model: LocalModel, *, with_lists: bool = False) -> ModelDescription:
     """Raises ModelNotFoundError if its files are gone by now."""
-    return description.describe(model, with_tokens=with_tokens)
+    return description.describe(model, with_lists=with_lists)
 
 
 def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> MemoryEstimate:

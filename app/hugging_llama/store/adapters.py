@@ -15,7 +15,7 @@ from hugging_llama.neutral.lora import (
 )
 from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.store import snapshot
-from hugging_llama.store.safetensors_header import BadSafetensorsError, read_tensors
+from hugging_llama.store.safetensors_header import BadSafetensorsError, read_all_tensors, read_tensors
 from hugging_llama.store.selection import ADAPTER_CONFIG, ADAPTER_WEIGHTS, NotServableError
 from hugging_llama_config.model_size import StoredTensor
 
@@ -57,7 +57,7 @@ def _base_tensors(base: LocalModel) -> list[StoredTensor]:
     """None of a base that can't be read by now: whoever uses it is told."""
     try:
         found = snapshot.read_snapshot(base.ref.path)
-        return [tensor for path in found.weights for tensor in read_tensors(found.place(path))]
+        return read_all_tensors(map(found.place, found.weights))
     except (NotServableError, BadSafetensorsError):
         return []
 

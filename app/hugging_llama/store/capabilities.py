@@ -11,6 +11,7 @@ from hugging_llama.store import selection
 from hugging_llama.store.classifiers import classifier_capabilities, cross_encoder_capabilities
 from hugging_llama.store.snapshot import Snapshot
 from hugging_llama.store.tokenizer_names import TOKENIZER_CONFIG, is_vocabulary
+from hugging_llama_config.regular_file import open_regular
 
 _GENERATIVE = ("ForCausalLM", "LMHeadModel")
 _ENCODERS = ("Model", "ForMaskedLM", "ForPreTraining")
@@ -86,7 +87,7 @@ def _listed_tokens(snapshot: Snapshot) -> list[Any]:
     if "tokenizer.json" not in snapshot.files:
         return []
     try:
-        with open(snapshot.place("tokenizer.json"), "rb") as file:
+        with open_regular(snapshot.place("tokenizer.json")) as file:
             head = file.read(_HEAD_BYTES).decode("utf-8", "ignore")
         _, found, rest = head.partition('"added_tokens"')
         value, _ = json.JSONDecoder().raw_decode(rest.lstrip(" \t\r\n:")) if found else ([], 0)

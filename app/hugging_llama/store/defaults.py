@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama.neutral.requests import SamplingParams
+from hugging_llama_config.regular_file import open_regular
 
 GENERATION_CONFIG = "generation_config.json"
 _MAX_BYTES = 1 << 20
@@ -50,9 +51,9 @@ def sampling_defaults(model_path: str) -> dict[str, Any]:
     """
     path = Path(model_path) / GENERATION_CONFIG
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            return {}
-        config = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            text = file.read(_MAX_BYTES + 1)
+        config = json.loads(text) if len(text) <= _MAX_BYTES else None
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(config, dict):

@@ -1,7 +1,9 @@
 """All that the files of a model on disk say of it, and how large it is in memory."""
 
+import contextlib
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hugging_llama.errors import ModelNotFoundError
@@ -10,6 +12,7 @@ from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.parsing.thinking_tags import HARMONY_TAGS, has_channels, thinking_tags
 from hugging_llama.parsing.tool_formats import tool_format
 from hugging_llama.store import safetensors_header, selection
+from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.capabilities import chat_template
 from hugging_llama.store.classifiers import is_causal_reranker
 from hugging_llama.store.defaults import sampling_defaults
@@ -19,7 +22,7 @@ from hugging_llama.store.safetensors_header import BadSafetensorsError
 from hugging_llama.store.snapshot import Snapshot, read_snapshot
 from hugging_llama.store.tokenizer_file import read_tokenizer
 from hugging_llama_config.model_memory import ModelSize
-from hugging_llama_config.model_size import StoredTensor, model_size
+from hugging_llama_config.model_size import StoredTensor, WeightSums, model_size, sum_weights
 
 _POOLING = {"mean": Pooling.MEAN, "cls": Pooling.CLS, "lasttoken": Pooling.LAST}
 RESPONSE_TEMPLATE = "response_template"
@@ -28,12 +31,13 @@ RESPONSE_TEMPLATE = "response_template"
 _POOLING_CONFIG = "1_Pooling/config.json"
 
 
-def describe(model: LocalModel, *, with_tokens: bool) -> ModelDescription:
-    """Reads the model's small files and the headers of its weights. Raises ModelNotFoundError if it is gone.
+def describe(model: LocalModel, *, with_lists: bool) -> ModelDescription:
+    """Reads the model's small files, and where `with_lists` asks for tensors and tokens the headers of its weights.
+    Raises ModelNotFoundError if it is gone.
 
     `template` is the one in effect, the model's own or that of its files.
     """
-    snapshot, tensors = _read(model)
+    snapshot = _snapshot(model)
     template = model.defaults.template or chat_template(snapshot)
     tools = tool_format(template)
     tags = HARMONY_TAGS if has_channels(template) else thinking_tags(template)
@@ -44,9 +48,9 @@ def describe(model: LocalModel, *, with_tokens: bool) -> ModelDescription:
         tool_format=RESPONSE_TEMPLATE if has_own_reader and tools else tools.name if tools else "",
         thinking_tags=(tags.open, tags.close) if tags else None,
         sampling=sampling_defaults(snapshot.folder),
-        license=license_text(snapshot.folder),
-        tensors=tuple(TensorInfo(tensor.name, tensor.dtype, tensor.shape) for tensor in tensors),
-        tokenizer=read_tokenizer(snapshot, with_tokens=with_tokens),
+        license=license_text(snapshot),
+        tensors=tuple(TensorInfo(*tensor) for tensor in _tensors(model, snapshot)) if with_lists else (),
+        tokenizer=read_tokenizer(snapshot, with_tokens=with_lists),
     )
 
 
@@ -62,12 +66,12 @@ def stored_size(model: LocalModel) -> tuple[ModelSize, str]:
 
     Raises ModelNotFoundError if the model is gone.
     """
-    snapshot, tensors = _read(model)
+    snapshot = _snapshot(model)
     config = snapshot.json(selection.CONFIG)
     writes = Capability.COMPLETION in model.capabilities
     size = model_size(
         config,
-        tensors,
+        _weight_sums(model, snapshot),
         is_embedding=not writes,
         has_head=writes or is_causal_reranker(model.capabilities),
         context_length=model.details.context_length,
@@ -81,15 +85,34 @@ def named_dtype(config: Mapping[str, Any]) -> str:
     return dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
 
 
-def _read(model: LocalModel) -> tuple[Snapshot, list[StoredTensor]]:
-    tensors: list[StoredTensor] = []
+def _snapshot(model: LocalModel) -> Snapshot:
+    with _not_found(model):
+        return read_snapshot(model.ref.path)
+
+
+def _tensors(model: LocalModel, snapshot: Snapshot) -> list[StoredTensor]:
+    with _not_found(model):
+        return run_blocking(safetensors_header.read_all_tensors, [snapshot.place(path) for path in snapshot.weights])
+
+
+def _weight_sums(model: LocalModel, snapshot: Snapshot) -> WeightSums:
+    with _not_found(model):
+        return run_blocking(_known_sums, snapshot.digest, *map(snapshot.place, snapshot.weights))
+
+
+@functools.lru_cache(maxsize=256)
+def _known_sums(_digest: str, *places: str) -> WeightSums:
+    """Kept, since there may be very many tensors, for as long as the files have this digest."""
+    return sum_weights(safetensors_header.read_all_tensors(places))
+
+
+@contextlib.contextmanager
+def _not_found(model: LocalModel) -> Iterator[None]:
+    """A model whose files are gone or damaged by now is not there."""
     try:
-        snapshot = read_snapshot(model.ref.path)
-        for path in snapshot.weights:
-            tensors += safetensors_header.read_tensors(snapshot.place(path))
+        yield
     except (OSError, selection.NotServableError, BadSafetensorsError) as error:
         raise ModelNotFoundError(model.ref.name, model.ref.name) from error
-    return snapshot, tensors
 
 
 def _architecture(snapshot: Snapshot) -> Architecture:

@@ -16,9 +16,8 @@ _MAX_LENGTH = 2**40
 def model_details(snapshot: Snapshot, config: Mapping[str, Any]) -> ModelDetails:
     """The details of a model. Raises safetensors_header.BadSafetensorsError, OSError."""
     elements: Counter[str] = Counter()
-    for path in snapshot.weights:
-        for tensor in safetensors_header.read_tensors(snapshot.place(path)):
-            elements[tensor.dtype] += tensor.num_elements
+    for tensor in safetensors_header.read_all_tensors(map(snapshot.place, snapshot.weights)):
+        elements[tensor.dtype] += tensor.num_elements
     family = config.get("model_type")
     return ModelDetails(
         format="safetensors",

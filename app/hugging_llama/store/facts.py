@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hugging_llama.neutral.models import Capability, ModelDetails
 from hugging_llama.store import snapshot
+from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.capabilities import capabilities
 from hugging_llama.store.details import model_details
 from hugging_llama.store.places import SETTLED_NS
@@ -41,7 +42,7 @@ class FolderFacts:
             if known and known.stamp == _stamp(folder, known.plain):
                 return known
             before = _stamp(folder, ())
-            facts = _inspect(folder)
+            facts = run_blocking(_inspect, folder)
             if facts.stamp[: len(before)] == before and time.time_ns() - max(facts.stamp) > SETTLED_NS:
                 self._known[folder] = facts
             return facts

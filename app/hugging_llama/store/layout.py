@@ -14,6 +14,7 @@ from hugging_llama.errors import InvalidRequestError
 from hugging_llama.store import names
 
 _FOLDER_PREFIX = "models--"
+_SNAPSHOTS = "snapshots"
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _FILE_PART = re.compile(r"[A-Za-z0-9_ @()\[\]+=,-][A-Za-z0-9_ .@()\[\]+=,-]*")
 _MAX_FILE_PART = 200
@@ -23,6 +24,12 @@ _MAX_FILE_DEPTH = 8
 def is_digest(text: str) -> bool:
     """Whether `text` can name a blob: the lower-case hex of a sha1 or a sha256."""
     return _DIGEST.fullmatch(text) is not None
+
+
+def is_snapshot(folder: str) -> bool:
+    """Whether a folder lies where the Hub's cache has that of a commit."""
+    repo, snapshots = os.path.split(os.path.dirname(folder))
+    return snapshots == _SNAPSHOTS and os.path.basename(repo).startswith(_FOLDER_PREFIX)
 
 
 def is_safe_file(path: str) -> bool:
@@ -63,7 +70,7 @@ class RepoFolder:
     @property
     def snapshots(self) -> str:
         """Where commits are."""
-        return os.path.join(self.path, "snapshots")
+        return os.path.join(self.path, _SNAPSHOTS)
 
     @property
     def no_exist(self) -> str:

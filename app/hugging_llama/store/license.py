@@ -3,21 +3,18 @@
 import os
 import re
 
-from hugging_llama.store.snapshot import read_small
+from hugging_llama.store.snapshot import Snapshot, read_small
 
 _TEXT = re.compile(r"licen[cs]e(?:\.(?:md|txt))?", re.IGNORECASE)
 _CARD = "README.md"
 _NAME = re.compile(r"license(?:_name)?:[ \t]*([^\s\[\]{}'\"#][^\n]*)")
 
 
-def license_text(folder: str) -> str:
-    """The licence file of a model's folder, else the name in the model card, else ""."""
-    try:
-        names = sorted(name for name in os.listdir(folder) if _TEXT.fullmatch(name))
-    except OSError:
-        return ""
-    texts = [text for name in names if (text := _read(os.path.join(folder, name)).strip())]
-    return "\n".join(texts) or _name_in_card(_read(os.path.join(folder, _CARD)))
+def license_text(snapshot: Snapshot) -> str:
+    """The licence file of a model, else the name in the model card, else ""."""
+    names = sorted(filter(_TEXT.fullmatch, snapshot.documents))
+    texts = [text for name in names if (text := _read(snapshot, name).strip())]
+    return "\n".join(texts) or _name_in_card(_read(snapshot, _CARD))
 
 
 def _name_in_card(card: str) -> str:
@@ -34,8 +31,10 @@ def _name_in_card(card: str) -> str:
     return found.get("license_name") or found.get("license", "")
 
 
-def _read(path: str) -> str:
+def _read(snapshot: Snapshot, name: str) -> str:
+    if name not in snapshot.documents:
+        return ""
     try:
-        return read_small(path).decode("utf-8", "replace")
+        return read_small(os.path.join(snapshot.folder, name)).decode("utf-8", "replace")
     except (OSError, ValueError):
         return ""

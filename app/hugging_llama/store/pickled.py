@@ -16,10 +16,9 @@ def take_files(blobs: Blobs, folder: str) -> Mapping[str, str]:
     """
     try:
         found = snapshot.read_snapshot(folder, allow_pickle=True)
-        documents = [name for name in os.listdir(folder) if selection.is_document(name)]
     except (NotServableError, OSError):
         return {}
     if all(path.endswith(".safetensors") for path in found.weights):
         return {}
-    kept = [path for path in (*found.files, *documents) if not selection.is_code(path)]
+    kept = [path for path in (*found.files, *found.documents) if not selection.is_code(path)]
     return {path: blobs.add_copy(os.path.join(folder, path)) for path in sorted(kept)}

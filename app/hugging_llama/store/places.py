@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.store import layout, names
 from hugging_llama.store.names import ModelName
+from hugging_llama_config.regular_file import open_regular
 from hugging_llama_config.settings import Settings
 
 _DEMO_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "demo_model")
@@ -166,7 +167,7 @@ def _stored_any_case(folder: layout.RepoFolder, revision: str) -> Place | None:
 def read_ref(path: str) -> tuple[str | None, float]:
     """What a ref says, and when it was written (Unix time); None where there is none."""
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             content = file.read(_MAX_REF_BYTES)
             return content.decode("ascii", "replace").strip(), os.fstat(file.fileno()).st_mtime
     except OSError:

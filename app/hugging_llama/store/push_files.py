@@ -8,7 +8,7 @@ from typing import Any
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
 from hugging_llama.neutral.models import LocalModel
-from hugging_llama.store import license, names, selection, snapshot
+from hugging_llama.store import layout, license, names, selection, snapshot
 from hugging_llama.store.defaults import GENERATION_CONFIG, HUB_NAMES
 from hugging_llama.store.push_request import PushFile
 from hugging_llama.store.selection import ADAPTER_CONFIG
@@ -44,7 +44,7 @@ def files_of(model: LocalModel, repo: str, modelfile: str) -> tuple[PushFile, ..
         config = generation_config(found.json(GENERATION_CONFIG), model.defaults.sampling)
         texts[GENERATION_CONFIG] = json.dumps(config, indent=2) + "\n"
     if not any(path.lower() == _CARD.lower() for path in files):
-        texts[_CARD] = _card(model, repo)
+        texts[_CARD] = _card(model, found, repo)
     files |= {path: PushFile(path=path, text=text) for path, text in texts.items()}
     return tuple(file for _, file in sorted(files.items()))
 
@@ -74,9 +74,8 @@ def generation_config(before: Mapping[str, Any], sampling: Mapping[str, Any]) ->
 
 
 def _model_sources(found: Snapshot) -> dict[str, str]:
-    documents = [path for path in _top_files(found.folder) if selection.is_document(path)]
     # with an adapter's configuration beside a model transformers would apply the adapter unasked
-    paths = {*found.files, *documents} - {ADAPTER_CONFIG}
+    paths = {*found.files, *found.documents} - {ADAPTER_CONFIG}
     return {path: os.path.realpath(os.path.join(found.folder, path)) for path in paths}
 
 
@@ -93,7 +92,9 @@ def _adapter_sources(folder: str) -> dict[str, str]:
 
 
 def _top_files(folder: str) -> list[str]:
-    return [path for path in os.listdir(folder) if os.path.isfile(os.path.join(folder, path))]
+    """Those that `read_adapter` has looked at."""
+    safe = filter(layout.is_safe_file, os.listdir(folder))
+    return [path for path in safe if os.path.isfile(os.path.join(folder, path))]
 
 
 def _adapter_config(model: LocalModel, sources: Mapping[str, str]) -> dict[str, str]:
@@ -122,12 +123,12 @@ def _licenses(model: LocalModel, sources: Mapping[str, str]) -> dict[str, str]:
     return {_LICENSE: "\n\n".join(texts) + "\n"}
 
 
-def _card(model: LocalModel, repo: str) -> str:
+def _card(model: LocalModel, found: Snapshot, repo: str) -> str:
     base = _base_repo(model)
     facts = {
         "base_model": base,
         "library_name": "peft" if model.ref.adapter else "transformers",
-        "license": _license_id(model),
+        "license": _license_id(model, found),
     }
     lines = ["---", *(f"{key}: {value}" for key, value in facts.items() if value), "---", "", f"# {repo}", ""]
     origin = f" from [{base}](https://huggingface.co/{base})" if base else ""
@@ -138,9 +139,9 @@ def _card(model: LocalModel, repo: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _license_id(model: LocalModel) -> str:
+def _license_id(model: LocalModel, found: Snapshot) -> str:
     """The id among the given licences or in the base's model card; `other` for a mere text, "" for none."""
-    texts = [*model.licenses, license.license_text(model.ref.path)]
+    texts = [*model.licenses, license.license_text(found)]
     ids = [text.strip().lower() for text in texts if _LICENSE_ID.fullmatch(text.strip().lower())]
     return ids[0] if ids else "other" if any(texts) else ""
 

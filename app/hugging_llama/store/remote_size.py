@@ -23,7 +23,6 @@ from hugging_llama_config.settings import Settings
 
 _POLICY = RetryPolicy(connect_timeout_s=5.0, read_timeout_s=15.0)
 _MAX_WEIGHT_FILES = 200
-_MAX_TENSORS = 1_000_000
 
 
 def remote_size(settings: Settings, name: str) -> tuple[ModelSize, str]:
@@ -65,8 +64,7 @@ class _Remote:
         tensors: list[StoredTensor] = []
         for path in weights:
             tensors += self._tensors(self._files[path])
-            if len(tensors) > _MAX_TENSORS:  # a stranger's list must not fill the memory
-                raise selection.NotServableError("it has too many tensors to look at")
+            safetensors_header.check_number(len(tensors))  # a stranger's list must not fill the memory
         return model_size(config, tensors, is_embedding=is_embedding), named_dtype(config)
 
     def _config(self) -> dict[str, Any]:

@@ -2,12 +2,21 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
+from hugging_llama_config.model_limits import MOST_TENSORS
 from hugging_llama_config.model_size import StoredTensor
+from hugging_llama_config.regular_file import open_regular
 
 _MAX_HEADER_BYTES = 64 * 2**20
+_MAX_ENTRY_BYTES = 2048
+_QUOTES_OF_ENTRY = 10
+"""Around the name, three keys and the dtype."""
+_MAX_QUOTES = _QUOTES_OF_ENTRY * MOST_TENSORS + 2**16
+_METADATA = "__metadata__"
 _ITEM_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32,
     "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
@@ -19,10 +28,44 @@ class BadSafetensorsError(Exception):
     """Not a whole safetensors file."""
 
 
+class TooManyTensorsError(BadSafetensorsError):
+    """More than a model may have."""
+
+
+class _Entry(msgspec.Struct, gc=False):
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+_HEADER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ENTRY = msgspec.json.Decoder(_Entry)
+
+
 def read_tensors(path: str) -> list[StoredTensor]:
     """The tensors of a file whose header agrees with its size. Raises BadSafetensorsError or OSError."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return parse_tensors(file.read, os.fstat(file.fileno()).st_size)
+
+
+def read_all_tensors(paths: Iterable[str]) -> list[StoredTensor]:
+    """Those of all files of a model. Raises BadSafetensorsError, also for too many together, OSError."""
+    found: list[StoredTensor] = []
+    for path in paths:
+        found += read_tensors(path)
+        check_number(len(found))
+    return found
+
+
+def check_number(num_tensors: int) -> None:
+    """Raises TooManyTensorsError."""
+    if num_tensors > MOST_TENSORS:
+        raise TooManyTensorsError(f"more than {MOST_TENSORS} tensors")
+
+
+def data_bytes(tensors: Iterable[StoredTensor]) -> int:
+    """What the data take, which is all of a file but its header."""
+    return sum(map(_data_bytes, tensors))
 
 
 def parse_tensors(read: Callable[[int], bytes], size: int) -> list[StoredTensor]:
@@ -34,14 +77,26 @@ def parse_tensors(read: Callable[[int], bytes], size: int) -> list[StoredTensor]
     if not 2 <= length <= min(_MAX_HEADER_BYTES, size - 8):
         raise BadSafetensorsError("header length")
     text = read(length)
+    num_quotes = text.count(b'"')
+    if num_quotes > _MAX_QUOTES:  # before anything is made of them
+        check_number(num_quotes // _QUOTES_OF_ENTRY)
     try:
-        header: Any = json.loads(text, object_pairs_hook=_without_repeats)
+        text.decode()
+        header = _HEADER.decode(text)
+        metadata = bytes(header.pop(_METADATA, b""))
+        check_number(len(header))
+        if not _is_said_once(text, header, metadata):
+            json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise BadSafetensorsError("header is not JSON") from error
-    if not isinstance(header, dict):
-        raise BadSafetensorsError("header is not an object")
-    header.pop("__metadata__", None)
     return _tensors(header, size - 8 - length)
+
+
+def _is_said_once(text: bytes, header: dict[str, msgspec.Raw], metadata: bytes) -> bool:
+    """Whether there is no string but those that every tensor must have: so no name stands twice. False where it takes
+    a closer look to know."""
+    num_quotes = _QUOTES_OF_ENTRY * len(header) + metadata.count(b'"') + (2 if metadata else 0)
+    return text.count(b'"') == num_quotes and text.count(b"\\") == metadata.count(b"\\")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -52,12 +107,12 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _tensors(header: dict[str, Any], data_bytes: int) -> list[StoredTensor]:
+def _tensors(header: dict[str, msgspec.Raw], num_bytes: int) -> list[StoredTensor]:
     """The tensors, whose data fill the rest of the file without holes or overlaps, as the format demands."""
     found: list[StoredTensor] = []
     places: list[tuple[int, int]] = []
-    for name, entry in header.items():
-        tensor, place = _tensor(name, entry)
+    for name, raw in header.items():
+        tensor, place = _tensor(name, raw)
         found.append(tensor)
         places.append(place)
     end_of_last = 0
@@ -65,21 +120,28 @@ def _tensors(header: dict[str, Any], data_bytes: int) -> list[StoredTensor]:
         if begin != end_of_last:
             raise BadSafetensorsError("tensors overlap, or there is a hole between them")
         end_of_last = end
-    if end_of_last != data_bytes:
+    if end_of_last != num_bytes:
         raise BadSafetensorsError("file is cut short")
     return found
 
 
-def _tensor(name: str, entry: Any) -> tuple[StoredTensor, tuple[int, int]]:
+def _tensor(name: str, raw: msgspec.Raw) -> tuple[StoredTensor, tuple[int, int]]:
     """The tensor, and where its data begin and end."""
-    try:
-        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-        is_typed = all(type(n) is int and n >= 0 for n in (*shape, begin, end))
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadSafetensorsError("tensor entry") from error
-    if not is_typed or not isinstance(dtype, str) or dtype not in _ITEM_BITS or len(shape) > 16:
+    if len(memoryview(raw)) > _MAX_ENTRY_BYTES:
         raise BadSafetensorsError("tensor entry")
-    tensor = StoredTensor(name, dtype, tuple(shape))
-    if (tensor.num_elements * _ITEM_BITS[dtype] + 7) // 8 != end - begin:
+    try:
+        entry = _ENTRY.decode(raw)
+    except (ValueError, RecursionError) as error:
+        raise BadSafetensorsError("tensor entry") from error
+    begin, end = entry.data_offsets
+    shape = entry.shape
+    if entry.dtype not in _ITEM_BITS or len(shape) > 16 or begin < 0 or min(shape, default=0) < 0:
+        raise BadSafetensorsError("tensor entry")
+    tensor = StoredTensor(name, entry.dtype, shape)
+    if _data_bytes(tensor) != end - begin:
         raise BadSafetensorsError("tensor size")
-    return tensor, (begin, end)
+    return tensor, entry.data_offsets
+
+
+def _data_bytes(tensor: StoredTensor) -> int:
+    return (tensor.num_elements * _ITEM_BITS[tensor.dtype] + 7) // 8

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugging_llama.store import layout, selection
+from hugging_llama_config.regular_file import open_regular
 
 _MAX_JSON_BYTES = 32 * 2**20
 _MAX_FILES = 10_000
@@ -28,12 +29,14 @@ class SnapshotFile:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The files that the engine would read, by path; `plain` are those that are no links into the cache's blobs."""
+    """The files that the engine would read, by path; `plain` are those that are no links into the cache's blobs.
+    `documents` are texts for people beside them, licences and read-mes."""
 
     folder: str
     files: Mapping[str, SnapshotFile]
     weights: tuple[str, ...]
     plain: tuple[str, ...]
+    documents: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -89,14 +92,15 @@ class Adapter:
 def read_snapshot(folder: str, *, allow_pickle: bool = False) -> Snapshot:
     """List a model's folder; one with pickled weights alone only for those who convert them (`allow_pickle`).
 
-    Raises selection.NotServableError, also for links that lead elsewhere than into the blobs two folders above, if it
-    is a folder of the Hub's cache or of our home; OSError.
+    Raises selection.NotServableError, also for pipes and devices, and for links out of a folder of the Hub's cache or
+    of our home that lead elsewhere than into the blobs two folders above; OSError.
     """
     found: dict[str, tuple[str, os.stat_result]] = {}
+    bounds = _bounds(folder)
     for path in _walk(folder):
         full = os.path.join(folder, path)
         try:
-            status = os.stat(full)
+            status = _status(full, bounds)
         except OSError:  # a link to a blob that is gone
             continue
         if stat.S_ISREG(status.st_mode):
@@ -108,28 +112,26 @@ def read_snapshot(folder: str, *, allow_pickle: bool = False) -> Snapshot:
     kept = [path for path in found if path in chosen or selection.is_support(path) or selection.is_code(path)]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
-    blobs = _blobs_folder(folder)
     for path in kept:
         full, status = found[path]
-        if _leads_out(full, blobs):
-            raise selection.NotServableError(f"{path} is a link that leads out of the model")
         blob = _linked_blob(full)
         if blob is None:
             plain.append(path)
             blob = _fingerprint(full, status.st_size)
         files[path] = SnapshotFile(path, status.st_size, blob, full)
-    return Snapshot(folder, files, weights, tuple(plain))
+    return Snapshot(folder, files, weights, tuple(plain), tuple(filter(selection.is_document, found)))
 
 
 def read_adapter(folder: str) -> Adapter:
-    """List an adapter's folder. Raises OSError, also for a link that leads elsewhere than into the blobs."""
+    """List an adapter's folder. Raises OSError, also for what `read_snapshot` allows no model to have."""
     text, size_bytes = "", 0
-    blobs = _blobs_folder(folder)
-    for path in _walk(folder):
+    try:
+        bounds = _bounds(folder)
+        sizes = {path: _status(os.path.join(folder, path), bounds).st_size for path in _walk(folder)}
+    except selection.NotServableError as error:
+        raise OSError(str(error)) from None
+    for path, size in sizes.items():
         full = os.path.join(folder, path)
-        if _leads_out(full, blobs):
-            raise OSError("a link leads out of the adapter")
-        size = os.stat(full).st_size
         size_bytes += size
         text += f"{path}\0{_linked_blob(full) or _fingerprint(full, size)}\n"
     return Adapter(folder, hashlib.sha256(text.encode()).hexdigest(), size_bytes)
@@ -151,7 +153,7 @@ def _any_json(path: str) -> Any:
 
 def read_small(path: str) -> bytes:
     """A whole file of at most 32 MB. Raises ValueError for a bigger one, OSError."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         content = file.read(_MAX_JSON_BYTES + 1)
     if len(content) > _MAX_JSON_BYTES:
         raise ValueError("file is too big")
@@ -173,18 +175,41 @@ def _walk(folder: str) -> Iterator[str]:
                 yield child
 
 
-def _blobs_folder(folder: str) -> str:
-    """Where the links of this folder may lead; "" for one of the operator's, whose links are the operator's, too."""
-    blobs = os.path.realpath(os.path.join(folder, "..", "..", "blobs"))
-    return blobs if os.path.isdir(blobs) else ""
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """Where a folder's links may lead: to files of its own, and to those right in `blobs`."""
+
+    own: str
+    blobs: str
+
+    def has(self, real: str) -> bool:
+        return real.startswith(self.own + os.sep) or os.path.dirname(real) == self.blobs
 
 
-def _leads_out(full: str, blobs: str) -> bool:
-    """Whether this is a link to anything but a blob. Raises OSError."""
-    if not blobs or not os.path.islink(full):
-        return False
-    target = os.path.join(os.path.dirname(full), os.readlink(full))
-    return os.path.realpath(os.path.dirname(target)) != blobs
+def _bounds(folder: str) -> _Bounds | None:
+    """None for a folder of the operator's, whose links are the operator's, too. Raises NotServableError for a folder
+    that lies elsewhere itself."""
+    folder = os.path.abspath(folder)
+    top = os.path.realpath(os.path.dirname(os.path.dirname(folder)))
+    blobs = os.path.realpath(os.path.join(top, "blobs"))
+    if not layout.is_snapshot(folder) and not os.path.isdir(blobs):
+        return None
+    own = os.path.realpath(folder)
+    if own != os.path.join(top, *folder.split(os.sep)[-2:]):
+        raise selection.NotServableError("its folder is a link that leads out of the repository")
+    return _Bounds(own, blobs)
+
+
+def _status(full: str, bounds: _Bounds | None) -> os.stat_result:
+    """Of a file or a folder. Raises NotServableError for anything else, also behind a link, and for a link that leads
+    out; OSError."""
+    status = os.stat(full)
+    name = os.path.basename(full)
+    if bounds and os.path.islink(full) and not bounds.has(os.path.realpath(full)):
+        raise selection.NotServableError(f"{name} is a link that leads out of the model")
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise selection.NotServableError(f"{name} is no regular file")
+    return status
 
 
 def _linked_blob(full: str) -> str | None:
@@ -198,7 +223,7 @@ def _linked_blob(full: str) -> str | None:
 def _fingerprint(full: str, size: int) -> str:
     """Names a content that no blob's name tells. Of big files only both ends are read: it must not take seconds."""
     digest = hashlib.sha256(f"{size}\n".encode())
-    with open(full, "rb") as file:
+    with open_regular(full) as file:
         if size <= _WHOLE_HASH_BYTES:
             while chunk := file.read(_EDGE_BYTES):
                 digest.update(chunk)

@@ -9,7 +9,7 @@ import msgspec
 from hugging_llama.store import safetensors_header, selection
 from hugging_llama.store.capabilities import capabilities, is_of_served_kind
 from hugging_llama.store.own_code import needs_own_code
-from hugging_llama.store.safetensors_header import BadSafetensorsError
+from hugging_llama.store.safetensors_header import BadSafetensorsError, TooManyTensorsError
 from hugging_llama.store.selection import NotServableError
 from hugging_llama.store.snapshot import Snapshot
 from hugging_llama.store.tokenizer_names import TOKENIZER, TOKENIZER_CONFIG, has_tokenizer, is_vocabulary
@@ -25,11 +25,10 @@ _UNKNOWN_KIND = f"its {selection.CONFIG} names no architecture that writes, embe
 
 def check_model(found: Snapshot) -> None:
     """Raises NotServableError, OSError."""
-    check_weights(found, found.weights)
+    weight_bytes = _checked_weight_bytes(found)
     config = found.json(selection.CONFIG)
     if selection.CONFIG in found.files and not config:
         raise NotServableError(f"{selection.CONFIG} is damaged")
-    weight_bytes = sum(found.files[path].size_bytes for path in found.weights)
     if problem := config_problem(config, weight_bytes):
         raise NotServableError(f"{selection.CONFIG} {problem}")
     _check_tokenizer(found)
@@ -37,14 +36,26 @@ def check_model(found: Snapshot) -> None:
         raise NotServableError(_UNKNOWN_KIND)
 
 
-def check_weights(found: Snapshot, paths: Collection[str]) -> None:
-    """The headers of those that are safetensors files, against their sizes. Raises NotServableError, OSError."""
-    for path in paths:
-        if path.endswith(".safetensors"):
-            try:
-                safetensors_header.read_tensors(found.place(path))
-            except BadSafetensorsError as error:
-                raise NotServableError(f"{path} is not a whole safetensors file: {error}") from None
+def _checked_weight_bytes(found: Snapshot) -> int:
+    """What the weights take without their headers, which are looked at in safetensors files: they agree with the
+    sizes. Raises NotServableError, OSError."""
+    num_tensors = num_bytes = 0
+    for path in found.weights:
+        if not path.endswith(".safetensors"):
+            num_bytes += found.files[path].size_bytes
+            continue
+        try:
+            tensors = safetensors_header.read_tensors(found.place(path))
+            num_tensors += len(tensors)
+            safetensors_header.check_number(num_tensors)
+        except TooManyTensorsError as error:
+            raise NotServableError(f"its weights have {error}") from None
+        except BadSafetensorsError as error:
+            raise NotServableError(f"{path} is not a whole safetensors file: {error}") from None
+        num_bytes += safetensors_header.data_bytes(tensors)
+    if not num_bytes:
+        raise NotServableError("its weights hold nothing")
+    return num_bytes
 
 
 def check_first(paths: Collection[str], config: Mapping[str, Any] | None, *, allow_code: bool = False) -> None:

@@ -116,7 +116,7 @@ def show() -> Response:
         check_names(name)
         return json_response({"model_info": {}, "memory": remote_memory(ctx, name, context_length).to_json()})
     model = named_model(name)
-    answer = render_show(model, describe(model, with_tokens=body["verbose"]), memory(ctx, model, context_length), body)
+    answer = render_show(model, describe(model, with_lists=body["verbose"]), memory(ctx, model, context_length), body)
     if request.headers.get("User-Agent", "").startswith(_COPILOT):
         answer["model_info"]["general.basename"] = name  # what Copilot shows
     return json_response(answer)

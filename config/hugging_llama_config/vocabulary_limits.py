@@ -6,7 +6,7 @@ from typing import Any
 MOST_IDS = 2**22
 """Libraries keep tables of all ids up to the greatest one; real vocabularies have some 260,000."""
 MOST_ADDED = 70_000
-"""Each one is looked up among all the others at a load; models of speech add a token for each of 65,536 sounds."""
+"""A load takes some five seconds for as many; models of speech add a token for each of 65,536 sounds."""
 LONGEST_TOKEN = 4096
 """In characters: real ones have at most some hundred, a row of spaces."""
 MOST_ADDED_BYTES = 2 * 2**20

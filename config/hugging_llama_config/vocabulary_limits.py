@@ -12,6 +12,9 @@ LONGEST_TOKEN = 4096
 MOST_ADDED_BYTES = 2 * 2**20
 """Of the texts of all added tokens: each byte becomes a state of the automaton that finds them, at 70 bytes a state;
 65,536 sounds have some 1.5 MB."""
+MOST_LISTED_BYTES = 12 * 2**20
+"""Of the texts of a vocabulary with weights (Unigram): the library's trie takes up to 350 bytes for each byte. The
+largest real one, of a million tokens, has some 10 MB."""
 _LONGEST_ID = 20
 
 
@@ -27,6 +30,8 @@ def vocabulary_problem(vocab: Any, added: Any = None) -> str:
         return "has a token whose id is no number"
     if problem := long_token_problem(_texts(vocab)) or added_texts_problem(token_texts(added)):
         return problem
+    if isinstance(vocab, list) and (num_bytes := _num_bytes(_texts(vocab))) > MOST_LISTED_BYTES:
+        return f"has {num_bytes} bytes of tokens; {MOST_LISTED_BYTES} are the most"
     ids = [*(vocab.values() if isinstance(vocab, dict) else ()), *_ids(added)]
     greatest = max((id for id in ids if isinstance(id, int)), default=0)
     if isinstance(vocab, list):
@@ -38,7 +43,7 @@ def added_texts_problem(texts: Collection[str]) -> str:
     """The same for the texts of added tokens alone. One that comes twice is one token."""
     if problem := long_token_problem(texts):
         return problem
-    num_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in set(texts))
+    num_bytes = _num_bytes(set(texts))
     return f"adds {num_bytes} bytes of tokens; {MOST_ADDED_BYTES} are the most" if num_bytes > MOST_ADDED_BYTES else ""
 
 
@@ -54,6 +59,10 @@ def token_texts(value: Any) -> list[str]:
     tokens = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
     named = (token.get("content") if isinstance(token, dict) else token for token in tokens)
     return [text for text in named if isinstance(text, str)]
+
+
+def _num_bytes(texts: Iterable[str]) -> int:
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def _texts(vocab: Any) -> Iterable[str]:

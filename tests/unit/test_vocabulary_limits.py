@@ -29,6 +29,8 @@ LONG = "x" * LONGEST_TOKEN
         ([["a", 0.0], [LONG + "x", 0.0]], None, "a token of 4097 characters"),
         (["a", LONG + "x"], None, "a token of 4097 characters"),
         ([[], 5, [5, 0.0]], None, ""),
+        ([[LONG, 0.0]] * 3072, None, ""),
+        ([[LONG, 0.0]] * 3073, None, "has 12587008 bytes of tokens"),
         (None, [{"id": 1, "content": LONG + "x"}], "a token of 4097 characters"),
         (None, {"1": {"content": LONG + "x"}}, "a token of 4097 characters"),
         (None, {"1": LONG + "x"}, "a token of 4097 characters"),

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from hugging_llama_config.vocabulary_limits import MOST_ADDED, MOST_IDS, vocabulary_problem
+from hugging_llama_config.vocabulary_limits import LONGEST_TOKEN, MOST_ADDED, MOST_IDS, vocabulary_problem
+
+LONG = "x" * LONGEST_TOKEN
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,20 @@ from hugging_llama_config.vocabulary_limits import MOST_ADDED, MOST_IDS, vocabul
         (None, {"2147483648": {}}, "the id 2147483648"),
         (None, {"128009": {}}, ""),
         *((None, {id: {}}, "whose id is no number") for id in ("9" * 5000, "x", "²", "2_147_483_648", " 1", "-1")),
+        ({LONG: 0}, [{"id": 1, "content": LONG}], ""),
+        ({LONG + "x": 0}, None, "a token of 4097 characters"),
+        ([["a", 0.0], [LONG + "x", 0.0]], None, "a token of 4097 characters"),
+        (["a", LONG + "x"], None, "a token of 4097 characters"),
+        ([[], 5, [5, 0.0]], None, ""),
+        ([[LONG, 0.0]] * 3072, None, ""),
+        ([[LONG, 0.0]] * 3073, None, "has 12587008 bytes of tokens"),
+        (None, [{"id": 1, "content": LONG + "x"}], "a token of 4097 characters"),
+        (None, {"1": {"content": LONG + "x"}}, "a token of 4097 characters"),
+        (None, {"1": LONG + "x"}, "a token of 4097 characters"),
+        (None, [{"content": f"{number:04d}" * 1024} for number in range(512)], ""),
+        (None, [{"content": f"{number:04d}" * 1024} for number in range(513)], "adds 2101248 bytes of tokens"),
+        (None, [{"content": f"{number:04d}" + "\ud800" * 2048} for number in range(512)], "adds 3147776 bytes"),
+        (None, [{"content": LONG}] * 600, ""),
         (None, [{}] * MOST_ADDED, ""),
         (None, [{}] * (MOST_ADDED + 1), "adds 70001 tokens"),
         (None, {str(number): {} for number in range(MOST_ADDED + 1)}, "adds 70001 tokens"),

@@ -1,4 +1,4 @@
-"""Messages and tools in the shape that chat templates expect, with nothing in them that could open a turn."""
+"""Messages and tools in the shape that chat templates expect."""
 
 import hashlib
 import json
@@ -6,64 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from transformers.utils import chat_template_utils
-
 from hugging_llama.engine.message_style import PLAIN_STYLE, MessageStyle
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.messages import Message, Tool, ToolCall
 
-_encode_marked: Any = getattr(chat_template_utils, "encode_marked_chat", None)
 _EFFORTS = {"max": "high"}
 """Levels that templates do not know, and what comes closest."""
 
 _ROLE = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-
-
-class ControlTokens:
-    """The texts that a tokenizer reads as control tokens, such as the one that ends a turn."""
-
-    def __init__(self, tokenizer: Any, template: str | None) -> None:
-        special: set[str] = set()
-        chosen = getattr(tokenizer, "chat_control_tokens", None)  # of a tokenizer that says so itself
-        for token in tokenizer.added_tokens_decoder.values():
-            is_written = bool(template) and token.content in (template or "") and not token.content.isspace()
-            if token.special or (is_written if chosen is None else token.content in chosen):
-                special.add(token.content)
-        special |= {text for text in tokenizer.all_special_tokens if text}
-        ordered = sorted((text for text in special if len(text) > 1), key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered)) or "(?!)")
-
-    def marked(self, value: Any) -> Any:
-        """`value` with marks around each control token, in all its strings but the keys; `marked_ids` reads them.
-
-        Where transformers has no such marks, the tokens are defused.
-        """
-        mark = getattr(chat_template_utils, "mark_control_tokens", None)
-        return mark(value, self._pattern) if mark and _encode_marked else self.defused(value)
-
-    def defused(self, value: Any) -> Any:
-        """`value` with a space in each control token, in all its strings; same shape."""
-        if isinstance(value, str):
-            return self._pattern.sub(lambda found: f"{found[0][0]} {found[0][1:]}", value)
-        if isinstance(value, dict):
-            return {self.defused(key): self.defused(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.defused(item) for item in value]
-        return value
-
-    def defused_keys(self, value: Any) -> Any:
-        """The same for the keys of dicts alone: transformers takes care of the other strings, not of these."""
-        if isinstance(value, dict):
-            return {self.defused(key): self.defused_keys(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.defused_keys(item) for item in value]
-        return value
-
-
-def marked_ids(tokenizer: Any, text: str) -> list[int]:
-    """The ids of a rendered text: what is marked in it becomes plain text. Raises ValueError if that can't be had."""
-    encode = _encode_marked or (lambda tokenizer, text: tokenizer.encode(text, add_special_tokens=False))
-    return list(encode(tokenizer, text))
 
 
 def template_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hugging_llama.engine.chat_format import ChatFormat, chat_format, ids_within, marker_ids
-from hugging_llama.engine.chat_messages import ControlTokens
+from hugging_llama.engine.control_tokens import ControlTokens
 from hugging_llama.engine.response_template import ResponseTemplate, response_template
 
 _MAX_STYLES = 32

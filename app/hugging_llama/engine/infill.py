@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from hugging_llama.engine.chat_messages import ControlTokens
+from hugging_llama.engine.control_tokens import ControlTokens
 from hugging_llama.neutral.infill import InfillFormat, infill_format
 
 Encode = Callable[[str], list[int]]

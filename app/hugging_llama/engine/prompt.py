@@ -16,7 +16,6 @@ from typing import Any
 from hugging_llama.engine.chat_format import ChatFormat
 from hugging_llama.engine.chat_messages import (
     last_turn,
-    marked_ids,
     plain_text,
     template_messages,
     template_tools,
@@ -25,6 +24,7 @@ from hugging_llama.engine.chat_messages import (
     with_text_arguments,
 )
 from hugging_llama.engine.chat_styles import ChatStyle, ChatStyles
+from hugging_llama.engine.control_tokens import marked_ids
 from hugging_llama.engine.deadline import read_in_time
 from hugging_llama.engine.infill import Infill, nearest
 from hugging_llama.engine.response_template import ResponseTemplate

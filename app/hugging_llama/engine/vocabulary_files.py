@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from hugging_llama.errors import ModelLoadError
-from hugging_llama_config.vocabulary_limits import MOST_ADDED, vocabulary_problem
+from hugging_llama_config.vocabulary_limits import MOST_ADDED, added_texts_problem, token_texts, vocabulary_problem
 
 _SPECIAL = ("extra_special_tokens", "additional_special_tokens")
+_NAMES_TOKENS = ("_token", "_tokens")
 _MOST_SPECIAL = 10_000
 """Each one is looked for in a list of all tokens that are added."""
 
@@ -20,7 +21,7 @@ def check_vocabulary_files(folder: Path, read_json: Callable[[Path], Any]) -> No
         return value if isinstance(value, dict) else {}
 
     added, num_special = found("added_tokens.json"), 0
-    num_added = len(added)
+    num_added, texts = len(added), list(added)
     _check("added_tokens.json", added)
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         settings = found(name)
@@ -28,10 +29,17 @@ def check_vocabulary_files(folder: Path, read_json: Callable[[Path], Any]) -> No
         _check(name, None, decoder)
         num_added += _size(decoder)
         num_special += sum(_size(settings.get(key)) for key in _SPECIAL)
+        named = [value for key, value in settings.items() if key.endswith(_NAMES_TOKENS)]
+        texts += (own_texts := [text for value in named for text in token_texts(value)])
+        if problem := added_texts_problem(own_texts):
+            raise ModelLoadError(f"the model's {name} {problem}")
+        texts += token_texts(decoder)
     if num_special > _MOST_SPECIAL:
         raise ModelLoadError(f"the model's files name {num_special} special tokens; {_MOST_SPECIAL} are the most")
     if num_added > MOST_ADDED:
         raise ModelLoadError(f"the model's files add {num_added} tokens to its vocabulary; {MOST_ADDED} are the most")
+    if problem := added_texts_problem(texts):
+        raise ModelLoadError(f"the model's tokenizer {problem}")
     if not (folder / "tokenizer.json").is_file():  # beside which it is not read
         _check("vocab.json", found("vocab.json"))
 

@@ -5,11 +5,10 @@ from collections import OrderedDict
 from collections.abc import Collection
 from typing import Any
 
-from llguidance import LLTokenizer, hf
-
 from hugging_llama.engine.grammars.faults import explained
 from hugging_llama.engine.grammars.limits import MOST_CACHED_BYTES, compiled, parser_limits
 from hugging_llama.engine.grammars.trial_process import TrialProcess
+from hugging_llama.engine.grammars.vocabulary import grammar_vocabulary
 from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.errors import GrammarError
 
@@ -35,7 +34,7 @@ class GrammarCompiler:
             raise GrammarError(_REFUSAL)
         try:
             with panics_as_errors():
-                self.vocabulary = _vocabulary(tokenizer, self.size, self.eos_token_ids)
+                self.vocabulary = grammar_vocabulary(tokenizer, self.size, self.eos_token_ids)
         except Exception as error:
             raise GrammarError(_REFUSAL) from error
         added: dict[str, int] = tokenizer.get_added_vocab()
@@ -78,11 +77,3 @@ class GrammarCompiler:
 
     def _cached_bytes(self) -> int:
         return sum(num_bytes for _, num_bytes in self._compiled.values())
-
-
-def _vocabulary(tokenizer: Any, size: int, eos_token_ids: list[int]) -> Any:
-    """As `llguidance.hf.from_tokenizer`, without its copy of a tokenizer that pads and truncates nothing anyway."""
-    backend = tokenizer.backend_tokenizer
-    if backend.padding is not None or backend.truncation is not None:
-        return hf.from_tokenizer(tokenizer, n_vocab=size, eos_token=eos_token_ids)
-    return LLTokenizer(backend.to_str(), n_vocab=size, eos_token=eos_token_ids)

@@ -1,0 +1,57 @@
+"""Tokens of strangers that are too long, in each file that may name some: told before a library reads it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hugging_llama.engine.vetting import vet
+from hugging_llama.errors import ModelLoadError
+from tests.engine.checkpoints import edit_json, make_checkpoint
+
+LONG = "x" * 5000
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("models") / "pristine")
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    found = Path(shutil.copytree(pristine, tmp_path / "model"))
+    vet(str(found))
+    return found
+
+
+def refused(folder: Path) -> str:
+    with pytest.raises(ModelLoadError) as caught:
+        vet(str(folder))
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("tokenizer.json", {"added_tokens": [{"id": 300, "content": LONG}]}),
+        ("added_tokens.json", {LONG: 300}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"300": {"content": LONG}}}),
+        ("tokenizer_config.json", {"mask_token": LONG}),
+        ("tokenizer_config.json", {"sound_token": {"__type": "AddedToken", "content": LONG}}),
+        ("tokenizer_config.json", {"model_specific_special_tokens": {"sound_token": LONG}}),
+        ("special_tokens_map.json", {"additional_special_tokens": ["<x>", {"content": LONG}]}),
+    ],
+)
+def test_tokens_without_end(folder: Path, name: str, values: dict[str, Any]) -> None:
+    before = (folder / name).read_text() if (folder / name).exists() else "{}"
+    (folder / name).write_text(json.dumps(json.loads(before) | values))
+    assert f"{name} has a token of 5000 characters" in refused(folder)
+
+
+def test_tokens_of_several_files_that_are_too_much_together(folder: Path) -> None:
+    halves = [[f"{number:04d}" * 1000 for number in range(start, start + 300)] for start in (0, 300)]
+    (folder / "added_tokens.json").write_text(json.dumps({text: id for id, text in enumerate(halves[0], 300)}))
+    edit_json(folder / "tokenizer_config.json", extra_special_tokens=halves[1])
+    assert "tokenizer adds 24" in refused(folder)

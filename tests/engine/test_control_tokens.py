@@ -9,6 +9,7 @@ import pytest
 from tokenizers import AddedToken
 from transformers.utils import chat_template_utils
 
+from hugging_llama.engine import control_tokens
 from hugging_llama.engine.control_tokens import ControlTokens, marked_ids
 from tests.engine.checkpoints import byte_tokenizer, piece_tokenizer
 
@@ -21,8 +22,10 @@ def with_tokens(texts: tuple[str, ...], *, special: bool = True) -> Any:
     return tokenizer
 
 
+@pytest.mark.parametrize("most_alternatives", [0, 1000])
 @pytest.mark.parametrize("seed", range(20))
-def test_the_longest_from_the_left(seed: int) -> None:
+def test_the_longest_from_the_left(seed: int, most_alternatives: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control_tokens, "_MOST_ALTERNATIVES", most_alternatives)
     chance = random.Random(seed)
     text = "".join(chance.choice([*TEXTS, "a", "b", "<", "é", " ", "\ud83d", "\U0001f600"]) for _ in range(40))
     every = sorted((*TEXTS, *byte_tokenizer().all_special_tokens), key=len, reverse=True)

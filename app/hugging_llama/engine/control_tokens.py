@@ -2,11 +2,12 @@
 
 A model may have tens of thousands of them. A regular expression with as many alternatives takes seconds to compile and
 minutes to search a long text, in which no other thread gets its turn; the tokenizers library searches for all at once.
+For a few, as nearly all models have them, the regular expression is the fast one.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Protocol
 
 from tokenizers import AddedToken, Tokenizer, models
 from transformers.utils import chat_template_utils
@@ -15,6 +16,9 @@ _START, _END = (getattr(chat_template_utils, name, "") for name in ("_CONTROL_TO
 _encode_piece: Any = getattr(chat_template_utils, "_encode_chat_piece", None)
 _CAN_MARK = bool(_START and _END and _encode_piece)
 _MARKS = re.compile(f"{_START}([^{_START}{_END}]*){_END}|[{_START}{_END}]") if _CAN_MARK else re.compile("(?!)()")
+
+
+_MOST_ALTERNATIVES = 300
 
 
 class ControlTokens:
@@ -28,7 +32,7 @@ class ControlTokens:
             if token.special or (is_written if chosen is None else token.content in chosen):
                 special.add(token.content)
         special |= {text for text in tokenizer.all_special_tokens if text}
-        self._places = _Places(text for text in special if len(text) > 1)
+        self._places = _places({text for text in special if len(text) > 1})
 
     def marked(self, value: Any) -> Any:
         """`value` with transformers' marks around each control token, in all its strings but the keys; `marked_ids`
@@ -95,15 +99,36 @@ def _pieces(tokenizer: Any, text: str) -> Iterator[tuple[str, bool]]:
             yield piece, number % 2 == 0 and piece in added
 
 
-class _Places:
+class _Places(Protocol):
     """Finds texts in texts: at each place the longest, from the left."""
+
+    def replaced(self, text: str, other: Callable[[str], str]) -> str:
+        """`text` with something in place of each that is found."""
+        ...
+
+
+def _places(texts: Collection[str]) -> _Places:
+    return _Few(texts) if len(texts) <= _MOST_ALTERNATIVES else _Many(texts)
+
+
+class _Few:
+    """By a regular expression."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._pattern = re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+
+    def replaced(self, text: str, other: Callable[[str], str]) -> str:
+        return self._pattern.sub(lambda found: other(found[0]), text)
+
+
+class _Many:
+    """By the tokenizers library."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._searcher = Tokenizer(models.WordLevel({"": 0}, unk_token=""))
         self._searcher.add_tokens([AddedToken(text, normalized=False) for text in sorted(texts)])
 
     def replaced(self, text: str, other: Callable[[str], str]) -> str:
-        """`text` with something in place of each that is found."""
         found = self._searcher.encode(text.encode("utf-8", "replace").decode(), add_special_tokens=False)
         if not any(found.ids):
             return text

@@ -103,7 +103,7 @@ def test_a_worker_that_comes_after_the_file_has_gone_lets_nobody_in(server: Live
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "HUGGING_LLAMA_KEYS_FILE: there is no file {path}"), ("{", "{path} is damaged")],
+    [(None, "HUGGING_LLAMA_KEYS_FILE: there is no file {path}"), ("{", "HUGGING_LLAMA_KEYS_FILE: {path} is damaged")],
 )
 def test_a_server_does_not_start_without_the_keys_that_it_is_to_ask_for(
     server: LiveServer, tmp_path: Path, text: str | None, message: str

@@ -116,7 +116,7 @@ def test_a_model_of_uploaded_files(make_client: MakeClient, settings: Settings) 
         ({"model.safetensors": b"x" * 100}, "not a whole safetensors file: header length"),
         ({"model.safetensors": models.safetensors({})}, "its weights hold nothing"),
         ({"model.safetensors": _empty_tensors(1000)}, "its weights hold nothing"),
-        ({"model.safetensors": _empty_tensors(2**18 + 1)}, "its weights have more than 262144 tensors"),
+        ({"model.safetensors": _empty_tensors(2**19 + 1)}, "its weights have more than 524288 tensors"),
         ({"model.safetensors": _few_bytes_in(1000)}, "config.json does not fit its weights"),
         ({"model.safetensors": None, "model.safetensors.index.json": b"{}"}, "its weight index can't be read"),
         (

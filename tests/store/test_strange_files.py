@@ -170,12 +170,23 @@ def test_links_that_lead_out_of_the_model(cache: Path, snapshot: Path, outside: 
     assert _found(cache)
 
 
-def test_a_blob_that_is_a_link_out(cache: Path, tmp_path: Path, outside: Path) -> None:
+def test_a_blob_that_lies_elsewhere(cache: Path, tmp_path: Path) -> None:
+    """Such as on a larger disk: the operator has put it there."""
     snapshot = _added(cache, tmp_path, "acme/tiny", models.chat_model(), has_blobs=True)
-    blob = snapshot.parents[1] / "blobs" / ("a" * 64)
-    blob.symlink_to(outside / "secret")
-    (snapshot / "chat_template.jinja").symlink_to(f"../../blobs/{blob.name}")
-    assert _found(cache) is None
+    blob = (snapshot / "model.safetensors").resolve()
+    assert blob.parent.name == "blobs"
+    blob.symlink_to(blob.rename(tmp_path / "other-disk"))
+    assert _found(cache)
+
+
+def test_what_nobody_reads_may_be_strange(cache: Path, snapshot: Path, outside: Path) -> None:
+    (snapshot / "other.bin").symlink_to(outside / "secret")
+    (snapshot / "sub").mkdir()
+    (snapshot / "sub" / "notes.bin").symlink_to(outside / "secret")
+    os.mkfifo(snapshot / "queue")
+    assert _found(cache)
+    (snapshot / "1_Pooling").symlink_to(outside)
+    assert _found(cache) is None, "libraries open by name what lies in it"
 
 
 def test_a_folder_that_is_a_link_out(cache: Path, snapshot: Path, tmp_path: Path) -> None:

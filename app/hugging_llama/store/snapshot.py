@@ -92,10 +92,11 @@ class Adapter:
 def read_snapshot(folder: str, *, allow_pickle: bool = False) -> Snapshot:
     """List a model's folder; one with pickled weights alone only for those who convert them (`allow_pickle`).
 
-    Raises selection.NotServableError, also for pipes and devices, and for links out of a folder of the Hub's cache or
-    of our home that lead elsewhere than into the blobs two folders above; OSError.
+    Raises selection.NotServableError, also where a file that is read is a pipe or a device, or where a link in a folder
+    of the Hub's cache or of our home leads elsewhere than into the blobs two folders above; OSError.
     """
     found: dict[str, tuple[str, os.stat_result]] = {}
+    strange: dict[str, selection.NotServableError] = {}
     bounds = _bounds(folder)
     for path in _walk(folder):
         full = os.path.join(folder, path)
@@ -103,12 +104,20 @@ def read_snapshot(folder: str, *, allow_pickle: bool = False) -> Snapshot:
             status = _status(full, bounds)
         except OSError:  # a link to a blob that is gone
             continue
+        except selection.NotServableError as error:
+            if os.path.isdir(full):  # libraries open by name what lies in it
+                raise
+            strange[path] = error
+            continue
         if stat.S_ISREG(status.st_mode):
             found[path] = (full, status)
     weights = selection.weight_files(found, lambda path: read_small(found[path][0]), allow_pickle=allow_pickle)
     index = selection.weight_index(found, allow_pickle=allow_pickle)
     selection.check_configuration(found)
     chosen = {*weights, index}  # an index may name thousands
+    for path, error in strange.items():
+        if selection.is_support(path) or selection.is_code(path) or selection.is_document(path):
+            raise error
     kept = [path for path in found if path in chosen or selection.is_support(path) or selection.is_code(path)]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []
@@ -177,12 +186,17 @@ def _walk(folder: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Where a folder's links may lead: to files of its own, and to those right in `blobs`."""
+    """Where a folder's links may lead: to files of its own, and to what stands in `blobs`, which may be on another disk:
+    no model brings a link there."""
 
     own: str
     blobs: str
 
-    def has(self, real: str) -> bool:
+    def has(self, link: str) -> bool:
+        target = os.path.join(os.path.dirname(link), os.readlink(link))
+        if os.path.realpath(os.path.dirname(target)) == self.blobs and not os.path.isdir(link):
+            return True
+        real = os.path.realpath(link)
         return real.startswith(self.own + os.sep) or os.path.dirname(real) == self.blobs
 
 
@@ -205,7 +219,7 @@ def _status(full: str, bounds: _Bounds | None) -> os.stat_result:
     out; OSError."""
     status = os.stat(full)
     name = os.path.basename(full)
-    if bounds and os.path.islink(full) and not bounds.has(os.path.realpath(full)):
+    if bounds and os.path.islink(full) and not bounds.has(full):
         raise selection.NotServableError(f"{name} is a link that leads out of the model")
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         raise selection.NotServableError(f"{name} is no regular file")

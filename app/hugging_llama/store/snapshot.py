@@ -186,7 +186,7 @@ def _walk(folder: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Bounds:
-    """Where a folder's links may lead: to files of its own, and to what stands in `blobs`, which may be on another disk:
+    """Where a folder's links may lead: to files of its own, and to what stands in `blobs`, be it on another disk:
     no model brings a link there."""
 
     own: str

@@ -115,9 +115,9 @@ def read_snapshot(folder: str, *, allow_pickle: bool = False) -> Snapshot:
     index = selection.weight_index(found, allow_pickle=allow_pickle)
     selection.check_configuration(found)
     chosen = {*weights, index}  # an index may name thousands
-    for path, error in strange.items():
+    for path, reason in strange.items():
         if selection.is_support(path) or selection.is_code(path) or selection.is_document(path):
-            raise error
+            raise reason
     kept = [path for path in found if path in chosen or selection.is_support(path) or selection.is_code(path)]
     files: dict[str, SnapshotFile] = {}
     plain: list[str] = []

@@ -36,15 +36,13 @@ class Gate(AbstractContextManager[None]):
 class EmbeddingClient:
     """Submits requests and takes answers by key."""
 
-    def __init__(
-        self, checkpoint: Checkpoint, lock: Any = None, *, max_batched_tokens: int = 0, max_jobs: int = 1000
-    ) -> None:
+    def __init__(self, checkpoint: Checkpoint, lock: Any = None, *, max_batched_tokens: int = 0) -> None:
         self.answers: queue.Queue[tuple[Key, Answer]] = queue.Queue()
         self.finished: list[Key] = []
         self.runner = PoolingRunner(
             pooling_head(checkpoint),
             max_batched_tokens=max_batched_tokens,
-            max_jobs=max_jobs,
+            max_jobs=1000,
             lock=lock or nullcontext(),
             emit=self.take,
             on_finished=self.finished.append,

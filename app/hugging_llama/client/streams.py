@@ -73,8 +73,11 @@ class QueueStream(Generic[ReplyT]):
         self._bell: Callable[[], None] | None = None
         self.generates = generates
 
-    def put(self, reply: Reply) -> None:
-        self._put(reply)
+    def put(self, reply: Reply | None) -> None:
+        """None is no reply: it wakes a `next` that waits for one."""
+        self._queue.put(reply)
+        if self._bell is not None:
+            self._bell()
 
     def listen(self, bell: Callable[[], None]) -> None:
         self._bell = bell
@@ -116,13 +119,7 @@ class QueueStream(Generic[ReplyT]):
     def close(self) -> None:
         self._over = True
         self._end()
-        # wakes a `next` that is blocked in another thread
-        self._put(None)
-
-    def _put(self, reply: Reply | None) -> None:
-        self._queue.put(reply)
-        if self._bell is not None:
-            self._bell()
+        self.put(None)
 
 
 class OpenStreams:

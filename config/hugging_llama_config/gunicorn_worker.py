@@ -10,6 +10,7 @@ would keep a worker busy for minutes. So has a body that nobody reads, of a requ
 of it, however much, and while there is more to take it serves nobody else.
 """
 
+import faulthandler
 import json
 import re
 from typing import Any
@@ -81,6 +82,7 @@ class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """In the worker's own process, before it takes connections."""
+        faulthandler.enable()  # a crash of native code says where, as that of the engine does
         # gunicorn has no other place to name the class of what reads requests, nor of what accepts
         http.RequestParser = BoundedParser
         ggevent.StreamServer = PatientServer

@@ -36,7 +36,7 @@ class StoredTensor(NamedTuple):
 
 def model_size(
     config: Mapping[str, Any],
-    tensors: "Iterable[StoredTensor] | WeightSums",
+    tensors: Iterable[StoredTensor],
     *,
     is_embedding: bool,
     has_head: bool | None = None,
@@ -47,7 +47,7 @@ def model_size(
     something else than config.json limits it, as it does for sentence-transformers."""
     has_head = not is_embedding if has_head is None else has_head
     text = _text_part(config)
-    weights = tensors if isinstance(tensors, WeightSums) else sum_weights(tensors)
+    weights = _sum_weights(tensors)
     hidden = _number(text, "hidden_size", "n_embd", "d_model", "dim")
     vocab = _number(text, "vocab_size")
     is_tied = has_head and (not weights.head or config.get("tie_word_embeddings") is True)
@@ -85,7 +85,7 @@ def kv_per_token(text: Mapping[str, Any]) -> int:
 
 
 @dataclass(slots=True)
-class WeightSums:
+class _WeightSums:
     """Elements of all tensors of a model by what they are for, and the bytes of those that keep their numbers."""
 
     linear: int = 0
@@ -94,9 +94,9 @@ class WeightSums:
     fixed_bytes: int = 0
 
 
-def sum_weights(tensors: Iterable[StoredTensor]) -> WeightSums:
+def _sum_weights(tensors: Iterable[StoredTensor]) -> _WeightSums:
     """What the names and shapes of the tensors say."""
-    sums = WeightSums()
+    sums = _WeightSums()
     for tensor in tensors:
         if tensor.name.endswith("_blocks") and tensor.dtype == "U8":
             sums.other += 2 * tensor.num_elements  # MXFP4, two in a byte, is unpacked where no kernel reads it

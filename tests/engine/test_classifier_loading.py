@@ -14,10 +14,8 @@ from transformers import BartConfig, BartForSequenceClassification, BertConfig, 
 
 from hugging_llama.engine.loader import Loader, ModelKind
 from hugging_llama.errors import HuggingLlamaError, ModelLoadError
-from hugging_llama.neutral.models import Capability, LocalModel, ModelDetails, ModelRef
-from hugging_llama.store import description
-from hugging_llama.store.capabilities import capabilities
-from hugging_llama.store.snapshot import read_snapshot
+from hugging_llama.neutral.models import Capability
+from hugging_llama.store.facts import FolderFacts, ModelFacts
 from hugging_llama_config.model_memory import estimate
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import edit_json
@@ -73,27 +71,21 @@ def outcome(loader: Loader, folder: Path) -> str:
         return error.message
 
 
-def local_model(folder: Path) -> LocalModel:
-    found = read_snapshot(str(folder))
-    details = ModelDetails(
-        format="safetensors", family="", parameter_count=0, quantization_level="", context_length=None,
-        embedding_length=0,
-    )  # fmt: skip
-    return LocalModel(
-        ref=ModelRef(name="x", path=str(folder)), size_bytes=0, modified_at_s=0.0, details=details,
-        capabilities=capabilities(found, found.json("config.json")),
-    )  # fmt: skip
+def facts_of(folder: Path) -> ModelFacts:
+    facts = FolderFacts().of(str(folder))
+    assert facts is not None
+    return facts
 
 
 def test_engine_and_store_agree(loader: Loader, folder: Path) -> None:
     """On what the model is, and on what it takes: all of its weights, a head among them."""
     checkpoint = loader.load(str(folder))
-    model = local_model(folder)
+    facts = facts_of(folder)
     assert checkpoint.kind is ModelKind.CLASSIFICATION
-    assert Capability.RERANK in model.capabilities
-    assert (Capability.CLASSIFICATION in model.capabilities) == (folder.name != "causal")
+    assert Capability.RERANK in facts.capabilities
+    assert (Capability.CLASSIFICATION in facts.capabilities) == (folder.name != "causal")
     size, runtime = loader.measure(str(folder))
-    assert description.stored_size(model)[0] == size
+    assert facts.size == size
     weights = sum(tensor.nbytes for tensor in load_file(folder / "model.safetensors").values())
     assert estimate(size, runtime, 128).weights_bytes == weights
 
@@ -105,7 +97,7 @@ def test_every_family_has_the_memory_of_its_weights(loader: Loader, tmp_path: Pa
     found = estimate(size, runtime, 128)
     weights = sum(tensor.nbytes for tensor in load_file(folder / "model.safetensors").values())
     assert (found.weights_bytes, found.kv_cache_bytes) == (weights, 0)
-    assert local_model(folder).capabilities == (Capability.CLASSIFICATION,)
+    assert facts_of(folder).capabilities == (Capability.CLASSIFICATION,)
 
 
 @pytest.mark.parametrize("name", ["plain", "saved"])

@@ -17,8 +17,8 @@ from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.stored_size import stored_size
 from hugging_llama.engine.vetting import vet
 from hugging_llama.errors import ModelLoadError
-from hugging_llama.neutral.models import Capability, LocalModel, ModelDetails, ModelRef
-from hugging_llama.store import description
+from hugging_llama.neutral.models import Capability
+from hugging_llama.store.facts import FolderFacts
 from hugging_llama_config.model_memory import Runtime, cache_tokens, estimate, least_load_bytes
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import DEMO, byte_tokenizer
@@ -61,15 +61,10 @@ def test_cache_tokens_are_those_that_the_cache_allocates(num_tokens: int, num_se
 def test_engine_and_store_say_the_same(loader: Loader) -> None:
     for folder, capability in ((DEMO, Capability.COMPLETION), (minilm_files(), Capability.EMBEDDING)):
         size, runtime = loader.measure(str(folder))
-        details = ModelDetails(
-            format="safetensors", family="", parameter_count=0, quantization_level="",
-            context_length=size.context_length, embedding_length=0,
-        )  # fmt: skip
-        model = LocalModel(
-            ref=ModelRef(name="x", path=str(folder)), size_bytes=0, modified_at_s=0.0, details=details,
-            capabilities=(capability,),
-        )  # fmt: skip
-        assert description.stored_size(model)[0] == size
+        facts = FolderFacts().of(str(folder))
+        assert facts is not None
+        assert capability in facts.capabilities
+        assert facts.size == size
         assert size.is_embedding == (capability is Capability.EMBEDDING)
         assert estimate(size, runtime, 512).weights_bytes > 0
 

@@ -23,7 +23,8 @@ def _race(folder: Path, threads: int, rounds: int) -> None:
     with StandInHub() as hub:
         for number, name in enumerate(HUB_NAMES):
             hub.repos[name] = Repo(chat_model(seed=number))
-        command = [sys.executable, "-m", "tests.functional.library_racer", str(folder), hub.endpoint]
+        python = [sys.executable, "-X", "faulthandler"]
+        command = [*python, "-m", "tests.functional.library_racer", str(folder), hub.endpoint]
         servers = [
             subprocess.Popen([*command, str(seed), str(threads), str(rounds)], stdout=subprocess.PIPE, text=True)
             for seed in range(2)

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -103,6 +104,16 @@ def test_a_killed_worker_costs_its_own_streams_only_and_the_engine_frees_them(
     assert is_alive(other)
     wait_until(lambda: server.status()["num_running"] == 0)
     wait_until(lambda: len(server.workers()) == 2)
+
+
+def test_a_crashed_worker_says_where_it_was_and_is_replaced(gevent_server: Server) -> None:
+    server = gevent_server
+    victim, other = server.workers()
+    os.kill(victim, signal.SIGSEGV)
+    wait_until(lambda: len(server.workers()) == 2 and victim not in server.workers())
+    wait_for_both_workers(server)
+    assert other in server.workers()
+    assert re.search(r"Fatal Python error: Segmentation fault\n\n.*\n +File ", server.log.read_text())
 
 
 def test_sixty_four_clients_stream_at_once_while_health_is_polled(gevent_server: Server, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ ALLOWED_CALLS = {
     ("app/hugging_llama/engine/conversion_pickle.py", "torch.load"),  # of weights only, where the operator allows it
     ("cli/hugging_llama_cli/commands/serve.py", "os.execve"),  # becomes gunicorn, with arguments of its own
 }
+LATE_TYPES = re.compile(r"msgspec\.(convert|(json|msgpack)\.decode)")
 DISK = re.compile(
     r"os\.(unlink|remove|rename|renames|replace|rmdir|removedirs|link|symlink|mkdir|makedirs|truncate|chmod|chown)"
     r"|shutil\.(rmtree|move|copy\w*)|.*\.(unlink|rmdir|write_text|write_bytes|symlink_to|hardlink_to|mkdir|rename)"
@@ -98,8 +99,25 @@ def test_s12_files_are_changed_in_few_places() -> None:
     assert {(path, name) for path, name in found if not MAY_CHANGE_FILES.fullmatch(path)} == set()
 
 
+def test_types_are_looked_at_before_there_are_threads() -> None:
+    """A decoder of a module learns its types when it is made; a call that is given a type, when it is first used:
+    two threads there crash the process."""
+    found = [(path, call.lineno) for path, tree in TREES.items() for call in _late_types(tree)]
+    assert found == []
+
+
+def _late_types(tree: ast.AST) -> Iterator[ast.Call]:
+    return (
+        call
+        for name, call in _calls(tree)
+        if LATE_TYPES.fullmatch(name) and (len(call.args) > 1 or any(word.arg == "type" for word in call.keywords))
+    )
+
+
 def test_the_rules_find_what_they_look_for() -> None:
     bad = ast.parse("import pickle\nfrom torch import load\neval('1')\nos.system('x')\nos.unlink(path)\nx.y.unlink()")
     assert [name for name in _modules(bad) if BANNED_MODULES.fullmatch(name)] == ["pickle"]
     assert [name for name, _ in _calls(bad) if BANNED_CALLS.fullmatch(name)] == ["eval", "os.system"]
     assert [name for name, _ in _calls(bad) if DISK.fullmatch(name)] == ["os.unlink", "x.y.unlink"]
+    late = ast.parse("msgspec.convert(a, B)\nmsgspec.json.decode(a, type=B)\nmsgspec.json.decode(a)")
+    assert len(list(_late_types(late))) == 2

@@ -11,12 +11,18 @@ UNDER_GEVENT = """
     from hugging_llama.errors import InvalidRequestError
     from hugging_llama.store.blocking import run_blocking
 
+    def here():
+        return gevent.monkey.get_original("threading", "get_ident")()
+
     def work(*, fails):
         if fails:
             raise InvalidRequestError("no such thing")
-        return gevent.monkey.get_original("threading", "get_ident")()
+        return here(), run_blocking(here)
 
-    assert run_blocking(work, fails=False) != gevent.monkey.get_original("threading", "get_ident")()
+    outer, inner = run_blocking(work, fails=False)
+    assert outer != here()
+    assert outer == inner
+    assert run_blocking(here) == outer  # of the same pool, and not in the caller's thread
     try:
         run_blocking(work, fails=True)
     except InvalidRequestError as error:

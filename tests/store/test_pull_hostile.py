@@ -213,7 +213,7 @@ def test_no_reply_gets_through_unchecked(value: Any, rubbish: bytes) -> None:
     """Whatever the Hub says, it is a list of files with clean digests, or one kind of error."""
     for body in (_body(value), _body([value]), rubbish, _body(value)[:10] + rubbish):
         try:
-            files = [hub._remote_file(entry) for entry in hub._decoded(body, list[hub._TreeEntry])]
+            files = [hub._remote_file(entry) for entry in hub._decoded(body, hub._TREE_DECODER)]
         except TransferError:
             continue
         assert all(file is None or (layout.is_digest(file.digest) and file.size_bytes >= 0) for file in files)

@@ -10,6 +10,7 @@ from hugging_llama.dialects.ollama.go_template import to_jinja
 from hugging_llama.neutral.models import Capability
 from hugging_llama.store.capabilities import capabilities, with_template
 from hugging_llama.store.details import model_details
+from hugging_llama.store.safetensors_header import read_all_tensors
 from hugging_llama.store.snapshot import read_snapshot
 from tests.store.models import safetensors
 
@@ -193,6 +194,6 @@ def test_details(
 ) -> None:
     _write(tmp_path, config, {})
     found = read_snapshot(str(tmp_path))
-    details = model_details(found, found.json("config.json"))
+    details = model_details(found, found.json("config.json"), read_all_tensors(map(found.place, found.weights)))
     assert (details.format, details.family, details.quantization_level) == ("safetensors", family, level)
     assert (details.parameter_count, details.context_length, details.embedding_length) == (20, context, embedding)

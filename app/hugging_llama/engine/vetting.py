@@ -22,6 +22,7 @@ from hugging_llama_config.tokenizer_file import TokenizerFile
 
 _MAX_JSON_BYTES = 64 * 2**20
 _MAX_TOKENIZER_BYTES = 256 * 2**20
+_TOKENIZER_DECODER = msgspec.json.Decoder(TokenizerFile)
 _TEMPLATES = "additional_chat_templates"
 _HOSTILE_KEY = re.compile(
     r"auto_map|trust_remote_code|custom_pipelines|custom_generate|.*attn_implementation.*|.*experts_implementation.*"
@@ -158,7 +159,7 @@ def _check_tokenizer_file(file: Path) -> None:
     if not file.is_file():
         return
     try:
-        found = msgspec.json.decode(_content(file, _MAX_TOKENIZER_BYTES), type=TokenizerFile)
+        found = _TOKENIZER_DECODER.decode(_content(file, _MAX_TOKENIZER_BYTES))
     except (msgspec.MsgspecError, RecursionError, ValueError, OSError):
         raise ModelLoadError(f"the model's {file.name} is damaged") from None
     if problem := found.problem():

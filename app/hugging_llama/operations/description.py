@@ -25,7 +25,7 @@ def memory(ctx: AppContext, model: LocalModel, context_length: int | None) -> Me
     The engine says what it runs on; where none answers, the settings and this machine do, and bfloat16. Raises
     ModelNotFoundError.
     """
-    size, stored_dtype = description.stored_size(model)
+    size, stored_dtype = ctx.store.stored_size(model)
     wanted = context_length or model.defaults.context_length
     return _estimate(ctx, size, stored_dtype, wanted, model.ref.quantization)
 

@@ -25,7 +25,7 @@ from hugging_llama.operations.engine_status import engine_status
 from hugging_llama.operations.models import disk_errors
 from hugging_llama.operations.residency import unload_named
 from hugging_llama.store import names
-from hugging_llama.store.manifests import Manifest, Source, StoredMessage
+from hugging_llama.store.manifests import Manifest, Source, stored_message
 from hugging_llama.store.names import ModelName
 from hugging_llama_config.hardware import expected_device
 
@@ -116,14 +116,10 @@ def _manifest(name: ModelName, inherited: Manifest, adapter: Source | None, new:
         context_length=new.context_length or inherited.context_length,
         system=new.system or inherited.system,
         template=new.template or inherited.template,
-        messages=tuple(map(_stored, new.messages)) or inherited.messages,
+        messages=tuple(map(stored_message, new.messages)) or inherited.messages,
         licenses=tuple(dict.fromkeys((*inherited.licenses, *new.licenses))),
         requires=new.requires or inherited.requires,
     )
-
-
-def _stored(message: Message) -> StoredMessage:
-    return msgspec.convert({"role": message.role, "content": message.content}, StoredMessage)
 
 
 def _check_quantization(ctx: AppContext, base: LocalModel, quantization: str) -> None:

@@ -1,28 +1,25 @@
-"""All that the files of a model on disk say of it, and how large it is in memory."""
+"""All that the files of a model on disk say of it."""
 
 import contextlib
-import functools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hugging_llama.errors import ModelNotFoundError
 from hugging_llama.neutral.description import Architecture, ModelDescription, Pooling, TensorInfo
-from hugging_llama.neutral.models import Capability, LocalModel
+from hugging_llama.neutral.models import LocalModel
 from hugging_llama.parsing.thinking_tags import HARMONY_TAGS, has_channels, thinking_tags
 from hugging_llama.parsing.tool_formats import tool_format
 from hugging_llama.store import safetensors_header, selection
 from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.capabilities import chat_template
-from hugging_llama.store.classifiers import is_causal_reranker
 from hugging_llama.store.defaults import sampling_defaults
 from hugging_llama.store.details import text_config
 from hugging_llama.store.license import license_text
 from hugging_llama.store.safetensors_header import BadSafetensorsError
 from hugging_llama.store.snapshot import Snapshot, read_snapshot
 from hugging_llama.store.tokenizer_file import read_tokenizer
-from hugging_llama_config.model_memory import ModelSize
-from hugging_llama_config.model_size import StoredTensor, WeightSums, model_size, sum_weights
+from hugging_llama_config.model_size import StoredTensor
 
 _POOLING = {"mean": Pooling.MEAN, "cls": Pooling.CLS, "lasttoken": Pooling.LAST}
 RESPONSE_TEMPLATE = "response_template"
@@ -61,30 +58,6 @@ def _knows_calls(snapshot: Snapshot) -> bool:
     return isinstance(fields, dict) and "tool_calls" in fields
 
 
-def stored_size(model: LocalModel) -> tuple[ModelSize, str]:
-    """What decides the model's memory, and the dtype that its config.json names, "" if none.
-
-    Raises ModelNotFoundError if the model is gone.
-    """
-    snapshot = _snapshot(model)
-    config = snapshot.json(selection.CONFIG)
-    writes = Capability.COMPLETION in model.capabilities
-    size = model_size(
-        config,
-        _weight_sums(model, snapshot),
-        is_embedding=not writes,
-        has_head=writes or is_causal_reranker(model.capabilities),
-        context_length=model.details.context_length,
-    )
-    return size, named_dtype(config)
-
-
-def named_dtype(config: Mapping[str, Any]) -> str:
-    """The dtype that a config.json says its weights have, "" if none."""
-    dtype = config.get("dtype") or config.get("torch_dtype")
-    return dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
-
-
 def _snapshot(model: LocalModel) -> Snapshot:
     with _not_found(model):
         return read_snapshot(model.ref.path)
@@ -93,17 +66,6 @@ def _snapshot(model: LocalModel) -> Snapshot:
 def _tensors(model: LocalModel, snapshot: Snapshot) -> list[StoredTensor]:
     with _not_found(model):
         return run_blocking(safetensors_header.read_all_tensors, [snapshot.place(path) for path in snapshot.weights])
-
-
-def _weight_sums(model: LocalModel, snapshot: Snapshot) -> WeightSums:
-    with _not_found(model):
-        return run_blocking(_known_sums, snapshot.digest, *map(snapshot.place, snapshot.weights))
-
-
-@functools.lru_cache(maxsize=256)
-def _known_sums(_digest: str, *places: str) -> WeightSums:
-    """Kept, since there may be very many tensors, for as long as the files have this digest."""
-    return sum_weights(safetensors_header.read_all_tensors(places))
 
 
 @contextlib.contextmanager

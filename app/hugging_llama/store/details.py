@@ -1,22 +1,21 @@
 """What a model's files say about it: family, size, number format, lengths."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hugging_llama.neutral.models import ModelDetails
-from hugging_llama.store import safetensors_header
 from hugging_llama.store.snapshot import Snapshot
-from hugging_llama_config.model_size import CONTEXT_KEYS
+from hugging_llama_config.model_size import CONTEXT_KEYS, StoredTensor
 
 _EMBEDDING_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
 _MAX_LENGTH = 2**40
 
 
-def model_details(snapshot: Snapshot, config: Mapping[str, Any]) -> ModelDetails:
-    """The details of a model. Raises safetensors_header.BadSafetensorsError, OSError."""
+def model_details(snapshot: Snapshot, config: Mapping[str, Any], tensors: Iterable[StoredTensor]) -> ModelDetails:
+    """The details of a model whose weights are `tensors`. Raises OSError."""
     elements: Counter[str] = Counter()
-    for tensor in safetensors_header.read_all_tensors(map(snapshot.place, snapshot.weights)):
+    for tensor in tensors:
         elements[tensor.dtype] += tensor.num_elements
     family = config.get("model_type")
     return ModelDetails(
@@ -33,6 +32,12 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The part of a configuration that describes the language model, {} where there is no such part."""
     part = config.get("text_config")
     return part if isinstance(part, dict) else {}
+
+
+def named_dtype(config: Mapping[str, Any]) -> str:
+    """The dtype that a config.json says its weights have, "" if none."""
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return dtype.removeprefix("torch.") if isinstance(dtype, str) else ""
 
 
 def _quantization_level(elements: Counter[str], config: Mapping[str, Any]) -> str:

@@ -6,46 +6,60 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from hugging_llama.neutral.models import Capability, ModelDetails
-from hugging_llama.store import snapshot
+from hugging_llama.store import safetensors_header
 from hugging_llama.store.blocking import run_blocking
 from hugging_llama.store.capabilities import capabilities
-from hugging_llama.store.details import model_details
+from hugging_llama.store.classifiers import is_causal_reranker
+from hugging_llama.store.details import model_details, named_dtype
 from hugging_llama.store.places import SETTLED_NS
 from hugging_llama.store.safetensors_header import BadSafetensorsError
-from hugging_llama.store.selection import NotServableError
+from hugging_llama.store.selection import CONFIG, NotServableError
+from hugging_llama.store.snapshot import Snapshot, read_snapshot
+from hugging_llama_config.model_memory import ModelSize
+from hugging_llama_config.model_size import model_size
 
 _Stamp = tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """Of files that can be served. `size_bytes` on disk; `size` decides their memory, `dtype` is the one that their
+    configuration names, "" if none."""
+
+    digest: str
+    size_bytes: int
+    details: ModelDetails
+    capabilities: tuple[Capability, ...]
+    size: ModelSize
+    dtype: str
+
+
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What a folder holds, and the time stamps that tell whether it is still so. No details: it can't be served."""
+class _Folder:
+    """What a folder holds, None if it can't be served, and the time stamps that tell whether it is still so."""
 
     stamp: _Stamp
     plain: tuple[str, ...]
-    digest: str
-    size_bytes: int
-    details: ModelDetails | None
-    capabilities: tuple[Capability, ...]
+    model: ModelFacts | None
 
 
 class FolderFacts:
     """The facts of folders. Safe for threads and greenlets."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Facts] = {}
+        self._known: dict[str, _Folder] = {}
 
-    def of(self, folder: str) -> Facts | None:
-        """None if the folder is not there."""
+    def of(self, folder: str) -> ModelFacts | None:
+        """None if the folder is not there, or can't be served."""
         known = self._known.get(folder)
         try:
             if known and known.stamp == _stamp(folder, known.plain):
-                return known
+                return known.model
             before = _stamp(folder, ())
-            facts = run_blocking(_inspect, folder)
-            if facts.stamp[: len(before)] == before and time.time_ns() - max(facts.stamp) > SETTLED_NS:
-                self._known[folder] = facts
-            return facts
+            found = run_blocking(_inspect, folder)
+            if found.stamp[: len(before)] == before and time.time_ns() - max(found.stamp) > SETTLED_NS:
+                self._known[folder] = found
+            return found.model
         except OSError:  # taken away while we looked
             return None
 
@@ -70,13 +84,35 @@ def _stamp(folder: str, plain: tuple[str, ...]) -> _Stamp:
     return tuple(stamp)
 
 
-def _inspect(folder: str) -> Facts:
-    """Read a model's folder. Raises OSError; what can't be served has no details."""
+def _inspect(folder: str) -> _Folder:
+    """Read a model's folder. Raises OSError."""
     try:
-        found = snapshot.read_snapshot(folder)
-        config = found.json("config.json")
-        details = model_details(found, config)
-        stamp = _stamp(folder, found.plain)
-        return Facts(stamp, found.plain, found.digest, found.size_bytes, details, capabilities(found, config))
+        found = read_snapshot(folder)
+        model = _model_facts(found)
+        return _Folder(_stamp(folder, found.plain), found.plain, model)
     except (NotServableError, BadSafetensorsError, ValueError):
-        return Facts(_stamp(folder, ()), (), "", 0, None, ())
+        return _Folder(_stamp(folder, ()), (), None)
+
+
+def _model_facts(found: Snapshot) -> ModelFacts:
+    """Raises OSError, BadSafetensorsError, ValueError."""
+    config = found.json(CONFIG)
+    tensors = safetensors_header.read_all_tensors(map(found.place, found.weights))
+    details = model_details(found, config, tensors)
+    can = capabilities(found, config)
+    writes = Capability.COMPLETION in can
+    size = model_size(
+        config,
+        tensors,
+        is_embedding=not writes,
+        has_head=writes or is_causal_reranker(can),
+        context_length=details.context_length,
+    )
+    return ModelFacts(
+        digest=found.digest,
+        size_bytes=found.size_bytes,
+        details=details,
+        capabilities=can,
+        size=size,
+        dtype=named_dtype(config),
+    )

@@ -63,6 +63,8 @@ class _TreeEntry(msgspec.Struct):
     lfs: _Lfs | None = None
 
 
+_REVISION_DECODER = msgspec.json.Decoder(_RevisionReply)
+_TREE_DECODER = msgspec.json.Decoder(list[_TreeEntry])
 _Reply = TypeVar("_Reply")
 
 
@@ -84,7 +86,7 @@ class Hub:
         revision = urllib.parse.quote(name.revision, safe="")
         url = f"{self._access.endpoint}/api/models/{name.repo}/revision/{revision}"
         response = self._get(url, name)
-        reply = _decoded(hub_http.read_json_bytes(response), _RevisionReply)
+        reply = _decoded(hub_http.read_json_bytes(response), _REVISION_DECODER)
         if not names.is_commit(reply.sha):
             raise _bad_reply("its commit id is none")
         if name.is_commit and reply.sha != name.revision:
@@ -100,7 +102,7 @@ class Hub:
         first = url
         for _ in range(_MAX_PAGES):
             response = self._get(url, name)
-            entries = _decoded(hub_http.read_json_bytes(response), list[_TreeEntry])
+            entries = _decoded(hub_http.read_json_bytes(response), _TREE_DECODER)
             found += [file for entry in entries if (file := _remote_file(entry))]
             if len(found) > _MAX_FILES:
                 raise _bad_reply("it lists too many files")
@@ -166,9 +168,9 @@ def _remote_file(entry: _TreeEntry) -> RemoteFile | None:
     return RemoteFile(entry.path, size, digest)
 
 
-def _decoded(body: bytes, kind: type[_Reply]) -> _Reply:
+def _decoded(body: bytes, decoder: msgspec.json.Decoder[_Reply]) -> _Reply:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _bad_reply("it is not what was asked for") from error
 

@@ -15,6 +15,7 @@ from hugging_llama.store.manifests import Manifest, Manifests, NamedModel, Sourc
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.places import Place, Places
 from hugging_llama.store.pull_slots import PullSlots
+from hugging_llama_config.model_memory import ModelSize
 from hugging_llama_config.settings import Settings
 
 _LOCK_TIMEOUT_S = 20.0
@@ -74,6 +75,16 @@ class Store:
         """What the files of a model in memory say, wherever they lie: another server may know the folder."""
         facts = self._facts.of(folder) if folder else None
         return facts.details if facts else None
+
+    def stored_size(self, model: LocalModel) -> tuple[ModelSize, str]:
+        """What decides the model's memory, and the dtype that its config.json names, "" if none.
+
+        Raises ModelNotFoundError if its files are gone or damaged by now.
+        """
+        facts = self._facts.of(model.ref.path)
+        if facts is None:
+            raise ModelNotFoundError(model.ref.name, model.ref.name)
+        return facts.size, facts.dtype
 
     def manifest(self, model: LocalModel) -> Manifest:
         """How `model` is made; one of the Hub is pinned to the commit that it is now. Raises ModelNotFoundError."""
@@ -202,7 +213,7 @@ class Store:
 
     def _model(self, place: Place) -> LocalModel | None:
         facts = self._facts.of(place.folder)
-        if facts is None or facts.details is None:
+        if facts is None:
             return None
         return LocalModel(
             ref=ModelRef(name=place.name, path=place.folder, digest=facts.digest),

@@ -5,12 +5,13 @@
 """
 
 import dataclasses
+import functools
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -26,6 +27,7 @@ from hugging_llama.store.names import ModelName
 FORMAT_VERSION: Literal[2] = 2
 _MAX_BYTES = 4 * 2**20
 _SUFFIX = ".json"
+_Kind = TypeVar("_Kind")
 _PARAMETERS = frozenset(field.name for field in dataclasses.fields(SamplingParams))
 
 
@@ -83,8 +85,26 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return (self.source, self.adapter) if self.adapter else (self.source,)
 
 
+def _converter(kind: type[_Kind]) -> Callable[[object], _Kind]:
+    """Makes plain values into `kind`, or raises msgspec.ValidationError.
+
+    A decoder looks at all its types when it is made, here while this module is imported. Left to the first value,
+    a thread may use a type that another one is still looking at: msgspec 0.22 crashes there.
+    """
+    msgspec.json.Decoder(kind)
+    return functools.partial(msgspec.convert, type=kind)
+
+
+_to_manifest = _converter(Manifest)
+_to_message = _converter(StoredMessage)
+_to_sampling = _converter(SamplingParams)
 _NOTHING_SAID = Manifest(name="", source=Source())
 _SAID = tuple(sorted(set(_NOTHING_SAID.__struct_fields__) - {"version", "name", "source", "adapter"}))
+
+
+def stored_message(message: Message) -> StoredMessage:
+    """Raises msgspec.ValidationError for a role that no stored turn has."""
+    return _to_message({"role": message.role, "content": message.content})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +250,7 @@ class Manifests:
 
 def _decode(content: bytes) -> Manifest:
     """Raises msgspec.MsgspecError, ValueError."""
-    return msgspec.convert(home_format.upgraded_manifest(msgspec.json.decode(content)), Manifest)
+    return _to_manifest(home_format.upgraded_manifest(msgspec.json.decode(content)))
 
 
 def _file(name: ModelName) -> str:
@@ -242,5 +262,5 @@ def _sampling(parameters: dict[str, Any]) -> dict[str, Any]:
     """The fields with the types that SamplingParams has: JSON knows no tuples. Raises ValueError or MsgspecError."""
     if unknown := parameters.keys() - _PARAMETERS:
         raise ValueError(f"unknown parameters: {sorted(unknown)}")
-    checked = msgspec.convert(parameters, SamplingParams)
+    checked = _to_sampling(parameters)
     return {name: getattr(checked, name) for name in parameters}

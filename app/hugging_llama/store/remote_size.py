@@ -12,7 +12,7 @@ import requests
 from hugging_llama.errors import TransferError
 from hugging_llama.store import names, safetensors_header, selection
 from hugging_llama.store.capabilities import is_generative
-from hugging_llama.store.description import named_dtype
+from hugging_llama.store.details import named_dtype
 from hugging_llama.store.hub import Hub, RemoteFile
 from hugging_llama.store.hub_http import HubAccess, read_chunk, read_json_bytes
 from hugging_llama.store.names import ModelName
@@ -26,7 +26,7 @@ _MAX_WEIGHT_FILES = 200
 
 
 def remote_size(settings: Settings, name: str) -> tuple[ModelSize, str]:
-    """As `description.stored_size`, for a model of the Hub; asked once, without retries.
+    """As `Store.stored_size`, for a model of the Hub; asked once, without retries.
 
     Raises InvalidRequestError for bad syntax or an unknown revision, ModelNotFoundError, GatedModelError,
     KeyRejectedError, and TransferError for all that network and Hub can do.

@@ -20,6 +20,7 @@ _NO_TOKENIZER = (
     f"it has no tokenizer ({TOKENIZER}, or the vocabulary of one, such as tokenizer.model, vocab.txt, or vocab.json "
     "with merges.txt)"
 )
+_TOKENIZER_DECODER = msgspec.json.Decoder(TokenizerFile)
 _UNKNOWN_KIND = f"its {selection.CONFIG} names no architecture that writes, embeds or classifies text"
 
 
@@ -83,7 +84,7 @@ def _check_tokenizer(found: Snapshot) -> None:
 
 def _check_tokenizer_file(found: Snapshot, path: str) -> None:
     try:
-        file = msgspec.json.decode(found.content(path), type=TokenizerFile)
+        file = _TOKENIZER_DECODER.decode(found.content(path))
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         raise NotServableError(f"{path} is damaged") from None
     except ValueError:  # too big to be looked at here; the engine does before it loads it

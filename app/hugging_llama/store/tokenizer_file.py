@@ -1,7 +1,5 @@
 """What a model's tokenizer.json says, in GGUF's terms."""
 
-from typing import Any
-
 import msgspec
 
 from hugging_llama.neutral.description import Tokenizer, TokenType
@@ -30,10 +28,16 @@ class _File(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
 
 
+_FILE_DECODER = msgspec.json.Decoder(_File)
+_PIECES_DECODER = msgspec.json.Decoder(list[tuple[str, float]])
+_VOCABULARY_DECODER = msgspec.json.Decoder(dict[str, int])
+_MERGES_DECODER = msgspec.json.Decoder(list[str | list[str]])
+
+
 def read_tokenizer(snapshot: Snapshot, *, with_tokens: bool) -> Tokenizer | None:
     """The tokenizer, with its tokens and merges if they are wanted; None where there is no file that can be read."""
     try:
-        file = msgspec.json.decode(snapshot.content(_FILE), type=_File)
+        file = _FILE_DECODER.decode(snapshot.content(_FILE))
         kind = _kind(file.model)
         if kind is None:
             return None
@@ -63,10 +67,10 @@ def _kind(model: _Model) -> str | None:
 def _tokens(file: _File) -> tuple[tuple[str, ...], tuple[TokenType, ...]]:
     """Tokens and their types by id; ids that nothing has are unused. Raises MsgspecError, ValueError."""
     if file.model.type == "Unigram":
-        pieces = msgspec.json.decode(file.model.vocab, type=list[tuple[str, float]])
+        pieces = _PIECES_DECODER.decode(file.model.vocab)
         known = {number: text for number, (text, _) in enumerate(pieces)}
     else:
-        known = {number: text for text, number in msgspec.json.decode(file.model.vocab, type=dict[str, int]).items()}
+        known = {number: text for text, number in _VOCABULARY_DECODER.decode(file.model.vocab).items()}
     types = dict.fromkeys(known, TokenType.NORMAL)
     for added in file.added_tokens:
         known[added.id] = added.content
@@ -85,5 +89,5 @@ def _merges(model: _Model) -> tuple[str, ...]:
     """Pairs with a space between. Raises MsgspecError."""
     if not bytes(model.merges):
         return ()
-    merges: list[Any] = msgspec.json.decode(model.merges, type=list[str | list[str]])
+    merges = _MERGES_DECODER.decode(model.merges)
     return tuple(merge if isinstance(merge, str) else " ".join(merge) for merge in merges)

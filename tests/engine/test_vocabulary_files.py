@@ -55,3 +55,17 @@ def test_tokens_of_several_files_that_are_too_much_together(folder: Path) -> Non
     (folder / "added_tokens.json").write_text(json.dumps({text: id for id, text in enumerate(halves[0], 300)}))
     edit_json(folder / "tokenizer_config.json", extra_special_tokens=halves[1])
     assert "tokenizer adds 24" in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "merges.txt", "tokenizer.model"])
+def test_plain_lists_where_they_are_the_tokenizer(folder: Path, name: str) -> None:
+    (folder / name).write_text(LONG * 10)
+    vet(str(folder))
+    (folder / "tokenizer.json").unlink()
+    assert f"{name} has a line of more than" in refused(folder)
+
+
+def test_a_plain_list_of_any_size(folder: Path) -> None:
+    with (folder / "vocab.txt").open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    assert refused(folder) == "the model's vocab.txt is too large"

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from hugging_llama.engine.built_size import check_built_size
+from hugging_llama.engine.model_files import read_json
 from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.engine.pretrained import (
     longest_input,
@@ -22,7 +23,7 @@ from hugging_llama.engine.pretrained import (
     pretrained_tokenizer,
     trained_context,
 )
-from hugging_llama.engine.vetting import VettedFiles, check_modules, read_json
+from hugging_llama.engine.vetting import VettedFiles, check_modules
 from hugging_llama.errors import ModelLoadError
 from hugging_llama.neutral.classification import Activation, ProblemType, activation_named, problem_type_named
 

@@ -13,7 +13,8 @@ import transformers
 from hugging_llama.engine.built_size import check_built_size
 from hugging_llama.engine.conversion_rope import restore_rope_scaling
 from hugging_llama.engine.detokenizer import try_tokenizer
-from hugging_llama.engine.vetting import check_config, read_json, vet
+from hugging_llama.engine.model_files import read_json
+from hugging_llama.engine.vetting import check_config, vet
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.conversion import ConversionRequest, GgufFacts
 

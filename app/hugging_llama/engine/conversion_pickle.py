@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from hugging_llama.engine.vetting import read_json
+from hugging_llama.engine.model_files import read_json
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.conversion import ConversionRequest
 

@@ -3,8 +3,6 @@
 Raises ModelLoadError with a sentence for the user, which never names a path.
 """
 
-import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,13 +12,12 @@ from typing import Any
 import msgspec
 
 from hugging_llama.engine.gone_files import GONE
+from hugging_llama.engine.model_files import read_any_json, read_content, read_json
 from hugging_llama.engine.vocabulary_files import check_vocabulary_files
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
-from hugging_llama_config.regular_file import open_regular
 from hugging_llama_config.tokenizer_file import TokenizerFile
 
-_MAX_JSON_BYTES = 64 * 2**20
 _MAX_TOKENIZER_BYTES = 256 * 2**20
 _TOKENIZER_DECODER = msgspec.json.Decoder(TokenizerFile)
 _TEMPLATES = "additional_chat_templates"
@@ -68,7 +65,7 @@ def vet(directory: str) -> VettedFiles:
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
     for folder in dict.fromkeys(("", *modules)):
-        check_vocabulary_files(path / folder, _any_json)
+        check_vocabulary_files(path / folder)
         for pattern in ("tokenizer.json", "tokenizer.*.json"):  # transformers may choose one with a version
             for file in sorted((path / folder).glob(pattern)):
                 _check_tokenizer_file(file)
@@ -98,31 +95,6 @@ def check_config(config: dict[str, Any], weight_bytes: int) -> None:
     """
     if problem := config_problem(config, weight_bytes):
         raise ModelLoadError(f"the model's config.json {problem}")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a model. Raises ModelLoadError if it is missing, too large or anything else."""
-    value = _any_json(path)
-    if not isinstance(value, dict):
-        raise ModelLoadError(f"the model's {path.name} is damaged")
-    return value
-
-
-def _any_json(path: Path) -> Any:
-    try:
-        return json.loads(_content(path, _MAX_JSON_BYTES))
-    except OSError:
-        raise ModelLoadError(f"the model has no {path.name}") from None
-    except (ValueError, RecursionError):
-        raise ModelLoadError(f"the model's {path.name} is damaged") from None
-
-
-def _content(path: Path, most: int) -> bytes:
-    """Raises ModelLoadError for more than `most` bytes, OSError."""
-    with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > most:
-            raise ModelLoadError(f"the model's {path.name} is too large")
-        return file.read()
 
 
 def _check_kinds(folders: Iterable[Path]) -> None:
@@ -159,7 +131,7 @@ def _check_tokenizer_file(file: Path) -> None:
     if not file.is_file():
         return
     try:
-        found = _TOKENIZER_DECODER.decode(_content(file, _MAX_TOKENIZER_BYTES))
+        found = _TOKENIZER_DECODER.decode(read_content(file, _MAX_TOKENIZER_BYTES))
     except (msgspec.MsgspecError, RecursionError, ValueError, OSError):
         raise ModelLoadError(f"the model's {file.name} is damaged") from None
     if problem := found.problem():
@@ -170,7 +142,7 @@ def check_modules(files: VettedFiles) -> None:
     """sentence-transformers reads these files itself, so what may reach code is refused rather than taken out."""
     found = {file for folder in files.module_folders or ("",) for file in (files.path / folder).glob("*config*.json")}
     for file in sorted(found):
-        for part in dicts(_any_json(file)):
+        for part in dicts(read_any_json(file)):
             for key, value in part.items():
                 names_code = isinstance(value, str) and (
                     ("attn_implementation" in key and "/" in value)
@@ -214,7 +186,7 @@ def _module_folders(path: Path) -> list[str]:
     file = path / "modules.json"
     if not file.is_file():
         return []
-    modules = _any_json(file)
+    modules = read_any_json(file)
     if not isinstance(modules, list) or not modules:
         raise ModelLoadError("the model's modules.json is damaged")
     folders: list[str] = []

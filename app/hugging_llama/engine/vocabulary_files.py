@@ -1,10 +1,11 @@
 """Looks at the tokens that a model's files add, wherever the library looks for them. Raises ModelLoadError."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hugging_llama.engine.model_files import check_size, read_any_json, read_content
 from hugging_llama.errors import ModelLoadError
+from hugging_llama_config.vocabulary_files import MAX_BYTES, is_plain_vocabulary, plain_vocabulary_problem
 from hugging_llama_config.vocabulary_limits import MOST_ADDED, added_texts_problem, token_texts, vocabulary_problem
 
 _SPECIAL = ("extra_special_tokens", "additional_special_tokens")
@@ -13,11 +14,11 @@ _MOST_SPECIAL = 10_000
 """Each one is looked for in a list of all tokens that are added."""
 
 
-def check_vocabulary_files(folder: Path, read_json: Callable[[Path], Any]) -> None:
-    """`read_json` reads a whole file, and raises ModelLoadError for what is none."""
+def check_vocabulary_files(folder: Path) -> None:
+    """What a library may read tokens from, but for tokenizer.json."""
 
     def found(name: str) -> dict[str, Any]:
-        value = read_json(folder / name) if (folder / name).is_file() else {}
+        value = read_any_json(folder / name) if (folder / name).is_file() else {}
         return value if isinstance(value, dict) else {}
 
     added, num_special = found("added_tokens.json"), 0
@@ -40,8 +41,23 @@ def check_vocabulary_files(folder: Path, read_json: Callable[[Path], Any]) -> No
         raise ModelLoadError(f"the model's files add {num_added} tokens to its vocabulary; {MOST_ADDED} are the most")
     if problem := added_texts_problem(texts):
         raise ModelLoadError(f"the model's tokenizer {problem}")
-    if not (folder / "tokenizer.json").is_file():  # beside which it is not read
+    # beside a tokenizer.json others are read by tokenizers in Python, which keep them as they are
+    is_read_natively = not (folder / "tokenizer.json").is_file()
+    if is_read_natively:
         _check("vocab.json", found("vocab.json"))
+    for file in sorted(folder.glob("*")):
+        if is_plain_vocabulary(file.name) and file.is_file():
+            _check_plain(file, is_read_natively=is_read_natively)
+
+
+def _check_plain(file: Path, *, is_read_natively: bool) -> None:
+    try:
+        check_size(file, MAX_BYTES)
+        content = read_content(file, MAX_BYTES) if is_read_natively else b""
+    except OSError:
+        raise ModelLoadError(f"the model's {file.name} can't be read") from None
+    if problem := plain_vocabulary_problem(file.name, content):
+        raise ModelLoadError(f"the model's {file.name} {problem}")
 
 
 def _check(name: str, vocab: Any, added: Any = None) -> None:

@@ -15,6 +15,7 @@ from hugging_llama.store.snapshot import Snapshot
 from hugging_llama.store.tokenizer_names import TOKENIZER, TOKENIZER_CONFIG, has_tokenizer, is_vocabulary
 from hugging_llama_config.model_limits import config_problem
 from hugging_llama_config.tokenizer_file import TokenizerFile
+from hugging_llama_config.vocabulary_files import is_plain_vocabulary, plain_vocabulary_problem
 
 _NO_TOKENIZER = (
     f"it has no tokenizer ({TOKENIZER}, or the vocabulary of one, such as tokenizer.model, vocab.txt, or vocab.json "
@@ -78,8 +79,20 @@ def _check_tokenizer(found: Snapshot) -> None:
     if not has_tokenizer(found):
         raise NotServableError(_NO_TOKENIZER)
     for path in found.files:
-        if path.rpartition("/")[2] == TOKENIZER:
+        folder, _, name = path.rpartition("/")
+        if name == TOKENIZER:
             _check_tokenizer_file(found, path)
+        elif is_plain_vocabulary(name) and f"{folder}/{TOKENIZER}".lstrip("/") not in found.files:
+            _check_plain_vocabulary(found, path)
+
+
+def _check_plain_vocabulary(found: Snapshot, path: str) -> None:
+    try:
+        problem = plain_vocabulary_problem(path.rpartition("/")[2], found.content(path))
+    except ValueError:  # as below
+        return
+    if problem:
+        raise NotServableError(f"{path} {problem}")
 
 
 def _check_tokenizer_file(found: Snapshot, path: str) -> None:

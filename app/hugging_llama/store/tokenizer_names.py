@@ -2,13 +2,11 @@
 
 from hugging_llama.store import selection
 from hugging_llama.store.snapshot import Snapshot
+from hugging_llama_config.vocabulary_files import JSON_VOCABULARIES, PLAIN_SUFFIXES
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
-_VOCABULARIES = frozenset(
-    {TOKENIZER, "vocab.json", "vocab.txt", "tekken.json", "dict.txt", "vocab-src.json", "entity_vocab.json"}
-)
-_SUFFIXES = (".model", ".tiktoken", ".spm", ".bpe", ".vocab", ".codes")
+_VOCABULARIES = JSON_VOCABULARIES | {TOKENIZER, "vocab.txt", "dict.txt"}
 # their tokens are bytes or characters
 _WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer", "MyT5Tokenizer")
 
@@ -16,7 +14,7 @@ _WITHOUT_VOCABULARY = ("ByT5Tokenizer", "CanineTokenizer", "PerceiverTokenizer",
 def is_vocabulary(path: str) -> bool:
     """Whether this file, in the model's folder or one of its modules', is what a tokenizer is made of."""
     name = path.rpartition("/")[2]
-    return name in _VOCABULARIES or name.endswith(_SUFFIXES)
+    return name in _VOCABULARIES or name.endswith(PLAIN_SUFFIXES)
 
 
 def has_tokenizer(found: Snapshot) -> bool:

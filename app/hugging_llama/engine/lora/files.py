@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from hugging_llama.engine.vetting import read_json
+from hugging_llama.engine.model_files import read_json
 from hugging_llama.errors import ModelLoadError
 from hugging_llama.neutral.lora import (
     ADAPTER_CONFIG,

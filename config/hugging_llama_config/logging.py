@@ -66,7 +66,11 @@ class Redaction(logging.Filter):
     """For what others log in lines of their own: gunicorn's have the paths that callers choose."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = redacted(record.getMessage()), None
+        try:
+            text = record.getMessage()
+        except Exception:  # arguments that do not fit: who logs must not fail, and what he said stays to be read
+            text = f"{record.msg} {record.args!r}"
+        record.msg, record.args = redacted(text), None
         return True
 
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from hugging_llama_config.keys import new_key
-from hugging_llama_config.logging import FIELDS, JsonFormatter, TextFormatter
+from hugging_llama_config.logging import FIELDS, JsonFormatter, Redaction, TextFormatter
 from hugging_llama_config.redaction import redacted
 
 TOKEN = "hf_" + "aB3" * 11
@@ -48,3 +48,11 @@ def test_no_line_of_our_own_processes_holds_one() -> None:
     assert TOKEN not in text + line
     assert text.count("hf_***") == 2
     assert json.loads(line)["message"] == "hf_*** failed"
+
+
+@pytest.mark.parametrize(("text", "args"), [("GET %s", (TOKEN,)), ("GET %s %s", (TOKEN,)), (f"GET {TOKEN}", ())])
+def test_what_others_log_in_any_way(text: str, args: tuple[str, ...]) -> None:
+    record = logging.LogRecord("gunicorn.error", logging.DEBUG, "x.py", 1, text, args, None)
+    assert Redaction().filter(record)
+    assert "hf_***" in record.getMessage()
+    assert TOKEN not in record.getMessage()

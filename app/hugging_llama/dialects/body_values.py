@@ -4,6 +4,9 @@ A list in JSON is three bytes, and as Python has it more than fifty: twenty mill
 makes them, or walks through them, serves nobody else for a minute.
 """
 
+import json
+from typing import Any
+
 from hugging_llama.errors import InvalidRequestError
 
 MAX_VALUES = 1_000_000
@@ -34,6 +37,15 @@ class ValueBudget:
                 f"the request holds too much: it may have {MAX_VALUES:,} values, {MAX_NAMES:,} names, and "
                 f"{MAX_PARTS:,} lists and objects"
             )
+
+    def read_object(self, text: str) -> dict[str, Any] | None:
+        """The JSON object in `text`, {} for an empty one; None if there is none. Raises as `spend` does."""
+        self.spend(text.encode("utf-8", "replace"))
+        try:
+            value = json.loads(text or "{}")
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
 
 
 def check_values(body: bytes) -> None:

@@ -106,18 +106,12 @@ class ObservedGeneration(_Answer[GenerateEvent]):
     """One answer of a model that writes."""
 
     kind = "generate"
+    _events: AnswerStream
 
     def __init__(
-        self,
-        events: AnswerStream,
-        figures: Figures,
-        facts: RequestFacts,
-        model: str,
-        *,
-        shares_prompt: bool,
+        self, events: AnswerStream, figures: Figures, facts: RequestFacts, model: str, *, shares_prompt: bool
     ) -> None:
         super().__init__(events, figures, facts, model)
-        self._answer = events
         self._shares_prompt = shares_prompt
         self._num_prompt_tokens = 0
         self._num_deltas = 0
@@ -127,14 +121,14 @@ class ObservedGeneration(_Answer[GenerateEvent]):
 
     @property
     def is_ready(self) -> bool:
-        return self._answer.is_ready
+        return self._events.is_ready
 
     @property
     def late_in_s(self) -> float:
-        return self._answer.late_in_s
+        return self._events.late_in_s
 
     def listen(self, bell: Callable[[], None]) -> None:
-        self._answer.listen(bell)
+        self._events.listen(bell)
 
     def _see(self, event: GenerateEvent) -> None:
         if type(event) in _DELTAS:

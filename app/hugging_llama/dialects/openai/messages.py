@@ -1,6 +1,5 @@
 """Messages and tools of a chat request, wire to neutral."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,12 +81,7 @@ def _call(value: Any, index: int, budget: ValueBudget) -> ToolCall:
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise InvalidRequestError("invalid tool call format", param="messages")
     arguments = function.get("arguments") or "{}"
-    if isinstance(arguments, str):
-        budget.spend(arguments.encode("utf-8", "replace"))
-    try:
-        parsed = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except (ValueError, RecursionError):
-        parsed = None
+    parsed = budget.read_object(arguments) if isinstance(arguments, str) else arguments
     if not isinstance(parsed, dict):
         raise InvalidRequestError("invalid tool call arguments", param="messages")
     return ToolCall(id=str(value.get("id") or ""), name=function["name"], arguments=parsed, index=index)

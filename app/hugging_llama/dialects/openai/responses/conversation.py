@@ -1,6 +1,5 @@
 """Items to the messages of a chat: reasoning, text and calls of one turn become one message."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,8 +63,10 @@ class _Conversation:
             case "reasoning":
                 self.thoughts.append(reasoning_text(item))
             case "function_call":
-                self.budget.spend(item["arguments"].encode("utf-8", "replace"))
-                self._call(item, _arguments(item["arguments"]))
+                arguments = self.budget.read_object(item["arguments"])
+                if arguments is None:
+                    raise InvalidRequestError("the arguments of a call must be a JSON object as text", param="input")
+                self._call(item, arguments)
             case "custom_tool_call":
                 self._call(item, {CUSTOM_INPUT: item["input"]})
             case _:
@@ -104,13 +105,3 @@ def reasoning_text(item: Mapping[str, Any]) -> str:
     """What was thought: the text itself, else its summary."""
     parts = item.get("content") or item.get("summary") or ()
     return "\n".join(part["text"] for part in parts)
-
-
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise InvalidRequestError("the arguments of a call must be a JSON object as text", param="input")
-    return parsed

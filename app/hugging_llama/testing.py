@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from hugging_llama.errors import EngineDiedError, HuggingLlamaError, InvalidRequestError
+from hugging_llama.ipc import messages as wire
+from hugging_llama.ipc.codec import decode_command, encode_command, wire_generate, wire_tokenize
 from hugging_llama.neutral.events import (
     AnswerStream,
     Classified,
@@ -126,21 +128,27 @@ class ScriptedEngine:
         self.unloaded: list[ModelRef] = []
 
     def generate(self, request: GenerateRequest) -> AnswerStream:
+        _send(wire.Generate(0, wire_generate(request)))
         return self._play(self._generate, request)
 
     def embed(self, request: EmbedRequest) -> EventStream[Embeddings]:
+        _send(wire.Embed(0, request))
         return self._play(self._embed, request)
 
     def classify(self, request: ClassifyRequest) -> EventStream[Classified]:
+        _send(wire.Classify(0, request))
         return self._play(self._classify, request)
 
     def tokenize(self, request: TokenizeRequest) -> EventStream[Tokenized]:
+        _send(wire.Tokenize(0, wire_tokenize(request)))
         return self._play(self._tokenize, request)
 
     def detokenize(self, request: DetokenizeRequest) -> EventStream[Detokenized]:
+        _send(wire.Detokenize(0, request))
         return self._play(self._detokenize, request)
 
     def load(self, request: LoadRequest) -> EventStream[Loaded]:
+        _send(wire.Load(0, request))
         return self._play(self._load, request)
 
     def unload(self, model: ModelRef) -> None:
@@ -164,6 +172,11 @@ class ScriptedEngine:
         stream: ScriptedStream[EventT] = ScriptedStream([EngineDiedError("closed")] if self._closed else steps)
         self.streams.append(stream)
         return stream
+
+
+def _send(command: wire.Command) -> None:
+    """There is no socket, but what could not cross one is refused here, too: InvalidRequestError, ProtocolError."""
+    decode_command(encode_command(command))
 
 
 def _embed_alike(request: EmbedRequest) -> list[Embeddings]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar, cast
 from flask import Response, after_this_request, request
 
 from hugging_llama.dialects.body_schema import BodySchema
+from hugging_llama.dialects.client_gone import ClientGoneError
 from hugging_llama.dialects.ignored_header import IGNORED_HEADER, ignored_text
 from hugging_llama.dialects.json_body import parse_object, read_body
 from hugging_llama.dialects.known_names import MAX_FOUND
@@ -39,12 +40,6 @@ STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
 SMALL_BODY_BYTES = 2**16
 """For the body of an endpoint that takes names and switches."""
 OUR_FAULT = "internal server error; the server's log has the details"
-
-
-class ClientGoneError(Exception):
-    """The caller closed the connection before there was anything to say."""
-
-    code = "left"
 
 
 class EndWatch(Protocol):

@@ -10,6 +10,7 @@ from flask import Request
 from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
 from hugging_llama.dialects.body_stream import BodyStream
 from hugging_llama.dialects.body_values import check_values
+from hugging_llama.dialects.client_gone import ClientGoneError
 from hugging_llama.dialects.compression import decompressed
 from hugging_llama.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
 
@@ -21,7 +22,7 @@ _LITERALS = ("true", "false", "null")
 
 def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
     """The body, decompressed. Flask's own limit would cut a chunked body short without a word, so it is counted here.
-    `timeout_s` is for each piece. Raises BodyTooLargeError, BodyTooSlowError, InvalidRequestError."""
+    `timeout_s` is for each piece. Raises BodyTooLargeError, BodyTooSlowError, InvalidRequestError, ClientGoneError."""
     if request.content_length is not None and request.content_length > limit:
         raise BodyTooLargeError(limit)
     body, stream = bytearray(), BodyStream(request)
@@ -37,9 +38,11 @@ def _read_piece(request: Request, stream: BodyStream, size: int, timeout_s: floa
     try:
         with clock:
             piece = stream.read(size)
-    except Exception:
+    except Exception as error:
         if clock.is_over:
             raise BodyTooSlowError from None
+        if isinstance(error, ConnectionError):
+            raise ClientGoneError from None
         raise
     if clock.is_over:
         raise BodyTooSlowError

@@ -8,9 +8,9 @@ import time
 from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected
 
-from hugging_llama.dialects.base import ClientGoneError
 from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
 from hugging_llama.dialects.body_stream import BodyStream
+from hugging_llama.dialects.client_gone import ClientGoneError
 from hugging_llama.errors import BodyTooSlowError
 
 _CHUNK_BYTES = 4 * PIECE_BYTES

@@ -29,6 +29,8 @@ from hugging_llama.ipc.codec import (
     item_for,
     neutral_generate,
     neutral_tokenize,
+    request_id_in,
+    unreadable,
 )
 from hugging_llama.ipc.facade import Answer, Emit, EngineFacade, Key
 
@@ -184,13 +186,28 @@ class EngineServer:
             return
         try:
             for payload in peer.frames.feed(data):
-                self._obey(peer, decode_command(payload))
+                if (command := self._command(peer, payload)) is not None:
+                    self._obey(peer, command)
                 if not peer.is_open:
                     return
         except ProtocolError as error:
             logger.warning("connection %d is dropped: %s", peer.id, error)
             self._reply(peer, _NO_REQUEST, error)
             self._drop(peer)
+
+    def _command(self, peer: Peer, payload: bytes) -> wire.Command | None:
+        """None for a request that can't be understood, who sent it has been told. Raises ProtocolError for all else.
+
+        Its frame had its length, so the ones of all others behind it are as they were."""
+        try:
+            return decode_command(payload)
+        except ProtocolError as error:
+            request_id = request_id_in(payload) if peer.is_known else None
+            if request_id is None:
+                raise
+            logger.warning("a request of connection %d is refused: %s", peer.id, error)
+            self._reply(peer, request_id, unreadable(error))
+            return None
 
     def _obey(self, peer: Peer, command: wire.Command) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Neutral types to bytes and back. Nothing that arrives can raise anything but ProtocolError."""
+"""Neutral types to bytes and back. What arrives raises ProtocolError, or GenerationError where it is one request."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +7,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, ProtocolError, error_from_facts
+from hugging_llama.errors import (
+    GenerationError,
+    HuggingLlamaError,
+    InvalidRequestError,
+    ProtocolError,
+    error_from_facts,
+)
 from hugging_llama.ipc import messages as wire
 from hugging_llama.ipc.facade import Answer
 from hugging_llama.ipc.wire_formats import neutral_format, wire_format
@@ -86,6 +92,17 @@ def decode_command(payload: bytes) -> wire.Command:
     return command
 
 
+def request_id_in(payload: bytes) -> int | None:
+    """That of a command that can't be understood; None if it has none."""
+    try:
+        match msgspec.msgpack.decode(payload):
+            case [int(), int() as request_id, *_]:
+                return request_id
+    except _UNDECODABLE:
+        pass
+    return None
+
+
 def encode_items(items: Iterable[wire.Item]) -> bytes:
     """One frame of items. Raises one of ENCODE_ERRORS if an item holds what no frame can."""
     return _encoder.encode(list(items))
@@ -104,6 +121,18 @@ def _checked(decode: Callable[[], DecodedT]) -> DecodedT:
         return decode()
     except _UNDECODABLE as error:
         raise ProtocolError(f"a frame can't be understood: {error}") from None
+
+
+def _readable(decode: Callable[[], DecodedT]) -> DecodedT:
+    try:
+        return decode()
+    except (*_UNDECODABLE, ProtocolError) as error:
+        raise unreadable(error) from None
+
+
+def unreadable(error: Exception) -> GenerationError:
+    """What the one is told whose request a web worker should not have sent like this."""
+    return GenerationError(f"the engine can't read this request: {error}")
 
 
 # requests
@@ -129,12 +158,12 @@ def wire_generate(request: GenerateRequest) -> wire.WireGenerate:
 
 
 def neutral_generate(request: wire.WireGenerate) -> GenerateRequest:
-    """Raises ProtocolError."""
+    """Raises GenerationError for texts that are not what they should be."""
     return GenerateRequest(
         model=request.model,
-        prompt=_checked(lambda: neutral_prompt(request.prompt)),
+        prompt=_readable(lambda: neutral_prompt(request.prompt)),
         sampling=request.sampling,
-        format=neutral_format(request.format),
+        format=_readable(lambda: neutral_format(request.format)),
         context_length=request.context_length,
         keep_alive_s=request.keep_alive_s,
         truncate=request.truncate,
@@ -161,10 +190,10 @@ def wire_tokenize(request: TokenizeRequest) -> wire.WireTokenize:
 
 
 def neutral_tokenize(request: wire.WireTokenize) -> TokenizeRequest:
-    """Raises ProtocolError."""
+    """Raises GenerationError for texts that are not what they should be."""
     return TokenizeRequest(
         model=request.model,
-        prompt=_checked(lambda: neutral_prompt(request.prompt)),
+        prompt=_readable(lambda: neutral_prompt(request.prompt)),
         add_special_tokens=request.add_special_tokens,
         return_text=request.return_text,
         context_length=request.context_length,

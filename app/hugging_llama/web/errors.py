@@ -12,7 +12,8 @@ from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from hugging_llama import errors
-from hugging_llama.dialects.base import OUR_FAULT, ClientGoneError
+from hugging_llama.dialects.base import OUR_FAULT
+from hugging_llama.dialects.client_gone import ClientGoneError
 from hugging_llama.dialects.mounts import mount_name
 from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.dialects.request_id import request_id

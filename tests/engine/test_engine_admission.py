@@ -101,3 +101,16 @@ def test_an_embedding_model_counts_in_float32(clients: Clients, monkeypatch: pyt
     answer = clients.load(EMBED_REF)
     assert isinstance(answer, InsufficientMemoryError)
     assert answer.facts["need_bytes"] > 90_852_864
+
+
+def test_a_thread_that_can_not_be_started_is_a_shortage(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert clients.text(clients.send("x"))
+
+    def refused(_: threading.Timer) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Timer, "start", refused)
+        (answer,) = clients.answers(clients.send("x"))
+    assert isinstance(answer, InsufficientMemoryError)
+    assert clients.text(clients.send("x"))

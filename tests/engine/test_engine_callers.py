@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from hugging_llama.engine.engine import _INTAKE_THREADS, _INTAKE_THREADS_OF_MODEL
 from hugging_llama.engine.intake import Intake
 from hugging_llama.errors import EngineBusyError
 from hugging_llama.neutral.callers import Caller
@@ -41,7 +42,8 @@ def test_requests_are_prepared_for_callers_in_turn() -> None:
 
 
 def test_one_model_never_has_all_threads() -> None:
-    intake, may_go, other, done = Intake(4, "test"), threading.Event(), threading.Event(), threading.Semaphore(0)
+    intake = Intake(4, "test", most_of_model=3)
+    may_go, other, done = threading.Event(), threading.Event(), threading.Semaphore(0)
     running: set[int] = set()
     most: list[int] = []
 
@@ -65,6 +67,26 @@ def test_one_model_never_has_all_threads() -> None:
     intake.close()
     with pytest.raises(RuntimeError):
         intake.submit(BULK, MODEL, other.set)
+
+
+def test_models_whose_work_never_ends_leave_threads_for_the_others() -> None:
+    """As the expressions of a tokenizer may be, which nothing can end."""
+    intake = Intake(_INTAKE_THREADS, "test", most_of_model=_INTAKE_THREADS_OF_MODEL)
+    may_end, begun, other = threading.Event(), threading.Semaphore(0), threading.Event()
+
+    def endless() -> None:
+        begun.release()
+        assert may_end.wait(60)
+
+    for model in [object() for _ in range(8)]:
+        for _ in range(_INTAKE_THREADS_OF_MODEL + 1):
+            intake.submit(BULK, model, endless)
+    assert all(begun.acquire(timeout=60) for _ in range(8 * _INTAKE_THREADS_OF_MODEL))
+    intake.submit(BULK, object(), other.set)
+    assert other.wait(60)
+    assert not begun.acquire(blocking=False)
+    may_end.set()
+    intake.close()
 
 
 def test_a_load_is_told_to_those_who_ask() -> None:

@@ -226,6 +226,10 @@ def test_documents_and_search_results_of_text_are_text(make_client: MakeClient) 
 def test_a_model_that_can_not_think_is_not_asked_to(plain_client: MakeClient) -> None:
     client, engine = plain_client()
     assert post(client, model="acme/plain", thinking={"type": "enabled", "budget_tokens": 1024}).status_code == 200
+    for budget in ("a", -5, 0, 1.5, True, 2**70, [1]):
+        refused = post(client, model="acme/plain", thinking={"type": "enabled", "budget_tokens": budget})
+        assert refused.status_code == 400
+        assert "thinking.budget_tokens" in refused.get_json()["error"]["message"]
     prompt = request(engine).prompt
     assert isinstance(prompt, ChatPrompt)
     assert prompt.think is None

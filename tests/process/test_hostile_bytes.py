@@ -7,6 +7,7 @@ import contextlib
 import random
 import re
 import socket
+import struct
 import sys
 import threading
 from collections import Counter
@@ -76,6 +77,27 @@ def test_a_key_in_a_path_is_in_no_line_of_the_log(server: LiveServer) -> None:
     assert requests.get(f"{server.url}/api/{secret}?key={secret}", timeout=60).status_code == 404
     wait_until(lambda: "GET /api/hl-***" in server.log.read_text())
     assert secret not in server.log.read_text()
+
+
+LONG_BODIES = [b"Content-Length: 1000\r\n\r\n" + JSON, b"Transfer-Encoding: chunked\r\n\r\n100\r\n" + JSON]
+
+
+@pytest.mark.parametrize("path", ["/api/show", "/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("rest", LONG_BODIES, ids=["length", "chunks"])
+def test_a_caller_who_resets_within_a_body_is_gone_and_no_error(server: LiveServer, path: str, rest: bytes) -> None:
+    label = f'endpoint="{path}",status="499"'
+    before = count(server, label)
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2])), timeout=60) as sock:
+        sock.sendall(b"POST %s HTTP/1.1\r\n" % path.encode() + H + rest)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: count(server, label) == before + 1)
+    assert "Traceback" not in server.log.read_text()
+
+
+def count(server: LiveServer, label: str) -> int:
+    """So many requests, as /metrics tells."""
+    lines = requests.get(f"{server.url}/metrics", timeout=60).text.splitlines()
+    return sum(int(float(line.split()[-1])) for line in lines if label in line and "requests_total" in line)
 
 
 def workers(server: LiveServer) -> list[int]:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from hugging_llama.ipc.channel import frame
 from hugging_llama.ipc.codec import encode_command, wire_generate
 from hugging_llama.neutral.events import Classified, Embeddings, EventStream, Finished, FinishReason, Loaded, TextDelta
 from hugging_llama.neutral.models import ModelRef
-from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest, LoadRequest
+from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest, LoadRequest, SamplingParams
 from hugging_llama_config.launch import LaunchError, engine_settings, prepare_run_dir, socket_path
 from hugging_llama_config.settings import Settings
 from tests.process.scripted_engine import ScriptedFacade
@@ -164,6 +165,18 @@ def test_garbage_costs_its_own_connection_only(remote: RemoteEngine, settings: S
             while stranger.recv(65536):
                 pass
     assert len(list(stream)) == 21
+
+
+def test_a_request_that_can_t_be_read_fails_alone(remote: RemoteEngine) -> None:
+    """A web worker that has let something through must not cost the others whose requests share its connection."""
+    stream = remote.generate(request("n=20&tick_ms=10"))
+    assert next(stream)
+    wrong_type: Any = "a"
+    unreadable = replace(request("n=1"), sampling=SamplingParams(max_thinking_tokens=wrong_type))
+    with pytest.raises(GenerationError, match="max_thinking_tokens"):
+        next(remote.generate(unreadable))
+    assert len(list(stream)) == 20
+    assert len(list(remote.generate(request("n=1")))) == 2
 
 
 def test_a_worker_that_does_not_read_is_dropped(

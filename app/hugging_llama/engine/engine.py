@@ -46,7 +46,9 @@ from hugging_llama_config.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-_INTAKE_THREADS = 4
+_INTAKE_THREADS = 64
+"""Started as they are needed: there are as many as models have work at once, and some for those that never end."""
+_INTAKE_THREADS_OF_MODEL = 3
 _SLOW_INTAKE_THREADS = 2
 _LONGEST_CLOSE_S = 10.0
 """So long a close waits for loads that are under way: the interpreter can't end well beneath native code."""
@@ -71,7 +73,7 @@ class Engine:
         self._retired = RunnerStats()
         self._loads = LoadFigures()
         self._load_threads = LoadThreads()
-        self._intake = Intake(_INTAKE_THREADS, "engine-intake")
+        self._intake = Intake(_INTAKE_THREADS, "engine-intake", most_of_model=_INTAKE_THREADS_OF_MODEL)
         # whoever waits for an adapter's file holds up none of the others
         self._adapter_intake = Intake(1, "engine-adapters")
         # nor do texts of megabytes, which take a tokenizer seconds, and gigabytes that nothing else needs
@@ -236,7 +238,8 @@ class Engine:
         if entry.cancelled:
             return
         try:
-            self._serve(entry, model)
+            with memory.shortage_told("there is not enough memory to prepare this request"):
+                self._serve(entry, model)
         except HuggingLlamaError as error:
             self._end(entry, error)
         except Exception:

@@ -22,14 +22,17 @@ class _Job:
 class Intake:
     """Runs what it is given, of one caller in order of arrival. `after` is called in the same thread after each.
 
-    One model never has all threads, if there are several: its template may take seconds, and others go on meanwhile.
+    Of one model at most `most_of_model` run at once. Its template, or an expression in its tokenizer, may take minutes
+    in which nothing can end it, even when its callers have left and it is loaded anew: others go on meanwhile.
     """
 
-    def __init__(self, num_threads: int, name: str, *, after: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, num_threads: int, name: str, *, most_of_model: int = 1, after: Callable[[], None] | None = None
+    ) -> None:
         self._after = after
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix=name)
         self._lock = threading.Lock()
-        self._most = max(num_threads - 1, 1)
+        self._most = most_of_model
         self._running: list[object] = []
         self._is_closed = False
         self._waiting: CallerQueue[_Job] = CallerQueue(lambda job: job.caller)

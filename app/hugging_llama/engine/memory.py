@@ -12,7 +12,7 @@ from hugging_llama.engine.device_loss import NO_PRIMITIVE
 from hugging_llama.errors import InsufficientMemoryError
 from hugging_llama_config.control_group import memory_limits, own_groups
 
-_SIGNS = ("allocate memory", "MPS backend out of memory")
+_SIGNS = ("allocate memory", "MPS backend out of memory", "can't start new thread")
 
 
 def free_bytes(device: torch.device) -> int:
@@ -26,7 +26,7 @@ def free_bytes(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True if an allocation has failed, on whatever device."""
+    """True if an allocation has failed, on whatever device; a thread needs one for its stack."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     # the allocators of the CPU and of MPS have no class of their own

@@ -17,6 +17,7 @@ from hugging_llama.neutral.models import Capability, LocalModel
 from hugging_llama.neutral.requests import ChatPrompt, GenerateCall
 
 _EFFORTS: Mapping[str, str] = {"low": "low", "medium": "medium", "high": "high", "max": "max", "xhigh": "high"}
+_MOST_TOKENS = 2**31 - 1
 _MAX_STOPS = 10_000
 """Each is looked for behind every token, and the other requests of a step wait meanwhile."""
 _NO_USERS = "there are no users here, keys apart"
@@ -150,7 +151,9 @@ def parse_options(body: Mapping[str, Any], model: LocalModel) -> dict[str, Any]:
     """SamplingParams fields by name; those that are not given are the model's. Raises InvalidRequestError."""
     given = {name: body[name] for name in ("temperature", "top_p", "top_k") if body[name] is not None}
     budget = body["thinking"].get("budget_tokens")
-    if type(budget) is int and budget > 0 and Capability.THINKING in model.capabilities:
+    if budget is not None and not (type(budget) is int and 0 < budget <= _MOST_TOKENS):
+        raise InvalidRequestError("thinking.budget_tokens: must be a positive integer", param="thinking")
+    if budget is not None and Capability.THINKING in model.capabilities:
         given["max_thinking_tokens"] = budget
     stop = body["stop_sequences"]
     if not isinstance(stop, list) or len(stop) > _MAX_STOPS or not all(isinstance(text, str) for text in stop):

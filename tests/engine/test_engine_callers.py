@@ -8,7 +8,7 @@ import pytest
 
 from hugging_llama.engine.engine import _INTAKE_THREADS, _INTAKE_THREADS_OF_MODEL
 from hugging_llama.engine.intake import Intake
-from hugging_llama.errors import EngineBusyError
+from hugging_llama.errors import EngineBusyError, EngineShutdownError, InsufficientMemoryError
 from hugging_llama.neutral.callers import Caller
 from hugging_llama.neutral.events import Embeddings, Finished, Progress, Started, TextDelta
 from hugging_llama.neutral.requests import EmbedRequest
@@ -37,7 +37,7 @@ def test_requests_are_prepared_for_callers_in_turn() -> None:
     assert done.wait(WAIT_S)
     intake.close()
     assert order[:3] == ["first", "other", "bulk 0"]
-    with pytest.raises(RuntimeError):
+    with pytest.raises(EngineShutdownError):
         intake.submit(OTHER, MODEL, done.set)
 
 
@@ -65,7 +65,7 @@ def test_one_model_never_has_all_threads() -> None:
     assert all(done.acquire(timeout=60) for _ in range(6))
     assert max(most) <= 3
     intake.close()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(EngineShutdownError):
         intake.submit(BULK, MODEL, other.set)
 
 
@@ -86,6 +86,39 @@ def test_models_whose_work_never_ends_leave_threads_for_the_others() -> None:
     assert other.wait(60)
     assert not begun.acquire(blocking=False)
     may_end.set()
+    intake.close()
+
+
+def waited(event: threading.Event) -> None:
+    assert event.wait(60)
+
+
+def test_no_more_threads_are_started_than_a_model_may_use() -> None:
+    intake, may_end = Intake(64, "test-few", most_of_model=2), threading.Event()
+    for _ in range(50):
+        intake.submit(BULK, MODEL, lambda: waited(may_end))
+    assert sum(thread.name.startswith("test-few") for thread in threading.enumerate()) == 2
+    may_end.set()
+    intake.close()
+
+
+def test_where_no_thread_can_be_started_others_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    intake, may_end, done = Intake(4, "test", most_of_model=2), threading.Event(), threading.Event()
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(InsufficientMemoryError):
+            intake.submit(BULK, MODEL, done.set)
+    intake.submit(BULK, MODEL, lambda: waited(may_end))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        intake.submit(BULK, MODEL, done.set)
+    assert not done.is_set()
+    may_end.set()
+    assert done.wait(60)
     intake.close()
 
 

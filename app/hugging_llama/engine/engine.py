@@ -225,8 +225,8 @@ class Engine:
             return
         try:
             self._intake_of(entry.request, ready).submit(entry.caller, ready, lambda: self._work(entry, ready))
-        except RuntimeError:  # the pool takes nothing any more
-            self._end(entry, EngineShutdownError("the engine is shutting down"))
+        except HuggingLlamaError as error:
+            self._end(entry, error)
 
     def _intake_of(self, request: Request, model: ServedModel) -> Intake:
         if not model.has_adapter(request.model):

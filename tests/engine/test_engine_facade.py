@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from hugging_llama.errors import (
     ContextLengthError,
+    GenerationError,
     GrammarError,
     InvalidRequestError,
     ModelLoadError,
@@ -43,6 +44,24 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelRef:
         tmp_path_factory.mktemp("models") / "tiny", byte_tokenizer(markers=("<think>", "</think>"))
     )
     return ModelRef(name="tiny", path=str(folder), digest="d" * 64)
+
+
+def test_a_tokenizer_that_fails_on_a_text(clients: Clients, tmp_path: Path) -> None:
+    """Its expression tries for ever, until the library panics."""
+    folder = make_checkpoint(tmp_path / "model")
+    file = folder / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    split = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, tokenizer["pre_tokenizer"]]}
+    file.write_text(json.dumps(tokenizer))
+    ref = ModelRef(name="panics", path=str(folder), digest="e" * 64)
+    for answer in (
+        clients.answers(clients.send("a" * 30 + "b", ref))[-1],
+        clients.tokenize(ref, TextPrompt(text="a" * 30 + "b")),
+    ):
+        assert isinstance(answer, GenerationError)
+        assert answer.message == "the model's tokenizer failed on this text"
+    assert isinstance(clients.answers(clients.send("b", ref))[-1], Finished)
 
 
 def test_load_tells_what_was_loaded(clients: Clients, tiny: ModelRef) -> None:

@@ -100,6 +100,12 @@ def test_a_model_of_uploaded_files(make_client: MakeClient, settings: Settings) 
         ({"config.json": b"{"}, "config.json is damaged"),
         ({"config.json": b"[]"}, "config.json is damaged"),
         ({"config.json": b"[" * 100_000}, "config.json is damaged"),
+        ({"config.json": b"[" + b"0," * 200_000 + b"0]"}, "config.json holds too much: it may have 200,000 values"),
+        ({"generation_config.json": b"[" + b"[]," * 200_000 + b"[]]"}, "generation_config.json holds too much"),
+        ({"tokenizer_config.json": b"[" + b"[]," * 1_000_000 + b"[]]"}, "tokenizer_config.json holds too much"),
+        ({"tokenizer.json": b"[" + b"[]," * 1_500_000 + b"[]]"}, "tokenizer.json holds too much"),
+        ({"1_Pooling/x.json": b"[" + b"[]," * 200_000 + b"[]]"}, "1_Pooling/x.json holds too much"),
+        ({"chat_template.jinja": b" " * (4 * 2**20 + 1)}, "chat_template.jinja is too large"),
         ({"config.json": json.dumps({**models.CONFIG, "num_hidden_layers": 10**6})}, "impossible num_hidden_layers"),
         ({"config.json": json.dumps({**models.CONFIG, "vocab_size": 10**6})}, "does not fit its weights"),
         ({"config.json": b'{"architectures": ["ViTForImageClassification"]}'}, "names no architecture"),
@@ -137,6 +143,19 @@ def test_files_that_make_no_model(make_client: MakeClient, changes: dict[str, An
     changed = {path: text.encode() if isinstance(text, str) else text for path, text in changes.items()}
     files = upload(client, {path: content for path, content in (MODEL | changed).items() if content is not None})
     assert error in refused(client, files=files)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff", b"9" * 200_000, b"[" + b"0," * 200_000 + b"0]"])
+def test_a_configuration_that_is_damaged_later(make_client: MakeClient, content: bytes) -> None:
+    client, engine = make_client()
+    create(client, model="mine", files=upload(client, MODEL))
+    client.post("/api/generate", json={"model": "mine"})
+    file = Path(engine.requests[-1].model.path) / "config.json"
+    file.unlink()
+    file.write_bytes(content)
+    response = client.post("/api/chat", json={"model": "mine", "messages": [{"role": "user", "content": "x"}]})
+    say = {"error": "the model's config.json is damaged, or names no kind of model"}
+    assert (response.status_code, response.get_json()) == (500, say)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hugging_llama.dialects.body_values import MAX_NAMES, MAX_PARTS, MAX_VALUES, ValueBudget, without_strings
+from hugging_llama.dialects.body_values import MAX_NAMES, MAX_PARTS, MAX_VALUES, ValueBudget
 from hugging_llama.dialects.json_body import parse_object
 from hugging_llama.errors import InvalidRequestError
+from hugging_llama_config.json_values import count_outside
 
 
 @pytest.mark.parametrize(
@@ -123,9 +124,9 @@ def counted(value: object) -> tuple[int, int]:
 
 @given(JSON)
 def test_what_stands_in_strings_does_not_count(value: object) -> None:
-    outside = without_strings(json.dumps(value).encode())
-    assert outside is not None
-    assert (outside.count(b"[") + outside.count(b"{"), outside.count(b":")) == counted(value)
+    found = count_outside(json.dumps(value).encode(), 1000)
+    assert found is not None
+    assert (found.parts, found.colons) == counted(value)
 
 
 def test_texts_that_are_json_have_one_budget() -> None:

@@ -1,13 +1,10 @@
-"""How much a request's body may hold, beside its bytes.
-
-A list in JSON is three bytes, and as Python has it more than fifty: twenty million of them fit into a body, and whoever
-makes them, or walks through them, serves nobody else for a minute.
-"""
+"""How much a request's body may hold, beside its bytes."""
 
 import json
 from typing import Any
 
 from hugging_llama.errors import InvalidRequestError
+from hugging_llama_config.json_values import count_all, count_outside
 
 MAX_VALUES = 1_000_000
 """As many token ids as a long prompt has."""
@@ -27,12 +24,12 @@ class ValueBudget:
 
     def spend(self, text: bytes) -> None:
         """Raise InvalidRequestError if the JSON in `text` holds more than is left; nothing of it is made for that."""
-        outside = without_strings(text)
-        if outside is not None:
-            self._values -= outside.count(b",") + 1
-            self._names -= outside.count(b":")
-            self._parts -= _num_parts(outside)
-        if outside is None or min(self._values, self._names, self._parts) < 0:
+        found = count_outside(text, MAX_VALUES + MAX_NAMES)
+        if found is not None:
+            self._values -= found.commas + 1
+            self._names -= found.colons
+            self._parts -= found.parts
+        if found is None or min(self._values, self._names, self._parts) < 0:
             raise InvalidRequestError(
                 f"the request holds too much: it may have {MAX_VALUES:,} values, {MAX_NAMES:,} names, and "
                 f"{MAX_PARTS:,} lists and objects"
@@ -50,18 +47,6 @@ class ValueBudget:
 
 def check_values(body: bytes) -> None:
     """Raise InvalidRequestError if the JSON in `body` holds more than a request may."""
-    # with all that stands in its strings: few bodies have as much
-    if body.count(b",") >= MAX_VALUES or body.count(b":") > MAX_NAMES or _num_parts(body) > MAX_PARTS:
+    found = count_all(body)
+    if found.commas >= MAX_VALUES or found.colons > MAX_NAMES or found.parts > MAX_PARTS:
         ValueBudget().spend(body)
-
-
-def without_strings(text: bytes) -> bytes | None:
-    """What stands outside of strings; None if these alone are too many."""
-    bare = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if bare.count(b'"') > 2 * (MAX_VALUES + MAX_NAMES):
-        return None
-    return b"".join(bare.split(b'"')[::2])
-
-
-def _num_parts(text: bytes) -> int:
-    return text.count(b"[") + text.count(b"{")

@@ -22,7 +22,7 @@ from hugging_llama.engine.intake import Intake
 from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.load_threads import LoadThreads
 from hugging_llama.engine.loader import Checkpoint, Loader
-from hugging_llama.engine.panics import panics_as_errors
+from hugging_llama.engine.panics import PanicError, panics_as_errors
 from hugging_llama.engine.pooling_heads import empty_answer
 from hugging_llama.engine.registry import Registry
 from hugging_llama.engine.served_model import ServedModel, default_context_length
@@ -242,6 +242,9 @@ class Engine:
                 self._serve(entry, model)
         except HuggingLlamaError as error:
             self._end(entry, error)
+        except PanicError:  # of the tokenizer: what else panics here is told apart where it is called
+            _log.warning("a model's tokenizer failed on a text")
+            self._end(entry, GenerationError("the model's tokenizer failed on this text"))
         except Exception:
             _log.exception("a request could not be prepared")
             self._end(entry, GenerationError("the engine failed on this request"))

@@ -4,7 +4,6 @@ Raises ModelLoadError with a sentence for the user, which never names a path.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ from typing import Any
 import msgspec
 
 from hugging_llama.engine.gone_files import GONE
-from hugging_llama.engine.model_files import read_any_json, read_content, read_json
+from hugging_llama.engine.model_files import check_folder, read_any_json, read_content, read_json
 from hugging_llama.engine.vocabulary_files import check_vocabulary_files
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
+from hugging_llama_config.small_files import MOST_TOKENIZER_BYTES, TOKENIZER_FILE
 from hugging_llama_config.tokenizer_file import TokenizerFile
 
-_MAX_TOKENIZER_BYTES = 256 * 2**20
 _TOKENIZER_DECODER = msgspec.json.Decoder(TokenizerFile)
 _TEMPLATES = "additional_chat_templates"
 _HOSTILE_KEY = re.compile(
@@ -61,13 +60,16 @@ def vet(directory: str) -> VettedFiles:
         raise ModelLoadError(GONE)
     raw = read_json(path / "config.json")
     modules = _module_folders(path)
-    _check_kinds(path / folder for folder in dict.fromkeys(("", _TEMPLATES, *modules)))
+    folders = [path / folder for folder in dict.fromkeys(("", *modules))]
+    for folder in (*folders, *(folder / _TEMPLATES for folder in folders)):
+        _check_kinds(folder)
+        check_folder(folder)
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
-    for folder in dict.fromkeys(("", *modules)):
-        check_vocabulary_files(path / folder)
-        for pattern in ("tokenizer.json", "tokenizer.*.json"):  # transformers may choose one with a version
-            for file in sorted((path / folder).glob(pattern)):
+    for folder in folders:
+        check_vocabulary_files(folder)
+        for file in sorted(folder.glob("tokenizer*.json")):
+            if TOKENIZER_FILE.fullmatch(file.name):
                 _check_tokenizer_file(file)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
@@ -97,12 +99,11 @@ def check_config(config: dict[str, Any], weight_bytes: int) -> None:
         raise ModelLoadError(f"the model's config.json {problem}")
 
 
-def _check_kinds(folders: Iterable[Path]) -> None:
+def _check_kinds(folder: Path) -> None:
     """The libraries open what they find: a pipe would be waited for, and a device may have no end."""
-    for folder in folders:
-        for path in sorted(folder.glob("*")):
-            if path.exists() and not path.is_file() and not path.is_dir():
-                raise ModelLoadError(f"the model's {path.name} is no regular file")
+    for path in sorted(folder.glob("*")):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ModelLoadError(f"the model's {path.name} is no regular file")
 
 
 def _without_hostile_keys(value: Any) -> Any:
@@ -131,7 +132,7 @@ def _check_tokenizer_file(file: Path) -> None:
     if not file.is_file():
         return
     try:
-        found = _TOKENIZER_DECODER.decode(read_content(file, _MAX_TOKENIZER_BYTES))
+        found = _TOKENIZER_DECODER.decode(read_content(file, MOST_TOKENIZER_BYTES))
     except (msgspec.MsgspecError, RecursionError, ValueError, OSError):
         raise ModelLoadError(f"the model's {file.name} is damaged") from None
     if problem := found.problem():

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hugging_llama.errors import UnsupportedCapabilityError
+from hugging_llama.errors import ModelLoadError, UnsupportedCapabilityError
 from hugging_llama.neutral.events import AnswerStream
 from hugging_llama.neutral.messages import Message
 from hugging_llama.neutral.models import Capability, LocalModel, RequestDefaults
@@ -19,10 +19,14 @@ from hugging_llama.neutral.requests import (
 from hugging_llama.operations.context import AppContext
 from hugging_llama.store.capabilities import with_template
 from hugging_llama.store.defaults import sampling_defaults
+from hugging_llama.store.details import UNKNOWN
 
 
 def require(model: LocalModel, name: str, *capabilities: Capability) -> None:
-    """Raise UnsupportedCapabilityError, with the name as the caller wrote it, if the model lacks any of these."""
+    """Raise UnsupportedCapabilityError, with the name as the caller wrote it, if the model lacks any of these;
+    ModelLoadError where nothing tells what it can do."""
+    if not model.capabilities and model.details.family == UNKNOWN:
+        raise ModelLoadError("the model's config.json is damaged, or names no kind of model")
     missing = [capability.value for capability in capabilities if capability not in model.capabilities]
     if missing:
         raise UnsupportedCapabilityError(name, missing, canonical=model.ref.name)

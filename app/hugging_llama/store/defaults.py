@@ -1,11 +1,11 @@
 """The sampling defaults that a model's own generation_config.json asks for."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from hugging_llama.neutral.requests import SamplingParams
 from hugging_llama_config.regular_file import open_regular
+from hugging_llama_config.small_files import parse_json
 
 GENERATION_CONFIG = "generation_config.json"
 _MAX_BYTES = 1 << 20
@@ -53,7 +53,7 @@ def sampling_defaults(model_path: str) -> dict[str, Any]:
     try:
         with open_regular(path) as file:
             text = file.read(_MAX_BYTES + 1)
-        config = json.loads(text) if len(text) <= _MAX_BYTES else None
+        config = parse_json(GENERATION_CONFIG, text) if len(text) <= _MAX_BYTES else None
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(config, dict):

@@ -8,6 +8,8 @@ from hugging_llama.neutral.models import ModelDetails
 from hugging_llama.store.snapshot import Snapshot
 from hugging_llama_config.model_size import CONTEXT_KEYS, StoredTensor
 
+UNKNOWN = "unknown"
+"""The family of a model whose files name none."""
 _EMBEDDING_KEYS = ("hidden_size", "n_embd", "d_model", "dim")
 _MAX_LENGTH = 2**40
 
@@ -20,7 +22,7 @@ def model_details(snapshot: Snapshot, config: Mapping[str, Any], tensors: Iterab
     family = config.get("model_type")
     return ModelDetails(
         format="safetensors",
-        family=family if isinstance(family, str) and family else "unknown",
+        family=family if isinstance(family, str) and family else UNKNOWN,
         parameter_count=sum(elements.values()) or None,
         quantization_level=_quantization_level(elements, config),
         context_length=_sentence_length(snapshot) or _first_length(config, CONTEXT_KEYS),

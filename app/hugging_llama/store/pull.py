@@ -5,7 +5,6 @@ The server runs it in a child process, see `pull_stream`.
 
 import contextlib
 import functools
-import json
 import os
 import threading
 import time
@@ -33,6 +32,7 @@ from hugging_llama.store.layout import RepoFolder
 from hugging_llama.store.names import ModelName
 from hugging_llama.store.new_folders import make_folders
 from hugging_llama.store.retry import RetryPolicy, TransientError
+from hugging_llama_config.small_files import parse_json
 
 _REPORT_EVERY_S = 0.1
 _WEIGHTS = (".safetensors", ".bin")
@@ -233,7 +233,7 @@ class _Pull:
 def _adapter_base(config: bytes) -> str:
     """The model that an adapter's configuration says it is for; "" where that is no name of the Hub."""
     try:
-        base = json.loads(config)["base_model_name_or_path"]
+        base = parse_json(selection.ADAPTER_CONFIG, config)["base_model_name_or_path"]
         return names.parse_repo(base) if isinstance(base, str) else ""
     except (ValueError, KeyError, TypeError, RecursionError, InvalidRequestError):
         return ""

@@ -13,6 +13,7 @@ from hugging_llama.store.defaults import GENERATION_CONFIG, HUB_NAMES
 from hugging_llama.store.push_request import PushFile
 from hugging_llama.store.selection import ADAPTER_CONFIG
 from hugging_llama.store.snapshot import Snapshot
+from hugging_llama_config.small_files import parse_json
 
 _TEMPLATE = "chat_template.jinja"
 _MODELFILE = "Modelfile"
@@ -101,7 +102,7 @@ def _adapter_config(model: LocalModel, sources: Mapping[str, str]) -> dict[str, 
     """The adapter's configuration with the base that it has here, where it names none that the Hub could know."""
     base = _base_repo(model)
     try:
-        config = json.loads(snapshot.read_small(sources[ADAPTER_CONFIG]))
+        config = parse_json(ADAPTER_CONFIG, snapshot.read_small(sources[ADAPTER_CONFIG]))
         named = config.get("base_model_name_or_path")
         if not base or (isinstance(named, str) and _is_repo(named)):
             return {}

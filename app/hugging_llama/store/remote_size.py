@@ -4,7 +4,6 @@ Of a weight file no more than the beginning is fetched, and nothing is kept.
 """
 
 import contextlib
-import json
 from typing import Any
 
 import requests
@@ -20,6 +19,7 @@ from hugging_llama.store.retry import RetryPolicy, TransientError
 from hugging_llama_config.model_memory import ModelSize
 from hugging_llama_config.model_size import StoredTensor, model_size
 from hugging_llama_config.settings import Settings
+from hugging_llama_config.small_files import parse_json
 
 _POLICY = RetryPolicy(connect_timeout_s=5.0, read_timeout_s=15.0)
 _MAX_WEIGHT_FILES = 200
@@ -70,7 +70,8 @@ class _Remote:
     def _config(self) -> dict[str, Any]:
         selection.check_configuration(self._files)
         try:
-            config = json.loads(self._small(selection.CONFIG)) if selection.CONFIG in self._files else {}
+            text = self._small(selection.CONFIG) if selection.CONFIG in self._files else b"{}"
+            config = parse_json(selection.CONFIG, text)
         except (ValueError, RecursionError):
             config = None
         if not isinstance(config, dict):

@@ -1,9 +1,10 @@
 """Which files of a repository make up what can be served: weights, configuration, tokenizer, licence."""
 
-import json
 import re
 from collections.abc import Callable, Collection
 from typing import Any
+
+from hugging_llama_config.small_files import TRAINING_RESULT, parse_json
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -17,7 +18,7 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 # Weights in other formats, pictures, training leftovers and archives all stay behind, so the list says what comes.
 SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".bpe", ".vocab", ".codes"})
 # Indexes of other formats and variants, results of a training.
-_LEFTOVER = re.compile(r".*\.index(?:\.[\w-]+)?\.json|trainer_state\.json|\w+_results\.json")
+_LEFTOVER = re.compile(rf".*\.index(?:\.[\w-]+)?\.json|{TRAINING_RESULT}")
 _DOCUMENT = re.compile(r"(?:licen[cs]e|notice|readme|use_policy)(?:[._-][\w.-]*)?", re.IGNORECASE)
 _MODULE_FOLDER = re.compile(r"(?:\w+_)?\d+_\w+")
 _TEMPLATE_FOLDER = "additional_chat_templates"
@@ -117,7 +118,7 @@ def parse_index(text: bytes, index: str = INDEX) -> set[str]:
     Raises NotServableError.
     """
     try:
-        content: Any = json.loads(text)
+        content: Any = parse_json(index, text)
         shards = set(content["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NotServableError("its weight index can't be read") from error

@@ -1,7 +1,6 @@
 """One model's folder as it lies on disk: its files, their identity, and reading small ones of them safely."""
 
 import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 from hugging_llama.store import layout, selection
 from hugging_llama_config.regular_file import open_regular
+from hugging_llama_config.small_files import TooManyValuesError, is_json, parse_json, size_problem, values_problem
 
 _MAX_JSON_BYTES = 32 * 2**20
 _MAX_FILES = 10_000
@@ -59,18 +59,30 @@ class Snapshot:
 
     def json(self, path: str) -> dict[str, Any]:
         """A JSON object among the files; {} where it is missing, broken, too big or something else."""
-        return read_object(self.place(path)) if path in self.files else {}
+        value = self._any_json(path)
+        return value if isinstance(value, dict) else {}
 
     def json_list(self, path: str) -> list[Any]:
         """A JSON list among the files; [] where it is missing, broken, too big or something else."""
-        value = _any_json(self.place(path)) if path in self.files else None
+        value = self._any_json(path)
         return value if isinstance(value, list) else []
 
+    def _any_json(self, path: str) -> Any:
+        """None where it can't be read."""
+        return _any_json(os.path.basename(path), self.place(path)) if path in self.files else None
+
     def content(self, path: str) -> bytes:
-        """A small file among the files. Raises ValueError for a bigger one, OSError."""
+        """A small file among the files. Raises ValueError for a bigger one, TooManyValuesError for JSON that holds too
+        much, OSError."""
         if path not in self.files:
             raise FileNotFoundError(path)
-        return read_small(self.place(path))
+        name = os.path.basename(path)
+        if problem := size_problem(name, self.files[path].size_bytes):
+            raise ValueError(problem)
+        content = read_small(self.place(path))
+        if is_json(name) and (problem := values_problem(name, content)):
+            raise TooManyValuesError(problem)
+        return content
 
     def text(self, path: str) -> str:
         """A text among the files; "" where it is missing or unreadable."""
@@ -147,15 +159,15 @@ def read_adapter(folder: str) -> Adapter:
 
 
 def read_object(path: str) -> dict[str, Any]:
-    """The JSON object in a file; {} where it is missing, broken, too big or something else."""
-    value = _any_json(path)
+    """The JSON object in a configuration; {} where it is missing, broken, too big or something else."""
+    value = _any_json(os.path.basename(path), path)
     return value if isinstance(value, dict) else {}
 
 
-def _any_json(path: str) -> Any:
+def _any_json(name: str, place: str) -> Any:
     """None where it can't be read."""
     try:
-        return json.loads(read_small(path))
+        return parse_json(name, read_small(place))
     except (ValueError, RecursionError, OSError):
         return None
 

@@ -1,6 +1,7 @@
 """Whether a model's files can be served, as far as headers and small files tell: looked at before a pull is made
 visible, and before a model of uploaded files is written down."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from hugging_llama.store.selection import NotServableError
 from hugging_llama.store.snapshot import Snapshot
 from hugging_llama.store.tokenizer_names import TOKENIZER, TOKENIZER_CONFIG, has_tokenizer, is_vocabulary
 from hugging_llama_config.model_limits import config_problem
+from hugging_llama_config.small_files import MOST_TEMPLATE_BYTES, TooManyValuesError, is_json, is_template, size_problem
 from hugging_llama_config.tokenizer_file import TokenizerFile
 from hugging_llama_config.vocabulary_files import is_plain_vocabulary, plain_vocabulary_problem
 
@@ -28,6 +30,7 @@ _UNKNOWN_KIND = f"its {selection.CONFIG} names no architecture that writes, embe
 def check_model(found: Snapshot) -> None:
     """Raises NotServableError, OSError."""
     weight_bytes = _checked_weight_bytes(found)
+    _check_small_files(found)
     config = found.json(selection.CONFIG)
     if selection.CONFIG in found.files and not config:
         raise NotServableError(f"{selection.CONFIG} is damaged")
@@ -36,6 +39,31 @@ def check_model(found: Snapshot) -> None:
     _check_tokenizer(found)
     if not capabilities(found, config):
         raise NotServableError(_UNKNOWN_KIND)
+
+
+def _check_small_files(found: Snapshot) -> None:
+    """Before anything is made of one. Raises NotServableError, OSError."""
+    template_bytes: Counter[str] = Counter()
+    for path, file in found.files.items():
+        folder, _, name = path.rpartition("/")
+        template_bytes[folder] += file.size_bytes if is_template(name) else 0
+        problem = size_problem(name, file.size_bytes)
+        if template_bytes[folder] > MOST_TEMPLATE_BYTES:
+            problem = "is too large"
+        if not problem and is_json(name):
+            problem = _values_problem(found, path)
+        if problem:
+            raise NotServableError(f"{path} {problem}")
+
+
+def _values_problem(found: Snapshot, path: str) -> str:
+    try:
+        found.content(path)
+    except TooManyValuesError as error:
+        return str(error)
+    except ValueError:  # too big to be looked at here; the engine does before it loads it
+        pass
+    return ""
 
 
 def _checked_weight_bytes(found: Snapshot) -> int:

@@ -1,0 +1,96 @@
+"""How large a model's files may be that libraries read whole, and how much JSON in them may hold. They come from
+strangers.
+
+Every sentence here is the end of one about the file.
+"""
+
+import json
+import re
+from typing import Any
+
+from hugging_llama_config.json_values import Counts, count_all, count_outside
+from hugging_llama_config.model_limits import MOST_TENSORS
+from hugging_llama_config.vocabulary_files import JSON_VOCABULARIES, is_plain_vocabulary
+from hugging_llama_config.vocabulary_limits import MOST_IDS
+
+MOST_JSON_BYTES = 64 * 2**20
+MOST_TOKENIZER_BYTES = 256 * 2**20
+MOST_TEMPLATE_BYTES = 4 * 2**20
+"""Of one, and of all in a folder. Real ones have some ten thousand."""
+_MOST_TEXT_BYTES = 64 * 2**20
+
+MOST_PARTS = 1_500_000
+"""Lists and objects, of any file: a million of merges or of tokens with their weights are pairs, each a list."""
+_MOST_VALUES = 200_000
+"""A configuration names 50,000 labels by their numbers and the other way round."""
+_MOST_TOKENIZER_VALUES = 6_000_000
+"""A million of tokens, as many merges, and 65,536 sounds."""
+_MOST_VOCABULARY_VALUES = MOST_IDS + 100_000
+_MOST_ADDED_VALUES = 1_000_000
+"""65,536 added tokens have seven fields each."""
+_MOST_INDEX_VALUES = MOST_TENSORS + 100_000
+
+TOKENIZER_FILE = re.compile(r"tokenizer(\..*)?\.json")
+"""transformers may choose one with a version."""
+_INDEX = re.compile(r".*\.index(\.[\w-]+)?\.json")
+_ADDED = frozenset({"added_tokens.json", "tokenizer_config.json", "special_tokens_map.json"})
+TRAINING_RESULT = r"trainer_state\.json|\w+_results\.json"
+"""Files that lie beside a model's; no library reads them for a load."""
+_TRAINING_RESULT = re.compile(TRAINING_RESULT)
+
+
+class TooManyValuesError(ValueError):
+    """A file in JSON holds too much to be read; the message is the end of a sentence."""
+
+
+def is_template(name: str) -> bool:
+    """Whether a library reads it as a chat template."""
+    return name.endswith(".jinja")
+
+
+def size_problem(name: str, num_bytes: int) -> str:
+    """Why a file of this name and size must not be read whole; "" if it may be, or never is."""
+    return "is too large" if num_bytes > _most_bytes(name) else ""
+
+
+def values_problem(name: str, content: bytes) -> str:
+    """Why nothing may be made of this file, which is JSON; "" if it may be."""
+    most = _most_values(name)
+    if _fits(count_all(content), most) or _fits(count_outside(content, 2 * most), most):
+        return ""
+    return f"holds too much: it may have {most:,} values, and {min(most, MOST_PARTS):,} lists and objects"
+
+
+def parse_json(name: str, content: bytes) -> Any:
+    """What the file holds. Raises TooManyValuesError, ValueError, RecursionError."""
+    if problem := values_problem(name, content):
+        raise TooManyValuesError(problem)
+    return json.loads(content.decode("utf-8-sig"))  # in UTF-16, which Python would read, too, they can't be counted
+
+
+def is_json(name: str) -> bool:
+    """Whether a library may read it as JSON."""
+    return name.endswith(".json") and not _TRAINING_RESULT.fullmatch(name)
+
+
+def _most_bytes(name: str) -> float:
+    if is_template(name):
+        return MOST_TEMPLATE_BYTES
+    if is_json(name):
+        return MOST_TOKENIZER_BYTES if TOKENIZER_FILE.fullmatch(name) else MOST_JSON_BYTES
+    # sentence-transformers keeps the read-me
+    return _MOST_TEXT_BYTES if name == "README.md" or is_plain_vocabulary(name) else float("inf")
+
+
+def _most_values(name: str) -> int:
+    if TOKENIZER_FILE.fullmatch(name):
+        return _MOST_TOKENIZER_VALUES
+    if name in JSON_VOCABULARIES:
+        return _MOST_VOCABULARY_VALUES
+    if _INDEX.fullmatch(name):
+        return _MOST_INDEX_VALUES
+    return _MOST_ADDED_VALUES if name in _ADDED else _MOST_VALUES
+
+
+def _fits(counts: Counts | None, most: int) -> bool:
+    return counts is not None and counts.commas + counts.parts <= most and counts.parts <= MOST_PARTS

@@ -38,9 +38,9 @@ _AGAIN = 4.0
 def tokenizer_problem(parts: Mapping[str, Any]) -> str:
     """Why a tokenizer of these PARTS must not be used, as the end of a sentence about its tokenizer.json; "" if it may
     be."""
-    if sum(1 for _ in _rules(list(parts.values()))) > _MOST_RULES:
+    if sum(1 for _ in rules(list(parts.values()))) > _MOST_RULES:
         return "has too many rules"
-    around = sum(_around(rule) for rule in _rules(parts.get("post_processor")))
+    around = sum(_around(rule) for rule in rules(parts.get("post_processor")))
     if around > _MOST_AROUND:
         return f"puts {around} tokens around each text; {_MOST_AROUND} are the most"
     for growth, what in ((text_growth(parts), "text"), (_tree_growth(parts.get("decoder")), "answers")):
@@ -52,7 +52,7 @@ def tokenizer_problem(parts: Mapping[str, Any]) -> str:
 def text_growth(parts: Mapping[str, Any]) -> float:
     """How many times as long a text may be when it has come through the rules, where they can be foreseen."""
     growth = _tree_growth([parts.get("normalizer"), parts.get("pre_tokenizer")], is_encoding=True)
-    for rule in _rules(parts.get("post_processor")):
+    for rule in rules(parts.get("post_processor")):
         growth *= max(1, _copies(rule.get("single")), _copies(rule.get("pair")))
     return growth
 
@@ -61,7 +61,7 @@ def _tree_growth(tree: Any, *, is_encoding: bool = False) -> float:
     growth = alone = 1.0
     seen: set[str] = set()
     written = _written(tree)
-    for rule in _rules(tree):
+    for rule in rules(tree):
         kind = _kind(rule)
         if kind == "Replace" and _finds(rule, written):
             growth *= _replaced(rule)
@@ -82,7 +82,7 @@ def _tree_growth(tree: Any, *, is_encoding: bool = False) -> float:
 def _written(tree: Any) -> set[str] | None:
     """The characters that rules write, by their forms; None for any."""
     found: set[str] = set()
-    for rule in _rules(tree):
+    for rule in rules(tree):
         match _kind(rule):
             case "Replace":
                 found |= _folded(rule.get("content"))
@@ -105,7 +105,7 @@ def _folded(text: Any) -> set[str]:
     return set(unicodedata.normalize("NFKD", text).casefold()) if isinstance(text, str) else set()
 
 
-def _rules(tree: Any) -> Iterator[dict[str, Any]]:
+def rules(tree: Any) -> Iterator[dict[str, Any]]:
     """All objects at any depth, without recursion: the depth is a stranger's, too."""
     left = [tree]
     while left:

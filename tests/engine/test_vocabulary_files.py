@@ -57,6 +57,17 @@ def test_tokens_of_several_files_that_are_too_much_together(folder: Path) -> Non
     assert "tokenizer adds 24" in refused(folder)
 
 
+def test_expressions_that_are_run_while_nothing_else_is(folder: Path) -> None:
+    slow = {"type": "Replace", "pattern": {"Regex": "a*a*b|."}, "content": "x"}
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"decoder": slow}))
+    assert "a regular expression in its decoder" in refused(folder)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": slow}))
+    vet(str(folder))
+    (folder / "added_tokens.json").write_text(json.dumps({"x" * 200: 300}))
+    assert "a regular expression in its normalizer" in refused(folder)
+
+
 @pytest.mark.parametrize("name", ["vocab.txt", "merges.txt", "tokenizer.model"])
 def test_plain_lists_where_they_are_the_tokenizer(folder: Path, name: str) -> None:
     (folder / name).write_text(LONG * 10)

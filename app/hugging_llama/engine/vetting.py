@@ -67,10 +67,10 @@ def vet(directory: str) -> VettedFiles:
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
     for folder in folders:
-        check_vocabulary_files(folder)
+        added = check_vocabulary_files(folder)
         for file in sorted(folder.glob("tokenizer*.json")):
             if TOKENIZER_FILE.fullmatch(file.name):
-                _check_tokenizer_file(file)
+                _check_tokenizer_file(file, added)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)
@@ -127,15 +127,15 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
         raise ModelLoadError(f"the model's {file.name} names files outside of the model")
 
 
-def _check_tokenizer_file(file: Path) -> None:
-    """What it does to texts: the library adds its tokens, which are texts, too, while it reads it."""
+def _check_tokenizer_file(file: Path, added: list[str]) -> None:
+    """What it does to texts: the library adds its tokens, and those `added` by other files, which are texts, too."""
     if not file.is_file():
         return
     try:
         found = _TOKENIZER_DECODER.decode(read_content(file, MOST_TOKENIZER_BYTES))
     except (msgspec.MsgspecError, RecursionError, ValueError, OSError):
         raise ModelLoadError(f"the model's {file.name} is damaged") from None
-    if problem := found.problem():
+    if problem := found.problem(added):
         raise ModelLoadError(f"the model's {file.name} {problem}")
 
 

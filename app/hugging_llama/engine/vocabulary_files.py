@@ -14,8 +14,8 @@ _MOST_SPECIAL = 10_000
 """Each one is looked for in a list of all tokens that are added."""
 
 
-def check_vocabulary_files(folder: Path) -> None:
-    """What a library may read tokens from, but for tokenizer.json."""
+def check_vocabulary_files(folder: Path) -> list[str]:
+    """What a library may read tokens from, but for tokenizer.json. Returns the tokens that these files add."""
 
     def found(name: str) -> dict[str, Any]:
         value = read_any_json(folder / name) if (folder / name).is_file() else {}
@@ -48,6 +48,7 @@ def check_vocabulary_files(folder: Path) -> None:
     for file in sorted(folder.glob("*")):
         if is_plain_vocabulary(file.name) and file.is_file():
             _check_plain(file, is_read_natively=is_read_natively)
+    return texts
 
 
 def _check_plain(file: Path, *, is_read_natively: bool) -> None:

@@ -1,0 +1,42 @@
+"""Regular expressions in a tokenizer's rules. They come from strangers.
+
+On a text they hold up nobody but those who use this model. On the tokens that a load adds, and on those of an answer,
+the tokenizers library runs them while no other thread of the process gets its turn.
+"""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from hugging_llama_config.tokenizer_limits import rules
+
+_ATOM = r"(?:\\[^pP\d]|\\[pP]\{\w+\}|\[(?:\\.|[^\[\]\\])+\]|[^\\\[\](){}|*+?^$])"
+_ALTERNATIVE = rf"\^?{_ATOM}*(?:{_ATOM}(?:[*+?]|\{{\d+,?\d*\}}))?{_ATOM}*\$?"
+_PLAIN = re.compile(rf"{_ALTERNATIVE}(?:\|{_ALTERNATIVE})*")
+"""With one repetition of one character in each alternative: time by the square of a text's length, at worst. Real ones
+are ` {2,}` and `\\s{2,}|[\\n\\r\\t]`."""
+_LONGEST_PLAIN = 200
+_MOST_STEPS = 2**28
+"""About a second."""
+_MOST_CHARACTERS = 128
+"""Of all tokens, for an expression of any kind: the library gives one up after ten million steps at each of them."""
+
+
+def expression_problem(normalizer: Any, decoder: Any, added: Collection[str]) -> str:
+    """Why a tokenizer of these parts must not be loaded, as the end of a sentence about its file; "" if it may be.
+
+    `added` are the tokens that its normalizer is applied to."""
+    if _expressions(decoder):
+        return "has a regular expression in its decoder, which could take minutes for a token; a text works there"
+    patterns = _expressions(normalizer)
+    is_plain = all(len(pattern) <= _LONGEST_PLAIN and _PLAIN.fullmatch(pattern) for pattern in patterns)
+    num_steps = sum(map(len, patterns)) * sum(len(text) ** 2 for text in added)
+    if patterns and (num_steps > _MOST_STEPS if is_plain else sum(map(len, added)) > _MOST_CHARACTERS):
+        return "has a regular expression in its normalizer, which could take minutes for the tokens that are added"
+    return ""
+
+
+def _expressions(part: Any) -> list[str]:
+    patterns = [rule.get("pattern") for rule in rules(part)]
+    found = [pattern.get("Regex") for pattern in patterns if isinstance(pattern, dict)]
+    return [text for text in found if isinstance(text, str)]

@@ -21,7 +21,9 @@ from gevent.server import StreamServer  # type: ignore[import-untyped]
 logger = logging.getLogger(__name__)
 
 STALLED_S = 30.0
-"""A client that takes nothing for so long of what it was sent is cut off, in twice the time at most."""
+"""A client that takes nothing for so long of what it was sent is cut off."""
+_LOOKS = 5
+"""So often it is looked at in this time."""
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _TOLD_EVERY_S = 10.0
 
@@ -51,19 +53,19 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
                 self._wait_for_room()
 
     def _wait_for_room(self) -> None:
-        untaken, limit_s = self._untaken(), max(STALLED_S, self._longer_limit_s())
-        while True:
+        untaken, limit_s, looks = self._untaken(), max(STALLED_S, self._longer_limit_s()), 0
+        while looks < _LOOKS:
             try:
-                gevent.socket.wait(self._write_event, limit_s, TimeoutError)
+                gevent.socket.wait(self._write_event, limit_s / _LOOKS, TimeoutError)
             except TimeoutError:
                 # there is room only once a good part of the buffer is free, which may take a slow one long
                 before, untaken = untaken, self._untaken()
-                if untaken < before:
-                    continue
-                # at once, and with all that lies in the buffer
-                self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                raise BrokenPipeError(errno.EPIPE, "the client reads nothing") from None
-            return
+                looks = 0 if untaken < before else looks + 1
+            else:
+                return
+        # at once, and with all that lies in the buffer
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise BrokenPipeError(errno.EPIPE, "the client reads nothing")
 
     def _untaken(self) -> int:
         """The bytes that were sent and that its side has not taken; 0 where the system does not tell."""

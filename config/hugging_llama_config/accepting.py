@@ -1,10 +1,16 @@
 """Takes a worker's connections; where the system has nothing left for one more, that is a line in the log.
 
-gevent writes a traceback for each that it can't take, up to a hundred a second.
+gevent writes a traceback for each that it can't take, up to a hundred a second. And it writes without a limit of time,
+as gunicorn has it do: who asks for much and reads nothing would keep a worker's place for as long as they stay.
 """
 
 import errno
+import fcntl
 import logging
+import socket
+import struct
+import sys
+import termios
 import time
 from typing import Any
 
@@ -14,16 +20,66 @@ from gevent.server import StreamServer  # type: ignore[import-untyped]
 
 logger = logging.getLogger(__name__)
 
+STALLED_S = 30.0
+"""A client that takes nothing for so long of what it was sent is cut off."""
+_LOOKS = 5
+"""So often it is looked at in this time."""
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _TOLD_EVERY_S = 10.0
 
 
 class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
-    """gevent's asks the system for the size of the buffer each time that anything is sent: a token is a few bytes."""
+    """Who reads nothing is cut off, who reads slowly is not; the kernel's own limit, TCP_USER_TIMEOUT, cuts off both
+    where the client has little room for what comes."""
+
+    timeout: Any
+    _write_event: Any
 
     def sendall(self, data: Any, flags: int = 0) -> None:
-        if (sent := self.send(data, flags)) < len(data):
-            super().sendall(memoryview(data)[sent:], flags)
+        """gevent's asks the system for the size of the buffer each time that anything is sent: a token is a few
+        bytes."""
+        left = memoryview(data)
+        while left:
+            left = left[self.send(left, flags) :]
+
+    def send(self, data: Any, flags: int = 0, *timeout: Any) -> int:
+        """Raises BrokenPipeError."""
+        if self.timeout is not None:  # somebody else's limit, or who does not wait
+            return int(super().send(data, flags, *timeout))
+        while True:
+            try:
+                return int(super().send(data, flags, 0.0))
+            except BlockingIOError:
+                self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        untaken, limit_s, looks = self._untaken(), max(STALLED_S, self._longer_limit_s()), 0
+        while looks < _LOOKS:
+            try:
+                gevent.socket.wait(self._write_event, limit_s / _LOOKS, TimeoutError)
+            except TimeoutError:
+                # there is room only once a good part of the buffer is free, which may take a slow one long
+                before, untaken = untaken, self._untaken()
+                looks = 0 if untaken < before else looks + 1
+            else:
+                return
+        # at once, and with all that lies in the buffer
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raise BrokenPipeError(errno.EPIPE, "the client reads nothing")
+
+    def _untaken(self) -> int:
+        """The bytes that were sent and that its side has not taken; 0 where the system does not tell."""
+        try:
+            found = fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return 0
+        return int.from_bytes(found, sys.byteorder)
+
+    def _longer_limit_s(self) -> float:
+        """That of a stream, which the application gives to the kernel."""
+        if self.family == socket.AF_UNIX or not hasattr(socket, "TCP_USER_TIMEOUT"):
+            return 0.0
+        return float(self.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)) / 1000
 
 
 class PatientServer(StreamServer):  # type: ignore[misc]

@@ -18,7 +18,7 @@ from typing import Any
 import gevent  # type: ignore[import-untyped]
 from gevent import GreenletExit
 from gunicorn import http, util
-from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.errors import LimitRequestHeaders, UnsupportedTransferCoding
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers import ggevent
@@ -36,13 +36,24 @@ MAX_UNREAD_BYTES = 128 * 1024 * 1024
 """Of a body that nobody has read: so much is taken, that its sender gets to see the answer."""
 _UNREAD_AT_ONCE = 64 * 1024
 _QUIT_WITHIN_S = 2
+_PATH = "hugging_llama_path"
+"""What an error of a request's head keeps of it, once its line was read."""
 _HTTP = (1, 1)
 
 
 class BoundedRequest(Request):  # type: ignore[misc]
     """A request whose head may have MAX_HEAD_BYTES."""
 
+    headers: Any
+    path: Any
     version: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except Exception as error:
+            setattr(error, _PATH, self.path or "")
+            raise
 
     def parse(self, unreader: Any) -> Any:
         """What was read beyond the head. A later HTTP/1 than there is is answered in the one that we speak: gunicorn
@@ -56,6 +67,13 @@ class BoundedRequest(Request):  # type: ignore[misc]
         super().read_into(unreader, buf, stop)
         if len(buf) > MAX_HEAD_BYTES:
             raise LimitRequestHeaders("max buffer headers")
+
+    def set_body_reader(self) -> None:
+        """Raises UnsupportedTransferCoding: gunicorn takes a body that is packed on its way for one that is not."""
+        super().set_body_reader()
+        for name, value in self.headers:
+            if name == "TRANSFER-ENCODING" and value.strip(" \t").lower() != "chunked":
+                raise UnsupportedTransferCoding(value)
 
 
 class BoundedParser(RequestParser):  # type: ignore[misc]
@@ -107,12 +125,23 @@ class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
         status_line = bytes(page.data).partition(b"\r\n")[0]
         status_line = status_line.replace(b" 501 Bad Request", b" 501 Not Implemented")  # as gunicorn has it
         is_ours = status_line.split(b" ")[1:2] == [b"500"]
-        body = json.dumps({"error": _OUR_FAULT if is_ours else f"malformed request: {exc}"}).encode()
+        path = getattr(exc, _PATH, "") or getattr(req, "path", "") or ""
+        body = json.dumps(_error_json(path, _OUR_FAULT if is_ours else f"malformed request: {exc}", is_ours)).encode()
         head = b"\r\nConnection: close\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
         try:
             util.write_nonblock(client, status_line + head % len(body) + body)
         except Exception:
             self.log.debug("an error could not be sent")
+
+
+def _error_json(path: str, message: str, is_ours: bool) -> dict[str, Any]:
+    """In the shape that the clients of this path read."""
+    kind = "api_error" if is_ours else "invalid_request_error"
+    if path == "/v1/messages" or path.startswith("/v1/messages/"):
+        return {"type": "error", "error": {"type": kind, "message": message}}
+    if path.startswith("/v1/"):
+        return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+    return {"error": message}
 
 
 class _Page:

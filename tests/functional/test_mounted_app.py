@@ -134,6 +134,20 @@ def test_a_body_that_they_have_read_is_read_once_more(settings: Settings) -> Non
     assert "application/json" in eaten.get_json()["error"]
 
 
+@pytest.mark.parametrize("what", ["json", "form", ""])
+def test_a_body_that_is_cut_short_is_refused_whoever_reads_it(settings: Settings, what: str) -> None:
+    app, engine = mounted(settings)
+    response = app.test_client().post(
+        "/llm/api/generate",
+        data=b'{"model": "demo", "prompt": "x", "stream": false}',
+        content_type="application/json",
+        headers={"X-Host": what},
+        environ_overrides={"wsgi.input_terminated": True, "CONTENT_LENGTH": "500"},
+    )
+    assert (response.status_code, response.get_json()) == (400, {"error": "the body ends before its Content-Length"})
+    assert engine.requests == []
+
+
 def test_a_server_that_reads_no_chunks_is_named(settings: Settings) -> None:
     """Without `wsgi.input_terminated` nobody can know where such a body ends, and Flask reads none of it."""
     client = mounted(settings)[0].test_client()

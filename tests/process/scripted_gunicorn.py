@@ -4,12 +4,14 @@ Between the end of a drain and that of the workers there are half of the gracefu
 for a moment must not cut an answer off.
 """
 
+import os
 import sys
 from pathlib import Path
 
-from hugging_llama_config import launch
+from hugging_llama_config import accepting, launch
 
 launch.ENGINE_COMMAND = (sys.executable, str(Path(__file__).with_name("scripted_engine.py")))
+accepting.STALLED_S = float(os.environ.get("TEST_UNREAD_S", accepting.STALLED_S))
 
 from hugging_llama_config import gunicorn  # noqa: E402
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from hugging_llama.dialects.caller import caller_address
+from hugging_llama.dialects.caller import UNKNOWN, caller_address
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.keys import add_key, new_key
@@ -16,6 +16,7 @@ from tests.hub_cache import MINILM
 from tests.live_server import LiveServer
 
 US, PROXY, OTHER, CLIENT = "127.0.0.1", "10.0.0.1", "10.0.0.2", "203.0.113.9"
+UNREADABLE = ("evil", "unknown", "_hidden", f"{CLIENT}, <script>", f"{PROXY}, unknown", f"{CLIENT},,", ",", "[]:1")
 
 
 @pytest.mark.parametrize(
@@ -29,8 +30,15 @@ US, PROXY, OTHER, CLIENT = "127.0.0.1", "10.0.0.1", "10.0.0.2", "203.0.113.9"
         ((PROXY,), PROXY, f"198.51.100.1, {CLIENT}", CLIENT),  # the first is what the client itself wrote
         (("10.0.0.0/8",), PROXY, f"198.51.100.1, {CLIENT}, {OTHER}", CLIENT),
         (("10.0.0.0/8",), PROXY, OTHER, OTHER),
-        ((PROXY,), PROXY, "evil", PROXY),
-        ((PROXY,), PROXY, f"{CLIENT}, <script>", PROXY),
+        ((PROXY,), PROXY, " ", PROXY),
+        ((PROXY,), PROXY, f"{CLIENT}:5123", CLIENT),
+        ((PROXY,), PROXY, "[2001:db8::9]:443", "2001:db8::9"),
+        ((PROXY,), PROXY, "[2001:db8::9]", "2001:db8::9"),
+        ((PROXY,), PROXY, f'"{CLIENT}"', CLIENT),
+        ((PROXY,), PROXY, '"[2001:db8::9]:443"', "2001:db8::9"),
+        ((PROXY, OTHER), PROXY, f"{CLIENT}, {OTHER}:80", CLIENT),
+        *(((PROXY,), PROXY, named, UNKNOWN) for named in UNREADABLE),
+        *(((), PROXY, named, PROXY) for named in UNREADABLE),
         ((PROXY,), f"::ffff:{PROXY}", CLIENT, CLIENT),
         (("fd00::/8",), "fd00::1", "2001:db8::9", "2001:db8::9"),
         (("*",), PROXY, f"{CLIENT}, {OTHER}", CLIENT),
@@ -54,6 +62,9 @@ def test_whose_word_counts(
         ((PROXY, OTHER), PROXY, OTHER, "6f8b2c6e", "6f8b2c6e"),  # behind a proxy that is trusted as well
         ((PROXY,), PROXY, CLIENT, "6f8b2c6e", ""),  # whoever comes through the proxy
         ((PROXY,), PROXY, f"{PROXY}, {CLIENT}", "6f8b2c6e", ""),
+        ((PROXY,), PROXY, f"{CLIENT}:5123", "6f8b2c6e", ""),
+        ((PROXY,), PROXY, f"{PROXY}, unknown", "6f8b2c6e", ""),
+        ((PROXY, OTHER), PROXY, f"{OTHER}:5123", "6f8b2c6e", "6f8b2c6e"),
         ((PROXY,), OTHER, "", "6f8b2c6e", ""),
         ((), US, "", "6f8b2c6e", ""),
         ((PROXY,), PROXY, "", "", ""),

@@ -3,8 +3,10 @@
 import gzip
 import json
 import re
+import socket
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import requests
 from tests.live_server import LiveServer, free_port, stop
 from tests.process.servers import wait_until
 from tests.secrets_in_logs import PLANTED
-from tests.security.raw import answer_to, sent, statuses
+from tests.security.raw import answer_to, connected, read_to_end, sent, statuses
 
 ROOT = Path(__file__).parents[2]
 CLOSE = b"Connection: close\r\n"
@@ -41,6 +43,10 @@ REFUSED: dict[str, bytes] = {
     "a negative length": _post(b"Content-Length: -1\r\n", CHAT) + SMUGGLED,
     "a length in hex": _post(b"Content-Length: 0x11\r\n", CHAT) + SMUGGLED,
     "another coding": _post(b"Transfer-Encoding: cow\r\n", b"0\r\n\r\n") + SMUGGLED,
+    "packed chunks": _post(b"Transfer-Encoding: gzip, chunked\r\n", b"0\r\n\r\n") + SMUGGLED,
+    "packed chunks in two lines": _post(
+        b"Transfer-Encoding: deflate\r\nTransfer-Encoding: chunked\r\n", b"0\r\n\r\n") + SMUGGLED,
+    "chunks that are no more than that": _post(b"Transfer-Encoding: identity, chunked\r\n", b"0\r\n\r\n") + SMUGGLED,
     "chunked and more": _post(b"Transfer-Encoding: chunked, identity\r\n", b"0\r\n\r\n") + SMUGGLED,
     "chunked twice": _post(b"Transfer-Encoding: chunked, chunked\r\n", b"0\r\n\r\n") + SMUGGLED,
     "a vertical tab": _post(b"Transfer-Encoding: \x0bchunked\r\n", b"0\r\n\r\n") + SMUGGLED,
@@ -78,7 +84,13 @@ PHRASES = {
     431: "Request Header Fields Too Large",
     501: "Not Implemented",
 }
-STATUSES = {"another coding": 501, "a long line": 414, "many headers": 431, "a long header": 431, "long headers": 431}
+STATUSES = {
+    **dict.fromkeys(("a long line",), 414),
+    **dict.fromkeys(("many headers", "a long header", "long headers"), 431),
+    **dict.fromkeys(
+        ("another coding", "packed chunks", "packed chunks in two lines", "chunks that are no more than that"), 501
+    ),
+}
 BY_US = {"no host", "an empty host"}
 """Those answers are the application's, and as empty as those to names that are not ours."""
 
@@ -94,6 +106,22 @@ def test_what_gunicorn_refuses_it_refuses_in_json(server: LiveServer, name: str)
     assert list(found) == ["error"]
     assert found["error"].startswith("malformed request: ")
     assert found["error"].isprintable()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [b"Content-Length: +4\r\n", b"Transfer-Encoding: xchunked\r\n", HOST, b"Expect: cow\r\n", b"nonsense\r\n"],
+)
+def test_what_gunicorn_refuses_it_refuses_in_the_callers_dialect(server: LiveServer, headers: bytes) -> None:
+    for path in (b"/v1/messages", b"/v1/messages/count_tokens?beta=true"):
+        found = json.loads(answer_to(server, _post(headers, b"", path)).partition(b"\r\n\r\n")[2])
+        assert (found["type"], found["error"].pop("type")) == ("error", "invalid_request_error")
+        assert found["error"].pop("message").startswith("malformed request: ")
+        assert found == {"type": "error", "error": {}}
+    for path in (b"/v1/chat/completions", b"/v1/models/x"):
+        found = json.loads(answer_to(server, _post(headers, b"", path)).partition(b"\r\n\r\n")[2])
+        assert found["error"].pop("message").startswith("malformed request: ")
+        assert found == {"error": {"type": "invalid_request_error", "param": None, "code": None}}
 
 
 @pytest.mark.parametrize(
@@ -182,6 +210,60 @@ def test_section_6d_a_packed_body_is_unpacked_or_refused(server: LiveServer) -> 
             f"{server.url}/api/show", data=body, headers={"Content-Encoding": encoding}, timeout=60
         )
         assert response.status_code == status
+
+
+def cut_short(server: LiveServer, line: bytes, body: bytes, announced: int, headers: bytes = b"") -> tuple[int, object]:
+    """The answer to a body that ends before its length, whose sender still reads."""
+    head = b"%s HTTP/1.1\r\n%s%sContent-Length: %d\r\n\r\n" % (line, HOST, headers, announced)
+    with connected(server) as sock:
+        sock.sendall(head + body)
+        sock.shutdown(socket.SHUT_WR)
+        answer = read_to_end(sock)
+    (status,) = statuses(answer)
+    return status, json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+CUT_SHORT = "the body ends before its Content-Length"
+
+
+def test_section_6c_nothing_is_done_for_a_body_that_is_cut_short(server: LiveServer) -> None:
+    def names() -> set[str]:
+        return {model["name"] for model in requests.get(f"{server.url}/api/tags", timeout=60).json()["models"]}
+
+    copied = {"source": "hugging-llama/demo", "destination": "kept"}
+    assert requests.post(f"{server.url}/api/copy", json=copied, timeout=60).ok
+    before = names()
+    copy = json.dumps(copied | {"destination": "made"}).encode()
+    for body, headers in ((copy, b""), (gzip.compress(copy), b"Content-Encoding: gzip\r\n")):
+        found = cut_short(server, b"POST /api/copy", body, 500, headers)
+        assert found == (400, {"error": CUT_SHORT})
+    assert cut_short(server, b"DELETE /api/delete", b'{"model": "kept"}', 18) == (400, {"error": CUT_SHORT})
+    assert names() == before
+    content = bytes(1000)
+    blob = f"/api/blobs/sha256:{sha256(content).hexdigest()}"
+    assert cut_short(server, f"POST {blob}".encode(), content, 2000) == (400, {"error": CUT_SHORT})
+    assert requests.head(server.url + blob, timeout=60).status_code == 404
+    assert requests.delete(f"{server.url}/api/delete", json={"model": "kept"}, timeout=60).ok
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat/completions", b"/v1/messages"])
+def test_section_6c_a_body_that_is_cut_short_is_told_in_the_callers_dialect(server: LiveServer, path: bytes) -> None:
+    status, found = cut_short(server, b"POST " + path, CHAT, 500)
+    assert isinstance(found, dict)
+    assert (status, found["error"]["message"]) == (400, CUT_SHORT)
+    assert found["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("path", ["/api/show", "/v1/chat/completions", "/v1/messages", "/health"])
+def test_a_websocket_is_refused_in_the_callers_dialect(server: LiveServer, path: str) -> None:
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    method = "GET" if path == "/health" else "POST"
+    found = requests.request(method, server.url + path, json={"model": "x"}, headers=headers, timeout=60)
+    error = found.json()["error"]
+    assert found.status_code == 400
+    assert "WebSocket" in (error["message"] if path.startswith("/v1/") else error)
+    assert ("type" in found.json()) == (path == "/v1/messages")
+    assert requests.get(f"{server.url}/nowhere", headers=headers, timeout=60).status_code == 404
 
 
 def test_headers_of_gunicorn_say_nothing_of_versions(server: LiveServer) -> None:

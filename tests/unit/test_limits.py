@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
-from hugging_llama.web.limits import Bucket
+from hugging_llama.web.limits import Bucket, _tidy
 
 
 class Clock:
@@ -70,3 +71,50 @@ def test_processes_share_it(tmp_path: Path) -> None:
     taken = sum(int(child.communicate(timeout=60)[0]) for child in children)
     # what comes back while they run, at most two a second
     assert 100 <= taken <= 180
+
+
+def test_files_of_callers_who_are_gone_do_not_stay(tmp_path: Path) -> None:
+    """A bucket that is full needs none; one that is overdrawn stays so, and one in use is not looked at."""
+    clock = Clock()
+    for number in range(100):
+        Bucket(str(tmp_path / f"gone-{number}"), 60, clock).take(1, at_least=1)
+    Bucket(str(tmp_path / "debtor"), 60, clock).spend(60 + 30)
+    clock.now += 61
+    lasting = Bucket(str(tmp_path / "lasting"), 60, clock)
+    lasting.take(0, at_least=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"debtor", "lasting", "tidied"}
+    clock.now += 30
+    Bucket(str(tmp_path / "soon"), 60, clock).take(1, at_least=1)
+    clock.now += 29
+    Bucket(str(tmp_path / "next"), 60, clock).take(1, at_least=1)
+    assert (tmp_path / "lasting").exists(), "a minute has not passed"
+    clock.now += 30 * 60
+    Bucket(str(tmp_path / "last"), 60, clock).take(1, at_least=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"last", "tidied"}
+
+
+def test_nothing_is_lost_in_files_that_are_taken_away(tmp_path: Path) -> None:
+    """Threads take from one bucket whose file is unlinked all the time by others, who hold its lock as tidying does."""
+    clock = Clock()
+    path = tmp_path / "b"
+    bucket = Bucket(str(path), 1000, clock)
+    taken: list[float] = []
+    stopping = threading.Event()
+
+    def take() -> None:
+        taken.extend(bucket.take(1, at_least=1) for _ in range(200))
+
+    def tidy() -> None:
+        while not stopping.is_set():
+            _tidy(str(tmp_path), clock.now)
+
+    threads = [threading.Thread(target=take) for _ in range(4)]
+    tidier = threading.Thread(target=tidy)
+    for thread in (tidier, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stopping.set()
+    tidier.join()
+    assert taken == [0.0] * 800
+    assert [bucket.take(1, at_least=1) for _ in range(201)] == [0.0] * 200 + [0.06]

@@ -18,9 +18,18 @@ class BodyStream:
         self._request = request
         self._stream: IO[bytes] = request.stream
         self._has_begun = False
+        self._missing = request.content_length or 0
 
     def read(self, size: int) -> bytes:
-        """At most so many bytes, none at the end. Raises InvalidRequestError for a body that somebody has taken."""
+        """At most so many bytes, none at the end. Raises InvalidRequestError for a body that somebody has taken, or
+        that ends before its Content-Length: a part of it may be a whole request that nobody has meant."""
+        piece = self._read(size)
+        self._missing -= len(piece)
+        if not piece and size and self._missing > 0:
+            raise InvalidRequestError("the body ends before its Content-Length")
+        return piece
+
+    def _read(self, size: int) -> bytes:
         piece: bytes = self._stream.read(size)
         if piece or self._has_begun:
             self._has_begun = True

@@ -13,21 +13,30 @@ from hugging_llama.operations.audit_log import Actor
 from hugging_llama_config.redaction import redacted
 
 USER_HEADER = "X-OpenWebUI-User-Id"
+UNKNOWN = "unknown"
+"""In the place of an address that a proxy names and nobody can read: some client, and none whom we trust."""
 _USER = re.compile(r"[!-~]{1,100}")
+_WITH_PORT = re.compile(r"\[([^]]+)\](?::[0-9]+)?|([^:]+):[0-9]+")
 _SERVER = Actor(who="server", address="", request_id="")
 
 
 def caller_address(trusted: Collection[str]) -> str:
     """The client's address: what the connection says, or, behind `trusted` proxies, the last one that they name and
-    that is none of them. "" where the server tells none."""
-    address = request.environ.get("REMOTE_ADDR", "")
-    named = [part.strip() for part in request.headers.get("X-Forwarded-For", "").split(",")]
+    that is none of them, UNKNOWN if that is no address. "" where the server tells none."""
+    address = str(request.environ.get("REMOTE_ADDR", ""))
+    header = request.headers.get("X-Forwarded-For", "")
+    named = header.split(",") if header.strip() else []
     while named and _is_among(address, trusted):
-        found = named.pop()
-        if _parsed(found) is None:  # not written by a proxy of ours: the one that we see is all we know
-            break
-        address = found
-    return str(address)
+        found = _bare(named.pop())
+        address = UNKNOWN if _parsed(found) is None else found
+    return address
+
+
+def _bare(named: str) -> str:
+    """Without the quotes, the brackets and the port that some proxies write."""
+    text = named.strip().removeprefix('"').removesuffix('"')
+    found = _WITH_PORT.fullmatch(text)
+    return (found[1] or found[2]) if found else text
 
 
 def named_user(trusted: Collection[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, got_request_exception, redirect, request
 from werkzeug.exceptions import BadHost, HTTPException, MethodNotAllowed, NotFound, default_exceptions
-from werkzeug.routing import MapAdapter
+from werkzeug.routing import MapAdapter, WebsocketMismatch
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from hugging_llama import errors
@@ -130,6 +130,7 @@ def register_route_errors(app: Flask) -> None:
     app.register_error_handler(NotFound, not_found)
     app.register_error_handler(MethodNotAllowed, method_not_allowed)
     app.register_error_handler(BadHost, bad_host)
+    app.register_error_handler(WebsocketMismatch, no_websocket)
 
 
 def client_gone(error: ClientGoneError) -> Response:
@@ -158,6 +159,13 @@ def missed(routes: MapAdapter | None) -> Response:
 def bad_host(error: BadHost) -> Response:
     """No path can be looked up under such a name."""
     return Response("400 bad request: malformed Host header", status=400, content_type=_TEXT)
+
+
+def no_websocket(error: WebsocketMismatch) -> Any:
+    """A route of ours, whose dialect says that it is not to be had so."""
+    rule, _ = current_app.url_map.bind("").match(request.path, method=request.method, return_rule=True)
+    request.url_rule = rule
+    return current_app.handle_user_exception(InvalidRequestError("this is no WebSocket: send it without an Upgrade"))
 
 
 def method_not_allowed(error: MethodNotAllowed) -> Response:

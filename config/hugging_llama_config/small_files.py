@@ -26,17 +26,17 @@ _MOST_VALUES = 200_000
 _MOST_TOKENIZER_VALUES = 6_000_000
 """A million of tokens, as many merges, and 65,536 sounds."""
 _MOST_VOCABULARY_VALUES = MOST_IDS + 100_000
-_MOST_ADDED_VALUES = 1_000_000
-"""65,536 added tokens have seven fields each."""
+_MOST_OTHER_VALUES = 1_000_000
+"""65,536 added tokens have seven fields each; and what no library may read can be a list of tokens."""
 _MOST_INDEX_VALUES = MOST_TENSORS + 100_000
 
 TOKENIZER_FILE = re.compile(r"tokenizer(\..*)?\.json")
 """transformers may choose one with a version."""
 _INDEX = re.compile(r".*\.index(\.[\w-]+)?\.json")
-_ADDED = frozenset({"added_tokens.json", "tokenizer_config.json", "special_tokens_map.json"})
-TRAINING_RESULT = r"trainer_state\.json|\w+_results\.json"
-"""Files that lie beside a model's; no library reads them for a load."""
-_TRAINING_RESULT = re.compile(TRAINING_RESULT)
+_CONFIGURATION = re.compile(r"(?!tokenizer_)(\w+_)?config\.json|config_\w+\.json|modules\.json|.*(?<!\.json)")
+UNREAD = r"trainer_state\.json|\w+_results\.json|unigram\.json"
+"""Files that lie beside a model's; no library reads them for a load. The last are a tokenizer's tokens once more."""
+_UNREAD = re.compile(UNREAD)
 
 
 class TooManyValuesError(ValueError):
@@ -70,7 +70,7 @@ def parse_json(name: str, content: bytes) -> Any:
 
 def is_json(name: str) -> bool:
     """Whether a library may read it as JSON."""
-    return name.endswith(".json") and not _TRAINING_RESULT.fullmatch(name)
+    return name.endswith(".json") and not _UNREAD.fullmatch(name)
 
 
 def _most_bytes(name: str) -> float:
@@ -89,7 +89,7 @@ def _most_values(name: str) -> int:
         return _MOST_VOCABULARY_VALUES
     if _INDEX.fullmatch(name):
         return _MOST_INDEX_VALUES
-    return _MOST_ADDED_VALUES if name in _ADDED else _MOST_VALUES
+    return _MOST_VALUES if _CONFIGURATION.fullmatch(name) else _MOST_OTHER_VALUES
 
 
 def _fits(counts: Counts | None, most: int) -> bool:

@@ -53,7 +53,9 @@ def test_giants_pass() -> None:
 @pytest.mark.parametrize(
     ("name", "num_values"),
     [
-        ("config.json", 200_000), ("generation_config.json", 200_000), ("anything.json", 200_000),
+        ("config.json", 200_000), ("generation_config.json", 200_000), ("sentence_bert_config.json", 200_000),
+        ("config_sentence_transformers.json", 200_000), ("modules.json", 200_000), ("anything.json", 1_000_000),
+        ("special_tokens_map.json", 1_000_000), ("added_tokens.json", 1_000_000),
         ("tokenizer_config.json", 1_000_000), ("model.safetensors.index.json", MOST_TENSORS + 100_000),
         ("vocab.json", 4_294_304), ("tokenizer.json", 6_000_000),
     ],
@@ -106,8 +108,8 @@ def test_sizes() -> None:
 
 
 def test_results_of_a_training_are_read_by_nobody() -> None:
-    names = ("trainer_state.json", "eval_results.json", "config.json", "results.json")
-    assert [is_json(name) for name in names] == [False, False, True, True]
+    names = ("trainer_state.json", "eval_results.json", "unigram.json", "config.json", "results.json")
+    assert [is_json(name) for name in names] == [False, False, False, True, True]
 
 
 def test_a_file_is_bound_by_its_name_in_the_model(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Any
 
-from hugging_llama_config.small_files import TRAINING_RESULT, parse_json
+from hugging_llama_config.small_files import UNREAD, parse_json
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -17,8 +17,8 @@ PICKLED_INDEX = "pytorch_model.bin.index.json"
 
 # Weights in other formats, pictures, training leftovers and archives all stay behind, so the list says what comes.
 SUFFIXES = frozenset({".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".bpe", ".vocab", ".codes"})
-# Indexes of other formats and variants, results of a training.
-_LEFTOVER = re.compile(rf".*\.index(?:\.[\w-]+)?\.json|{TRAINING_RESULT}")
+# Indexes of other formats and variants, and what nobody reads.
+_LEFTOVER = re.compile(rf".*\.index(?:\.[\w-]+)?\.json|{UNREAD}")
 _DOCUMENT = re.compile(r"(?:licen[cs]e|notice|readme|use_policy)(?:[._-][\w.-]*)?", re.IGNORECASE)
 _MODULE_FOLDER = re.compile(r"(?:\w+_)?\d+_\w+")
 _TEMPLATE_FOLDER = "additional_chat_templates"

@@ -20,8 +20,9 @@ from gevent.server import StreamServer  # type: ignore[import-untyped]
 
 logger = logging.getLogger(__name__)
 
-STALLED_S = 30.0
-"""A client that takes nothing for so long of what it was sent is cut off."""
+STALLED_S = 60.0
+"""A client that takes nothing for so long of what it was sent is cut off: its kernel may tell of room only when half of
+its buffer is free, and who reads 2 KB a second takes half a minute for that."""
 _LOOKS = 5
 """So often it is looked at in this time."""
 _SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -32,6 +33,8 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
     """Who reads nothing is cut off, who reads slowly is not; the kernel's own limit, TCP_USER_TIMEOUT, cuts off both
     where the client has little room for what comes."""
 
+    stalled_s = STALLED_S
+    """Whoever has its connection may choose another time."""
     timeout: Any
     _write_event: Any
 
@@ -51,12 +54,14 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
                 return int(super().send(data, flags, 0.0))
             except BlockingIOError:
                 self._wait_for_room()
+            except TimeoutError as error:  # the other machine has gone; gunicorn knows it by this name
+                raise BrokenPipeError(errno.EPIPE, "the client is not there") from error
 
     def _wait_for_room(self) -> None:
-        untaken, limit_s, looks = self._untaken(), max(STALLED_S, self._longer_limit_s()), 0
+        untaken, looks = self._untaken(), 0
         while looks < _LOOKS:
             try:
-                gevent.socket.wait(self._write_event, limit_s / _LOOKS, TimeoutError)
+                gevent.socket.wait(self._write_event, self.stalled_s / _LOOKS, TimeoutError)
             except TimeoutError:
                 # there is room only once a good part of the buffer is free, which may take a slow one long
                 before, untaken = untaken, self._untaken()
@@ -74,12 +79,6 @@ class ClientSocket(gevent.socket.socket):  # type: ignore[misc]
         except OSError:
             return 0
         return int.from_bytes(found, sys.byteorder)
-
-    def _longer_limit_s(self) -> float:
-        """That of a stream, which the application gives to the kernel."""
-        if self.family == socket.AF_UNIX or not hasattr(socket, "TCP_USER_TIMEOUT"):
-            return 0.0
-        return float(self.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)) / 1000
 
 
 class PatientServer(StreamServer):  # type: ignore[misc]
@@ -101,4 +100,6 @@ class PatientServer(StreamServer):  # type: ignore[misc]
         if not found:
             return found
         sock, address = found
-        return ClientSocket(sock.family, sock.type, sock.proto, fileno=sock.detach()), address
+        connection = ClientSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
+        connection.stalled_s = STALLED_S
+        return connection, address

@@ -24,6 +24,7 @@ from tests.engine import tiny_models
 from tests.engine.checkpoints import edit_json, make_checkpoint, piece_tokenizer
 from tests.engine.damage import MORE_KEYS, ODD_VALUES, change, mutate, swap_numbers
 from tests.gguf_files import make_small, write_gguf
+from tests.hub_cache import minilm_files
 
 MAX_GROWTH_BYTES = 256 * 2**20
 
@@ -195,3 +196,16 @@ def converted(content: bytes | bytearray, folder: Path) -> str:
 def test_the_models_themselves_are_fine(loader: Loader, models: list[Path], gguf_file: Path, tmp_path: Path) -> None:
     assert {outcome(loader, folder) for folder in models} == {"loaded"}
     assert converted(gguf_file.read_bytes(), tmp_path) == "converted"
+
+
+@pytest.mark.parametrize("kind", ["Dense", "LayerNorm"])
+def test_a_layer_that_its_weights_do_not_fill_is_not_made(loader: Loader, tmp_path: Path, kind: str) -> None:
+    folder = Path(shutil.copytree(minilm_files(), tmp_path / "model"))
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.append({"idx": 9, "name": "9", "path": "9_Layer", "type": f"sentence_transformers.models.{kind}"})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "9_Layer").mkdir()
+    config = {"Dense": {"in_features": 384, "out_features": 10**8, "bias": True}, "LayerNorm": {"dimension": 10**9}}
+    (folder / "9_Layer" / "config.json").write_text(json.dumps(config[kind]))
+    with pytest.raises(ModelLoadError, match="9_Layer does not fit its weights"):
+        loader.load(str(folder))

@@ -169,6 +169,37 @@ def test_a_template_that_can_not_be_used_is_logged_and_left_alone(raw: Any, capl
     assert len(caplog.records) == 1
 
 
+SLOW = "(a|aa)" * 80 + "b"
+
+
+@pytest.fixture
+def little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hugging_llama.engine.response_template._LONGEST_SEARCH_S", 0.05)
+
+
+@pytest.mark.usefixtures("little_time")
+@pytest.mark.parametrize("kind", ["open_pattern", "close_pattern"])
+def test_patterns_that_would_take_for_ever_leave_text(kind: str) -> None:
+    other = {"open_pattern": {"close": "c"}, "close_pattern": {"open": "o"}}[kind]
+    template = loaded(TAGGED | {"fields": {"content": {}, "thinking": {kind: SLOW, **other}}})
+    assert "".join(map(str, read(template, ["o", "a" * 400, " more"]))).endswith("a more")
+
+
+@pytest.mark.usefixtures("little_time")
+def test_a_call_whose_values_would_take_for_ever_is_text() -> None:
+    values = {"content": "xml-inline", "content_args": {"tag_pattern": rf"<(?P<key>\w)>(?P<value>{SLOW})"}}
+    field = {"open": "<call>", "close": "</call>", "transform": {"name": "f", "arguments": "{content}"}} | values
+    template = loaded(TAGGED | {"fields": {"content": {}, "tool_calls": field}})
+    body = "<x>" + "a" * 400
+    assert read(template, [f"<call>{body}</call>"]) == [body]
+
+
+@pytest.mark.usefixtures("little_time")
+def test_an_anchor_that_would_take_for_ever_is_none() -> None:
+    raw = {key: value for key, value in TAGGED.items() if key != "start_anchor"} | {"start_anchor_pattern": SLOW}
+    assert loaded(raw).begun("a" * 400) == ""
+
+
 def test_a_template_that_fails_on_an_answer_leaves_text(caplog: pytest.LogCaptureFixture) -> None:
     field = {"open_pattern": "<t(?P<x>x)?>", "close": "</t>", "transform": {"name": "{x}"}}
     template = loaded(TAGGED | {"fields": {"content": {}, "tool_calls": field}})

@@ -143,6 +143,12 @@ def test_a_template_that_fails_is_an_error_of_the_request(rendered: Rendered, te
     assert caught.value.message.startswith(error)
 
 
+def test_what_a_template_says_has_an_end(rendered: Rendered) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        rendered("{{ raise_exception('x' * 6000000) }}")
+    assert len(caught.value.message) < 1100
+
+
 LOOPS = "".join(f"{{%- for {name} in range(99999) -%}}" for name in "abc") + "{%- endfor -%}" * 3
 DOUBLES = "{% set ns = namespace(x='aaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}"
 

@@ -4,6 +4,7 @@ Nobody ends of it, nothing is answered twice, and who streams meanwhile notices 
 """
 
 import contextlib
+import hashlib
 import random
 import re
 import socket
@@ -92,6 +93,19 @@ def test_a_caller_who_resets_within_a_body_is_gone_and_no_error(server: LiveServ
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     wait_until(lambda: count(server, label) == before + 1)
     assert "Traceback" not in server.log.read_text()
+
+
+NO_BODIES = [b"Content-Length: 0\r\n\r\n", b"\r\n", b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("rest", NO_BODIES, ids=["length", "none", "chunks"])
+def test_an_empty_upload_keeps_its_connection(server: LiveServer, rest: bytes) -> None:
+    """Whether it is new, here already, or not what its name says."""
+    digests = (hashlib.sha256(b"").hexdigest(), hashlib.sha256(b"").hexdigest(), "zz", "0" * 64)
+    posts = [b"POST /api/blobs/sha256:%s HTTP/1.1\r\n" % digest.encode() + H + rest for digest in digests]
+    found = statuses(talk(server, b"".join(posts) + SMUGGLED))
+    assert found[0] in (200, 201)
+    assert found[1:] == [200, 400, 400, 200]
 
 
 def count(server: LiveServer, label: str) -> int:

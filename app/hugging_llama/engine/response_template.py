@@ -7,9 +7,12 @@ its parser would lose the rest of an answer over one call that is not well-forme
 import importlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import regex  # type: ignore[import-untyped]
 
 from hugging_llama.neutral.messages import ToolCall
 from hugging_llama.parsing.call_bodies import typed_calls, value_calls
@@ -24,18 +27,37 @@ _THOUGHTS = frozenset({"reasoning_content", "reasoning", "thinking"})
 _CALLS = "tool_calls"
 _DELIMITERS = ("open", "open_pattern", "close", "close_pattern")
 _LONGEST_PATTERN = 1000
+_LONGEST_SEARCH_S = 1.0
+"""Real ones take millionths."""
 # of a group with repetitions or choices in it, which takes exponential time on some texts
 _REPETITION = re.compile(r"(?<!\\)\)[*+{]")
+
+
+class _Timed:
+    """A pattern of the library `regex` whose search ends in a TimeoutError when it takes too long."""
+
+    def __init__(self, pattern: Any) -> None:
+        self._pattern = pattern
+        self.groupindex = pattern.groupindex
+
+    def search(self, text: str, at: int = 0, *, partial: bool = False) -> Any:
+        return self._pattern.search(text, at, partial=partial, timeout=_LONGEST_SEARCH_S)
+
+    def finditer(self, text: str) -> Iterator[Any]:
+        found: Iterator[Any] = self._pattern.finditer(text, timeout=_LONGEST_SEARCH_S)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseTemplate:
     """`regions` is the template as transformers loads it, without what it would do to a region's text; `fields` are the
-    loaded fields with that. `delimiters` are all texts and patterns by which regions begin and end."""
+    loaded fields with that. `delimiters` are all texts and patterns by which regions begin and end, `value_patterns`
+    those that are searched in a call."""
 
     regions: Any
     fields: Mapping[str, Any]
     delimiters: str
+    value_patterns: tuple[Any, ...]
 
     @property
     def knows_calls(self) -> bool:
@@ -44,7 +66,10 @@ class ResponseTemplate:
 
     def begun(self, prompt: str) -> str:
         """What the prompt has written of the answer already: what stands behind the last anchor in it."""
-        ends = [found.end() for found in self.regions.start_anchor_re.finditer(prompt)]
+        try:
+            ends = [found.end() for found in self.regions.start_anchor_re.finditer(prompt)]
+        except TimeoutError:
+            return ""
         return prompt[ends[-1] :] if ends else ""
 
 
@@ -151,10 +176,12 @@ class ResponseReader:
         if not self._takes_calls:
             return [body]
         try:
+            for pattern in self._template.value_patterns:  # which transformers applies without a limit
+                deque(pattern.finditer(body), maxlen=0)
             process = _transformers("content_parsers").process_field
             read = process(body, self._template.fields[name], dict(value["captures"]))
             calls = typed_calls(value_calls(read), self._schemas)
-        except (ValueError, LookupError, TypeError, RecursionError):
+        except (ValueError, LookupError, TypeError, RecursionError, TimeoutError):
             return [body]
         self._num_calls += len(calls)
         return [
@@ -171,8 +198,16 @@ def _load(raw: Any) -> ResponseTemplate:
         if len(pattern) > _LONGEST_PATTERN or _REPETITION.search(pattern):
             raise ValueError(f"the pattern {pattern[:60]!r} may take for ever")
     fields = {name: _region(raw["fields"][name], field) for name, field in whole.fields.items()}
+    regions = load({**raw, "defaults": {}, "fields": fields})
+    regions.start_anchor_re = _timed(regions.start_anchor_re)
+    for field in regions.fields.values():
+        field.open_re, field.close_re = _timed(field.open_re), _timed(field.close_re)
+    calls = raw["fields"].get(_CALLS, {})
     template = ResponseTemplate(
-        regions=load({**raw, "defaults": {}, "fields": fields}),
+        regions=regions,
+        value_patterns=tuple(
+            _Timed(regex.compile(text, regex.DOTALL)) for text in _value_patterns(calls.get("content_args", {}))
+        ),
         fields=whole.fields,
         delimiters="\n".join(_texts(raw, "start_anchor", "start_anchor_pattern") + _field_texts(raw)).replace("\\", ""),
     )
@@ -180,6 +215,10 @@ def _load(raw: Any) -> ResponseTemplate:
     if joined([*probe.push("a"), *probe.finish()]) != ["a"] and template.regions.implicit is not None:
         raise ValueError("transformers' parser does not do what it did")
     return template
+
+
+def _timed(pattern: Any) -> _Timed | None:
+    return None if pattern is None else _Timed(pattern)
 
 
 def _region(raw: Mapping[str, Any], field: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from hugging_llama.engine.template_renderer import render_jinja_template
 
 MEMORY_BYTES = 512 * 2**20
 """For a template's own values, beside what the interpreter has by then."""
+_LONGEST_REASON = 1000
+"""In characters, of what a template says itself."""
 _TOO_MUCH = {"refusal": "takes too much memory", "is_costly": True}
 _SHORTEST_S = 0.001
 """An alarm in 0 s never comes."""
@@ -40,7 +42,7 @@ def render(job: Mapping[str, Any]) -> dict[str, Any]:
     except MemoryError:
         return _TOO_MUCH
     except jinja2.TemplateError as error:
-        return {"refusal": f"refuses these messages: {error}"}
+        return {"refusal": f"refuses these messages: {str(error)[:_LONGEST_REASON]}"}
     except ValueError as error:
         is_placed = not job["continues"] or "continue_final_message" not in str(error)
         return {"refusal": "can't render these messages"} if is_placed else {"no_place": "continue_final_message"}

@@ -3,6 +3,7 @@
 Raises ModelLoadError with a sentence for the user, which never names a path.
 """
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ _TOKENIZER_INPUTS = frozenset({"init_inputs", "vocab", "merges", "tokenizer_obje
 
 _ACTIVATION = re.compile(r"torch\.nn(\.[A-Za-z0-9_]+)+|[a-z_0-9]+")
 
+_LAYER_SIZES = ("in_features", "out_features", "dimension")
 _MODULE_TYPE = re.compile(
     r"sentence_transformers(\.[A-Za-z0-9_]+)*\.(Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout|LogitScore)"
 )
@@ -141,6 +143,8 @@ def _check_tokenizer_file(file: Path, added: list[str]) -> None:
 
 def check_modules(files: VettedFiles) -> None:
     """sentence-transformers reads these files itself, so what may reach code is refused rather than taken out."""
+    for folder in files.module_folders:
+        _check_module_size(files.path / folder)
     found = {file for folder in files.module_folders or ("",) for file in (files.path / folder).glob("*config*.json")}
     for file in sorted(found):
         for part in dicts(read_any_json(file)):
@@ -151,6 +155,15 @@ def check_modules(files: VettedFiles) -> None:
                 )
                 if names_code:
                     raise ModelLoadError("this model needs code of its own, which is not run")
+
+
+def _check_module_size(folder: Path) -> None:
+    """A layer is made as large as its configuration says before its weights are looked at."""
+    config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    sizes = [value for name in _LAYER_SIZES if isinstance(value := config.get(name), int)]
+    num_bytes = sum(file.stat().st_size for kind in ("*.safetensors", "*.bin") for file in folder.glob(kind))
+    if sizes and math.prod(sizes) > num_bytes:
+        raise ModelLoadError(f"the model's {folder.name} does not fit its weights")
 
 
 def _weight_files(path: Path) -> tuple[Path, ...]:

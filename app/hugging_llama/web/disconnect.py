@@ -97,11 +97,20 @@ class DisconnectWatch:
             watcher.close()
 
     def _limit_stall(self, sock: Any) -> None:
-        """A client that reads nothing blocks its worker's write for ever, unless the kernel gives up: gunicorn has
-        no time-out for sending."""
-        if hasattr(socket, "TCP_USER_TIMEOUT") and sock.family != getattr(socket, "AF_UNIX", None):
+        """A client that reads nothing blocks its worker's write for ever, unless the kernel gives up.
+
+        It also gives up one that reads slowly into a small buffer: our own worker's connections tell them apart."""
+        if hasattr(sock, "stalled_s"):
+            sock.stalled_s = self._stalled_timeout_ms / 1000
+        elif hasattr(socket, "TCP_USER_TIMEOUT") and sock.family != getattr(socket, "AF_UNIX", None):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_timeout_ms)
+
+
+def has_left(environ: dict[str, Any]) -> bool:
+    """Whether the client of this request is known to be gone: False where that can't be seen."""
+    sock = socket_of(environ)
+    return sock is not None and sock.fileno() >= 0 and _peek(sock.fileno()) is _State.ENDED
 
 
 class _Watcher:

@@ -18,6 +18,7 @@ from hugging_llama.dialects.mounts import mount_name
 from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.dialects.request_id import request_id
 from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
+from hugging_llama.web.disconnect import has_left
 from hugging_llama.web.refusals import write_refusal
 from hugging_llama_config.redaction import redacted
 
@@ -77,6 +78,8 @@ class ErrorPages:
         if type(error).__module__ == "gunicorn.http.errors":
             request_facts().fail(InvalidRequestError.code)
             return self.render(InvalidRequestError(f"malformed request body: {error}"))
+        if isinstance(error, ConnectionError) and has_left(request.environ):  # while somebody read the body
+            return client_gone(error)
         if _ENTERED not in request.environ and (handler := _handler_around_us(error)) is not None:
             return current_app.ensure_sync(handler)(error)
         # what watches the application for errors sees ours, too
@@ -133,7 +136,7 @@ def register_route_errors(app: Flask) -> None:
     app.register_error_handler(WebsocketMismatch, no_websocket)
 
 
-def client_gone(error: ClientGoneError) -> Response:
+def client_gone(error: Exception) -> Response:
     """Nobody reads this; the status is for the log and the figures."""
     request_facts().has_left = True
     return Response(status=499)

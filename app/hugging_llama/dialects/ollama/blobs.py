@@ -36,7 +36,8 @@ def find(digest: str) -> Response:
 )
 def receive(digest: str) -> Response:
     """Keep the body if its sha256 is the one in the path: 201, or 200 if it was here already."""
-    upload = Upload(request, app_context().settings.body_timeout_s)
+    # itself, as the rest is put away when nothing stands for it any more
+    upload = Upload(request._get_current_object(), app_context().settings.body_timeout_s)  # type: ignore[attr-defined]
 
     @after_this_request
     def _put_away(response: Response) -> Response:

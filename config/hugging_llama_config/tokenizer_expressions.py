@@ -11,7 +11,7 @@ from typing import Any
 from hugging_llama_config.tokenizer_limits import rules
 
 _ATOM = r"(?:\\[^pP\d]|\\[pP]\{\w+\}|\[(?:\\.|[^\[\]\\])+\]|[^\\\[\](){}|*+?^$])"
-_ALTERNATIVE = rf"\^?{_ATOM}*(?:{_ATOM}(?:[*+?]|\{{\d+,?\d*\}}))?{_ATOM}*\$?"
+_ALTERNATIVE = rf"\^?(?:{_ATOM}+(?:[*+?]|\{{\d+,?\d*\}}))?{_ATOM}*\$?"  # one way to read it, however long it is
 _PLAIN = re.compile(rf"{_ALTERNATIVE}(?:\|{_ALTERNATIVE})*")
 """With one repetition of one character in each alternative: time by the square of a text's length, at worst. Real ones
 are ` {2,}` and `\\s{2,}|[\\n\\r\\t]`."""

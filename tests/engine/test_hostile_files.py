@@ -198,14 +198,22 @@ def test_the_models_themselves_are_fine(loader: Loader, models: list[Path], gguf
     assert converted(gguf_file.read_bytes(), tmp_path) == "converted"
 
 
-@pytest.mark.parametrize("kind", ["Dense", "LayerNorm"])
-def test_a_layer_that_its_weights_do_not_fill_is_not_made(loader: Loader, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("Dense", {"in_features": 384, "out_features": 10**8, "bias": True}),
+        ("Dense", {"in_features": 0, "out_features": 10**9, "bias": True}),
+        ("LayerNorm", {"dimension": 10**9}),
+    ],
+)
+def test_a_layer_that_its_weights_do_not_fill_is_not_made(
+    loader: Loader, tmp_path: Path, kind: str, config: dict[str, Any]
+) -> None:
     folder = Path(shutil.copytree(minilm_files(), tmp_path / "model"))
     modules = json.loads((folder / "modules.json").read_text())
     modules.append({"idx": 9, "name": "9", "path": "9_Layer", "type": f"sentence_transformers.models.{kind}"})
     (folder / "modules.json").write_text(json.dumps(modules))
     (folder / "9_Layer").mkdir()
-    config = {"Dense": {"in_features": 384, "out_features": 10**8, "bias": True}, "LayerNorm": {"dimension": 10**9}}
-    (folder / "9_Layer" / "config.json").write_text(json.dumps(config[kind]))
+    (folder / "9_Layer" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelLoadError, match="9_Layer does not fit its weights"):
         loader.load(str(folder))

@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
+from hugging_llama.store.facts import FolderFacts
 from hugging_llama.store.local import Store
 from hugging_llama_config.settings import Settings
 from tests.hub_cache import add_to_hub_cache, minilm_files
 from tests.store import models
+from tests.store.models import chat_model
 
 DEMO = "hugging-llama/demo:latest"
 
@@ -282,3 +284,20 @@ def test_many_threads_and_a_cache_that_moves(cache: Path, store: Store, tmp_path
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_folder_that_is_mended_in_place_is_a_model_again(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "mine"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_bytes(chat_model()[name])
+    whole = (folder / "model.safetensors").read_bytes()
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.truncate(len(whole) - 1)
+    for path in (folder, *folder.iterdir()):
+        os.utime(path, (1, 1))
+    facts = FolderFacts()
+    assert facts.of(str(folder)) is None
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(whole[-1:])
+    assert facts.of(str(folder)) is not None

@@ -162,7 +162,7 @@ def _check_module_size(folder: Path) -> None:
     config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     sizes = [value for name in _LAYER_SIZES if isinstance(value := config.get(name), int)]
     num_bytes = sum(file.stat().st_size for kind in ("*.safetensors", "*.bin") for file in folder.glob(kind))
-    if sizes and math.prod(sizes) > num_bytes:
+    if sizes and math.prod(max(1, abs(size)) for size in sizes) > num_bytes:
         raise ModelLoadError(f"the model's {folder.name} does not fit its weights")
 
 

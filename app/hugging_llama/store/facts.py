@@ -19,6 +19,8 @@ from hugging_llama_config.model_memory import ModelSize
 from hugging_llama_config.model_size import model_size
 
 _Stamp = tuple[int, ...]
+_BLOBS = 1
+"""Where a stamp has that of the Hub's `blobs`, 0 for a folder elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,9 @@ class FolderFacts:
                 return known.model
             before = _stamp(folder, ())
             found = run_blocking(_inspect, folder)
-            if found.stamp[: len(before)] == before and time.time_ns() - max(found.stamp) > SETTLED_NS:
+            is_settled = found.stamp[: len(before)] == before and time.time_ns() - max(found.stamp) > SETTLED_NS
+            # what can't be served may be mended in place, which moves no stamp but its own
+            if is_settled and (found.model or found.stamp[_BLOBS]):
                 self._known[folder] = found
             return found.model
         except OSError:  # taken away while we looked

@@ -46,7 +46,7 @@ serve: $(VENV)/.serve
 # A test that failed beside others runs once more, alone: a busy machine is no reason for a red build, and one that fails
 # again is. What failed at first stays in the output.
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder || { \
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile || { \
 	  test $$? = 1 && echo "What failed runs once more, alone:" && \
 	  $(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 1; }
 

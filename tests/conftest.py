@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -18,13 +17,6 @@ settings.register_profile("bar", settings.get_profile("random"), max_examples=10
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "bar" if WHOLE else "same"))
 
 TRIED = pytest.StashKey[list[Tried]]()
-FIRST = ("packaging", "clients", "examples", "deploy", "process", "security")
-"""Folders with files whose tests take long."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """These come first, so that none is left for the end, when the other processes of a run have nothing to do."""
-    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -104,7 +104,7 @@ def test_a_model_of_uploaded_files(make_client: MakeClient, settings: Settings) 
         ({"generation_config.json": b"[" + b"[]," * 200_000 + b"[]]"}, "generation_config.json holds too much"),
         ({"tokenizer_config.json": b"[" + b"[]," * 1_000_000 + b"[]]"}, "tokenizer_config.json holds too much"),
         ({"tokenizer.json": b"[" + b"[]," * 1_500_000 + b"[]]"}, "tokenizer.json holds too much"),
-        ({"1_Pooling/x.json": b"[" + b"[]," * 200_000 + b"[]]"}, "1_Pooling/x.json holds too much"),
+        ({"1_Pooling/config.json": b"[" + b"[]," * 200_000 + b"[]]"}, "1_Pooling/config.json holds too much"),
         ({"chat_template.jinja": b" " * (4 * 2**20 + 1)}, "chat_template.jinja is too large"),
         ({"config.json": json.dumps({**models.CONFIG, "num_hidden_layers": 10**6})}, "impossible num_hidden_layers"),
         ({"config.json": json.dumps({**models.CONFIG, "vocab_size": 10**6})}, "does not fit its weights"),

@@ -100,6 +100,4 @@ class PatientServer(StreamServer):  # type: ignore[misc]
         if not found:
             return found
         sock, address = found
-        connection = ClientSocket(sock.family, sock.type, sock.proto, fileno=sock.detach())
-        connection.stalled_s = STALLED_S
-        return connection, address
+        return ClientSocket(sock.family, sock.type, sock.proto, fileno=sock.detach()), address

@@ -10,14 +10,13 @@ from typing import Any
 
 from hugging_llama_config.json_values import Counts, count_all, count_outside
 from hugging_llama_config.model_limits import MOST_TENSORS
-from hugging_llama_config.vocabulary_files import JSON_VOCABULARIES, is_plain_vocabulary
+from hugging_llama_config.vocabulary_files import JSON_VOCABULARIES, MAX_BYTES, is_plain_vocabulary
 from hugging_llama_config.vocabulary_limits import MOST_IDS
 
 MOST_JSON_BYTES = 64 * 2**20
 MOST_TOKENIZER_BYTES = 256 * 2**20
-MOST_TEMPLATE_BYTES = 4 * 2**20
+_MOST_TEMPLATE_BYTES = 4 * 2**20
 """Of one, and of all in a folder. Real ones have some ten thousand."""
-_MOST_TEXT_BYTES = 64 * 2**20
 
 MOST_PARTS = 1_500_000
 """Lists and objects, of any file: a million of merges or of tokens with their weights are pairs, each a list."""
@@ -43,7 +42,19 @@ class TooManyValuesError(ValueError):
     """A file in JSON holds too much to be read; the message is the end of a sentence."""
 
 
-def is_template(name: str) -> bool:
+class FolderSizes:
+    """The files of one folder, one after the other."""
+
+    def __init__(self) -> None:
+        self._template_bytes = 0
+
+    def problem(self, name: str, num_bytes: int) -> str:
+        """As `size_problem`, also for what the templates seen so far take together."""
+        self._template_bytes += num_bytes if _is_template(name) else 0
+        return "is too large" if self._template_bytes > _MOST_TEMPLATE_BYTES else size_problem(name, num_bytes)
+
+
+def _is_template(name: str) -> bool:
     """Whether a library reads it as a chat template."""
     return name.endswith(".jinja")
 
@@ -74,12 +85,12 @@ def is_json(name: str) -> bool:
 
 
 def _most_bytes(name: str) -> float:
-    if is_template(name):
-        return MOST_TEMPLATE_BYTES
+    if _is_template(name):
+        return _MOST_TEMPLATE_BYTES
     if is_json(name):
         return MOST_TOKENIZER_BYTES if TOKENIZER_FILE.fullmatch(name) else MOST_JSON_BYTES
     # sentence-transformers keeps the read-me
-    return _MOST_TEXT_BYTES if name == "README.md" or is_plain_vocabulary(name) else float("inf")
+    return MAX_BYTES if name == "README.md" or is_plain_vocabulary(name) else float("inf")
 
 
 def _most_values(name: str) -> int:

@@ -1,6 +1,8 @@
 """Shared by the engine's tests."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ import torch
 from hugging_llama.engine import fused_layer, model_runner
 from hugging_llama.engine.native.probe import Family, native_families
 from hugging_llama.engine.template_process import TemplateProcess
+from hugging_llama.engine.vetting import vet
+from tests.engine.checkpoints import make_checkpoint
 from tests.engine.clients import DEMO_REF, Clients
 
 
@@ -46,3 +50,17 @@ def clients() -> Iterator[Clients]:
     found.load(DEMO_REF)
     yield found
     found.engine.close()
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as it should be."""
+    return make_checkpoint(tmp_path_factory.mktemp("models") / "pristine")
+
+
+@pytest.fixture
+def folder(pristine: Path, tmp_path: Path) -> Path:
+    """The same for one test to damage."""
+    found = Path(shutil.copytree(pristine, tmp_path / "model"))
+    vet(str(found))
+    return found

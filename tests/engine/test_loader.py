@@ -33,16 +33,6 @@ def loader() -> Loader:
     return Loader(Settings(dtype="float32", device="cpu"))
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("models") / "pristine")
-
-
-@pytest.fixture
-def folder(pristine: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(pristine, tmp_path / "model"))
-
-
 def refused(loader: Loader, folder: Path, quantization: str = "") -> str:
     with pytest.raises(ModelLoadError) as caught:
         loader.load(str(folder), quantization)

@@ -1,33 +1,13 @@
 """Files of strangers that are too large, or hold too much: told before a library reads them."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from hugging_llama.engine.vetting import vet
-from hugging_llama.errors import ModelLoadError
-from tests.engine.checkpoints import make_checkpoint
+from tests.engine.vetted import refused
 
 LISTS = b'{"zz":[' + b"[]," * 1_500_000 + b"[]]}"
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("models") / "pristine")
-
-
-@pytest.fixture
-def folder(pristine: Path, tmp_path: Path) -> Path:
-    found = Path(shutil.copytree(pristine, tmp_path / "model"))
-    vet(str(found))
-    return found
-
-
-def refused(folder: Path) -> str:
-    with pytest.raises(ModelLoadError) as caught:
-        vet(str(folder))
-    return caught.value.message
 
 
 def sparse(path: Path, num_bytes: int) -> None:

@@ -1,35 +1,16 @@
 """Tokens of strangers that are too long, in each file that may name some: told before a library reads it."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hugging_llama.engine.vetting import vet
-from hugging_llama.errors import ModelLoadError
-from tests.engine.checkpoints import edit_json, make_checkpoint
+from tests.engine.checkpoints import edit_json
+from tests.engine.vetted import refused
 
 LONG = "x" * 5000
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("models") / "pristine")
-
-
-@pytest.fixture
-def folder(pristine: Path, tmp_path: Path) -> Path:
-    found = Path(shutil.copytree(pristine, tmp_path / "model"))
-    vet(str(found))
-    return found
-
-
-def refused(folder: Path) -> str:
-    with pytest.raises(ModelLoadError) as caught:
-        vet(str(folder))
-    return caught.value.message
 
 
 @pytest.mark.parametrize(

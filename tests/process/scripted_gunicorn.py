@@ -11,7 +11,7 @@ from pathlib import Path
 from hugging_llama_config import accepting, launch
 
 launch.ENGINE_COMMAND = (sys.executable, str(Path(__file__).with_name("scripted_engine.py")))
-accepting.STALLED_S = float(os.environ.get("TEST_UNREAD_S", accepting.STALLED_S))
+accepting.ClientSocket.stalled_s = float(os.environ.get("TEST_UNREAD_S", accepting.STALLED_S))
 
 from hugging_llama_config import gunicorn  # noqa: E402
 

@@ -11,7 +11,6 @@ import gevent  # type: ignore[import-untyped]
 import gevent.socket  # type: ignore[import-untyped]
 import pytest
 
-from hugging_llama_config import accepting
 from hugging_llama_config.accepting import ClientSocket, PatientServer
 
 TIMEOUT_S = 30.0
@@ -51,7 +50,7 @@ def test_what_is_sent_arrives_whole_whether_or_not_it_fits_at_once(size: int) ->
 def test_who_reads_nothing_is_cut_off_and_who_reads_slowly_is_not(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, family: socket.AddressFamily, reads: bool
 ) -> None:
-    monkeypatch.setattr(accepting, "STALLED_S", 1.0)
+    monkeypatch.setattr(ClientSocket, "stalled_s", 1.0)
     address: Any = ("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "s")
     listener = gevent.socket.socket(family)
     listener.bind(address)

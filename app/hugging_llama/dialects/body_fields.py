@@ -107,6 +107,9 @@ class Ignored(BodyField):
         super().__init__(about=f"Without effect: {why}.", load_default=None, **kwargs)
         self.why = why
 
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> None:
+        """None: nobody has looked at the value, and nobody shall use it."""
+
 
 class Refused(BodyField):
     """A field that would change what is asked for in a way that is not served: only a value that says so is taken,

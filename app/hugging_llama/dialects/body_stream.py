@@ -5,7 +5,9 @@ from typing import IO
 
 from flask import Request
 
-from hugging_llama.errors import InvalidRequestError
+from hugging_llama.dialects.body_clock import BodyClock, socket_of
+from hugging_llama.dialects.client_gone import ClientGoneError
+from hugging_llama.errors import BodyTooSlowError, InvalidRequestError
 
 
 class BodyStream:
@@ -19,6 +21,24 @@ class BodyStream:
         self._stream: IO[bytes] = request.stream
         self._has_begun = False
         self._missing = request.content_length or 0
+        self.connection = socket_of(request.environ)
+        """None where the server does not show it."""
+
+    def read_in_time(self, size: int, seconds: float) -> bytes:
+        """As `read`. Raises BodyTooSlowError if that takes longer, ClientGoneError if the connection broke."""
+        clock = BodyClock(self.connection, seconds)
+        try:
+            with clock:
+                piece = self.read(size)
+        except Exception as error:
+            if clock.is_over:
+                raise BodyTooSlowError from None
+            if isinstance(error, ConnectionError):
+                raise ClientGoneError from error
+            raise
+        if clock.is_over:
+            raise BodyTooSlowError
+        return piece
 
     def read(self, size: int) -> bytes:
         """At most so many bytes, none at the end. Raises InvalidRequestError for a body that somebody has taken, or

@@ -7,12 +7,11 @@ from typing import Any, NoReturn
 import msgspec
 from flask import Request
 
-from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
+from hugging_llama.dialects.body_clock import PIECE_BYTES
 from hugging_llama.dialects.body_stream import BodyStream
 from hugging_llama.dialects.body_values import check_values
-from hugging_llama.dialects.client_gone import ClientGoneError
 from hugging_llama.dialects.compression import decompressed
-from hugging_llama.errors import BodyTooLargeError, BodyTooSlowError, InvalidRequestError
+from hugging_llama.errors import BodyTooLargeError, InvalidRequestError
 
 MAX_DEPTH = 200
 """How deep a body may nest: whatever walks through it has one of Python's thousand frames for each level."""
@@ -26,27 +25,11 @@ def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
     if request.content_length is not None and request.content_length > limit:
         raise BodyTooLargeError(limit)
     body, stream = bytearray(), BodyStream(request)
-    while piece := _read_piece(request, stream, min(PIECE_BYTES, limit + 1 - len(body)), timeout_s):
+    while piece := stream.read_in_time(min(PIECE_BYTES, limit + 1 - len(body)), timeout_s):
         body += piece
         if len(body) > limit:
             raise BodyTooLargeError(limit)
     return decompressed(bytes(body), request.headers.get("Content-Encoding", ""), limit)
-
-
-def _read_piece(request: Request, stream: BodyStream, size: int, timeout_s: float) -> bytes:
-    clock = BodyClock(socket_of(request.environ), timeout_s)
-    try:
-        with clock:
-            piece = stream.read(size)
-    except Exception as error:
-        if clock.is_over:
-            raise BodyTooSlowError from None
-        if isinstance(error, ConnectionError):
-            raise ClientGoneError from None
-        raise
-    if clock.is_over:
-        raise BodyTooSlowError
-    return piece
 
 
 def _no_map(value: Any) -> str:

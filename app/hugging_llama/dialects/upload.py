@@ -8,10 +8,9 @@ import time
 from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected
 
-from hugging_llama.dialects.body_clock import PIECE_BYTES, BodyClock, socket_of
+from hugging_llama.dialects.body_clock import PIECE_BYTES
 from hugging_llama.dialects.body_stream import BodyStream
 from hugging_llama.dialects.client_gone import ClientGoneError
-from hugging_llama.errors import BodyTooSlowError
 
 _CHUNK_BYTES = 4 * PIECE_BYTES
 
@@ -23,7 +22,6 @@ class Upload:
         request.max_content_length = sys.maxsize  # an application that mounts us may limit its own requests
         self.size_bytes = request.content_length
         self._stream = BodyStream(request)
-        self._connection = socket_of(request.environ)
         self._timeout_s = timeout_s
         self._is_whole = False
 
@@ -38,19 +36,10 @@ class Upload:
         return bytes(chunk)
 
     def _read_piece(self, size: int) -> bytes:
-        clock = BodyClock(self._connection, self._timeout_s)
         try:
-            with clock:
-                piece = self._stream.read(size)
-        except Exception as error:
-            if clock.is_over:
-                raise BodyTooSlowError from None
-            if isinstance(error, ClientDisconnected | ConnectionError):
-                raise ClientGoneError from error
-            raise
-        if clock.is_over:
-            raise BodyTooSlowError
-        return piece
+            return self._stream.read_in_time(size, self._timeout_s)
+        except ClientDisconnected as error:
+            raise ClientGoneError from error
 
     def put_away(self, response: Response, most_bytes: int) -> None:
         """Once `response` is sent, read what is left of the body, so that the client gets to see the answer and the
@@ -63,6 +52,6 @@ class Upload:
                 while not self._is_whole and left > 0:
                     left -= len(self.read(_CHUNK_BYTES))
                     time.sleep(0.001)  # lets other greenlets run, though there is more to read at once
-            if not self._is_whole and self._connection is not None:
+            if not self._is_whole and self._stream.connection is not None:
                 with contextlib.suppress(OSError):
-                    self._connection.shutdown(socket.SHUT_RDWR)
+                    self._stream.connection.shutdown(socket.SHUT_RDWR)

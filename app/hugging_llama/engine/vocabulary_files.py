@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hugging_llama.engine.model_files import check_size, read_any_json, read_content
+from hugging_llama.engine.model_files import read_any_json, read_content
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.vocabulary_files import MAX_BYTES, is_plain_vocabulary, plain_vocabulary_problem
 from hugging_llama_config.vocabulary_limits import MOST_ADDED, added_texts_problem, token_texts, vocabulary_problem
@@ -42,19 +42,17 @@ def check_vocabulary_files(folder: Path) -> list[str]:
     if problem := added_texts_problem(texts):
         raise ModelLoadError(f"the model's tokenizer {problem}")
     # beside a tokenizer.json others are read by tokenizers in Python, which keep them as they are
-    is_read_natively = not (folder / "tokenizer.json").is_file()
-    if is_read_natively:
+    if not (folder / "tokenizer.json").is_file():
         _check("vocab.json", found("vocab.json"))
-    for file in sorted(folder.glob("*")):
-        if is_plain_vocabulary(file.name) and file.is_file():
-            _check_plain(file, is_read_natively=is_read_natively)
+        for file in sorted(folder.glob("*")):
+            if is_plain_vocabulary(file.name) and file.is_file():
+                _check_plain(file)
     return texts
 
 
-def _check_plain(file: Path, *, is_read_natively: bool) -> None:
+def _check_plain(file: Path) -> None:
     try:
-        check_size(file, MAX_BYTES)
-        content = read_content(file, MAX_BYTES) if is_read_natively else b""
+        content = read_content(file, MAX_BYTES)
     except OSError:
         raise ModelLoadError(f"the model's {file.name} can't be read") from None
     if problem := plain_vocabulary_problem(file.name, content):

@@ -1,7 +1,7 @@
 """Whether a model's files can be served, as far as headers and small files tell: looked at before a pull is made
 visible, and before a model of uploaded files is written down."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,7 +15,7 @@ from hugging_llama.store.selection import NotServableError
 from hugging_llama.store.snapshot import Snapshot
 from hugging_llama.store.tokenizer_names import TOKENIZER, TOKENIZER_CONFIG, has_tokenizer, is_vocabulary
 from hugging_llama_config.model_limits import config_problem
-from hugging_llama_config.small_files import MOST_TEMPLATE_BYTES, TooManyValuesError, is_json, is_template, size_problem
+from hugging_llama_config.small_files import FolderSizes, TooManyValuesError, is_json
 from hugging_llama_config.tokenizer_file import TokenizerFile
 from hugging_llama_config.vocabulary_files import is_plain_vocabulary, plain_vocabulary_problem
 
@@ -43,13 +43,10 @@ def check_model(found: Snapshot) -> None:
 
 def _check_small_files(found: Snapshot) -> None:
     """Before anything is made of one. Raises NotServableError, OSError."""
-    template_bytes: Counter[str] = Counter()
+    sizes: defaultdict[str, FolderSizes] = defaultdict(FolderSizes)
     for path, file in found.files.items():
         folder, _, name = path.rpartition("/")
-        template_bytes[folder] += file.size_bytes if is_template(name) else 0
-        problem = size_problem(name, file.size_bytes)
-        if template_bytes[folder] > MOST_TEMPLATE_BYTES:
-            problem = "is too large"
+        problem = sizes[folder].problem(name, file.size_bytes)
         if not problem and is_json(name):
             problem = _values_problem(found, path)
         if problem:

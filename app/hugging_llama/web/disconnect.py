@@ -46,7 +46,7 @@ class DisconnectWatch:
 
     def __init__(self, *, enabled: bool = True, stalled_timeout_s: float = STALLED_TIMEOUT_S) -> None:
         self._enabled = enabled
-        self._stalled_timeout_ms = int(stalled_timeout_s * 1000)
+        self._stalled_timeout_s = stalled_timeout_s
         # by pid, and made at the first request: a thread does not survive a fork, and the selector must be gevent's
         # in a process that was patched after this module was imported
         self._watchers: dict[int, _Watcher] = {}
@@ -101,10 +101,10 @@ class DisconnectWatch:
 
         It also gives up one that reads slowly into a small buffer: our own worker's connections tell them apart."""
         if hasattr(sock, "stalled_s"):
-            sock.stalled_s = self._stalled_timeout_ms / 1000
+            sock.stalled_s = self._stalled_timeout_s
         elif hasattr(socket, "TCP_USER_TIMEOUT") and sock.family != getattr(socket, "AF_UNIX", None):
             with contextlib.suppress(OSError):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._stalled_timeout_ms)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._stalled_timeout_s * 1000))
 
 
 def has_left(environ: dict[str, Any]) -> bool:

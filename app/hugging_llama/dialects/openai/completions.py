@@ -186,7 +186,7 @@ def parse_completion(body: dict[str, Any], prompt: TextOrIds) -> GenerateCall:
     """One prompt of the checked body as a neutral call. Raises RequestError."""
     if body["max_tokens"] is None:
         body["max_tokens"] = _DEFAULT_MAX_TOKENS
-    options = sampling_options(body | {"thinking_budget": None})
+    options = sampling_options(body)
     if body["logprobs"] is not None:
         options["top_logprobs"] = body["logprobs"]
     return GenerateCall(

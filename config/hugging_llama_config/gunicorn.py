@@ -14,7 +14,6 @@ import mmap
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hugging_llama_config import metrics_files, systemd
+from hugging_llama_config import addresses, metrics_files, successors, systemd
 from hugging_llama_config.audit_file import AuditFileError, check_audit_file
 from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.exposure import ExposureError, check_exposure
@@ -70,6 +69,11 @@ limit_request_field_size = 64 * 1024
 # X-Forwarded-* of others is no more than text; in place of gunicorn's own default, which trusts the whole machine, and
 # of its variable FORWARDED_ALLOW_IPS
 forwarded_allow_ips = ",".join(_settings.trusted_proxies)
+# peers of a Unix socket have no address, and gunicorn believes them all: without a trusted proxy there are no such
+# headers
+forwarder_headers = "SCRIPT_NAME,PATH_INFO" if _settings.trusted_proxies else ""
+_secure = {"X-FORWARDED-PROTOCOL": "ssl", "X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}
+secure_scheme_headers = _secure if _settings.trusted_proxies else {}
 # counters of dead workers stay on disk, so workers are not replaced without need
 max_requests = 0
 # its server thread lives in the master, which forks
@@ -119,7 +123,7 @@ def on_starting(server: Any) -> None:
         read_home_format(_settings.home)
         # what gunicorn was told to bind, or was given, which may be another address than that of the settings
         given = systemd.inherited_hosts()
-        has_keys = check_exposure(_settings, _told_hosts(server) if given is None else given)
+        has_keys = check_exposure(_settings, addresses.told_hosts(server) if given is None else given)
         check_audit_file(_settings.audit_log)
     except (LaunchError, HomeFormatError, ExposureError, AuditFileError) as error:
         raise SystemExit(f"Error: {error}") from None
@@ -140,7 +144,8 @@ def on_starting(server: Any) -> None:
 def when_ready(server: Any) -> None:
     """After the bind, as a master that can't bind must not leave an engine; before the first worker is forked."""
     _start_engine(server)
-    server.reload = partial(_reload_if_possible, server, server.reload)
+    server.reload = partial(_reload_if_possible, server, partial(successors.reload, server, server.reload))
+    server.wait_for_signals = partial(successors.wait_for_signals, server.wait_for_signals)
     server.stop = partial(_stop, server.stop)
     if watchdog := systemd.watchdog():
         # the first is called in each turn of the master's loop, the second while a reload or the end waits for workers
@@ -175,12 +180,12 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
         read_home_format(settings.home)
         # it binds anew, unless it was told on its own command line where, or given sockets by systemd
         binds_anew = server.cfg.bind == [bind] and not server.systemd
-        hosts = [settings.host] if binds_anew else _listening_hosts(server)
+        hosts = [settings.host] if binds_anew else addresses.listening_hosts(server)
         # workers of before may still know keys whose file is gone; those that come after would let nobody in
         has_keys = check_exposure(settings, hosts, was_closed=bool(closed[0]))
         check_audit_file(settings.audit_log)
         if binds_anew:
-            _check_address(settings, server)
+            addresses.check_address(settings, server)
         # in place, as gunicorn imports it once only and would go on with the values from the start
         importlib.reload(sys.modules[__name__])
         if server.systemd:
@@ -197,25 +202,6 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
     systemd.notify("READY=1\nSTATUS=")
 
 
-def _told_hosts(server: Any) -> list[str]:
-    """Of the addresses that gunicorn was told to bind; sockets in files have none."""
-    return [address[0] for address in server.cfg.address if isinstance(address, tuple)]
-
-
-def _listening_hosts(server: Any) -> list[str]:
-    names = [listener.sock.getsockname() for listener in server.LISTENERS]
-    return [name[0] for name in names if isinstance(name, tuple)]
-
-
-def _check_address(settings: Settings, server: Any) -> None:
-    """Raises OSError where nobody could listen: gunicorn would end. On a port of its own it closes its socket first, so
-    there the host alone is tried."""
-    is_own = any(settings.port == address[1] for address in server.cfg.address if isinstance(address, tuple))
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.create_server((settings.host, 0 if is_own else settings.port), family=family):
-        pass
-
-
 def _drop_foreign_handlers(logger: logging.Logger) -> None:
     """gunicorn sets its own handler anew in a reload, and leaves the one of JSON beside it."""
     for handler in [each for each in logger.handlers if not getattr(each, "_gunicorn", False)]:
@@ -230,6 +216,11 @@ def on_reload(server: Any) -> None:
     server.log.info("settings of the engine changed: the next workers get a new one")
     current.retired_at_age = server.worker_age
     _start_engine(server)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """In the master."""
+    successors.announce(worker)
 
 
 def post_fork(server: Any, worker: Any) -> None:
@@ -249,6 +240,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """In the worker, patched and with the app loaded: watch for its end; in the first one, tidy up."""
+    successors.loaded(worker)
     for access in _of_mounts(worker, "hugging_llama_access"):
         if hasattr(access, "ring"):  # an application's own hook has no keys
             access.ring.share(worker.hugging_llama_closed)

@@ -52,6 +52,8 @@ it holds lives on. After 200 texts to all-MiniLM-L6-v2 178 MB less than with 102
 """
 BEATS = 10
 """So many signs of life an engine gives in `engine_timeout_s`."""
+IMPORTED = b"\1"
+"""The first of them, before it knows its settings; those of an engine that serves are another byte."""
 _MAX_SOCKET_PATH = 107
 _FAILING = b"failing"
 # settings that change nothing in the engine; two servers that differ in these share one

@@ -66,6 +66,27 @@ def test_hup_does_not_wait_for_a_worker_that_is_still_starting(gevent_server: Se
     wait_for_both_workers(server)
 
 
+def test_many_hups_are_one_and_workers_of_before_serve_until_the_others_have_loaded(tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    with serve(TEST_LOADS_WITHOUT=str(held)) as server:
+        engine, old_workers = server.status()["pid"], set(server.workers())
+        held.touch()
+        for _ in range(20):  # all but one come while the first one is acted on
+            server.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: len(server.workers()) == 4)
+        loading = set(server.workers()) - old_workers
+        assert {server.status()["worker"] for _ in range(40)} <= old_workers
+        # one that is killed while it loads is replaced, and the old ones go on
+        os.kill(min(loading), signal.SIGKILL)
+        wait_until(lambda: len(set(server.workers()) - old_workers - {min(loading)}) == 2)
+        assert {server.status()["worker"] for _ in range(40)} <= old_workers
+        held.unlink()
+        wait_until(lambda: not any(map(is_alive, old_workers)))
+        wait_until(lambda: server.log.read_text().count("Hang up") == 2)
+        wait_until(lambda: len(server.workers()) == 2 and server.status()["worker"] not in loading)
+        assert server.status()["pid"] == engine
+
+
 @pytest.mark.parametrize("victim", ["engine", "supervisor"])
 def test_a_killed_engine_or_supervisor_hangs_nobody_and_service_is_back(gevent_server: Server, victim: str) -> None:
     server = gevent_server

@@ -17,14 +17,22 @@ WAIT_S = 60.0
 # tells when it is there and when it was told its settings, as the real engine does after its imports
 ENGINE = """
 import os, signal, sys
+from hugging_llama.engine.heartbeat import Heartbeat
 def say(what):
     with open(sys.argv[1], "a") as log:
         log.write(f"{what} {os.getpid()}\\n")
+heartbeat = Heartbeat(int(sys.argv[2]))
 say("ready")
 settings = sys.stdin.read()
 say(f"serving:{settings}")
-signal.pause()
+heartbeat.start(float(os.environ["SILENT_S"]))
+while True:
+    heartbeat.beat()
+    signal.sigtimedwait([], heartbeat.wait_s)
 """
+# as `python -m hugging_llama.client.supervisor`, with less patience for an engine that has imported what it needs
+SUPERVISOR = "from hugging_llama.client import supervisor; supervisor.START_S = 1.0; supervisor.main()"
+SILENT_S = "1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +64,10 @@ def supervised(tmp_path: Path) -> Iterator[Supervised]:
     script.write_text(ENGINE)
     lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
     reader, writer = os.pipe()
-    command = [sys.executable, "-m", "hugging_llama.client.supervisor", "--lock", str(lock), "--life-line", str(reader)]
-    command += ["--standby-after", "0.2", "--", sys.executable, str(script), str(log)]
-    subprocess.run(command, input=b"launch", pass_fds=[lock, reader], check=True, timeout=WAIT_S)
+    command = [sys.executable, "-c", SUPERVISOR, "--lock", str(lock), "--life-line", str(reader)]
+    command += ["--standby-after", "0.2", "--silent-after", SILENT_S, "--", sys.executable, str(script), str(log)]
+    environ = os.environ | {"SILENT_S": SILENT_S}
+    subprocess.run(command, input=b"launch", pass_fds=[lock, reader], check=True, timeout=WAIT_S, env=environ)
     os.close(lock)
     os.close(reader)
     supervised = Supervised(log, writer)
@@ -99,3 +108,12 @@ def test_a_killed_standby_is_replaced_while_the_engine_serves(supervised: Superv
     third = supervised.wait_for("ready", 3)[2]
     os.kill(first, signal.SIGKILL)
     assert supervised.wait_for("serving:launch", 2) == [first, third]
+
+
+def test_a_stopped_standby_that_takes_over_is_replaced(supervised: Supervised) -> None:
+    """It is given what a start takes, not what imports take: those it has behind it."""
+    first, second = supervised.pair()
+    os.kill(second, signal.SIGSTOP)
+    os.kill(first, signal.SIGKILL)
+    assert supervised.wait_for("serving:launch", 2)[1] not in (first, second)
+    assert not is_alive(second)

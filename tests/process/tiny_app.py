@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,9 @@ settings = load_settings()
 engine = RemoteEngine(settings)
 watch = DisconnectWatch(stalled_timeout_s=float(os.environ.get("TEST_STALLED_S", "300")))
 app = Flask(__name__)
+# an application that takes its time to load
+while os.path.exists(os.environ.get("TEST_LOADS_WITHOUT", "")):
+    time.sleep(0.01)
 
 
 class Context:

@@ -1,5 +1,6 @@
 """What a proxy says of its client is believed of the operator's proxies alone."""
 
+import socket
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +14,9 @@ from hugging_llama_config.env import ConfigError, load_settings
 from hugging_llama_config.keys import add_key, new_key
 from tests.functional.conftest import MakeClient
 from tests.hub_cache import MINILM
-from tests.live_server import LiveServer
+from tests.live_server import LiveServer, stop
+from tests.process.servers import GUNICORN, HERE
+from tests.process.socket_activation import start_with
 
 US, PROXY, OTHER, CLIENT = "127.0.0.1", "10.0.0.1", "10.0.0.2", "203.0.113.9"
 UNREADABLE = ("evil", "unknown", "_hidden", f"{CLIENT}, <script>", f"{PROXY}, unknown", f"{CLIENT},,", ",", "[]:1")
@@ -111,6 +114,26 @@ def test_nobody_is_trusted_unless_the_operator_says_so(server: LiveServer) -> No
     found = requests.get(f"{server.url}/api/tags/", headers=headers, allow_redirects=False, timeout=60)
     assert (found.status_code, found.headers["Location"]) == (301, "/api/tags")
     assert load_settings(environ={}).trusted_proxies == ()
+
+
+@pytest.mark.parametrize(("trusted", "status"), [("", 404), ("*", 200)])
+def test_peers_of_a_unix_socket_are_not_trusted_by_themselves(tmp_path: Path, trusted: str, status: int) -> None:
+    """They have no address to go by, and gunicorn's own default believes them all."""
+    run_dir, path = tmp_path / "run", str(tmp_path / "s")
+    run_dir.mkdir(mode=0o700)
+    command = [*GUNICORN, "-c", str(HERE / "scripted_gunicorn.py"), "--chdir", str(HERE), "tiny_app:app"]
+    with socket.socket(socket.AF_UNIX) as listener, (tmp_path / "log").open("wb") as log:
+        listener.bind(path)
+        listener.listen()
+        process = start_with(listener, tmp_path, str(run_dir), command, log, trusted_proxies=trusted, workers="1")
+        try:
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(60)
+                client.connect(path)
+                client.sendall(b"GET /evil/health HTTP/1.1\r\nHost: localhost\r\nSCRIPT_NAME: /evil\r\n\r\n")
+                assert client.recv(4096).startswith(f"HTTP/1.1 {status} ".encode())
+        finally:
+            stop(process)
 
 
 @pytest.mark.parametrize("text", ["proxy", "10.0.0.1/8", "10.0.0.0/99", "10.0.0.1:80"])

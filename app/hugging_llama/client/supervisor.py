@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from hugging_llama_config.launch import BEATS, note_failing
+from hugging_llama_config.launch import BEATS, IMPORTED, note_failing
 from hugging_llama_config.logging import configure_logging
 
 logger = logging.getLogger("hugging_llama.supervisor")
@@ -39,8 +39,10 @@ STEADY_S = 10.0
 FAILING_AFTER = 5
 """So many engines in a row that were not steady are noted."""
 STOP_TIMEOUT_S = 3.0
-FIRST_BEAT_S = 300.0
-"""For its imports, and whatever else comes before its first sign of life."""
+IMPORTS_S = 300.0
+"""So long an engine may be silent before its first sign of life."""
+START_S = 30.0
+"""The same between its imports and the first sign that it serves."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -51,7 +53,8 @@ class Engine:
     process: "subprocess.Popen[bytes]"
     pipe: int | None
     num_silent: int = 0
-    has_beaten: bool = False
+    patience_s: float = IMPORTS_S
+    has_served: bool = False
 
     def let_go(self) -> None:
         if self.pipe is not None:
@@ -111,7 +114,7 @@ class Supervisor:
             logger.warning("the engine (pid %d) ended with status %d", engine.process.pid, engine.process.returncode)
             num_unsteady += 1
             # one that was silent from the start has not served anybody, however long that was waited for
-            if time.monotonic() - started_at > STEADY_S and (engine.has_beaten or self._beat_s is None):
+            if time.monotonic() - started_at > STEADY_S and (engine.has_served or self._beat_s is None):
                 num_unsteady, backoff_s, failing_at = 0, FIRST_BACKOFF_S, math.inf
             if num_unsteady >= FAILING_AFTER:
                 failing_at = min(failing_at, time.monotonic())
@@ -186,14 +189,16 @@ class Supervisor:
 
     def _listen(self, engine: Engine, pipe: int, *, is_silent: bool) -> None:
         """Counts waits, not time: while the supervisor itself was stopped, or the machine asleep, nobody waited."""
+        assert self._beat_s is not None  # there is a pipe
         if not is_silent:
-            engine.num_silent, engine.has_beaten = 0, True
-            if not os.read(pipe, 4096):
+            signs = os.read(pipe, 4096)
+            engine.num_silent, engine.has_served = 0, engine.has_served or signs.strip(IMPORTED) != b""
+            engine.patience_s = 0.0 if engine.has_served else START_S
+            if not signs:
                 engine.let_go()  # it is ending
             return
         engine.num_silent += 1
-        limit = BEATS if engine.has_beaten or self._beat_s is None else max(BEATS, FIRST_BEAT_S / self._beat_s)
-        if engine.num_silent > limit:
+        if engine.num_silent > max(BEATS, engine.patience_s / self._beat_s):
             logger.error("the engine (pid %d) gives no sign of life and is killed", engine.process.pid)
             engine.process.kill()
             engine.process.wait()

@@ -22,6 +22,7 @@ from hugging_llama_config.settings import Settings
 def serve(arguments: Sequence[str], make_engine: Callable[[Settings], Callable[[Emit], EngineFacade]]) -> NoReturn:
     """Read the launch, serve what `make_engine` makes of the settings, end the process when told to stop."""
     path, pipe = arguments[0], int(arguments[1]) if len(arguments) > 1 else None
+    heartbeat = Heartbeat(pipe)
     text = sys.stdin.read()
     if not text:
         sys.exit(0)  # it stood by, and its supervisor has ended
@@ -30,7 +31,7 @@ def serve(arguments: Sequence[str], make_engine: Callable[[Settings], Callable[[
     faulthandler.enable()
     configure_logging(launch.settings.log_level, "engine", launch.settings.log_format)
     watch_levels(os.path.dirname(path), launch.settings.log_levels)
-    heartbeat = Heartbeat(pipe, launch.settings.engine_timeout_s)
+    heartbeat.start(launch.settings.engine_timeout_s)
     make = make_engine(launch.settings)
     server = EngineServer(path, launch.settings.fingerprint, make, launch.linger_s, heartbeat)
     signal.signal(signal.SIGTERM, lambda signum, frame: server.stop())

@@ -59,7 +59,7 @@ class EngineServer:
     ) -> None:
         self._path = path
         self._fingerprint = fingerprint
-        self._heartbeat = heartbeat or Heartbeat(None, math.inf)
+        self._heartbeat = heartbeat or Heartbeat()
         self._linger_s = math.inf if linger_s is None else linger_s
         self._peers: dict[int, Peer] = {}
         self._outgoing: deque[tuple[int, bytes]] = deque()

@@ -14,7 +14,7 @@ from hugging_llama_config.vocabulary_files import JSON_VOCABULARIES, MAX_BYTES, 
 from hugging_llama_config.vocabulary_limits import MOST_IDS
 
 MOST_JSON_BYTES = 64 * 2**20
-MOST_TOKENIZER_BYTES = 256 * 2**20
+MOST_TOKENIZER_BYTES = 128 * 2**20
 _MOST_TEMPLATE_BYTES = 4 * 2**20
 """Of one, and of all in a folder. Real ones have some ten thousand."""
 

@@ -34,7 +34,7 @@ class TokenizerFile:
         return (
             tokenizer_problem(parts)
             or vocabulary_problem(self.model and self.model.vocab, self.added_tokens)
-            or expression_problem(self.normalizer, self.decoder, [*self._normalized(), *others])
+            or expression_problem(parts, [*self._normalized(), *others])
         )
 
     def _normalized(self) -> list[str]:

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import Any
 
-MOST_IDS = 2**22
-"""Libraries keep tables of all ids up to the greatest one; real vocabularies have some 260,000."""
+MOST_IDS = 2**20
+"""Libraries keep tables of all ids up to the greatest one; most real vocabularies have some 260,000, one 900,000."""
 MOST_ADDED = 70_000
 """A load takes some five seconds for as many; models of speech add a token for each of 65,536 sounds."""
 LONGEST_TOKEN = 4096

@@ -40,7 +40,7 @@ def test_giants_pass() -> None:
     texts = {
         "tokenizer.json": f'{{"added_tokens": {listed(TOKEN, 65_536)}, "model": {model}}}',
         "tokenizer.4.0.json": f'{{"model": {{"vocab": {listed("[1, 2.5]", 1_000_000)}}}}}',
-        "vocab.json": named("1", 2**22),
+        "vocab.json": named("1", 2**20),
         "added_tokens.json": named("1", 65_536),
         "tokenizer_config.json": f'{{"added_tokens_decoder": {named(TOKEN, 65_536)}}}',
         "special_tokens_map.json": listed(TOKEN, 65_536),
@@ -57,7 +57,7 @@ def test_giants_pass() -> None:
         ("config_sentence_transformers.json", 200_000), ("modules.json", 200_000), ("anything.json", 1_000_000),
         ("special_tokens_map.json", 1_000_000), ("added_tokens.json", 1_000_000),
         ("tokenizer_config.json", 1_000_000), ("model.safetensors.index.json", MOST_TENSORS + 100_000),
-        ("vocab.json", 4_294_304), ("tokenizer.json", 6_000_000),
+        ("vocab.json", 1_148_576), ("tokenizer.json", 6_000_000),
     ],
 )  # fmt: skip
 def test_bombs(name: str, num_values: int) -> None:
@@ -99,7 +99,7 @@ def test_sizes() -> None:
     for name, most in {
         "chat_template.jinja": 4 * 2**20,
         "config.json": 64 * 2**20,
-        "tokenizer.json": 256 * 2**20,
+        "tokenizer.json": 128 * 2**20,
         "vocab.txt": 64 * 2**20,
         "README.md": 64 * 2**20,
     }.items():

@@ -17,22 +17,29 @@ def replace(pattern: dict[str, str]) -> dict[str, Any]:
 @pytest.mark.parametrize("pattern", PLAIN)
 def test_plain_ones(pattern: str) -> None:
     rule = replace({"Regex": pattern})
-    assert expression_problem(rule, None, ["<extra_id_0>" * 4] * 1000) == ""
-    assert "in its normalizer" in expression_problem(rule, None, ["x" * 4096] * 512)
+    assert expression_problem({"normalizer": rule}, ["<extra_id_0>" * 4] * 1000) == ""
+    assert "in its normalizer" in expression_problem({"normalizer": rule}, ["x" * 4096] * 512)
 
 
 @pytest.mark.parametrize("pattern", OTHERS)
 def test_others(pattern: str) -> None:
     rule = replace({"Regex": pattern})
-    assert expression_problem(rule, None, ["<s>", "</s>"]) == ""
-    assert "in its normalizer" in expression_problem(rule, None, ["x" * 129])
+    assert expression_problem({"normalizer": rule}, ["<s>", "</s>"]) == ""
+    assert "in its normalizer" in expression_problem({"normalizer": rule}, ["x" * 129])
 
 
 def test_texts_are_none() -> None:
     rule = replace({"String": "a*a*b"})
-    assert expression_problem(rule, rule, ["x" * 4096] * 512) == ""
-    assert expression_problem({"pattern": "a*a*b"}, None, ["x" * 4096]) == ""
+    assert expression_problem({"normalizer": rule, "decoder": rule}, ["x" * 4096] * 512) == ""
+    assert expression_problem({"normalizer": {"pattern": "a*a*b"}}, ["x" * 4096]) == ""
 
 
 def test_a_decoder_has_none() -> None:
-    assert "in its decoder" in expression_problem(None, replace({"Regex": "a"}), [])
+    assert "in its decoder" in expression_problem({"decoder": replace({"Regex": "a"})}, [])
+
+
+def test_all_together_have_a_length() -> None:
+    parts = {"pre_tokenizer": [replace({"Regex": "a" * 10_000}), replace({"Regex": "b" * 6_384})]}
+    assert expression_problem(parts, []) == ""
+    parts["pre_tokenizer"].append(replace({"Regex": "c"}))
+    assert "16385 characters" in expression_problem(parts, [])

@@ -14,7 +14,7 @@ class TokenBytes:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._added = {int(token_id): str(token) for token_id, token in tokenizer.added_tokens_decoder.items()}
-        self._byte_of = _byte_alphabet() if _is_byte_level(tokenizer) else None
+        self._byte_of = byte_alphabet() if is_byte_level(tokenizer) else None
         self._known: dict[int, bytes] = {}
 
     def __call__(self, token_id: int) -> bytes:
@@ -36,7 +36,7 @@ class TokenBytes:
         return piece.replace(_SPACE, " ").encode("utf-8", "replace")
 
 
-def _is_byte_level(tokenizer: Any) -> bool:
+def is_byte_level(tokenizer: Any) -> bool:
     backend = getattr(tokenizer, "_tokenizer", None)
     decoder = getattr(backend, "decoder", None)
     if decoder is None:
@@ -44,7 +44,7 @@ def _is_byte_level(tokenizer: Any) -> bool:
     return '"ByteLevel"' in json.dumps(json.loads(decoder.__getstate__()))
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """GPT-2's: the printable bytes are themselves, the others characters from U+0100 on, in order."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(0x100) if byte not in printable]

@@ -41,13 +41,15 @@ _MODULE_TYPE = re.compile(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VettedFiles:
     """What the files say. `config` is config.json without the keys that could reach code; `weight_bytes` on disk.
-    `library_config` is what sentence-transformers has written of itself, {} where it has not."""
+    `tokenizer_files` are those that the tokenizers library reads. `library_config` is what sentence-transformers has
+    written of itself, {} where it has not."""
 
     path: Path
     config: dict[str, Any]
     weight_files: tuple[Path, ...]
     weight_bytes: int
     module_folders: tuple[str, ...]
+    tokenizer_files: tuple[Path, ...] = ()
     library_config: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,11 +70,13 @@ def vet(directory: str) -> VettedFiles:
         check_folder(folder)
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
+    tokenizer_files = []
     for folder in folders:
         added = check_vocabulary_files(folder)
         for file in sorted(folder.glob("tokenizer*.json")):
-            if TOKENIZER_FILE.fullmatch(file.name):
+            if TOKENIZER_FILE.fullmatch(file.name) and file.is_file():
                 _check_tokenizer_file(file, added)
+                tokenizer_files.append(file)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)
@@ -88,6 +92,7 @@ def vet(directory: str) -> VettedFiles:
         weight_files=weights,
         weight_bytes=weight_bytes,
         module_folders=tuple(modules),
+        tokenizer_files=tuple(tokenizer_files),
         library_config=_library_config(path) if modules else {},
     )
 
@@ -131,8 +136,6 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
 
 def _check_tokenizer_file(file: Path, added: list[str]) -> None:
     """What it does to texts: the library adds its tokens, and those `added` by other files, which are texts, too."""
-    if not file.is_file():
-        return
     try:
         found = _TOKENIZER_DECODER.decode(read_content(file, MOST_TOKENIZER_BYTES))
     except (msgspec.MsgspecError, RecursionError, ValueError, OSError):

@@ -9,7 +9,6 @@ time. What takes so long does not depend on the vocabulary, so bytes and control
 
 import json
 import os
-import resource
 import signal
 import sys
 from collections.abc import Mapping
@@ -17,8 +16,9 @@ from typing import Any
 
 import llguidance
 
+from hugging_llama.engine.bounded_fork import TOO_LONG, run_bounded
 from hugging_llama.engine.grammars.limits import LONGEST_COMPILATION_S, MOST_MEMORY_BYTES, compiled, parser_limits
-from hugging_llama.engine.process_memory import data_bytes, limit_data
+from hugging_llama.engine.process_memory import data_bytes
 
 _LEAST_REPORTED_BYTES = 2**16
 
@@ -48,29 +48,16 @@ def vocabulary_of(size: int, special_ids: Mapping[str, int]) -> Any:
 
 def tried(vocabulary: Any, grammar: str) -> dict[str, Any]:
     """What became of the compilation in a fork."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.write(writer, str(_bytes_taken(vocabulary, grammar)).encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        found = pipe.read()
-    _, status = os.waitpid(pid, 0)
-    if found:
-        return {"bytes": int(found)}
-    is_late = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
-    return {"refusal": "takes too long to prepare" if is_late else "takes too much memory"}
+    found, fault = run_bounded(
+        lambda: str(_bytes_taken(vocabulary, grammar)), longest_s=LONGEST_COMPILATION_S, most_bytes=MOST_MEMORY_BYTES
+    )
+    if fault:
+        return {"refusal": "takes too long to prepare" if fault is TOO_LONG else "takes too much memory"}
+    return {"bytes": int(found)}
 
 
 def _bytes_taken(vocabulary: Any, grammar: str) -> int:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # that memory was short is no news for the log
-    signal.setitimer(signal.ITIMER_PROF, LONGEST_COMPILATION_S)
     before = data_bytes()
-    limit_data(MOST_MEMORY_BYTES)
     # what is wrong with it the engine says; kept until it has been weighed
     kept = compiled(vocabulary, grammar, parser_limits())
     taken = data_bytes() - before

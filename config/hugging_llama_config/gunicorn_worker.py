@@ -15,9 +15,9 @@ import json
 import re
 from typing import Any
 
-import gevent  # type: ignore[import-untyped]
-from gevent import GreenletExit
+from gevent import GreenletExit  # type: ignore[import-untyped]
 from gunicorn import http, util
+from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import LimitRequestHeaders, UnsupportedTransferCoding
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
@@ -25,19 +25,21 @@ from gunicorn.workers import ggevent
 from gunicorn.workers.ggevent import GeventWorker
 
 from hugging_llama_config.accepting import PatientServer
+from hugging_llama_config.gunicorn_body import MAX_HEAD_BYTES, ChunkedBody, SharingUnreader, give_turn
+from hugging_llama_config.path_dialects import dialect_of
 
 _HARMLESS = re.compile(r"[A-Z-]{1,30}")
 # what gunicorn's errors keep of a request
 _QUOTED = ("hdr", "req", "method", "version", "expect", "data", "term", "line")
 _OUR_FAULT = "internal server error; the server's log has the details"
-MAX_HEAD_BYTES = 128 * 1024
-"""Of a request's line and headers together."""
 MAX_UNREAD_BYTES = 128 * 1024 * 1024
-"""Of a body that nobody has read: so much is taken, that its sender gets to see the answer."""
+"""Of a body that nobody has read, as it is sent: so much is taken, that its sender gets to see the answer."""
 _UNREAD_AT_ONCE = 64 * 1024
+_BEGINNING_BYTES = 4096
+"""Of a head: the path that is asked for stands here."""
 _QUIT_WITHIN_S = 2
 _PATH = "hugging_llama_path"
-"""What an error of a request's head keeps of it, once its line was read."""
+"""What an error of a request's head keeps of it."""
 _HTTP = (1, 1)
 
 
@@ -47,12 +49,15 @@ class BoundedRequest(Request):  # type: ignore[misc]
     headers: Any
     path: Any
     version: Any
+    body: Any
+    unreader: Any
+    _beginning = b""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
             super().__init__(*args, **kwargs)
         except Exception as error:
-            setattr(error, _PATH, self.path or "")
+            setattr(error, _PATH, _path_in(self._beginning) if self.path is None else self.path)
             raise
 
     def parse(self, unreader: Any) -> Any:
@@ -65,6 +70,8 @@ class BoundedRequest(Request):  # type: ignore[misc]
     def read_into(self, unreader: Any, buf: Any, stop: bool = False) -> None:
         """Reads more of the head. Raises LimitRequestHeaders."""
         super().read_into(unreader, buf, stop)
+        if self.path is None:
+            self._beginning = bytes(buf[:_BEGINNING_BYTES])
         if len(buf) > MAX_HEAD_BYTES:
             raise LimitRequestHeaders("max buffer headers")
 
@@ -74,6 +81,8 @@ class BoundedRequest(Request):  # type: ignore[misc]
         for name, value in self.headers:
             if name == "TRANSFER-ENCODING" and value.strip(" \t").lower() != "chunked":
                 raise UnsupportedTransferCoding(value)
+        if isinstance(self.body.reader, ChunkedReader):
+            self.body = Body(ChunkedBody(self, self.unreader))
 
 
 class BoundedParser(RequestParser):  # type: ignore[misc]
@@ -81,15 +90,28 @@ class BoundedParser(RequestParser):  # type: ignore[misc]
 
     mesg_class = BoundedRequest
 
+    def __init__(self, cfg: Any, source: Any, source_addr: Any) -> None:
+        super().__init__(cfg, source, source_addr)
+        self.unreader = SharingUnreader(source)
+
+    def __next__(self) -> Any:
+        if self.mesg is not None:
+            give_turn()
+        return super().__next__()
+
     def finish_body(self, deadline: float | None = None, max_bytes: int | None = None) -> bool:
-        """Take what is left of the last request's body, while others are served; False where the connection is to end,
-        for a body that is too large or broken."""
-        for _ in range(MAX_UNREAD_BYTES // _UNREAD_AT_ONCE):
-            if super().finish_body(deadline, _UNREAD_AT_ONCE):
-                return True
-            if getattr(self.mesg.body, "failed", False):
-                return False
-            gevent.sleep(0)
+        """Take what is left of the last request's body; False where the connection is to end, for a body that is too
+        large or broken. That is no error to tell: the request has its answer."""
+        if self.mesg is None:
+            return True
+        body = self.mesg.body
+        most = self.unreader.received_bytes + MAX_UNREAD_BYTES
+        try:
+            while not getattr(body, "failed", False) and self.unreader.received_bytes < most:
+                if not body.read(_UNREAD_AT_ONCE):
+                    return True
+        except Exception:
+            return False
         return False
 
 
@@ -137,11 +159,22 @@ class JsonErrorWorker(GeventWorker):  # type: ignore[misc]
 def _error_json(path: str, message: str, is_ours: bool) -> dict[str, Any]:
     """In the shape that the clients of this path read."""
     kind = "api_error" if is_ours else "invalid_request_error"
-    if path == "/v1/messages" or path.startswith("/v1/messages/"):
-        return {"type": "error", "error": {"type": kind, "message": message}}
-    if path.startswith("/v1/"):
-        return {"error": {"message": message, "type": kind, "param": None, "code": None}}
-    return {"error": message}
+    match dialect_of(path):
+        case "anthropic":
+            return {"type": "error", "error": {"type": kind, "message": message}}
+        case "openai":
+            return {"error": {"message": message, "type": kind, "param": None, "code": None}}
+        case "ollama":
+            return {"error": message}
+
+
+def _path_in(beginning: bytes) -> str:
+    """Of a request's line that was not taken, "" where it has none."""
+    words = beginning.lstrip(b"\r\n").partition(b"\r\n")[0].split(b" ")
+    try:
+        return str(util.split_request_uri(words[1].decode("latin-1")).path)
+    except (IndexError, ValueError):
+        return ""
 
 
 class _Page:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hugging_llama_config.path_dialects import Dialect, dialect_of
 from tests.deploy.conftest import Pair
 from tests.deploy.nginx_proxy import Answer, needs_nginx, nginx
 from tests.live_server import free_port
@@ -14,6 +15,7 @@ from tests.process.servers import wait_until
 
 pytestmark = needs_nginx
 
+SHAPES = {"anthropic": (True, "error"), "openai": (True, None), "ollama": (False, None)}
 PATHS = ("/api/chat", "/v1/chat/completions", "/v1/messages")
 
 
@@ -123,6 +125,25 @@ def test_what_nginx_can_not_read_is_refused_as_json(
             answer += data
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert answer.endswith(f'\r\n\r\n{{"error":"{message}"}}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("//v1/messages", "anthropic"),
+        ("/v1/messages/count_tokens", "anthropic"),
+        ("/v1/messagesx", "openai"),
+        ("/v2/rerank", "openai"),
+        ("//v1/rerank", "openai"),
+        ("/v2", "ollama"),
+        ("/api/rerank", "ollama"),
+    ],
+)
+def test_every_path_of_an_api_has_its_shape(path: str, kind: Dialect) -> None:
+    with nginx(free_port()) as proxy:
+        found = proxy.ask(path, {}).json()
+    assert (isinstance(found["error"], dict), found.get("type")) == SHAPES[kind]
+    assert dialect_of(path) == kind
 
 
 def test_errors_of_the_server_pass_untouched(pair: Pair) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hugging_llama.neutral.events import Finished, FinishReason, TextDelta, Usage
-from hugging_llama_config.gunicorn_worker import MAX_HEAD_BYTES, MAX_UNREAD_BYTES
+from hugging_llama_config.gunicorn_body import MAX_HEAD_BYTES
+from hugging_llama_config.gunicorn_worker import MAX_UNREAD_BYTES
 from hugging_llama_config.keys import add_key, new_key, revoke_key
 from tests.functional.conftest import MakeClient
 from tests.live_server import LiveServer

@@ -15,6 +15,7 @@ STRANGERS = (
     "evil.com", "evil.com:11434", "localhost.evil.com", "127.0.0.1.nip.io", "127.0.0.1.evil.com", "evil.com.", "0",
     "0x7f.1", "2130706433", "127.1", "evil.com/localhost", "localhost@evil.com", "evil.com#localhost", "evil.com:80:80",
     "[::1].evil.com", "localhost\u200b", "localhost%00.evil.com", "8.8.8.8", "local", "internal", "*",
+    "[fe80::1%evil.com]", "[fe80::1%eth0]:11434", "[fe80::1%25evil.local]", "[::1%evil.com]", "x%.local",
 )  # fmt: skip
 PAGES = ("https://evil.com", "http://localhost.evil.com", "http://127.0.0.1.nip.io", "null", "chrome-extension://x")
 LOOPBACK = {"SERVER_NAME": "127.0.0.1"}

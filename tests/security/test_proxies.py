@@ -19,7 +19,10 @@ from tests.process.servers import GUNICORN, HERE
 from tests.process.socket_activation import start_with
 
 US, PROXY, OTHER, CLIENT = "127.0.0.1", "10.0.0.1", "10.0.0.2", "203.0.113.9"
-UNREADABLE = ("evil", "unknown", "_hidden", f"{CLIENT}, <script>", f"{PROXY}, unknown", f"{CLIENT},,", ",", "[]:1")
+UNREADABLE = (
+    "evil", "unknown", "_hidden", f"{CLIENT}, <script>", f"{PROXY}, unknown", f"{CLIENT},,", ",", "[]:1",
+    "fe80::1%" + "a" * 3000, "fe80::1%eth0", "[fe80::1%eth0]:443", f"{CLIENT}%eth0",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import requests
 
+from hugging_llama_config.keys import add_key, new_key
+from hugging_llama_config.path_dialects import dialect_of
+from tests.functional.conftest import MakeClient
 from tests.live_server import LiveServer, free_port, stop
 from tests.process.servers import wait_until
 from tests.secrets_in_logs import PLANTED
@@ -118,10 +121,60 @@ def test_what_gunicorn_refuses_it_refuses_in_the_callers_dialect(server: LiveSer
         assert (found["type"], found["error"].pop("type")) == ("error", "invalid_request_error")
         assert found["error"].pop("message").startswith("malformed request: ")
         assert found == {"type": "error", "error": {}}
-    for path in (b"/v1/chat/completions", b"/v1/models/x"):
+    for path in (b"/v1/chat/completions", b"/v1/models/x", b"/v2/rerank"):
         found = json.loads(answer_to(server, _post(headers, b"", path)).partition(b"\r\n\r\n")[2])
         assert found["error"].pop("message").startswith("malformed request: ")
         assert found == {"error": {"type": "invalid_request_error", "param": None, "code": None}}
+
+
+def shape(answer: bytes) -> tuple[bool, str | None]:
+    """What tells the dialects of errors apart."""
+    found = json.loads(answer.partition(b"\r\n\r\n")[2])
+    return isinstance(found["error"], dict), found.get("type")
+
+
+SHAPES = {"ollama": (False, None), "openai": (True, None), "anthropic": (True, "error")}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        b"/v1/messages", b"//v1/messages", b"///v1/messages", b"/%761/messages", b"/v1%2fmessages", b"/%2fv1/messages",
+        b"/v1/messages/count_tokens", b"/v2/rerank", b"//v2/rerank", b"/v2/%72erank", b"/v1/rerank", b"/api/rerank",
+        b"//api/chat", b"http://localhost/v1/messages", b"http://localhost//v1/messages?a=b",
+    ],
+)  # fmt: skip
+def test_what_gunicorn_refuses_is_in_the_dialect_of_the_applications_own_answers(
+    server: LiveServer, path: bytes
+) -> None:
+    expected = shape(answer_to(server, _post(CLOSE + b"Content-Length: 8\r\n", b"nonsense", path)))
+    long = b"&" if b"?" in path else b"?"
+    line = b"POST " + path + b" HTTP/1.1\r\n"
+    refused = {
+        "header": _post(b"nonsense\r\n", b"", path),
+        "long line": line.replace(b" HTTP", long + b"a" * 10_000 + b" HTTP") + HOST + b"\r\n",
+        "method": line.replace(b"POST", b"G(T") + HOST + b"\r\n",
+        "small method": line.replace(b"POST", b"post") + HOST + b"\r\n",
+        "version": line.replace(b"1.1", b"3.0") + HOST + b"\r\n",
+        "bare LF": line.replace(b"\r\n", b"\n") + HOST + b"\r\n",
+    }
+    assert {name: shape(answer_to(server, data)) for name, data in refused.items()} == dict.fromkeys(refused, expected)
+
+
+def test_every_route_has_the_dialect_of_its_path(make_client: MakeClient, tmp_path: Path) -> None:
+    """As those tell who ask without a key; what is open to all has errors in Ollama's."""
+    keys = tmp_path / "keys.json"
+    add_key(str(keys), new_key("laptop", roles=("use",))[0])
+    client, _ = make_client(keys_file=str(keys))
+    found = {}
+    for rule in client.application.url_map.iter_rules():
+        path = re.sub(r"<[^>]+>", "x", rule.rule)
+        for method in (rule.methods or set()) - {"HEAD"}:
+            answer = client.open(path, method=method)
+            told = answer.get_json() if answer.status_code == 401 else {"error": "open"}
+            found[path] = (isinstance(told["error"], dict), told.get("type"))
+    assert set(found.values()) == set(SHAPES.values())
+    assert found == {path: SHAPES[dialect_of(path)] for path in found}
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,14 @@ _SERVER = Actor(who="server", address="", request_id="")
 
 def caller_address(trusted: Collection[str]) -> str:
     """The client's address: what the connection says, or, behind `trusted` proxies, the last one that they name and
-    that is none of them, UNKNOWN if that is no address. "" where the server tells none."""
+    that is none of them, UNKNOWN if that is no address, or one with a zone of its own machine, which may be any text.
+    "" where the server tells none."""
     address = str(request.environ.get("REMOTE_ADDR", ""))
     header = request.headers.get("X-Forwarded-For", "")
     named = header.split(",") if header.strip() else []
     while named and _is_among(address, trusted):
         found = _bare(named.pop())
-        address = UNKNOWN if _parsed(found) is None else found
+        address = UNKNOWN if "%" in found or _parsed(found) is None else found
     return address
 
 

@@ -125,6 +125,8 @@ class Gate:
         return "" if origin in (f"http://{host}", f"https://{host}") else origin
 
     def _is_ours(self, host: str) -> bool:
+        if "%" in host:  # the zone of an IPv6 address, which may be any text and is no part of a name
+            return False
         address = _address(host)
         if address is not None:
             is_near = address.is_loopback or address.is_private or address.is_unspecified

@@ -1,5 +1,6 @@
 """What a model's config.json may claim. It comes from strangers, and building the layers allocates what it says."""
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,14 +17,16 @@ _LIMITS = {
     "num_key_value_heads": 4_096,
     "intermediate_size": 1_048_576,
     "vocab_size": 2_000_000,
-    "num_experts": 4_096,
-    "num_local_experts": 4_096,
-    "n_routed_experts": 4_096,
     "max_position_embeddings": 1 << 28,
 }
-_SHORT_LISTS = re.compile(r"(\w+_)?(layers|layer|blocks|depth|labels|codebooks)")
-_MOST_OF_A_LIST = 65_536
-"""Whatever its name is, building a model makes an object for each."""
+_MODULES = re.compile(
+    r"(\w+_)?((?<!per_)layers?|blocks|depths?|stages|cycles|repeats|codebooks|quantizers|levels|flows|networks)"
+    r"|num_hidden_groups|inner_group_num|num_code_groups|intraclass_block_number|stage_numb_of_layers|ngram"
+    r"|num_self_attends_per_block|num_layers_per_stack|(\w+_)?layer_types|layers_block_type"
+)
+"""What transformers' configurations call the number of parts that are built one after the other, or list by them."""
+_MOST_MODULES = 512
+_MORE_MODULES = {re.compile(r"(\w+_)?experts"): 16_384, re.compile(r"(\w+_)?labels"): 65_536}
 _QUANT_METHODS = frozenset({"awq", "bitsandbytes", "compressed-tensors", "fbgemm_fp8", "fp8", "gptq", "mxfp4"})
 """Those whose settings are numbers and names; others are described by classes, files or code."""
 MOST_TENSORS = 2**19
@@ -52,11 +55,29 @@ def dicts(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def _is_impossible(key: str, value: object) -> bool:
+    if isinstance(value, list):
+        return _MODULES.fullmatch(key) is not None and _is_too_long(value)
     if not isinstance(value, (int, float)):
         return False
     if limit := _LIMITS.get(key):
         return not 0 <= value <= limit
-    return value > _MOST_OF_A_LIST and _SHORT_LISTS.fullmatch(key) is not None
+    return value > _most_modules(key)
+
+
+def _is_too_long(values: list[Any]) -> bool:
+    """Of a list of layers, or of how many each stage has."""
+    if len(values) > _MOST_MODULES:
+        return True
+    return any(
+        _is_too_long(value) if isinstance(value, list) else isinstance(value, (int, float)) and value > _MOST_MODULES
+        for value in values
+    )
+
+
+def _most_modules(key: str) -> float:
+    if _MODULES.fullmatch(key):
+        return _MOST_MODULES
+    return next((most for names, most in _MORE_MODULES.items() if names.fullmatch(key)), math.inf)
 
 
 def _is_quantization_known(settings: object) -> bool:
@@ -68,7 +89,7 @@ def _is_quantization_known(settings: object) -> bool:
 
 
 def _is_plausible(config: dict[str, Any], weight_bytes: int) -> bool:
-    layers = _size(config, "num_hidden_layers", "n_layer", "num_layers")
+    layers = _size(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
     hidden = _size(config, "hidden_size", "n_embd", "d_model")
     experts = _size(config, "num_experts", "num_local_experts", "n_routed_experts")
     least = hidden * _size(config, "vocab_size") + layers * hidden * max(hidden, experts)

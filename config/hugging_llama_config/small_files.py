@@ -8,7 +8,7 @@ import json
 import re
 from typing import Any
 
-from hugging_llama_config.json_values import Counts, count_all, count_outside
+from hugging_llama_config.json_values import Counts, count_all, count_outside, is_deeper
 from hugging_llama_config.model_limits import MOST_TENSORS
 from hugging_llama_config.vocabulary_files import JSON_VOCABULARIES, MAX_BYTES, is_plain_vocabulary
 from hugging_llama_config.vocabulary_limits import MOST_IDS
@@ -28,6 +28,9 @@ _MOST_VOCABULARY_VALUES = MOST_IDS + 100_000
 _MOST_OTHER_VALUES = 1_000_000
 """65,536 added tokens have seven fields each; and what no library may read can be a list of tokens."""
 _MOST_INDEX_VALUES = MOST_TENSORS + 100_000
+
+_MOST_DEPTH = 100
+"""Real ones have ten levels. Whatever walks through a value by calling itself ends near a thousand, or far below."""
 
 TOKENIZER_FILE = re.compile(r"tokenizer(\..*)?\.json")
 """transformers may choose one with a version."""
@@ -68,7 +71,7 @@ def values_problem(name: str, content: bytes) -> str:
     """Why nothing may be made of this file, which is JSON; "" if it may be."""
     most = _most_values(name)
     if _fits(count_all(content), most) or _fits(count_outside(content, 2 * most), most):
-        return ""
+        return "is nested too deeply" if is_deeper(content, _MOST_DEPTH) else ""
     return f"holds too much: it may have {most:,} values, and {min(most, MOST_PARTS):,} lists and objects"
 
 

@@ -55,6 +55,13 @@ def saved(pristine: dict[str, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(pristine["saved"], tmp_path / "copy"))
 
 
+def test_what_is_read_at_once_is_bound_whatever_the_files_claim(loader: Loader, tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path, "modernbert")
+    edit_json(folder / "config.json", max_position_embeddings=2**27)
+    edit_json(folder / "tokenizer_config.json", model_max_length=10**8)
+    assert loader.load(str(folder)).trained_context == 131_072
+
+
 def refused(loader: Loader, folder: Path) -> str:
     with pytest.raises(ModelLoadError) as caught:
         loader.load(str(folder))

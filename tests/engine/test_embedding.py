@@ -175,6 +175,26 @@ def test_a_cancelled_request_is_dropped_between_batches(checkpoint: Checkpoint) 
     assert client.runner.stats().steps_total <= 3
 
 
+def test_a_forward_that_nobody_waits_for_ends_before_the_next_layer(checkpoint: Checkpoint) -> None:
+    layers = checkpoint.model.transformers_model.encoder.layer
+    client = EmbeddingClient(checkpoint)
+    ran: list[int] = []
+    handles = [
+        layer.register_forward_hook(lambda *_, number=number: ran.append(number)) for number, layer in enumerate(layers)
+    ]
+    handles.append(layers[1].register_forward_hook(lambda *_: client.runner.cancel((1, 1))))
+    client.send(1, ["hello"])
+    client.send(2, ["hello"] * 2)
+    answered, answer = client.answers.get(timeout=60)
+    client.runner.close()
+    for handle in handles:
+        handle.remove()
+    assert answered == (1, 2)
+    assert isinstance(answer, Embeddings)
+    assert ran in ([0, 1, *range(len(layers))], [*range(len(layers))])  # they may share a batch
+    assert not any(layer._forward_pre_hooks for layer in layers)
+
+
 def test_close_ends_what_waits(checkpoint: Checkpoint) -> None:
     gate = Gate()
     client = EmbeddingClient(checkpoint, gate, max_batched_tokens=96)

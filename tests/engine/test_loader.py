@@ -285,6 +285,15 @@ def test_a_configuration_that_is_no_object(loader: Loader, folder: Path, text: s
     refused(loader, folder)
 
 
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer_config.json"])
+def test_files_that_are_nested_too_deeply(loader: Loader, folder: Path, file: str) -> None:
+    values = json.loads((folder / file).read_text()) if (folder / file).exists() else {}
+    (folder / file).write_text(json.dumps(values)[:-1] + ("," if values else "") + '"x":' + "[" * 900 + "]" * 900 + "}")
+    for call in (loader.load, loader.measure):
+        with pytest.raises(ModelLoadError, match=f"the model's {file} is nested too deeply"):
+            call(str(folder))
+
+
 def cut_weights(folder: Path) -> None:
     data = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])

@@ -169,6 +169,27 @@ def test_a_template_that_can_not_be_used_is_logged_and_left_alone(raw: Any, capl
     assert len(caplog.records) == 1
 
 
+INNER = {"value_parser": {"args": {"tag_pattern": "b" * 2000}}}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"start_anchor_pattern": "a" * 2000, "fields": {"content": {}}},
+        TAGGED | {"fields": {"content": {"close_pattern": "a" * 2000}}},
+        TAGGED | {"fields": {"tool_calls": {"open": "o", "content_args": INNER}}},
+        TAGGED | {"fields": {"content": {"close": [str(number) for number in range(1000)]}}},
+        TAGGED | {"fields": {f"f{number}": {"open_pattern": "a" * 900, "close": "b"} for number in range(100)}},
+        TAGGED | {"start_anchor": "a" * 100_000},
+    ],
+)
+def test_nothing_is_compiled_of_what_is_too_long(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    monkeypatch.setattr("regex.compile", lambda pattern, *_: compiled.append(pattern))
+    assert load(raw) is None
+    assert not compiled
+
+
 SLOW = "(a|aa)" * 80 + "b"
 
 

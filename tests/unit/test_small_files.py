@@ -69,6 +69,23 @@ def test_bombs(name: str, num_values: int) -> None:
     assert values_problem(name, b'{"":' * (MOST_PARTS + 1)) == say
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "text", ["[" * 101 + "]" * 101, '{"[": [' * 51 + "]}" * 51, "[1, " * 101 + "[]" + "]" * 101, "[" * 900]
+)
+def test_depth(name: str, text: str) -> None:
+    assert values_problem(name, text.encode()) == "is nested too deeply"
+    with pytest.raises(TooManyValuesError, match="is nested too deeply"):
+        parse_json(name, text.encode())
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100 + "]" * 100, '[{"[": "]"}, ' * 50 + "1" + "]" * 50, listed(r'{"\"": "[{["}', 900)]
+)
+def test_depth_of_what_passes(text: str) -> None:
+    assert json.loads(text) == parse_json("config.json", text.encode())
+
+
 def test_a_name_that_tells_nothing() -> None:
     with pytest.raises(TooManyValuesError):
         parse_json("0" * 64, b"[" + b"0," * 200_000 + b"0]")

@@ -31,6 +31,7 @@ class ClassificationHead:
         self.device = checkpoint.device
         self.longest = checkpoint.trained_context
         self._classifier: Classifier = checkpoint.model
+        self.module = self._classifier.module
         config = self._classifier.model.config
         self.tokenizer = PoolingTokenizer(
             self._classifier.tokenizer, self._classifier.library, config, pads_left=self._classifier.pads_left

@@ -24,7 +24,7 @@ class EmbeddingHead:
         self.tokenizer = PoolingTokenizer(
             checkpoint.tokenizer, checkpoint.model, checkpoint.model.transformers_model.config
         )
-        self._model = checkpoint.model
+        self.module = self._model = checkpoint.model
 
     def forward(self, rows: Sequence[TokenRow]) -> Tensor:
         """The vectors, not normalised."""

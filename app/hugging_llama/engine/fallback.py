@@ -16,7 +16,7 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, Sto
 
 from hugging_llama.engine.attention import ATTENTION_NAME
 from hugging_llama.engine.beam_search import BeamLogits, beam_options, check_beams
-from hugging_llama.engine.compute_lock import COMPUTE_LOCK
+from hugging_llama.engine.compute_lock import ComputeLock
 from hugging_llama.engine.layer_hooks import before_layers
 from hugging_llama.engine.lora.rows import adapted
 from hugging_llama.engine.model_runner import compute_guard, max_positions, vocab_size
@@ -192,8 +192,8 @@ class GenerateRunner(RunnerThread):
 
     def _yield_turn(self) -> None:
         """Hands the compute lock to another model's thread if one waits."""
-        if self._guard is COMPUTE_LOCK:
-            COMPUTE_LOCK.yield_turn()
+        if isinstance(self._guard, ComputeLock):
+            self._guard.yield_turn()
 
     def next_token(self, sequence: Sequence, logits: Tensor) -> int | None:
         """Samples, updates the sequence and emits; None if that failed. `logits` `[1, vocab_size]`.

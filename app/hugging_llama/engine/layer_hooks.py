@@ -6,11 +6,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
 
 @contextmanager
-def before_layers(model: PreTrainedModel, call: Callable[[], None]) -> Iterator[None]:
+def before_layers(model: torch.nn.Module, call: Callable[[], None]) -> Iterator[None]:
     """Inside, `call` is called before each of the model's layers; what it raises ends the forward.
 
     Forwards of other threads don't notice.
@@ -29,7 +28,7 @@ def before_layers(model: PreTrainedModel, call: Callable[[], None]) -> Iterator[
             handle.remove()
 
 
-def _layers(model: PreTrainedModel) -> list[torch.nn.Module]:
+def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The longest list of modules: every family keeps its layers in one."""
     lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(lists, key=len, default=[])

@@ -49,6 +49,9 @@ _DTYPES = {
     "float32": torch.float32,
     "fp32": torch.float32,
 }
+_LONGEST_INPUT = 131_072
+"""Tokens that a model which embeds or classifies reads at once, whatever its files claim: as many as the longest are
+made for. Attention takes time by their square."""
 _CROSS_ENCODER = "CrossEncoder"
 _SENTENCE_TRANSFORMER = "SentenceTransformer"
 _UNSUPPORTED = "this kind of model is not supported: it neither writes nor embeds nor classifies text"
@@ -212,7 +215,7 @@ class Loader:
             format=chat_format(model.tokenizer),
             eos_token_ids=frozenset(),
             hidden_ids=frozenset(),
-            trained_context=longest,
+            trained_context=min(longest, _LONGEST_INPUT),
             width=0,
             device=self.device,
             dtype=torch.float32,

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from hugging_llama.engine.attention import STEP_KWARG, LayerProbe
 from hugging_llama.engine.batch import Batch, ScheduledSequence
-from hugging_llama.engine.compute_lock import COMPUTE_LOCK
+from hugging_llama.engine.compute_lock import COMPUTE_LOCK, MPS_LOCK, ComputeLock
 from hugging_llama.engine.cuda_graphs import DecodeGraphs
 from hugging_llama.engine.device_step import DeviceStep
 from hugging_llama.engine.flash_attention import find_flash_attention
@@ -243,12 +243,11 @@ def rope_switch(model: PreTrainedModel) -> int | None:
     return int(parameters["original_max_position_embeddings"])
 
 
-def compute_guard(device: torch.device) -> AbstractContextManager[None]:
-    """Held around every forward: one at a time in the whole process, except on CUDA, where the device queues.
-
-    Torch's MPS streams don't bear two threads at once, so there it is needed, too.
-    """
-    return nullcontext() if device.type == "cuda" else COMPUTE_LOCK
+def compute_guard(device: torch.device) -> "ComputeLock | nullcontext[None]":
+    """Held around every forward: those of the process take turns, except on CUDA, where the device queues."""
+    if device.type == "cuda":
+        return nullcontext()
+    return MPS_LOCK if device.type == "mps" else COMPUTE_LOCK
 
 
 def accepts(model: PreTrainedModel, name: str) -> bool:

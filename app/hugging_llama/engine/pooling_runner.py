@@ -1,7 +1,8 @@
 """The runner of models that read whole inputs at once, to embed or to classify: those of all clients share batches.
 
 What holds at all times: an accepted request ends in exactly one answer or one error; between two batches a cancelled
-request is dropped; what its batch mates are does not change a vector or a score by more than rounding.
+request is dropped, and a batch of nothing else ends before the model's next layer; what its batch mates are does not
+change a vector or a score by more than rounding.
 """
 
 import logging
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hugging_llama.engine.device_loss import exit_if_device_lost
+from hugging_llama.engine.layer_hooks import before_layers
 from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.pooling_batch import PoolingItem, PoolingJob, PoolingQueue, PoolingRequest
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer, TokenRow
@@ -39,10 +41,11 @@ _MAX_BATCHED_TOKENS_ELSEWHERE = 16_384
 class PoolingHead(Protocol):
     """What is special to embedding or to classification.
 
-    `kind` is the runner's name in ps, `verb` what the model does to an input, in the words of errors; `not_finite` what
-    is said of numbers that are none.
+    `module` computes. `kind` is the runner's name in ps, `verb` what the model does to an input, in the words of
+    errors; `not_finite` what is said of numbers that are none.
     """
 
+    module: torch.nn.Module
     kind: str
     verb: str
     not_finite: str
@@ -61,6 +64,10 @@ class PoolingHead(Protocol):
     def answer(self, job: PoolingJob) -> Embeddings | Classified:
         """To a request whose inputs all have their values."""
         ...
+
+
+class _EndedError(Exception):
+    """Leaves a forward that nobody waits for."""
 
 
 class PoolingRunner:
@@ -168,8 +175,14 @@ class PoolingRunner:
         if not batch:
             return
         try:
-            with self._compute_lock, torch.inference_mode():
+            with (
+                self._compute_lock,
+                torch.inference_mode(),
+                before_layers(self._head.module, lambda: self._before_layer(batch)),
+            ):
                 outputs = self._head.forward([item.row for item in batch])
+        except _EndedError:
+            return
         except Exception as error:
             exit_if_device_lost(error)
             if len(batch) == 1:
@@ -182,6 +195,12 @@ class PoolingRunner:
         self._counters.count_step(len(batch))
         self._counters.prompt_tokens += sum(item.length for item in batch)
         self._deliver(batch, outputs)
+
+    def _before_layer(self, batch: list[PoolingItem]) -> None:
+        """A long input may take longer than a step, and its caller may be gone."""
+        self._clock.restart()
+        if all(item.job.is_over for item in batch):
+            raise _EndedError
 
     def _deliver(self, batch: list[PoolingItem], outputs: Tensor) -> None:
         is_finite = torch.isfinite(outputs).all(dim=1).tolist()

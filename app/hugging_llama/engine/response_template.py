@@ -5,6 +5,7 @@ its parser would lose the rest of an answer over one call that is not well-forme
 """
 
 import importlib
+import json
 import logging
 import re
 from collections import deque
@@ -27,6 +28,10 @@ _THOUGHTS = frozenset({"reasoning_content", "reasoning", "thinking"})
 _CALLS = "tool_calls"
 _DELIMITERS = ("open", "open_pattern", "close", "close_pattern")
 _LONGEST_PATTERN = 1000
+_LONGEST_TEMPLATE = 2**15
+"""Characters of all its texts. Real ones have some hundred; each is compiled, and literals are compared in pairs."""
+_MOST_LITERALS = 100
+"""Of one delimiter."""
 _LONGEST_SEARCH_S = 1.0
 """Real ones take millionths."""
 # of a group with repetitions or choices in it, which takes exponential time on some texts
@@ -192,11 +197,9 @@ class ResponseReader:
 
 def _load(raw: Any) -> ResponseTemplate:
     """Raises whatever there is to raise."""
+    _check_size(raw)
     load = _transformers("response_templates").load_response_template
     whole = load(raw)
-    for pattern in _patterns(raw):
-        if len(pattern) > _LONGEST_PATTERN or _REPETITION.search(pattern):
-            raise ValueError(f"the pattern {pattern[:60]!r} may take for ever")
     fields = {name: _region(raw["fields"][name], field) for name, field in whole.fields.items()}
     regions = load({**raw, "defaults": {}, "fields": fields})
     regions.start_anchor_re = _timed(regions.start_anchor_re)
@@ -215,6 +218,18 @@ def _load(raw: Any) -> ResponseTemplate:
     if joined([*probe.push("a"), *probe.finish()]) != ["a"] and template.regions.implicit is not None:
         raise ValueError("transformers' parser does not do what it did")
     return template
+
+
+def _check_size(raw: Any) -> None:
+    """Before anything is compiled. Raises ValueError, and more for what is no template at all."""
+    if len(json.dumps(raw)) > _LONGEST_TEMPLATE:
+        raise ValueError("it is too long")
+    for field in (raw, *raw["fields"].values()):
+        if any(isinstance(value, list) and len(value) > _MOST_LITERALS for value in field.values()):
+            raise ValueError("a delimiter has too many literals")
+    for pattern in _patterns(raw):
+        if len(pattern) > _LONGEST_PATTERN or _REPETITION.search(pattern):
+            raise ValueError(f"the pattern {pattern[:60]!r} may take for ever")
 
 
 def _timed(pattern: Any) -> _Timed | None:

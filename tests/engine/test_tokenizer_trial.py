@@ -1,5 +1,6 @@
 """A tokenizer is read by a process of its own before the engine reads it: it may hold up, or end, whoever does."""
 
+import contextlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from hugging_llama.engine.tokenizer_trial import TokenizerTrial
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import make_checkpoint
+from tests.process.servers import wait_until
 
 ROOT = Path(__file__).parents[2]
 NO_LIMIT = {"LONGEST_S": "60", "MOST_BYTES": str(2**33)}
@@ -29,6 +31,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vocab |= {f"more{number}": len(vocab) + number for number in range(200_000)}
     file.write_text(json.dumps(values))
     return folder
+
+
+def workers() -> list[int]:
+    """Pids of those that have begun."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "hugging_llama.engine.tokenizer_worker" in child.cmdline():
+                found.append(child.pid)
+    return found
 
 
 def load(folder: Path, monkeypatch: pytest.MonkeyPatch, **limits: str) -> None:
@@ -48,8 +60,8 @@ def test_what_takes_too_long_or_too_much_is_not_read(large: Path, monkeypatch: p
 
 def test_one_that_can_t_be_tried_out_is_not_read_either(large: Path) -> None:
     with TokenizerTrial([large / "tokenizer.json"] * 1_000) as trial:
-        (worker,) = [child for child in psutil.Process().children() if "tokenizer_worker" in " ".join(child.cmdline())]
-        os.kill(worker.pid, signal.SIGKILL)
+        wait_until(lambda: len(workers()) == 1)
+        os.kill(workers()[0], signal.SIGKILL)
         with pytest.raises(ModelLoadError, match="can't be tried out just now"):
             trial.check()
 
@@ -63,6 +75,5 @@ def test_what_the_library_refuses_is_left_to_the_engine(tmp_path: Path) -> None:
 
 def test_it_ends_with_its_load(large: Path) -> None:
     with TokenizerTrial([large / "tokenizer.json"] * 1_000):
-        children = psutil.Process().children(recursive=True)
-    psutil.wait_procs(children, timeout=60)
-    assert not [child for child in psutil.Process().children() if "tokenizer_worker" in " ".join(child.cmdline())]
+        wait_until(lambda: len(workers()) == 1)
+    assert not workers()

@@ -1,6 +1,7 @@
 """What a proxy says of its client is believed of the operator's proxies alone."""
 
 import socket
+import tempfile
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -122,13 +123,15 @@ def test_nobody_is_trusted_unless_the_operator_says_so(server: LiveServer) -> No
 @pytest.mark.parametrize(("trusted", "status"), [("", 404), ("*", 200)])
 def test_peers_of_a_unix_socket_are_not_trusted_by_themselves(tmp_path: Path, trusted: str, status: int) -> None:
     """They have no address to go by, and gunicorn's own default believes them all."""
-    run_dir, path = tmp_path / "run", str(tmp_path / "s")
-    run_dir.mkdir(mode=0o700)
     command = [*GUNICORN, "-c", str(HERE / "scripted_gunicorn.py"), "--chdir", str(HERE), "tiny_app:app"]
-    with socket.socket(socket.AF_UNIX) as listener, (tmp_path / "log").open("wb") as log:
-        listener.bind(path)
+    with (
+        tempfile.TemporaryDirectory(prefix="hl-") as folder,  # a socket's path may have 107 bytes only
+        socket.socket(socket.AF_UNIX) as listener,
+        (tmp_path / "log").open("wb") as log,
+    ):
+        listener.bind(path := f"{folder}/socket")
         listener.listen()
-        process = start_with(listener, tmp_path, str(run_dir), command, log, trusted_proxies=trusted, workers="1")
+        process = start_with(listener, tmp_path, folder, command, log, trusted_proxies=trusted, workers="1")
         try:
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(60)

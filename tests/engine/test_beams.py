@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.grammars.bits import Bits
-from hugging_llama.engine.layer_hooks import before_layers
+from hugging_llama.engine.layer_hooks import before_layers, layers_of
 from hugging_llama.engine.runner import Runner, make_runner
 from hugging_llama.errors import InvalidRequestError
 from hugging_llama.neutral.events import FinishReason
@@ -128,7 +128,7 @@ def test_another_threads_forward_does_not_see_the_look_between_layers() -> None:
     """The batch runs the same model while a beam search waits for its turn."""
     model, prompt = make_model("qwen2"), torch.tensor([[5, 6, 7]])
     seen: list[int] = []
-    with before_layers(model, lambda: seen.append(threading.get_ident())), ThreadPoolExecutor(1) as other:
+    with before_layers(layers_of(model), lambda: seen.append(threading.get_ident())), ThreadPoolExecutor(1) as other:
         other.submit(model, prompt).result()
         assert seen == []
         model(prompt)

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, Sto
 from hugging_llama.engine.attention import ATTENTION_NAME
 from hugging_llama.engine.beam_search import BeamLogits, beam_options, check_beams
 from hugging_llama.engine.compute_lock import ComputeLock
-from hugging_llama.engine.layer_hooks import before_layers
+from hugging_llama.engine.layer_hooks import before_layers, layers_of
 from hugging_llama.engine.lora.rows import adapted
 from hugging_llama.engine.model_runner import compute_guard, max_positions, vocab_size
 from hugging_llama.engine.outbox import as_generation_error
@@ -137,7 +137,7 @@ class GenerateRunner(RunnerThread):
         generate: Any = self._model.generate
         with (
             adapted(sequence.adapter),
-            before_layers(self._model, lambda: self._before_layer(sequence)),
+            before_layers(layers_of(self._model), lambda: self._before_layer(sequence)),
             suppress(_EndedError),
         ):
             self._tell_prompt(sequence)

@@ -1,7 +1,7 @@
 """A look around between two layers of a running forward."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,8 +9,8 @@ import torch
 
 
 @contextmanager
-def before_layers(model: torch.nn.Module, call: Callable[[], None]) -> Iterator[None]:
-    """Inside, `call` is called before each of the model's layers; what it raises ends the forward.
+def before_layers(layers: Iterable[torch.nn.Module], call: Callable[[], None]) -> Iterator[None]:
+    """Inside, `call` is called before each of these layers; what it raises ends the forward.
 
     Forwards of other threads don't notice.
     """
@@ -20,7 +20,7 @@ def before_layers(model: torch.nn.Module, call: Callable[[], None]) -> Iterator[
         if threading.get_ident() == thread:
             call()
 
-    handles = [layer.register_forward_pre_hook(hook) for layer in _layers(model)]
+    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
     try:
         yield
     finally:
@@ -28,7 +28,7 @@ def before_layers(model: torch.nn.Module, call: Callable[[], None]) -> Iterator[
             handle.remove()
 
 
-def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+def layers_of(model: torch.nn.Module) -> list[torch.nn.Module]:
     """The longest list of modules: every family keeps its layers in one."""
     lists = [list(module) for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(lists, key=len, default=[])

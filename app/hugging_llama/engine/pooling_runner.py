@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hugging_llama.engine.device_loss import exit_if_device_lost
-from hugging_llama.engine.layer_hooks import before_layers
+from hugging_llama.engine.layer_hooks import before_layers, layers_of
 from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.pooling_batch import PoolingItem, PoolingJob, PoolingQueue, PoolingRequest
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer, TokenRow
@@ -92,6 +92,7 @@ class PoolingRunner:
         self.kind = head.kind
         self.tokenizer = head.tokenizer
         self._head = head
+        self._layers = layers_of(head.module)
         self._compute_lock = lock
         self._emit = emit
         self._on_finished = on_finished
@@ -178,7 +179,7 @@ class PoolingRunner:
             with (
                 self._compute_lock,
                 torch.inference_mode(),
-                before_layers(self._head.module, lambda: self._before_layer(batch)),
+                before_layers(self._layers, lambda: self._before_layer(batch)),
             ):
                 outputs = self._head.forward([item.row for item in batch])
         except _EndedError:

@@ -103,6 +103,8 @@ def live_server(
             "HUGGING_LLAMA_PORT": str(port),
             # by itself it takes what is faster at the moment, and a busy machine says now this and now that
             "HUGGING_LLAMA_DTYPE": "float32",
+            # the import of torch, once more, 15 s after the start of each server, is of use to few tests
+            "HUGGING_LLAMA_STANDBY_ENGINE": "false",
             "OLLAMA_HOST": f"127.0.0.1:{port}",
         }
         environ |= {f"HUGGING_LLAMA_{name.upper()}": value for name, value in settings.items()}

@@ -31,7 +31,6 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         "audit_log": str(folder / "audit.log"),
         "origins": "https://llama.example.org",
         "hub_endpoint": "http://127.0.0.1:9",
-        "standby_engine": "false",
         # a slow machine may need long for the streams that a reload waits for
         "graceful_timeout_s": "300",
     }

@@ -22,7 +22,7 @@ PROMPT = "The sea is"
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     folder = tmp_path_factory.mktemp("live")
-    with live_server(folder, folder / "hub", dtype="float32", standby_engine="false") as server:
+    with live_server(folder, folder / "hub", dtype="float32") as server:
         yield server
 
 

@@ -26,7 +26,8 @@ ENDLESS = {"temperature": 100.0, "top_k": 0, "top_p": 1.0, "min_new_tokens": 200
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     """One sequence at a time: what comes second waits, however fast the model is."""
     folder = tmp_path_factory.mktemp("live")
-    with live_server(folder, folder / "hub", GUNICORN, max_num_seqs="1", graceful_timeout_s="8") as server:
+    settings = {"max_num_seqs": "1", "graceful_timeout_s": "8", "standby_engine": "true"}
+    with live_server(folder, folder / "hub", GUNICORN, **settings) as server:
         assert b"done" in generate(server, num_predict=1).content
         yield server
 

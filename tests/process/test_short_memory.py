@@ -50,8 +50,7 @@ def live(tmp_path_factory: pytest.TempPathFactory, device: str) -> Iterator[Live
     for name, sizes in ((SMALL, small), (LARGE, large)):
         made = make_checkpoint(folder / name.replace("/", "-"), byte_tokenizer(), **sizes)
         add_to_hub_cache(folder / "hub", name, made)
-    # no second engine: what is short is the memory of the one that serves
-    settings = {"standby_engine": "false", "dtype": "float32", "context_length": "16384", "prefix_cache": "false"}
+    settings = {"dtype": "float32", "context_length": "16384", "prefix_cache": "false"}
     with live_server(folder, folder / "hub", None, device=device, **settings) as server:
         assert generate(server, SMALL).status_code == 200
         yield server
@@ -144,7 +143,7 @@ def test_more_sequences_than_the_cache_holds(tmp_path: Path) -> None:
     """They wait and take turns; nobody is lost."""
     sizes = {"max_position_embeddings": 1024}
     add_to_hub_cache(tmp_path / "hub", SMALL, make_checkpoint(tmp_path / "made", byte_tokenizer(), **sizes))
-    settings = {"kv_cache_bytes": str(MIB), "standby_engine": "false", "dtype": "float32"}
+    settings = {"kv_cache_bytes": str(MIB), "dtype": "float32"}
     with live_server(tmp_path, tmp_path / "hub", None, **settings) as live:
 
         def ask(number: int) -> int:

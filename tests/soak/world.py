@@ -95,7 +95,7 @@ def world() -> Iterator[World]:
         before = os.environ.get("TMPDIR")
         os.environ["TMPDIR"] = str(temporary)  # of the processes to come: this one has chosen its own already
         try:
-            memory = {"kv_cache_bytes": "33554432", "max_loaded_models": "6"}
+            memory = {"kv_cache_bytes": "33554432", "max_loaded_models": "6", "standby_engine": "true"}
             with live_server(folder, cache, None, hub_endpoint=hub.endpoint, log_level="warning", **memory) as server:
                 yield World(server, folder, cache, temporary)
         finally:

@@ -198,7 +198,12 @@ def _reload_if_possible(server: Any, reload: Callable[[], None]) -> None:
     closed[0] |= has_keys
     systemd.notify_reloading()
     _drop_foreign_handlers(server.log.error_log)
-    reload()
+    try:
+        reload()
+    except successors.NoSuccessorsError as error:
+        server.log.error("not reloaded: %s; those of before go on", error)
+        systemd.notify(f"READY=1\nSTATUS=not reloaded: {error}")
+        return
     systemd.notify("READY=1\nSTATUS=")
 
 

@@ -24,7 +24,7 @@ _TURN_S = 1e-9
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?"
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:" + _EXTENSION + rb")*")
+_CHUNK_LINE = re.compile(rb"0*([0-9A-Fa-f]{1,16})(?:" + _EXTENSION + rb")*")
 
 
 def give_turn() -> None:

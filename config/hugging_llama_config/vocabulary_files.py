@@ -7,18 +7,20 @@ times.
 from collections.abc import Iterator
 
 from hugging_llama_config.tokenizer_limits import tokenizer_problem
-from hugging_llama_config.vocabulary_limits import LONGEST_TOKEN, MOST_IDS, vocabulary_problem
+from hugging_llama_config.vocabulary_limits import LONGEST_TOKEN, vocabulary_problem
 
 JSON_VOCABULARIES = frozenset({"vocab.json", "tekken.json", "vocab-src.json", "entity_vocab.json"})
 _TEXTS = frozenset({"vocab.txt", "dict.txt", "merges.txt"})
 _SENTENCEPIECE_SUFFIXES = (".model", ".spm")
 PLAIN_SUFFIXES = (*_SENTENCEPIECE_SUFFIXES, ".tiktoken", ".bpe", ".vocab", ".codes")
 
-MAX_BYTES = 64 * 2**20
-"""Real ones have some 5 MB."""
+MAX_BYTES = 32 * 2**20
+"""Real ones have some 5 MB, one 18."""
+MOST_TOKENS = 300_000
+"""In these files, or as many merges: libraries turn them into others, with a second for each 80,000 merges in which no
+other thread runs. Those with more have a tokenizer.json."""
 _LONGEST_LINE = 8 * LONGEST_TOKEN
 """In bytes: two tokens of four-byte characters, or one as base64."""
-_MOST_PIECES = 2**20
 
 _NUMBER, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 """How a field is written in Protocol Buffers; 3 and 4 begin and end a group.
@@ -48,8 +50,8 @@ def plain_vocabulary_problem(name: str, content: bytes) -> str:
 
 def _lines_problem(content: bytes) -> str:
     num_lines = content.count(b"\n") + content.count(b"\r")
-    if num_lines > MOST_IDS:
-        return f"has {num_lines} lines; {MOST_IDS} are the most"
+    if num_lines > MOST_TOKENS:
+        return f"has {num_lines} lines; {MOST_TOKENS} are the most"
     begin = 0
     while len(content) - begin > _LONGEST_LINE:
         end = content.rfind(b"\n", begin, begin + _LONGEST_LINE + 1)
@@ -71,8 +73,8 @@ def _sentencepiece_problem(content: bytes) -> str:
             texts.append(text.decode(errors="replace") if isinstance(text, bytes) else "")
             if piece.get(_PIECE_TYPE) in _ADDED_TYPES:
                 added.append({"content": texts[-1]})
-            if len(texts) > _MOST_PIECES:
-                return f"has more than {_MOST_PIECES} tokens"
+            if len(texts) > MOST_TOKENS:
+                return f"has more than {MOST_TOKENS} tokens"
         elif number == _NORMALIZER and isinstance(value, bytes):
             found = dict(_fields(value)).get(_CHARSMAP)
             charsmap = found if isinstance(found, bytes) else charsmap

@@ -217,3 +217,29 @@ def test_a_layer_that_its_weights_do_not_fill_is_not_made(
     (folder / "9_Layer" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelLoadError, match="9_Layer does not fit its weights"):
         loader.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("kind", "number", "problem"),
+    [
+        ("Normalize", 14, "the model's modules.json names 17 modules; 16 are the most"),
+        ("Transformer", 1, "several transformers"),
+    ],
+)
+def test_modules_without_end_are_not_loaded(
+    loader: Loader, tmp_path: Path, kind: str, number: int, problem: str
+) -> None:
+    """Each transformer would load all weights once more."""
+    folder = Path(shutil.copytree(minilm_files(), tmp_path / "model"))
+    modules = json.loads((folder / "modules.json").read_text())
+    more = {"idx": 9, "name": "9", "path": "", "type": f"sentence_transformers.models.{kind}"}
+    (folder / "modules.json").write_text(json.dumps(modules + [more] * number))
+    with pytest.raises(ModelLoadError, match=problem):
+        loader.load(str(folder))
+
+
+def test_an_input_has_a_length(loader: Loader, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(minilm_files(), tmp_path / "model"))
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": -5}))
+    with pytest.raises(ModelLoadError, match=r"sentence_bert_config.json has a max_seq_length of -5"):
+        loader.load(str(folder))

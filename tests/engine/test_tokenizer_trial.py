@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -11,7 +13,7 @@ import pytest
 
 from hugging_llama.engine import tokenizer_trial
 from hugging_llama.engine.loader import Loader
-from hugging_llama.engine.tokenizer_trial import TokenizerTrial
+from hugging_llama.engine.tokenizer_trial import TokenizerSource, try_tokenizers
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.settings import Settings
 from tests.engine.checkpoints import make_checkpoint
@@ -51,29 +53,46 @@ def load(folder: Path, monkeypatch: pytest.MonkeyPatch, **limits: str) -> None:
 
 
 def test_what_takes_too_long_or_too_much_is_not_read(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelLoadError, match=r"the model's tokenizer.json takes too long to be read"):
+    with pytest.raises(ModelLoadError, match="the model's tokenizer takes too long to be read"):
         load(large, monkeypatch, LONGEST_S="0.02")
-    with pytest.raises(ModelLoadError, match=r"the model's tokenizer.json takes too much memory to be read"):
+    with pytest.raises(ModelLoadError, match="the model's tokenizer takes too much memory to be read"):
         load(large, monkeypatch, MOST_BYTES=str(2**22))
     load(large, monkeypatch)
 
 
+def test_tokens_of_other_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is written anew by each rule of a normalizer, while no other thread runs."""
+    folder = make_checkpoint(tmp_path / "many")
+    load(folder, monkeypatch, LONGEST_S="0.5")
+    file = folder / "tokenizer.json"
+    values = json.loads(file.read_text())
+    rules = [{"type": "Replace", "pattern": {"String": f"qzjx{number}"}, "content": ""} for number in range(2_000)]
+    file.write_text(json.dumps(values | {"normalizer": {"type": "Sequence", "normalizers": rules}}))
+    (folder / "added_tokens.json").write_text(json.dumps({f"some token {number}": number for number in range(20_000)}))
+    with pytest.raises(ModelLoadError, match="the model's tokenizer takes too long to be read"):
+        load(folder, monkeypatch, LONGEST_S="0.5")
+
+
+def test_many_are_not_tried(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "many")
+    for number in range(8):
+        shutil.copy(folder / "tokenizer.json", folder / f"tokenizer.{number}.0.0.json")
+    with pytest.raises(ModelLoadError, match="the model has 9 tokenizers; 8 are the most"):
+        Loader(Settings(device="cpu", dtype="float32")).load(str(folder))
+
+
 def test_one_that_can_t_be_tried_out_is_not_read_either(large: Path) -> None:
-    with TokenizerTrial([large / "tokenizer.json"] * 1_000) as trial:
+    with ThreadPoolExecutor(1) as pool:
+        trial = pool.submit(try_tokenizers, [TokenizerSource(large / "tokenizer.json", ())] * 1_000)
         wait_until(lambda: len(workers()) == 1)
         os.kill(workers()[0], signal.SIGKILL)
         with pytest.raises(ModelLoadError, match="can't be tried out just now"):
-            trial.check()
+            trial.result(60)
+    assert not workers()
 
 
 def test_what_the_library_refuses_is_left_to_the_engine(tmp_path: Path) -> None:
     broken = tmp_path / "tokenizer.json"
     broken.write_text("{}")
-    with TokenizerTrial([broken, tmp_path / "missing.json"]) as trial:
-        trial.check()
-
-
-def test_it_ends_with_its_load(large: Path) -> None:
-    with TokenizerTrial([large / "tokenizer.json"] * 1_000):
-        wait_until(lambda: len(workers()) == 1)
+    try_tokenizers([TokenizerSource(path, ["a"]) for path in (broken, tmp_path / "missing.json")])
     assert not workers()

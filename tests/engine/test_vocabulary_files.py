@@ -59,5 +59,5 @@ def test_plain_lists_where_they_are_the_tokenizer(folder: Path, name: str) -> No
 
 def test_a_plain_list_of_any_size(folder: Path) -> None:
     with (folder / "vocab.txt").open("wb") as file:
-        file.truncate(64 * 2**20 + 1)
+        file.truncate(32 * 2**20 + 1)
     assert refused(folder) == "the model's vocab.txt is too large"

@@ -8,10 +8,11 @@ import os
 import sys
 from pathlib import Path
 
-from hugging_llama_config import accepting, launch
+from hugging_llama_config import accepting, launch, successors
 
 launch.ENGINE_COMMAND = (sys.executable, str(Path(__file__).with_name("scripted_engine.py")))
 accepting.ClientSocket.stalled_s = float(os.environ.get("TEST_UNREAD_S", accepting.STALLED_S))
+successors.LOADING_TIMEOUT_S = float(os.environ.get("TEST_LOADING_S", "600"))
 
 from hugging_llama_config import gunicorn  # noqa: E402
 

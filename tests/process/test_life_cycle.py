@@ -87,6 +87,44 @@ def test_many_hups_are_one_and_workers_of_before_serve_until_the_others_have_loa
         assert server.status()["pid"] == engine
 
 
+@pytest.mark.parametrize(
+    ("cause", "loading_s", "problem"),
+    [
+        ("TEST_FAILS_WITH", "600", "the new workers fail to start"),
+        ("TEST_LOADS_WITHOUT", "1", "the new workers have not started within 1 s"),
+    ],
+)
+def test_where_the_new_workers_can_t_load_those_of_before_go_on(
+    tmp_path: Path, cause: str, loading_s: str, problem: str
+) -> None:
+    bad = tmp_path / "bad"
+    with serve(**{cause: str(bad), "TEST_LOADING_S": loading_s}) as server:
+        old_workers = set(server.workers())
+        client = server.open("/gen?n=5&tick_ms=600000")
+        client.read_until(b"x")
+        bad.touch()
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: f"not reloaded: {problem}; those of before go on" in server.log.read_text())
+        assert set(server.workers()) == old_workers
+        assert {server.status()["worker"] for _ in range(20)} <= old_workers
+        client.leave()
+        bad.unlink()
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: not set(server.workers()) & old_workers and len(server.workers()) == 2)
+        assert server.status()["worker"] not in old_workers
+
+
+def test_term_does_not_wait_for_new_workers(tmp_path: Path) -> None:
+    held = tmp_path / "held"
+    with serve(TEST_LOADS_WITHOUT=str(held)) as server:
+        held.touch()
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(server.workers()) == 4)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+        held.unlink()
+
+
 @pytest.mark.parametrize("victim", ["engine", "supervisor"])
 def test_a_killed_engine_or_supervisor_hangs_nobody_and_service_is_back(gevent_server: Server, victim: str) -> None:
     server = gevent_server

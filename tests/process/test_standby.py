@@ -21,6 +21,10 @@ from hugging_llama.engine.heartbeat import Heartbeat
 def say(what):
     with open(sys.argv[1], "a") as log:
         log.write(f"{what} {os.getpid()}\\n")
+if os.path.exists(slow := sys.argv[1] + ".slow"):
+    os.unlink(slow)
+    say("importing")
+    signal.pause()
 heartbeat = Heartbeat(int(sys.argv[2]))
 say("ready")
 settings = sys.stdin.read()
@@ -117,3 +121,13 @@ def test_a_stopped_standby_that_takes_over_is_replaced(supervised: Supervised) -
     os.kill(first, signal.SIGKILL)
     assert supervised.wait_for("serving:launch", 2)[1] not in (first, second)
     assert not is_alive(second)
+
+
+def test_one_that_hangs_in_its_imports_gives_way_to_one_that_has_them_behind_it(supervised: Supervised) -> None:
+    first, second = supervised.pair()
+    supervised.log.with_name("log.slow").touch()
+    os.kill(second, signal.SIGKILL)
+    third = supervised.wait_for("importing", 1)[0]
+    os.kill(first, signal.SIGKILL)
+    assert supervised.wait_for("serving:launch", 2)[1] not in (first, second, third)
+    assert not is_alive(third)

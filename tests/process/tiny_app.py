@@ -28,6 +28,8 @@ app = Flask(__name__)
 # an application that takes its time to load
 while os.path.exists(os.environ.get("TEST_LOADS_WITHOUT", "")):
     time.sleep(0.01)
+if os.path.exists(os.environ.get("TEST_FAILS_WITH", "")):
+    raise RuntimeError("an application that does not load")
 
 
 class Context:

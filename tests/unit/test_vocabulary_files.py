@@ -2,8 +2,7 @@
 
 import pytest
 
-from hugging_llama_config.vocabulary_files import is_plain_vocabulary, plain_vocabulary_problem
-from hugging_llama_config.vocabulary_limits import MOST_IDS
+from hugging_llama_config.vocabulary_files import MOST_TOKENS, is_plain_vocabulary, plain_vocabulary_problem
 
 LONG = b"x" * 4097
 
@@ -44,7 +43,7 @@ MODEL = piece(b"<unk>", 2) + piece("▁the".encode()) + TRAINER + normalizer(33)
         (MODEL + b"".join(piece(b"x" * 4096) for _ in range(3073)), "bytes of tokens"),
         (MODEL + b"".join(piece(f"{n:04d}".encode() * 1024, 4) for n in range(513)), "adds 2101248 bytes of tokens"),
         (MODEL + piece(b"x", 3) * 70_001, "adds 70001 tokens"),
-        (MODEL + field(1, b"") * 2**20, "more than 1048576 tokens"),
+        (MODEL + field(1, b"") * 2**20, "more than 300000 tokens"),
         (MODEL + normalizer(65), "65 times as long"),
         (piece(LONG)[:-1] + b"\n" * 2, ""),  # cut short, so a list of lines
         (b"aGVsbG8= 0\nd29ybGQ= 1\n", ""),
@@ -65,9 +64,9 @@ def test_models_of_sentencepiece(content: bytes, problem: str) -> None:
         (b"[PAD]\r\n[UNK]\r\nthe\r\n", ""),
         ((b"a" * 32_767 + b"\n") * 20, ""),
         ((b"a" * 32_767 + b"\n") * 20 + b"a" * 32_769, "a line of more than 32768 bytes"),
-        (b"a\n" * MOST_IDS, ""),
-        (b"a\n" * (MOST_IDS + 1), "has 1048577 lines"),
-        (b"a\r" * (MOST_IDS + 1), "has 1048577 lines"),
+        (b"a\n" * MOST_TOKENS, ""),
+        (b"a\n" * (MOST_TOKENS + 1), "has 300001 lines"),
+        (b"a\r" * (MOST_TOKENS + 1), "has 300001 lines"),
     ],
 )
 @pytest.mark.parametrize("name", ["vocab.txt", "merges.txt", "bpe.codes", "x.tiktoken"])

@@ -42,7 +42,7 @@ STOP_TIMEOUT_S = 3.0
 IMPORTS_S = 300.0
 """So long an engine may be silent before its first sign of life."""
 START_S = 30.0
-"""The same between its imports and the first sign that it serves."""
+"""The same between its imports and the first sign that it serves, or where another one has imported what it needs."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -198,10 +198,16 @@ class Supervisor:
                 engine.let_go()  # it is ending
             return
         engine.num_silent += 1
-        if engine.num_silent > max(BEATS, engine.patience_s / self._beat_s):
+        patience_s = min(engine.patience_s, START_S) if self._has_ready_standby() else engine.patience_s
+        if engine.num_silent > max(BEATS, patience_s / self._beat_s):
             logger.error("the engine (pid %d) gives no sign of life and is killed", engine.process.pid)
             engine.process.kill()
             engine.process.wait()
+
+    def _has_ready_standby(self) -> bool:
+        """Whether the one that stands by has given its first sign."""
+        pipe = None if self._standby is None else self._standby.pipe
+        return pipe is not None and bool(select.select([pipe], [], [], 0)[0])
 
     def _stop(self, engine: "subprocess.Popen[bytes]") -> None:
         engine.terminate()

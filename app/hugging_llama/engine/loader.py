@@ -32,7 +32,7 @@ from hugging_llama.engine.pretrained import (
     trained_context,
 )
 from hugging_llama.engine.stored_size import stored_size
-from hugging_llama.engine.tokenizer_trial import TokenizerTrial
+from hugging_llama.engine.tokenizer_trial import try_tokenizers
 from hugging_llama.engine.vetting import VettedFiles, check_modules, vet
 from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, ModelLoadError
 from hugging_llama_config.model_memory import ModelSize, Runtime
@@ -139,22 +139,17 @@ class Loader:
 
     def _load(self, files: VettedFiles, quantization: str) -> Checkpoint:
         kind = model_kind(files)
-        with TokenizerTrial(files.tokenizer_files) as trial:
-            if kind is not ModelKind.GENERATION:
-                trial.check()
-            with self._turn, panics_as_errors():
-                if kind is ModelKind.EMBEDDING:
-                    return self._embedding(files, quantization)
-                if kind is ModelKind.CLASSIFICATION:
-                    return self._classification(files, quantization)
-                return self._generation(files, self._generation_dtype(files), quantization, trial)
+        try_tokenizers(files.tokenizers)
+        with self._turn, panics_as_errors():
+            if kind is ModelKind.EMBEDDING:
+                return self._embedding(files, quantization)
+            if kind is ModelKind.CLASSIFICATION:
+                return self._classification(files, quantization)
+            return self._generation(files, self._generation_dtype(files), quantization)
 
-    def _generation(
-        self, files: VettedFiles, dtype: torch.dtype, quantization: str, trial: TokenizerTrial
-    ) -> Checkpoint:
+    def _generation(self, files: VettedFiles, dtype: torch.dtype, quantization: str) -> Checkpoint:
         config = pretrained_config(files)
         model = pretrained_model(_auto_class(config), files, config, dtype, self.device)
-        trial.check()
         tokenizer = pretrained_tokenizer(files, config)
         tokenizer.model_max_length = sys.maxsize  # long prompts are shortened elsewhere, without a warning each
         format = chat_format(tokenizer)

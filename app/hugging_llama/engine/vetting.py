@@ -13,6 +13,7 @@ import msgspec
 
 from hugging_llama.engine.gone_files import GONE
 from hugging_llama.engine.model_files import check_folder, read_any_json, read_content, read_json
+from hugging_llama.engine.tokenizer_trial import TokenizerSource
 from hugging_llama.engine.vocabulary_files import check_vocabulary_files
 from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.model_limits import config_problem, dicts
@@ -32,24 +33,28 @@ _TOKENIZER_INPUTS = frozenset({"init_inputs", "vocab", "merges", "tokenizer_obje
 
 _ACTIVATION = re.compile(r"torch\.nn(\.[A-Za-z0-9_]+)+|[a-z_0-9]+")
 
+_MOST_TOKENIZERS = 8
+"""Real ones have one, or one for each of some versions of the library."""
+_MOST_PARTS = 16
+"""Of a sentence-transformers model: real ones have three or four."""
+
 _LAYER_SIZES = ("in_features", "out_features", "dimension")
 _MODULE_TYPE = re.compile(
-    r"sentence_transformers(\.[A-Za-z0-9_]+)*\.(Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout|LogitScore)"
+    r"sentence_transformers(\.[A-Za-z0-9_]+)*\.(?P<kind>Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout|LogitScore)"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VettedFiles:
     """What the files say. `config` is config.json without the keys that could reach code; `weight_bytes` on disk.
-    `tokenizer_files` are those that the tokenizers library reads. `library_config` is what sentence-transformers has
-    written of itself, {} where it has not."""
+    `library_config` is what sentence-transformers has written of itself, {} where it has not."""
 
     path: Path
     config: dict[str, Any]
     weight_files: tuple[Path, ...]
     weight_bytes: int
     module_folders: tuple[str, ...]
-    tokenizer_files: tuple[Path, ...] = ()
+    tokenizers: tuple[TokenizerSource, ...] = ()
     library_config: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -70,13 +75,15 @@ def vet(directory: str) -> VettedFiles:
         check_folder(folder)
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
-    tokenizer_files = []
+    tokenizers = []
     for folder in folders:
         added = check_vocabulary_files(folder)
         for file in sorted(folder.glob("tokenizer*.json")):
             if TOKENIZER_FILE.fullmatch(file.name) and file.is_file():
                 _check_tokenizer_file(file, added)
-                tokenizer_files.append(file)
+                tokenizers.append(TokenizerSource(file, added))
+    if len(tokenizers) > _MOST_TOKENIZERS:
+        raise ModelLoadError(f"the model has {len(tokenizers)} tokenizers; {_MOST_TOKENIZERS} are the most")
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)
@@ -92,7 +99,7 @@ def vet(directory: str) -> VettedFiles:
         weight_files=weights,
         weight_bytes=weight_bytes,
         module_folders=tuple(modules),
-        tokenizer_files=tuple(tokenizer_files),
+        tokenizers=tuple(tokenizers),
         library_config=_library_config(path) if modules else {},
     )
 
@@ -158,6 +165,8 @@ def check_modules(files: VettedFiles) -> None:
                 )
                 if names_code:
                     raise ModelLoadError("this model needs code of its own, which is not run")
+                if key == "max_seq_length" and isinstance(value, (int, float)) and value < 1:
+                    raise ModelLoadError(f"the model's {file.name} has a max_seq_length of {value}")
 
 
 def _check_module_size(folder: Path) -> None:
@@ -206,12 +215,19 @@ def _module_folders(path: Path) -> list[str]:
     modules = read_any_json(file)
     if not isinstance(modules, list) or not modules:
         raise ModelLoadError("the model's modules.json is damaged")
+    if len(modules) > _MOST_PARTS:
+        raise ModelLoadError(f"the model's modules.json names {len(modules)} modules; {_MOST_PARTS} are the most")
     folders: list[str] = []
+    num_transformers = 0
     for module in modules:
         kind, folder = (module.get("type"), module.get("path")) if isinstance(module, dict) else (None, None)
-        if not isinstance(kind, str) or not _MODULE_TYPE.fullmatch(kind):
+        found = _MODULE_TYPE.fullmatch(kind) if isinstance(kind, str) else None
+        if found is None:
             raise ModelLoadError("this model needs code of its own, which is not run")
         if not isinstance(folder, str) or not re.fullmatch(r"[A-Za-z0-9_-]*", folder):
             raise ModelLoadError("the model's modules.json names files outside of the model")
         folders.append(folder)
+        num_transformers += found["kind"] == "Transformer"  # each loads all weights that there are
+    if num_transformers > 1:
+        raise ModelLoadError("models with several transformers in their modules.json are not supported")
     return folders

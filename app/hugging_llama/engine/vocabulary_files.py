@@ -5,7 +5,7 @@ from typing import Any
 
 from hugging_llama.engine.model_files import read_any_json, read_content
 from hugging_llama.errors import ModelLoadError
-from hugging_llama_config.vocabulary_files import MAX_BYTES, is_plain_vocabulary, plain_vocabulary_problem
+from hugging_llama_config.vocabulary_files import MAX_BYTES, MOST_TOKENS, is_plain_vocabulary, plain_vocabulary_problem
 from hugging_llama_config.vocabulary_limits import MOST_ADDED, added_texts_problem, token_texts, vocabulary_problem
 
 _SPECIAL = ("extra_special_tokens", "additional_special_tokens")
@@ -43,11 +43,18 @@ def check_vocabulary_files(folder: Path) -> list[str]:
         raise ModelLoadError(f"the model's tokenizer {problem}")
     # beside a tokenizer.json others are read by tokenizers in Python, which keep them as they are
     if not (folder / "tokenizer.json").is_file():
-        _check("vocab.json", found("vocab.json"))
-        for file in sorted(folder.glob("*")):
-            if is_plain_vocabulary(file.name) and file.is_file():
-                _check_plain(file)
+        _check_own_vocabulary(folder, found("vocab.json"))
     return texts
+
+
+def _check_own_vocabulary(folder: Path, vocab: dict[str, Any]) -> None:
+    """What a tokenizer is made of where there is none yet."""
+    _check("vocab.json", vocab)
+    if len(vocab) > MOST_TOKENS:
+        raise ModelLoadError(f"the model's vocab.json has {len(vocab)} tokens; {MOST_TOKENS} are the most")
+    for file in sorted(folder.glob("*")):
+        if is_plain_vocabulary(file.name) and file.is_file():
+            _check_plain(file)
 
 
 def _check_plain(file: Path) -> None:

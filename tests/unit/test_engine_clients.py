@@ -25,8 +25,8 @@ from hugging_llama.errors import (
     ProtocolError,
 )
 from hugging_llama.ipc import messages as wire
-from hugging_llama.ipc.channel import frame
-from hugging_llama.ipc.codec import encode_command, wire_generate
+from hugging_llama.ipc.channel import FrameReader, frame
+from hugging_llama.ipc.codec import decode_items, encode_command, wire_generate
 from hugging_llama.neutral.events import Classified, Embeddings, EventStream, Finished, FinishReason, Loaded, TextDelta
 from hugging_llama.neutral.models import ModelRef
 from hugging_llama.neutral.requests import ClassifyRequest, EmbedRequest, LoadRequest, SamplingParams
@@ -73,9 +73,11 @@ def test_a_generation_is_its_events_and_ends_in_one_finished(client: EngineClien
 def test_embed_classify_and_load_have_one_answer(client: EngineClient) -> None:
     (vectors,) = client.embed(EmbedRequest(model=MODEL, inputs=("ab", "c")))
     assert isinstance(vectors, Embeddings)
-    assert vectors.vectors == ((2.0, 0.5), (1.0, 0.5))
+    assert [list(vector) for vector in vectors.vectors] == [[2.0, 0.5], [1.0, 0.5]]
     (classified,) = client.classify(ClassifyRequest(model=MODEL, inputs=("abc", ("q", "d"))))
-    assert classified == Classified(scores=((3.0,), (2.0,)), labels=("LABEL_0",), num_prompt_tokens=2)
+    assert isinstance(classified, Classified)
+    assert [list(row) for row in classified.scores] == [[3.0], [2.0]]
+    assert (classified.labels, classified.num_prompt_tokens) == (("LABEL_0",), 2)
     (loaded,) = client.load(LoadRequest(model=MODEL))
     assert isinstance(loaded, Loaded)
     assert loaded.model.expires_at_s == math.inf
@@ -183,6 +185,7 @@ def test_a_worker_that_does_not_read_is_dropped(
     remote: RemoteEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peer, "MAX_BACKLOG_BYTES", 100_000)
+    monkeypatch.setattr(peer, "STALLED_S", 0.1)
     hello = wire.Hello(wire.PROTOCOL_VERSION, engine_settings(settings).fingerprint, 1)
     flood = wire.Generate(1, wire_generate(request("n=1000000&size=1000")))
     with socket.socket(socket.AF_UNIX) as stuck:
@@ -190,6 +193,40 @@ def test_a_worker_that_does_not_read_is_dropped(
         stuck.sendall(frame(encode_command(hello)) + frame(encode_command(flood)))
         assert within(lambda: remote.status(60).cancelled_total == 1)
     assert len(list(remote.generate(request("n=1")))) == 2
+
+
+def test_a_worker_that_reads_more_slowly_than_is_computed_keeps_its_connection(
+    remote: RemoteEngine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One answer may be larger than what may wait for a worker that hangs, and others come behind it."""
+    monkeypatch.setattr(peer, "MAX_BACKLOG_BYTES", 100_000)
+    hello = wire.Hello(wire.PROTOCOL_VERSION, engine_settings(settings).fingerprint, 1)
+    large = wire.Generate(1, wire_generate(request("n=300&size=10000")))
+    with socket.socket(socket.AF_UNIX) as slow:
+        slow.settimeout(60)
+        slow.connect(socket_path(settings))
+        slow.sendall(frame(encode_command(hello)) + frame(encode_command(large)))
+        frames, replies = FrameReader(), list[Any]()
+        while not replies:
+            replies += [reply for data in frames.feed(slow.recv(1)) for _, reply in decode_items(data)]
+        assert within(lambda: remote.status(60).num_running == 0)
+        while not isinstance(replies[-1], Finished):
+            data = slow.recv(65_536)
+            assert data, "the connection is gone"
+            replies += [reply for payload in frames.feed(data) for _, reply in decode_items(payload)]
+    assert sum(len(reply.text) for reply in replies if isinstance(reply, TextDelta)) == 3_000_000
+
+
+def test_what_waits_for_a_worker_that_reads_is_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "MOST_BACKLOG_BYTES", 1_000_000)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.setblocking(False)
+        worker = peer.Peer(1, ours)
+        assert worker.enqueue(bytes(2_000_000))
+        assert worker.flush()
+        assert not worker.enqueue(b"more")
+        worker.close()
 
 
 def test_a_drain_lets_streams_end_until_its_deadline_and_then_ends_them(remote: RemoteEngine) -> None:

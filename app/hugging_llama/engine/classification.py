@@ -1,6 +1,7 @@
 """What is special to classification: logits of texts and pairs, whatever lies beside them in a batch."""
 
 import logging
+from array import array
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.loader import Checkpoint
 from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.engine.pooling_batch import PoolingJob, PoolingRequest
+from hugging_llama.engine.pooling_numbers import packed
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer, TokenRow
 from hugging_llama.neutral.events import Classified
 
@@ -31,6 +33,7 @@ class ClassificationHead:
         self.device = checkpoint.device
         self.longest = checkpoint.trained_context
         self._classifier: Classifier = checkpoint.model
+        self.width = len(self._classifier.labels)
         self.module = self._classifier.module
         config = self._classifier.model.config
         self.tokenizer = PoolingTokenizer(
@@ -51,9 +54,9 @@ class ClassificationHead:
         order = torch.tensor([place for group in places.values() for place in group])
         return found[order.argsort()]
 
-    def finished(self, outputs: Tensor, requests: Sequence[PoolingRequest]) -> list[tuple[float, ...]]:
+    def finished(self, outputs: Tensor, requests: Sequence[PoolingRequest]) -> "list[array[float]]":
         """The logits as they are: what they mean is decided where it is known what was asked."""
-        return list(map(tuple, outputs.tolist()))
+        return list(map(packed, outputs))
 
     def answer(self, job: PoolingJob) -> Classified:
         """All scores of a request."""

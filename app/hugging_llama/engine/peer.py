@@ -2,12 +2,16 @@
 
 import selectors
 import socket
+import time
 from collections import deque
 
 from hugging_llama.ipc.channel import FrameReader
 
 MAX_BACKLOG_BYTES = 32 * 2**20
-"""What may wait for a worker that does not read. A worker reads all the time, so this one hangs."""
+"""What may wait for a worker that takes nothing of it for STALLED_S: it hangs."""
+STALLED_S = 10.0
+MOST_BACKLOG_BYTES = 2**30
+"""What may wait for one that reads, but too slowly for what it asks: more than a dozen of the largest answers."""
 
 
 class Peer:
@@ -22,14 +26,18 @@ class Peer:
         self.events = selectors.EVENT_READ
         self._out: deque[memoryview] = deque()
         self._backlog_bytes = 0
+        self._taken_at = time.monotonic()
 
     @property
     def has_output(self) -> bool:
         return bool(self._out)
 
     def enqueue(self, data: bytes) -> bool:
-        """False if too much waits already; a single frame may be longer than the limit."""
-        if self._backlog_bytes > MAX_BACKLOG_BYTES:
+        """False if too much waits already and none of it moves; a single frame may be longer than the limit."""
+        if not self._out:
+            self._taken_at = time.monotonic()
+        is_stalled = time.monotonic() - self._taken_at > STALLED_S
+        if self._backlog_bytes > (MAX_BACKLOG_BYTES if is_stalled else MOST_BACKLOG_BYTES):
             return False
         self._out.append(memoryview(data))
         self._backlog_bytes += len(data)
@@ -41,6 +49,7 @@ class Peer:
             while self._out:
                 sent = self.sock.send(self._out[0])
                 self._backlog_bytes -= sent
+                self._taken_at = time.monotonic()
                 if sent == len(self._out[0]):
                     self._out.popleft()
                 else:

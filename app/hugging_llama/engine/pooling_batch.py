@@ -26,7 +26,7 @@ class PoolingItem:
 
     job: "PoolingJob"
     row: TokenRow
-    values: tuple[float, ...] = ()
+    values: Sequence[float] = ()
 
     @property
     def length(self) -> int:

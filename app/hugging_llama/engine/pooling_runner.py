@@ -7,6 +7,7 @@ change a vector or a score by more than rounding.
 
 import logging
 import threading
+from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hugging_llama.engine.attention_memory import FORWARD_MEMORY, AttentionMemory, MemoryTooSmallError
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.layer_hooks import before_layers, layers_of
 from hugging_llama.engine.memory import is_out_of_memory
@@ -30,19 +32,22 @@ from hugging_llama.errors import (
 )
 from hugging_llama.ipc.facade import Answer, Emit, Key
 from hugging_llama.neutral.events import Classified, Embeddings
+from hugging_llama.neutral.requests import EmbedRequest
 
 _log = logging.getLogger(__name__)
 
 _MAX_BATCHED_TOKENS = {"cpu": 512}
 """On a CPU small batches are the fast ones: what one layer makes is still in the cache when the next one reads it."""
 _MAX_BATCHED_TOKENS_ELSEWHERE = 16_384
+MAX_NUMBERS = 2**24
+"""In one answer, which is 64 MiB on the socket and some 350 MB of JSON; twice 2,048 vectors of 4,096 numbers."""
 
 
 class PoolingHead(Protocol):
     """What is special to embedding or to classification.
 
     `module` computes. `kind` is the runner's name in ps, `verb` what the model does to an input, in the words of
-    errors; `not_finite` what is said of numbers that are none.
+    errors; `not_finite` what is said of numbers that are none. `width` numbers are made of an input.
     """
 
     module: torch.nn.Module
@@ -52,12 +57,13 @@ class PoolingHead(Protocol):
     tokenizer: PoolingTokenizer
     device: torch.device
     longest: int
+    width: int
 
     def forward(self, rows: Sequence[TokenRow]) -> Tensor:
         """(rows, numbers) of float32 in main memory, as the model computes them. Runs in inference mode."""
         ...
 
-    def finished(self, outputs: Tensor, requests: Sequence[PoolingRequest]) -> list[tuple[float, ...]]:
+    def finished(self, outputs: Tensor, requests: Sequence[PoolingRequest]) -> "list[array[float]]":
         """Row by row what callers get; `requests` are those that the rows belong to."""
         ...
 
@@ -93,6 +99,7 @@ class PoolingRunner:
         self.tokenizer = head.tokenizer
         self._head = head
         self._layers = layers_of(head.module)
+        self._attention = AttentionMemory(head.module)
         self._compute_lock = lock
         self._emit = emit
         self._on_finished = on_finished
@@ -113,10 +120,22 @@ class PoolingRunner:
         """
         if not request.inputs:
             raise InvalidRequestError(f"there is no text to {self._head.verb}", param="input")
+        self._check_numbers(request)
         limit = min(request.context_length or self._head.longest, self._head.longest)
         job = PoolingJob(key, request, load_ns)
         job.add(self.tokenizer.rows(request.inputs, limit=limit, truncate=request.truncate))
         return job
+
+    def _check_numbers(self, request: PoolingRequest) -> None:
+        width = self._head.width
+        if isinstance(request, EmbedRequest) and request.dimensions and request.dimensions > 0:
+            width = min(width, request.dimensions)
+        if len(request.inputs) * width > MAX_NUMBERS:
+            raise InvalidRequestError(
+                f"{len(request.inputs)} inputs of {width} numbers each are more than the {MAX_NUMBERS} numbers that "
+                "one answer may have; send fewer at once",
+                param="input",
+            )
 
     def submit(self, job: PoolingJob) -> None:
         """Accepts a prepared request. Raises EngineBusyError or EngineShutdownError; then no end follows."""
@@ -176,7 +195,9 @@ class PoolingRunner:
         if not batch:
             return
         try:
+            need_bytes = self._attention.needed_bytes([item.length for item in batch])
             with (
+                FORWARD_MEMORY.promised(need_bytes, self._head.device, lambda: self._before_layer(batch)),
                 self._compute_lock,
                 torch.inference_mode(),
                 before_layers(self._layers, lambda: self._before_layer(batch)),
@@ -187,7 +208,7 @@ class PoolingRunner:
         except Exception as error:
             exit_if_device_lost(error)
             if len(batch) == 1:
-                self._end(batch[0].job, self._failure(error))
+                self._end(batch[0].job, self._failure(error, batch[0].length))
                 return
             half = len(batch) // 2
             self._run(batch[:half])
@@ -216,7 +237,14 @@ class PoolingRunner:
             if job.num_done == len(job.items):
                 self._end(job, self._head.answer(job))
 
-    def _failure(self, error: Exception) -> HuggingLlamaError:
+    def _failure(self, error: Exception, length: int = 0) -> HuggingLlamaError:
+        if isinstance(error, MemoryTooSmallError):
+            return InsufficientMemoryError(
+                f"there is not enough memory to {self._head.verb} this input: attention over {length} tokens takes "
+                f"{error.need_bytes} bytes, {error.free_bytes} are free",
+                need_bytes=error.need_bytes,
+                free_bytes=error.free_bytes,
+            )
         if is_out_of_memory(error):
             return InsufficientMemoryError(f"there is not enough memory to {self._head.verb} this input")
         _log.error("a model failed to %s an input", self._head.verb, exc_info=error)

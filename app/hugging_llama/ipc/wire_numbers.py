@@ -8,7 +8,7 @@ from hugging_llama.neutral.events import Classified, Embeddings
 
 
 def _wire_vectors(vectors: Iterable[Sequence[float]]) -> tuple[bytes, ...]:
-    return tuple(array("f", vector).tobytes() for vector in vectors)
+    return tuple((vector if isinstance(vector, array) else array("f", vector)).tobytes() for vector in vectors)
 
 
 def embeddings_item(request_id: int, reply: Embeddings) -> wire.Item:
@@ -39,10 +39,10 @@ def classified_item(request_id: int, reply: Classified) -> wire.Item:
     )
 
 
-def _vector(data: bytes) -> tuple[float, ...]:
+def _vector(data: bytes) -> "array[float]":
     values = array("f")
     values.frombytes(data)
-    return tuple(values)
+    return values
 
 
 def neutral_embeddings(item: wire.EmbeddingsItem) -> Embeddings:

@@ -1,6 +1,6 @@
 """What comes back: a stream of events that ends in exactly one `Finished` or one raised error."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, Protocol, TypeVar
@@ -142,13 +142,14 @@ GenerateEvent = Progress | Started | PromptLogprobs | TextDelta | ThinkingDelta 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:
-    """One vector per input, in order, L2-normalised unless the request says otherwise; float32 values.
+    """One vector per input, in order, L2-normalised unless the request says otherwise; float32 values, which real
+    models give as an `array`: as Python's floats they would take eight times as much memory.
 
     `num_truncated_tokens` did not fit of the input that lost the most. `queued` is as in Started: how many requests
     were to have a batch before, and how long its first one did not come.
     """
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: tuple[Sequence[float], ...]
     num_prompt_tokens: int
     num_truncated_tokens: int = 0
     load_ns: int = 0
@@ -157,13 +158,13 @@ class Embeddings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classified:
-    """The logits of each input, in order, one for each of `labels`; float32 values.
+    """The logits of each input, in order, one for each of `labels`; float32 values as in Embeddings.
 
     `activation` and `problem_type` are what the model's files name, None where they don't; `classification.relevance`
     and `classification.probabilities` apply them. `num_truncated_tokens` and `queued` are as in Embeddings.
     """
 
-    scores: tuple[tuple[float, ...], ...]
+    scores: tuple[Sequence[float], ...]
     labels: tuple[str, ...]
     num_prompt_tokens: int
     num_truncated_tokens: int = 0

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hugging_llama.dialects.ollama.clock import Stopwatch, created_at
+from hugging_llama.dialects.packed_numbers import plain
 from hugging_llama.dialects.progress import progress_json
 from hugging_llama.neutral.events import (
     Finished,
@@ -22,7 +23,7 @@ from hugging_llama.neutral.events import (
 from hugging_llama.neutral.messages import ToolCall
 
 Json = dict[str, Any]
-encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder(enc_hook=plain).encode
 
 
 def json_line(value: Json) -> bytes:

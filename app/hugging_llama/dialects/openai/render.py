@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 
+from hugging_llama.dialects.packed_numbers import plain
 from hugging_llama.dialects.progress import progress_json
 from hugging_llama.errors import EngineShutdownError
 from hugging_llama.neutral.events import Finished, FinishReason, Progress, TokenLogprob, Usage
 from hugging_llama.neutral.messages import ToolCall
 
 Json = dict[str, Any]
-encode = msgspec.json.Encoder().encode
+encode = msgspec.json.Encoder(enc_hook=plain).encode
 
 DONE = b"data: [DONE]\n\n"
 SSE = "text/event-stream"

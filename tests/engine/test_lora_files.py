@@ -232,6 +232,6 @@ def test_the_config_may_not_be_huge(model: PreTrainedModel, folder: Path) -> Non
         file.truncate(2**30)
     assert "too large" in refusal(model, folder)
     (folder / CONFIG).write_text("[" * 100_000)
-    assert "damaged" in refusal(model, folder)
+    assert "nested too deeply" in refusal(model, folder)
     (folder / CONFIG).write_text(json.dumps([1]))
     assert "damaged" in refusal(model, folder)

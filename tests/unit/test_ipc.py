@@ -136,7 +136,7 @@ tokenize_requests = st.builds(
     keep_alive_s=optional_seconds,
     caller=callers,
 )
-float32s = st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(tuple)
+float32s = st.lists(st.floats(width=32, allow_nan=False), max_size=6).map(lambda values: array("f", values))
 loaded_models = st.builds(
     LoadedModel,
     name=texts,

@@ -113,7 +113,7 @@ OWN_CODE = json.dumps({**models.CONFIG, "model_type": "evilmodel", "auto_map": A
         ({"tokenizer.json": None, "tokenizer_config.json": b'{"tokenizer_class": "LlamaTokenizer"}'}, NO_TOKENIZER),
         ({"tokenizer.json": b"{"}, r"tokenizer\.json is damaged"),
         ({"tokenizer.json": b'{"model": 5}'}, r"tokenizer\.json is damaged"),
-        ({"tokenizer.json": b"[" * 1_000_000}, r"tokenizer\.json is damaged"),
+        ({"tokenizer.json": b"[" * 1_000_000}, r"tokenizer\.json is nested too deeply"),
         ({"tokenizer.json": b'{"model": {"vocab": {"a": 2147483648}}}'}, r"tokenizer\.json has a token with the id 2"),
         ({"tokenizer.json": models.long_tokenizer()}, r"tokenizer\.json may make text 1e\+18 times as long"),
     ],

@@ -32,12 +32,15 @@ class Peer:
     def has_output(self) -> bool:
         return bool(self._out)
 
+    @property
+    def _is_stalled(self) -> bool:
+        return time.monotonic() - self._taken_at > STALLED_S
+
     def enqueue(self, data: bytes) -> bool:
         """False if too much waits already and none of it moves; a single frame may be longer than the limit."""
         if not self._out:
             self._taken_at = time.monotonic()
-        is_stalled = time.monotonic() - self._taken_at > STALLED_S
-        if self._backlog_bytes > (MAX_BACKLOG_BYTES if is_stalled else MOST_BACKLOG_BYTES):
+        if self._backlog_bytes > MOST_BACKLOG_BYTES or (self._backlog_bytes > MAX_BACKLOG_BYTES and self._is_stalled):
             return False
         self._out.append(memoryview(data))
         self._backlog_bytes += len(data)

@@ -5,6 +5,7 @@ Raises ModelLoadError with a sentence for the user, which never names a path.
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,15 +76,7 @@ def vet(directory: str) -> VettedFiles:
         check_folder(folder)
     config = _without_hostile_keys(raw)
     _check_tokenizer(path, config)
-    tokenizers = []
-    for folder in folders:
-        added = check_vocabulary_files(folder)
-        for file in sorted(folder.glob("tokenizer*.json")):
-            if TOKENIZER_FILE.fullmatch(file.name) and file.is_file():
-                _check_tokenizer_file(file, added)
-                tokenizers.append(TokenizerSource(file, added))
-    if len(tokenizers) > _MOST_TOKENIZERS:
-        raise ModelLoadError(f"the model has {len(tokenizers)} tokenizers; {_MOST_TOKENIZERS} are the most")
+    tokenizers = _tokenizers(folders)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")
     weights = _weight_files(path)
@@ -141,7 +134,23 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
         raise ModelLoadError(f"the model's {file.name} names files outside of the model")
 
 
-def _check_tokenizer_file(file: Path, added: list[str]) -> None:
+def _tokenizers(folders: list[Path]) -> list[TokenizerSource]:
+    """Those that the tokenizers library reads: counted before one is read, and looked at."""
+    found = [
+        TokenizerSource(file, added)
+        for folder in folders
+        for added in (check_vocabulary_files(folder),)
+        for file in sorted(folder.glob("tokenizer*.json"))
+        if TOKENIZER_FILE.fullmatch(file.name) and file.is_file()
+    ]
+    if len(found) > _MOST_TOKENIZERS:
+        raise ModelLoadError(f"the model has {len(found)} tokenizers; {_MOST_TOKENIZERS} are the most")
+    for source in found:
+        _check_tokenizer_file(source.path, source.added)
+    return found
+
+
+def _check_tokenizer_file(file: Path, added: Sequence[str]) -> None:
     """What it does to texts: the library adds its tokens, and those `added` by other files, which are texts, too."""
     try:
         found = _TOKENIZER_DECODER.decode(read_content(file, MOST_TOKENIZER_BYTES))

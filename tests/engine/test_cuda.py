@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Qwen3Config, Qwen3Model
 
 from hugging_llama.engine import model_runner
 from hugging_llama.engine.cuda_graphs import DecodeGraphs
@@ -20,6 +20,7 @@ from hugging_llama.engine.flash_attention import FlashAttention, FlashKernels, f
 from hugging_llama.engine.linear.packer import LinearPacker
 from hugging_llama.engine.lora.cache import AdapterCache
 from hugging_llama.engine.self_test import can_host
+from hugging_llama.engine.wide_attention import use_wide_attention
 from hugging_llama.errors import ModelLoadError
 from hugging_llama.neutral.requests import SamplingParams
 from tests.engine.adapters import make_adapter, merged
@@ -130,6 +131,43 @@ def test_a_model_that_waits_for_the_device_decodes_without_graphs() -> None:
     norm.register_forward_hook(lambda module, inputs, output: output * float(output.sum().isfinite()))
     outputs, num_graphs, is_on = run_batched(model, graphs=True)
     assert (outputs, num_graphs, is_on) == (expected, 0, False)
+
+
+def test_graphs_come_back_after_a_shortage_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    capture, failures = DecodeGraphs._capture, [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def short_once(*args: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return capture(*args)
+
+    model = on_cuda("llama")
+    expected = [generate_greedy(model, prompt) for prompt in PROMPTS]
+    assert can_host(model) == (True, "")
+    monkeypatch.setattr(DecodeGraphs, "_capture", short_once)
+    outputs, num_graphs, is_on = run_batched(model, graphs=True)
+    assert (outputs, is_on, failures) == (expected, True, [])
+    assert num_graphs > 0
+
+
+def test_a_long_input_to_a_model_that_shares_heads_makes_no_scores() -> None:
+    sizes: dict[str, Any] = {
+        "vocab_size": 64, "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "pad_token_id": 0,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 8192,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model: Any = Qwen3Model(Qwen3Config(**sizes))
+    model.eval()
+    ids = torch.arange(8192).remainder(60)[None]
+    with torch.inference_mode():
+        expected = model(ids[:, :999]).last_hidden_state
+        model.to("cuda")
+        use_wide_attention(model, torch.device("cuda"))
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        states = model(ids.to("cuda")).last_hidden_state
+    assert torch.cuda.max_memory_allocated() - before < 8192**2  # a byte for each pair, and scores have four a head
+    torch.testing.assert_close(states[:, :999].cpu(), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_a_graph_that_computes_something_else_is_not_used() -> None:

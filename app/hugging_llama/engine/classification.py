@@ -10,10 +10,12 @@ from torch import Tensor
 from hugging_llama.engine.classifier import Classifier
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.loader import Checkpoint
+from hugging_llama.engine.memory import LOAD_SHORTAGE, is_out_of_memory
 from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.engine.pooling_batch import PoolingJob, PoolingRequest
 from hugging_llama.engine.pooling_numbers import packed
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer, TokenRow
+from hugging_llama.errors import InsufficientMemoryError
 from hugging_llama.neutral.events import Classified
 
 _log = logging.getLogger(__name__)
@@ -88,6 +90,8 @@ class ClassificationHead:
                 alone = torch.cat([self._scores([row]) for row in rows])
                 together = self._scores(rows)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise InsufficientMemoryError(LOAD_SHORTAGE) from error
             exit_if_device_lost(error)
             _log.warning("a model that classifies gets inputs of one length at a time", exc_info=error)
             return False

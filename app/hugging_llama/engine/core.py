@@ -147,7 +147,7 @@ class StepLoop(RunnerThread):
         except Exception as error:
             exit_if_device_lost(error)
             is_short = is_out_of_memory(error)
-            failure = _memory_error(error) if is_short else as_generation_error(error)
+            failure = as_generation_error(error)
         logger.warning("a step over %d sequences failed: %s", len(batch.rows), failure)
         empty_cache(self._model_runner.device)
         if is_short and self._scheduler.prefixes.num_tokens:
@@ -281,8 +281,3 @@ class StepLoop(RunnerThread):
         with self._lock:
             # numbers that are not numbers may lie in its cache
             self._scheduler.remove(sequence, has_failed=True)
-
-
-def _memory_error(error: Exception) -> HuggingLlamaError:
-    logger.warning("memory is short: %s", error)
-    return InsufficientMemoryError("there is not enough memory to go on with this request")

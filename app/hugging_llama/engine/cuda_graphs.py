@@ -5,7 +5,8 @@ from step to step, token ids, positions and rows, lies in one input tensor at a 
 their class by repeating the last one: the same key is written to the same place once more, which harms nobody.
 
 A layout is captured when it has come some times, right after it was run without a graph; the graph's first logits
-are compared with those. The first failure, of whatever kind, switches graphs off for this model.
+are compared with those. The first failure, of whatever kind, switches graphs off for this model; without memory for one
+more, all go, and are captured again as they come again.
 """
 
 import logging
@@ -22,6 +23,7 @@ from hugging_llama.engine.flash_attention import FlashAttention
 from hugging_llama.engine.kv_cache import Slab
 from hugging_llama.engine.kv_step import DecodeGroup, KVStep
 from hugging_llama.engine.logit_difference import allowed_difference, is_within, worst_and_most
+from hugging_llama.engine.memory import is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +98,12 @@ class DecodeGraphs:
                 graph = self._capture(step, token_ids)
             difference = worst_and_most(self._replay(graph, step, token_ids), expected)
         except Exception as error:
-            # a model that waits for the device in the middle of its forward, or no memory for a graph
+            if is_out_of_memory(error):
+                # what the others take is of more use to sequences; there may be room again later
+                self._graphs.clear()
+                self._num_uses.clear()
+                return False
+            # a model that waits for the device in the middle of its forward
             self._switch_off(f"{type(error).__name__}: {error}")
             return False
         if is_within(*difference, allowed_difference(expected.dtype)):

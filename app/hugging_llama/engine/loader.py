@@ -20,7 +20,7 @@ from hugging_llama.engine.linear.native import has_native_linears
 from hugging_llama.engine.linear.packer import LinearPacker
 from hugging_llama.engine.linear.replace import packed_bytes
 from hugging_llama.engine.linear.speed import bf16_is_fast
-from hugging_llama.engine.memory import is_out_of_memory
+from hugging_llama.engine.memory import LOAD_SHORTAGE, is_out_of_memory
 from hugging_llama.engine.model_runner import vocab_size
 from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.engine.pooling import check_pooled, check_pooling_named
@@ -34,6 +34,7 @@ from hugging_llama.engine.pretrained import (
 from hugging_llama.engine.stored_size import stored_size
 from hugging_llama.engine.tokenizer_trial import try_tokenizers
 from hugging_llama.engine.vetting import VettedFiles, check_modules, vet
+from hugging_llama.engine.wide_attention import use_wide_attention
 from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, ModelLoadError
 from hugging_llama_config.model_memory import ModelSize, Runtime
 from hugging_llama_config.settings import Settings
@@ -132,7 +133,7 @@ class Loader:
             raise
         except Exception as error:
             if is_out_of_memory(error):
-                raise InsufficientMemoryError("there is not enough memory to load this model") from error
+                raise InsufficientMemoryError(LOAD_SHORTAGE) from error
             exit_if_device_lost(error)
             _log.warning("a model could not be loaded", exc_info=True)
             raise ModelLoadError(_sentence(error)) from error
@@ -187,6 +188,7 @@ class Loader:
             model_kwargs={"use_safetensors": True, "dtype": torch.float32, "trust_remote_code": False},
         )
         check_pooled(model)
+        use_wide_attention(model, self.device)
         model.eval().requires_grad_(False)
         limit = longest_input(model, int(model.max_seq_length or trained_context(config)))
         linear = self._packer.pack(
@@ -196,6 +198,7 @@ class Loader:
 
     def _classification(self, files: VettedFiles, quantization: str) -> Checkpoint:
         model = load_classifier(files, self.device)
+        use_wide_attention(model.module, self.device)
         linear = self._packer.pack(model.module, model.try_out, quantization, torch.float32)
         return self._reader(ModelKind.CLASSIFICATION, model, model.module, model.longest, quantization, linear)
 

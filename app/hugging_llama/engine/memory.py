@@ -12,7 +12,16 @@ from hugging_llama.engine.device_loss import NO_PRIMITIVE
 from hugging_llama.errors import InsufficientMemoryError
 from hugging_llama_config.control_group import memory_limits, own_groups
 
-_SIGNS = ("allocate memory", "MPS backend out of memory", "can't start new thread")
+_SIGNS = (
+    "allocate memory",
+    "MPS backend out of memory",
+    "can't start new thread",
+    # of cuBLAS and its kind, which take their own: a thread's first product, and a workspace
+    "_STATUS_ALLOC_FAILED",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDA error: out of memory",
+)
+LOAD_SHORTAGE = "there is not enough memory to load this model"
 
 
 def free_bytes(device: torch.device) -> int:
@@ -29,7 +38,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """True if an allocation has failed, on whatever device; a thread needs one for its stack."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    # the allocators of the CPU and of MPS have no class of their own
+    # the allocators of the CPU and of MPS, and NVIDIA's libraries, have no class of their own
     text = str(error)
     return isinstance(error, RuntimeError) and (any(sign in text for sign in _SIGNS) or text == NO_PRIMITIVE)
 

@@ -3,8 +3,9 @@
 import logging
 
 from hugging_llama.engine.device_loss import exit_if_device_lost
+from hugging_llama.engine.memory import is_out_of_memory
 from hugging_llama.engine.sequence import Emit, OnFinished, Sequence, SequenceStatus, StepEvents
-from hugging_llama.errors import GenerationError, HuggingLlamaError
+from hugging_llama.errors import GenerationError, HuggingLlamaError, InsufficientMemoryError
 from hugging_llama.neutral.events import FinishReason, GenerateEvent
 
 logger = logging.getLogger(__name__)
@@ -68,12 +69,16 @@ class Outbox:
 
 
 def as_generation_error(error: Exception) -> HuggingLlamaError:
-    """Our own errors as they are; any other is logged with its traceback and becomes a GenerationError.
+    """Our own errors as they are, a failed allocation as InsufficientMemoryError; any other is logged with its
+    traceback and becomes a GenerationError.
 
     Ends the process if the error means that the device is lost.
     """
     if isinstance(error, HuggingLlamaError):
         return error
     exit_if_device_lost(error)
+    if is_out_of_memory(error):
+        logger.warning("memory is short: %s", error)
+        return InsufficientMemoryError("there is not enough memory to go on with this request")
     logger.error("a generation failed", exc_info=error)
     return GenerationError(f"generation failed: {type(error).__name__}: {error}")

@@ -9,13 +9,16 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from hugging_llama.engine.attention import ATTENTION_NAME, LayerProbe, UnsupportedAttentionError
+from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.fused_layer import fuse_layers, unfuse_layers
 from hugging_llama.engine.linear.packed import PackedLinear
 from hugging_llama.engine.logit_difference import allowed_difference, is_within, worst_and_most
+from hugging_llama.engine.memory import LOAD_SHORTAGE, is_out_of_memory
 from hugging_llama.engine.model_runner import Chunk, ModelRunner, accepts, compute_guard, rope_switch, vocab_size
 from hugging_llama.engine.reference_attention import REFERENCE_NAME
 from hugging_llama.engine.state_cache import CacheOutline, state_outline
 from hugging_llama.engine.state_runner import cache_argument, make_model_runner
+from hugging_llama.errors import InsufficientMemoryError
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def can_host(model: PreTrainedModel) -> tuple[bool, str]:
     """Whether the batched runner computes what the model itself computes, and if not, why.
 
     Runs some twenty tokens both ways. Afterwards the model's attention is set to ours if it can be hosted, and as
-    it was if not.
+    it was if not. Raises InsufficientMemoryError where memory is too short to tell.
     """
     original = model.config._attn_implementation
     reason = _structural_reason(model)
@@ -55,7 +58,10 @@ def can_host(model: PreTrainedModel) -> tuple[bool, str]:
         except UnsupportedAttentionError as error:
             reason = str(error)
         except Exception as error:
-            # whatever a foreign model raises here, it only means that it can't be run this way
+            if is_out_of_memory(error):
+                raise InsufficientMemoryError(LOAD_SHORTAGE) from error
+            exit_if_device_lost(error)
+            # whatever else a foreign model raises here, it only means that it can't be run this way
             logger.debug("the self-test failed", exc_info=error)
             reason = f"it can't be run in a batch: {type(error).__name__}: {str(error)[:_MAX_REASON]}"
     wanted = original if reason else ATTENTION_NAME

@@ -106,6 +106,7 @@ def test_the_estimate_is_what_a_full_model_takes(folder: Path, dtype: str, conte
     _compare(folder, dtype, context)
 
 
+@pytest.mark.slow
 def test_the_estimate_of_the_demo_model(tmp_path: Path) -> None:
     _compare(Path(shutil.copytree(DEMO, tmp_path / "demo")), "bfloat16", 2048)
 

@@ -18,6 +18,10 @@ _LIMITS = {
     "intermediate_size": 1_048_576,
     "vocab_size": 2_000_000,
     "max_position_embeddings": 1 << 28,
+    # these families make tables of all positions
+    "n_positions": 1 << 22,
+    "n_ctx": 1 << 22,
+    "max_seq_len": 1 << 22,
 }
 _MODULES = re.compile(
     r"(\w+_)?((?<!per_)layers?|blocks|depths?|stages|cycles|repeats|codebooks|quantizers|levels|flows|networks)"
@@ -27,6 +31,13 @@ _MODULES = re.compile(
 """What transformers' configurations call the number of parts that are built one after the other, or list by them."""
 _MOST_MODULES = 512
 _MORE_MODULES = {re.compile(r"(\w+_)?experts"): 16_384, re.compile(r"(\w+_)?labels"): 65_536}
+_PADDED_TO = re.compile(r"attention_window|(mamba_)?chunk_size")
+_LONGEST_PADDING = 1_024
+"""Inputs are padded to a multiple of these, and scores are made within it."""
+_MOST_TABLE = 1 << 27
+"""Numbers in MPT's table of positions for each head, which each forward makes anew."""
+_CYCLES = re.compile(r"(\w+_)?cycles")
+"""Of one another: their product is how often the layers run."""
 _QUANT_METHODS = frozenset({"awq", "bitsandbytes", "compressed-tensors", "fbgemm_fp8", "fp8", "gptq", "mxfp4"})
 """Those whose settings are numbers and names; others are described by classes, files or code."""
 MOST_TENSORS = 2**19
@@ -41,6 +52,8 @@ def config_problem(config: dict[str, Any], weight_bytes: int) -> str:
     for part in dicts(config):
         if key := next((key for key, value in part.items() if _is_impossible(key, value)), None):
             return f"has an impossible {key[:80]}"
+        if _makes_too_much(part):
+            return "asks for more than a forward can do"
         if not _is_quantization_known(part.get("quantization_config")):
             return "names a quantisation that is not supported; these are: " + ", ".join(sorted(_QUANT_METHODS))
     return "" if all(_is_plausible(part, weight_bytes) for part in dicts(config)) else "does not fit its weights"
@@ -56,12 +69,21 @@ def dicts(value: Any) -> Iterator[dict[str, Any]]:
 
 def _is_impossible(key: str, value: object) -> bool:
     if isinstance(value, list):
+        if _PADDED_TO.fullmatch(key) and any(_is_impossible(key, number) for number in value):
+            return True
         return _MODULES.fullmatch(key) is not None and _is_too_long(value)
     if not isinstance(value, (int, float)):
         return False
     if limit := _LIMITS.get(key):
         return not 0 <= value <= limit
-    return value > _most_modules(key)
+    return value > (_LONGEST_PADDING if _PADDED_TO.fullmatch(key) else _most_modules(key))
+
+
+def _makes_too_much(config: dict[str, Any]) -> bool:
+    """Where numbers that are possible, each for itself, are multiplied."""
+    cycles = [value for key, value in config.items() if isinstance(value, int) and _CYCLES.fullmatch(str(key))]
+    table = _size(config, "n_heads") * _size(config, "max_seq_len")
+    return math.prod(cycles) > _MOST_MODULES or table > _MOST_TABLE
 
 
 def _is_too_long(values: list[Any]) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, DistilBertConfig, RoFormerConfig, SwinConfig
+from transformers import AutoModel, DistilBertConfig, GPTJConfig, RoFormerConfig, SwinConfig
 
 from hugging_llama.engine import built_size
 from hugging_llama.engine.built_size import check_built_size
@@ -68,6 +68,21 @@ def test_tables_of_sines(config: Any) -> None:
         check_built_size(AutoModel, config, MANY)
     config.max_position_embeddings = 512
     check_built_size(AutoModel, config, MANY)
+
+
+def test_tables_of_positions_are_no_weights_and_have_a_bound_of_their_own() -> None:
+    sizes: dict[str, Any] = {"vocab_size": 64, "n_embd": 128, "n_layer": 1, "n_head": 1, "rotary_dim": 128}
+    with pytest.raises(ModelLoadError, match="does not fit its weights"):
+        check_built_size(AutoModel, GPTJConfig(**sizes, n_positions=2**22), MANY)
+    check_built_size(AutoModel, GPTJConfig(**sizes, n_positions=2**17), MANY)
+
+
+def test_a_byte_holds_one_weight_where_none_are_packed() -> None:
+    config = DistilBertConfig(**SMALL, max_position_embeddings=2**20)
+    with pytest.raises(ModelLoadError, match="does not fit its weights"):
+        check_built_size(AutoModel, config, 2**22)
+    config.quantization_config = {"quant_method": "gptq"}
+    check_built_size(AutoModel, config, 2**22)
 
 
 def test_learned_positions_are_weights() -> None:

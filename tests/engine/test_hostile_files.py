@@ -238,6 +238,16 @@ def test_modules_without_end_are_not_loaded(
         loader.load(str(folder))
 
 
+def test_a_model_of_texts_makes_no_tables_for_sounds(loader: Loader, tmp_path: Path) -> None:
+    """sentence-transformers makes the processor that a model names."""
+    folder = Path(shutil.copytree(minilm_files(), tmp_path / "model"))
+    edit_json(folder / "tokenizer_config.json", processor_class="WhisperProcessor")
+    sizes = {"feature_extractor_type": "WhisperFeatureExtractor", "feature_size": 250}
+    (folder / "preprocessor_config.json").write_text(json.dumps(sizes | {"n_fft": 10_000_000}))
+    with pytest.raises(ModelLoadError, match=r"preprocessor_config.json has an impossible n_fft"):
+        loader.load(str(folder))
+
+
 def test_an_input_has_a_length(loader: Loader, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(minilm_files(), tmp_path / "model"))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": -5}))

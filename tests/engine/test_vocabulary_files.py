@@ -31,6 +31,23 @@ def test_tokens_without_end(folder: Path, name: str, values: dict[str, Any]) -> 
     assert f"{name} has a token of 5000 characters" in refused(folder)
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"extra_ids": 10**12},
+        {"offset": 20_000},
+        {f"t{number}_token": f"<{number}>" for number in range(10_001)},
+        {"model_specific_special_tokens": {f"t{number}": f"<{number}>" for number in range(10_001)}},
+    ],
+    ids=["extra_ids", "offset", "named", "specific"],
+)
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_special_tokens_are_compared_in_pairs(folder: Path, name: str, values: dict[str, Any]) -> None:
+    before = (folder / name).read_text() if (folder / name).exists() else "{}"
+    (folder / name).write_text(json.dumps(json.loads(before) | values))
+    assert "special tokens; 10000 are the most" in refused(folder)
+
+
 def test_tokens_of_several_files_that_are_too_much_together(folder: Path) -> None:
     halves = [[f"{number:04d}" * 1000 for number in range(start, start + 300)] for start in (0, 300)]
     (folder / "added_tokens.json").write_text(json.dumps({text: id for id, text in enumerate(halves[0], 300)}))

@@ -17,12 +17,14 @@ from hugging_llama.engine.wide_attention import WIDE_NAME
 
 _SCORES = 13
 _PLACES_BY_HEAD, _PLACES_BY_ROW = 24, 33
+_WINDOW_BY_HEAD, _WINDOW_BY_ROW = 24, 110
 _WINDOWS = 17
 _PADDING = 8
 """Bytes for each pair of tokens, as measured over the families that are loaded (transformers 5, float32, on the CPU and
 on CUDA). Scores and their softmax are there once a head (8 to 13.1 bytes), DeBERTa's, which depend on how far tokens
 are apart, take 16 to 24 a head and 24 to 32.5 a row; masks of sliding windows are there once a row (8 to 16), those of
-padding, too (5 to 7); torch's fused attention needs nothing else."""
+padding, too (5 to 7). Longformer's, which computes within windows of its own, takes as much for each token and place of
+a window as the two say, with all copies (72 to 325 were measured). torch's fused attention needs nothing else."""
 _FUSED = {"sdpa", WIDE_NAME}
 _SMALL_BYTES = 64 * 2**20
 """Less than that is not looked at: to ask how much is free takes longer than a small forward's layer."""
@@ -36,19 +38,29 @@ class AttentionMemory:
     def __init__(self, module: torch.nn.Module) -> None:
         configs = [part.config.get_text_config() for part in module.modules() if isinstance(part, PreTrainedModel)]
         self._by_pair = max(map(_bytes_by_pair, configs), default=0)
+        self._window = max(map(_own_window, configs), default=0)
         self._has_masks = any(config._attn_implementation in _FUSED for config in configs)
 
     def needed_bytes(self, lengths: Sequence[int]) -> int:
         """For a batch of rows of so many tokens; about, and rather too many."""
-        by_padding = _PADDING if self._has_masks and min(lengths) < max(lengths) else 0
-        return len(lengths) * max(lengths) ** 2 * max(self._by_pair, by_padding)
+        longest = max(lengths)
+        if self._window:  # rows are padded to a multiple of it
+            return len(lengths) * -(-longest // self._window) * self._window**2 * self._by_pair
+        by_padding = _PADDING if self._has_masks and min(lengths) < longest else 0
+        return len(lengths) * longest**2 * max(self._by_pair, by_padding)
+
+
+def _own_window(config: Any) -> int:
+    """Longformer's kind: one for all layers or for each. torch's attention knows none, the model has its own."""
+    window = getattr(config, "attention_window", None) or 0
+    return max(window) if isinstance(window, list | tuple) else int(window)
 
 
 def _bytes_by_pair(config: Any) -> int:
     """Of a row without padding."""
-    if getattr(config, "attention_window", None) or getattr(config, "attention_type", "") == "block_sparse":
-        return 0  # Longformer's kind: each token sees only so many others
     num_heads = int(getattr(config, "num_attention_heads", 0) or 0)
+    if _own_window(config):
+        return _WINDOW_BY_HEAD * num_heads + _WINDOW_BY_ROW
     if getattr(config, "relative_attention", False):
         return _PLACES_BY_HEAD * num_heads + _PLACES_BY_ROW
     has_bias = getattr(config, "relative_attention_num_buckets", 0)  # T5's kind: a number for each pair and head

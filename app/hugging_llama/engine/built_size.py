@@ -15,20 +15,27 @@ _MOST_MODULES = 50_000
 """A tenth of a millisecond each. Mixtures of 2,048 experts of a dozen layers have more, and are not served."""
 _MOST_COMPUTED_POSITIONS = 2**22
 """Numbers in a table of sines, which transformers computes one by one. Real ones have a million."""
+_MOST_BUFFER_BYTES = 2**30
+"""Masks and tables of positions, which are no weights; their making takes some times as much."""
 _HAS_SINES = ("sinusoidal_pos_embds", "sinusoidal_embeddings")
 
 
-def check_built_size(auto_class: Any, config: Any, weight_bytes: int) -> None:
+def check_built_size(auto_class: Any, config: Any, weight_bytes: int, *, is_packed: bool = False) -> None:
     """A tensor that does not fit the stored one is made anew, at the size that the configuration says, before that is
-    an error; and buffers are made whatever is stored.
+    an error; and buffers are made whatever is stored. `is_packed`: several weights may share a byte.
 
-    Raises ModelLoadError for more elements than weights of `weight_bytes` can have, or for what would take minutes to
-    build, and what the model's class raises.
+    Raises ModelLoadError for more elements than weights of `weight_bytes` can have, for buffers of a size that none
+    needs, or for what would take minutes to build, and what the model's class raises.
     """
     with torch.device("meta"), _counted():
         model: torch.nn.Module = auto_class.from_config(config)
-    num_elements = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
-    if num_elements > WEIGHTS_PER_BYTE * weight_bytes or _num_sines(model, config) > _MOST_COMPUTED_POSITIONS:
+    num_weights = sum(weight.numel() for weight in model.parameters())
+    buffer_bytes = sum(buffer.nbytes for buffer in model.buffers())
+    # none takes less than a byte where nothing is packed
+    per_byte = WEIGHTS_PER_BYTE if is_packed or getattr(config, "quantization_config", None) else 1
+    if num_weights > per_byte * weight_bytes or buffer_bytes > _MOST_BUFFER_BYTES:
+        raise _not_fitting()
+    if _num_sines(model, config) > _MOST_COMPUTED_POSITIONS:
         raise _not_fitting()
 
 

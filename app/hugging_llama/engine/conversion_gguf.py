@@ -42,7 +42,7 @@ def convert(request: ConversionRequest, facts: GgufFacts) -> None:
     if type(config) not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING:
         raise _not_convertible(facts.architecture)
     auto_class: Any = transformers.AutoModelForCausalLM
-    check_built_size(auto_class, config, request.weight_bytes)
+    check_built_size(auto_class, config, request.weight_bytes, is_packed=True)
     model, info = auto_class.from_pretrained(
         source,
         gguf_file=file,

@@ -39,6 +39,11 @@ _MOST_TOKENIZERS = 8
 _MOST_PARTS = 16
 """Of a sentence-transformers model: real ones have three or four."""
 
+_SOUND_SIZES = re.compile(r"\w*(feature_size|bins|mels|fft|win_length|window_size|filter_length|frame_length)\w*")
+_MOST_SOUND_SIZE = 4096
+"""Of the tables that turn sounds into features. They are made with a processor, which sentence-transformers makes of
+whatever a model names, also where it reads texts alone."""
+
 _LAYER_SIZES = ("in_features", "out_features", "dimension")
 _MODULE_TYPE = re.compile(
     r"sentence_transformers(\.[A-Za-z0-9_]+)*\.(?P<kind>Transformer|Pooling|Normalize|Dense|LayerNorm|Dropout|LogitScore)"
@@ -174,6 +179,9 @@ def check_modules(files: VettedFiles) -> None:
                 )
                 if names_code:
                     raise ModelLoadError("this model needs code of its own, which is not run")
+                is_sound = file.name.endswith("processor_config.json") and _SOUND_SIZES.fullmatch(key)
+                if is_sound and isinstance(value, (int, float)) and value > _MOST_SOUND_SIZE:
+                    raise ModelLoadError(f"the model's {file.name} has an impossible {key[:80]}")
                 if key == "max_seq_length" and isinstance(value, (int, float)) and value < 1:
                     raise ModelLoadError(f"the model's {file.name} has a max_seq_length of {value}")
 

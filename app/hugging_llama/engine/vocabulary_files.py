@@ -8,8 +8,9 @@ from hugging_llama.errors import ModelLoadError
 from hugging_llama_config.vocabulary_files import MAX_BYTES, MOST_TOKENS, is_plain_vocabulary, plain_vocabulary_problem
 from hugging_llama_config.vocabulary_limits import MOST_ADDED, added_texts_problem, token_texts, vocabulary_problem
 
-_SPECIAL = ("extra_special_tokens", "additional_special_tokens")
 _NAMES_TOKENS = ("_token", "_tokens")
+_COUNTS = ("extra_ids", "offset")
+"""Of special tokens that a class makes by itself: T5's kind and Pegasus."""
 _MOST_SPECIAL = 10_000
 """Each one is looked for in a list of all tokens that are added."""
 
@@ -29,9 +30,9 @@ def check_vocabulary_files(folder: Path) -> list[str]:
         decoder = settings.get("added_tokens_decoder")
         _check(name, None, decoder)
         num_added += _size(decoder)
-        num_special += sum(_size(settings.get(key)) for key in _SPECIAL)
         named = [value for key, value in settings.items() if key.endswith(_NAMES_TOKENS)]
         texts += (own_texts := [text for value in named for text in token_texts(value)])
+        num_special += len(own_texts) + sum(n for key in _COUNTS if isinstance(n := settings.get(key), int) and n > 0)
         if problem := added_texts_problem(own_texts):
             raise ModelLoadError(f"the model's {name} {problem}")
         texts += token_texts(decoder)

@@ -23,6 +23,8 @@ def shared_folder() -> Path | None:
 def reserve(folder: Path, pid: int) -> bool:
     """Take the space for the figures of the worker `pid`. False if there is none; then nothing is left of the try."""
     try:
+        for path in (folder.parent, folder):  # unless somebody has deleted them, they are there
+            path.mkdir(mode=0o700, exist_ok=True)
         for kind, size in BYTES.items():
             with (folder / f"{kind}_{pid}.db").open("xb") as file:
                 file.write(bytes(size))

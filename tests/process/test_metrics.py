@@ -367,3 +367,16 @@ def assert_grown(first: Scrape, last: Scrape) -> None:
         assert last.series.get(series, -1.0) >= first.series[series], series
     for name in ("output_tokens_total", "engine_output_tokens_total", "engine_load_seconds_count"):
         assert last.get(name) > first.get(name), name
+
+
+@pytest.mark.slow
+def test_a_folder_that_was_deleted_is_named_and_made_anew(tmp_path: Path) -> None:
+    with live_server(tmp_path, tmp_path / "hub") as server:
+        run_dir = Path(server.environ["HUGGING_LLAMA_RUN_DIR"])
+        for folder in run_dir.glob("metrics-*"):
+            shutil.rmtree(folder)
+        answer = requests.get(f"{server.url}/metrics", timeout=60)
+        assert answer.status_code == 500
+        assert "figures was deleted; a reload of the server (HUP)" in answer.text
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: requests.get(f"{server.url}/metrics", timeout=60).status_code == 200)

@@ -34,6 +34,8 @@ def exit_if_device_lost(error: BaseException) -> None:
     unload what lies on the device first would only fail, or hang.
     """
     if is_device_lost(error):
-        logger.critical("the device is lost, the engine ends: %s", str(error).split("\n")[0])
+        is_short = str(error) == NO_PRIMITIVE
+        what = "memory is short, and this process can't compute any more" if is_short else "the device is lost"
+        logger.critical("%s, the engine ends: %s", what, str(error).split("\n")[0])
         logging.shutdown()
         os._exit(EXIT_STATUS)

@@ -5,6 +5,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
+from hugging_llama.descriptors import check_descriptors
 from hugging_llama.errors import InvalidRequestError, ModelNotFoundError
 from hugging_llama.neutral.models import LocalModel, ModelDetails, ModelRef
 from hugging_llama.store import folders, names, pruning, snapshot
@@ -45,12 +46,16 @@ class Store:
         return locked(path, _LOCK_TIMEOUT_S, private=True) if self._home else nullcontext()
 
     def list(self) -> list[LocalModel]:
-        """All models that can do something here, newest first. What is broken or half there is left out."""
+        """All models that can do something here, newest first. What is broken or half there is left out.
+
+        Raises EngineBusyError where nothing can be opened: all would seem to be gone.
+        """
         own = list(self.named.all())
         taken = {named.manifest.name.lower() for named in own}
         places = [place for place in self.places.all() if place.name.lower() not in taken]
         models = [model for place in places if (model := self._model(place)) and model.capabilities]
         models += [model for named in own if (model := self._named_model(named)) and model.capabilities]
+        check_descriptors()
         self._facts.keep_only({place.folder for place in places} | {model.ref.path for model in models})
         return sorted(models, key=lambda model: (-model.modified_at_s, model.ref.name))
 

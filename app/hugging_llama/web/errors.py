@@ -12,12 +12,13 @@ from werkzeug.routing import MapAdapter, WebsocketMismatch
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from hugging_llama import errors
+from hugging_llama.descriptors import check_descriptors, descriptors_error
 from hugging_llama.dialects.base import OUR_FAULT
 from hugging_llama.dialects.client_gone import ClientGoneError
 from hugging_llama.dialects.mounts import mount_name
 from hugging_llama.dialects.request_facts import request_facts
 from hugging_llama.dialects.request_id import request_id
-from hugging_llama.errors import HuggingLlamaError, InvalidRequestError
+from hugging_llama.errors import HuggingLlamaError, InvalidRequestError, ModelNotFoundError
 from hugging_llama.web.disconnect import has_left
 from hugging_llama.web.refusals import write_refusal
 from hugging_llama_config.redaction import redacted
@@ -56,6 +57,8 @@ class ErrorPages:
 
     def own_error(self, error: HuggingLlamaError) -> Response:
         """A typed error before the first byte."""
+        if isinstance(error, ModelNotFoundError):
+            error = _unless_unseen(error)
         request_facts().fail(error.code)
         write_refusal(error)
         response = self.render(error)
@@ -80,6 +83,8 @@ class ErrorPages:
             return self.render(InvalidRequestError(f"malformed request body: {error}"))
         if isinstance(error, ConnectionError) and has_left(request.environ):  # while somebody read the body
             return client_gone(error)
+        if busy := descriptors_error(error):
+            return self.own_error(busy)
         if _ENTERED not in request.environ and (handler := _handler_around_us(error)) is not None:
             return current_app.ensure_sync(handler)(error)
         # what watches the application for errors sees ours, too
@@ -99,6 +104,15 @@ class ErrorPages:
             if name.lower() not in ("content-type", "content-length"):
                 response.headers[name] = value
         return response
+
+
+def _unless_unseen(error: HuggingLlamaError) -> HuggingLlamaError:
+    """A client that hears that a model is gone pulls it again."""
+    try:
+        check_descriptors()
+    except HuggingLlamaError as busy:
+        return busy
+    return error
 
 
 def mark_entered() -> None:

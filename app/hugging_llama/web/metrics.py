@@ -9,13 +9,16 @@ from prometheus_flask_exporter import PrometheusMetrics
 
 from hugging_llama.dialects.base import app_context
 from hugging_llama.dialects.documented import Answer, documented
+from hugging_llama.errors import HuggingLlamaError
 from hugging_llama.neutral.events import EngineStatus
 from hugging_llama.web.context import Exporter, web_context
 from hugging_llama.web.engine_figures import EngineCollector
 from hugging_llama.web.unknown_paths import METHODS
+from hugging_llama_config.metrics_files import shared_folder
 
 blueprint = Blueprint("metrics", __name__)
 
+_FOLDER_GONE = "the folder of the web workers' figures was deleted; a reload of the server (HUP) begins a new one"
 _BUCKETS = (0.01, 0.1, 1.0, 10.0)
 
 
@@ -45,5 +48,10 @@ def metrics() -> Response:
         context.device = status.device
 
     engine_registry.register(EngineCollector(ours.engine, context.ledger, ours.settings.max_queue, remember))
-    workers, content_type = context.exporter.generate_metrics()
+    try:
+        workers, content_type = context.exporter.generate_metrics()
+    except ValueError as error:
+        if (folder := shared_folder()) is None or folder.is_dir():
+            raise
+        raise HuggingLlamaError(_FOLDER_GONE) from error
     return Response(workers + generate_latest(engine_registry).decode(), content_type=content_type)

@@ -7,8 +7,8 @@ answer=$(curl --silent --show-error --fail-with-body "$URL/v1/responses" --data 
 {"model": "$MODEL", "instructions": "You are a helpful assistant.", "input": "Name a colour.", "max_output_tokens": 20}
 JSON
 )
-echo "$answer"
-id=$(echo "$answer" | sed 's/.*"id":"\(resp_[0-9a-f]*\)".*/\1/')
+printf '%s\n' "$answer" # echo may write the \n of a JSON text as a line's end
+id=$(printf '%s\n' "$answer" | sed 's/.*"id":"\(resp_[0-9a-f]*\)".*/\1/')
 curl --silent --show-error --fail-with-body "$URL/v1/responses" --data @- <<JSON
 {"model": "$MODEL", "previous_response_id": "$id", "input": "Another one.", "max_output_tokens": 20, "store": false}
 JSON

@@ -5,6 +5,7 @@ figure then ends the worker by SIGBUS, and so every later worker's. So the space
 that the web side may make; a worker that gets none counts for itself. Standard library only, as the master calls this.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def reserve(folder: Path, pid: int) -> bool:
                 file.write(bytes(size))
     except OSError:
         for kind in BYTES:
-            (folder / f"{kind}_{pid}.db").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / f"{kind}_{pid}.db").unlink()
         return False
     return True
 

@@ -48,9 +48,11 @@ def test_what_is_counted_in_them_is_summed_up_and_stays(tmp_path: Path) -> None:
 
 
 def test_all_or_nothing(tmp_path: Path) -> None:
-    assert not reserve(tmp_path / "none", 7)
-    assert reserve(tmp_path, 7)
-    assert all(path.stat().st_blocks * 512 >= path.stat().st_size for path in tmp_path.iterdir())
-    shrink(tmp_path, 7)
-    assert list(tmp_path.iterdir()) == []
-    shrink(tmp_path, 7)
+    (tmp_path / "file").touch()
+    assert not reserve(tmp_path / "file", 7)
+    folder = tmp_path / "home" / "figures"  # which somebody has deleted
+    assert reserve(folder, 7)
+    assert all(path.stat().st_blocks * 512 >= path.stat().st_size for path in folder.iterdir())
+    shrink(folder, 7)
+    assert list(folder.iterdir()) == []
+    shrink(folder, 7)

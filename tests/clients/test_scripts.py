@@ -67,3 +67,9 @@ def test_every_endpoint_has_a_script(server: LiveServer) -> None:
     written = {path: re.sub(r"\{\w+\}", r"\\$\\w+", path.removeprefix("/")) for path in paths}
     without = [path for path in sorted(paths) if not re.search(rf"{written[path]}[\"; ]", texts)]
     assert without == []
+
+
+def test_no_answer_goes_through_echo() -> None:
+    """Some shells' echo writes the \\n of a JSON text as the end of a line."""
+    for path in SCRIPTS.glob("*.sh"):
+        assert not re.search(r"echo\s+[^|\n]*\$", path.read_text()), path.name

@@ -198,6 +198,14 @@ def test_tokenizers_that_read_files_elsewhere(loader: Loader, folder: Path, tmp_
         edit_json(folder / "tokenizer_config.json", **{key: [str(secret)]})
         assert "outside" in refused(loader, folder)
         (folder / "tokenizer_config.json").write_text(before)
+    # the library looks for `tokenizer.` anywhere in a name, and would read what nobody has looked at
+    for name in ("xtokenizer.1.0.0.json", "tokenizer./../../tokenizer.1.json", str(secret)):
+        edit_json(folder / "tokenizer_config.json", fast_tokenizer_files=[name])
+        assert "names tokenizers that are not in a tokenizer*.json" in refused(loader, folder)
+    (folder / "tokenizer_config.json").write_text(before)
+    shutil.copy(folder / "tokenizer.json", folder / "tokenizer.1.0.0.json")
+    edit_json(folder / "tokenizer_config.json", fast_tokenizer_files=["tokenizer.1.0.0.json"])
+    loader.load(str(folder))
     edit_json(folder / "tokenizer_config.json", tokenizer_file=str(secret), vocab_file=str(secret))
     assert "a secret" not in loader.load(str(folder)).tokenizer.get_vocab()
 

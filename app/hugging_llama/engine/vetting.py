@@ -134,8 +134,12 @@ def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:
     for named in (settings.get("tokenizer_class"), config.get("tokenizer_class")):
         if named is not None and not (isinstance(named, str) and _TOKENIZER_CLASS.fullmatch(named)):
             raise ModelLoadError("the model's tokenizer is of a kind that is not supported")
-    named = settings.get("fast_tokenizer_files")
-    if any(settings.get(key) for key in _TOKENIZER_INPUTS) or "/" in str(named or ""):
+    named = settings.get("fast_tokenizer_files") or []
+    # the library takes any name that has `tokenizer.` in it; only these are looked at before
+    names = [str(name) for name in named] if isinstance(named, list) else [str(named)]
+    if not all(TOKENIZER_FILE.fullmatch(name) and "/" not in name for name in names):
+        raise ModelLoadError(f"the model's {file.name} names tokenizers that are not in a tokenizer*.json")
+    if any(settings.get(key) for key in _TOKENIZER_INPUTS):
         raise ModelLoadError(f"the model's {file.name} names files outside of the model")
 
 

@@ -248,6 +248,14 @@ def test_a_model_of_texts_makes_no_tables_for_sounds(loader: Loader, tmp_path: P
         loader.load(str(folder))
 
 
+def test_a_modules_folder_names_no_other_tokenizer(loader: Loader, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(minilm_files(), tmp_path / "model"))
+    settings = {"fast_tokenizer_files": ["xtokenizer.1.0.0.json"]}
+    (folder / "1_Pooling" / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelLoadError, match=r"names tokenizers that are not in a tokenizer\*.json"):
+        loader.load(str(folder))
+
+
 def test_an_input_has_a_length(loader: Loader, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(minilm_files(), tmp_path / "model"))
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": -5}))

@@ -80,7 +80,8 @@ def vet(directory: str) -> VettedFiles:
         _check_kinds(folder)
         check_folder(folder)
     config = _without_hostile_keys(raw)
-    _check_tokenizer(path, config)
+    for folder in folders:
+        _check_tokenizer(folder, config)
     tokenizers = _tokenizers(folders)
     if (path / "adapter_config.json").exists():
         raise ModelLoadError("this is an adapter for another model; adapters can't be loaded on their own")

@@ -1,6 +1,7 @@
 """What models that read whole inputs take: for their answers, and for attention over a long input."""
 
 import threading
+import weakref
 from array import array
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +26,7 @@ from transformers import (
 
 from hugging_llama.engine import attention_memory, pooling_runner
 from hugging_llama.engine.attention_memory import AttentionMemory, ForwardMemory, MemoryTooSmallError
+from hugging_llama.engine.kv_cache import KVCache, LayerShape
 from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.errors import InsufficientMemoryError, InvalidRequestError
 from hugging_llama.neutral.events import Embeddings
@@ -123,3 +125,49 @@ def test_two_forwards_do_not_count_on_the_same_memory(monkeypatch: pytest.Monkey
     assert is_inside.is_set()
     with pytest.raises(MemoryTooSmallError), memory.promised(901, CPU, lambda: None):
         pass
+
+
+class Activations:
+    """In the place of what a forward has in memory."""
+
+
+def test_halves_are_run_when_the_failed_batch_is_gone(client: EmbeddingClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they need their memory beside that which was too much."""
+    head = client.runner._head
+    real = head.forward
+    alive: list[weakref.ref[Activations]] = []
+
+    def forward(rows: Any) -> torch.Tensor:
+        assert not [a for a in alive if a() is not None], "a failed forward's tensors are still there"
+        if len(rows) > 1:
+            activations = Activations()
+            alive.append(weakref.ref(activations))
+            raise torch.OutOfMemoryError("out of memory")
+        return real(rows)
+
+    monkeypatch.setattr(head, "forward", forward)
+    assert len(client.embed(["one", "two", "three", "four"]).vectors) == 4
+    assert len(alive) == 3
+
+
+def test_a_slot_that_can_not_be_moved_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = KVCache({0: LayerShape(1, 4, 4)}, dtype=torch.float32, device=CPU, capacity_tokens=2048)
+    slot = cache.allocate(10)
+    assert slot is not None
+    before, used = (slot.slab, slot.row), cache.used_tokens
+
+    def fails(*args: Any) -> None:
+        raise RuntimeError("CUDA error: out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KVCache, "copy", fails)
+        with pytest.raises(RuntimeError):
+            cache.ensure(slot, 300)
+    assert (slot.slab, slot.row) == before
+    assert cache.used_tokens == used
+    slot.slab.keys[0][slot.row].fill_(7)
+    assert cache.ensure(slot, 300)
+    assert slot.capacity == 512
+    assert (slot.slab.keys[0][slot.row, :, :256] == 7).all()
+    cache.free(slot)
+    assert cache.used_tokens == 0

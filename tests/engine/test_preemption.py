@@ -49,27 +49,35 @@ def test_a_preempted_sequence_says_the_same(model: PreTrainedModel, max_prefixes
     assert scarce == plenty
 
 
-def test_a_short_memory_ends_the_newest_and_the_others_go_on(
-    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("most_rows", "most_tokens", "is_whole"), [(4, 512, True), (512, 5, False)])
+def test_where_memory_is_short_fails_only_what_fails_alone(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, most_rows: int, most_tokens: int, is_whole: bool
 ) -> None:
     real, inbox = ModelRunner.run, Inbox()
+    loop = make_loop(model, inbox)
+    large, *small = (make_sequence(i, prompt) for i, prompt in enumerate([[5] * 300, *make_prompts(4, longest=3)]))
+    for sequence in (large, *small):
+        loop.submit(sequence)
+    while not all(sequence.output_token_ids for sequence in small):
+        loop.run_once()
+    assert not large.output_token_ids
+    num_short = 0
 
     def with_little_memory(runner: ModelRunner, batch: Batch) -> tuple[list[ScheduledSequence], torch.Tensor]:
-        if len(batch.rows) > 2:
+        nonlocal num_short
+        if len(batch.rows) > most_rows or sum(row.num_new_tokens for row in batch.rows) > most_tokens:
+            num_short += 1
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
         return real(runner, batch)
 
     monkeypatch.setattr(ModelRunner, "run", with_little_memory)
-    loop = make_loop(model, inbox)
-    sequences = [make_sequence(i, prompt) for i, prompt in enumerate(make_prompts(4, longest=3))]
-    for sequence in sequences:
-        loop.submit(sequence)
-    run_until(loop, inbox, 4)
-    ends = [inbox.ends(sequence.key)[0] for sequence in sequences]
-    assert [type(end) for end in ends] == [Finished, Finished, InsufficientMemoryError, InsufficientMemoryError]
+    run_until(loop, inbox, 5)
+    assert num_short
+    assert [type(inbox.ends(sequence.key)[0]) for sequence in small] == [Finished] * 4
+    assert isinstance(inbox.ends(large.key)[0], Finished if is_whole else InsufficientMemoryError)
     late = make_sequence(9, [5])
     loop.submit(late)
-    run_until(loop, inbox, 5)
+    run_until(loop, inbox, 6)
     assert isinstance(inbox.ends(late.key)[0], Finished)
     loop.close()
 

@@ -262,11 +262,11 @@ def test_a_load_that_can_not_be_started_fails() -> None:
     world = World()
 
     def no_thread(call: Callable[[], None]) -> None:
-        raise RuntimeError("can't start new thread")
+        raise InsufficientMemoryError("there is not enough memory to load this model")
 
     world.registry._spawn = no_thread
     number, _ = world.ask("a")
-    assert isinstance(world.answers[number], ModelLoadError)
+    assert isinstance(world.answers[number], InsufficientMemoryError)
     world.registry._spawn = world.spawned.append
     world.use("a")
 

@@ -51,6 +51,12 @@ class Batch:
     def num_decode_rows(self) -> int:
         return sum(row.num_new_tokens == 1 for row in self.rows)
 
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """Two smaller batches of two rows or more: what decodes and the prompts, where there are both, else halves."""
+        num_decode = sum(row.is_decode for row in self.rows)
+        middle = num_decode if 0 < num_decode < len(self.rows) else len(self.rows) // 2
+        return Batch(self.rows[:middle]), Batch(self.rows[middle:])
+
 
 def num_missing(sequence: Sequence) -> int:
     """Tokens whose keys and values are not in the cache."""

@@ -134,12 +134,12 @@ class StepLoop(RunnerThread):
         )
         self._counters.count_step(len(batch.rows))
 
-    def _run(self, batch: Batch) -> list[_Computed]:
+    def _run(self, batch: Batch, *, has_made_room: bool = False) -> list[_Computed]:
         """The batch's logits, in one piece if all goes well.
 
-        If the forward fails, the batch is run again in halves, down to the rows that cause it. What a failed run has
-        written to the cache is written again. If memory was short, retained prefixes go first, then the newest
-        sequence: less is needed then, and the others go on.
+        If the forward fails, the batch is run again in halves, down to the rows that fail alone. What a failed run has
+        written to the cache is written again. If memory was short, room is made once: retained prefixes go, and what
+        can be made again.
         """
         try:
             _, logits = self._model_runner.run(batch)
@@ -149,19 +149,18 @@ class StepLoop(RunnerThread):
             is_short = is_out_of_memory(error)
             failure = as_generation_error(error)
         logger.warning("a step over %d sequences failed: %s", len(batch.rows), failure)
-        empty_cache(self._model_runner.device)
-        if is_short and self._scheduler.prefixes.num_tokens:
-            with self._lock:
-                self._scheduler.prefixes.clear()
-            return self._run(batch)
+        if is_short and not has_made_room:
+            self._make_room()
+            return self._run(batch, has_made_room=True)
         if len(batch.rows) == 1:
             return [_Computed(batch, _NO_LOGITS, failure)]
-        if is_short:
-            newest = max(batch.rows, key=lambda row: row.sequence.admitted_ns)
-            others = Batch([row for row in batch.rows if row is not newest])
-            return [_Computed(Batch([newest]), _NO_LOGITS, failure), *self._run(others)]
-        middle = len(batch.rows) // 2
-        return self._run(Batch(batch.rows[:middle])) + self._run(Batch(batch.rows[middle:]))
+        return [computed for half in batch.halves() for computed in self._run(half, has_made_room=is_short)]
+
+    def _make_room(self) -> None:
+        with self._lock:
+            self._scheduler.prefixes.clear()
+        self._model_runner.drop_graphs()
+        empty_cache(self._model_runner.device)
 
     def _update(self, computed: _Computed) -> None:
         if computed.error is not None:

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # a capture costs about as much as this many steps can win back
 _MIN_USES = 16
+# where memory is short, captures that fail again and again, or are dropped, must not take more time than steps
+_MOST_MIN_USES = 4096
 _MAX_GRAPHS = 64
 _MAX_COUNTED = 1024
 
@@ -57,6 +59,7 @@ class DecodeGraphs:
         self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._pool = torch.cuda.graph_pool_handle()
+        self._min_uses = _MIN_USES
         self._num_uses: OrderedDict[LayoutKey, int] = OrderedDict()
         self._graphs: OrderedDict[LayoutKey, _Graph] = OrderedDict()
         self.is_on = True
@@ -85,7 +88,7 @@ class DecodeGraphs:
         self._num_uses[layout] = count
         if len(self._num_uses) > _MAX_COUNTED:
             self._num_uses.popitem(last=False)
-        return count >= _MIN_USES
+        return count >= self._min_uses
 
     def _add(self, layout: LayoutKey, step: KVStep, token_ids: list[int], expected: Tensor) -> bool:
         """True if the layout has a graph now, and `expected` are its logits."""
@@ -94,14 +97,14 @@ class DecodeGraphs:
         while len(self._graphs) >= _MAX_GRAPHS:
             self._graphs.popitem(last=False)
         try:
-            with torch.cuda.device(self._device):
+            # a capture that fails leaves the thread on its own stream
+            with torch.cuda.device(self._device), torch.cuda.stream(torch.cuda.current_stream(self._device)):
                 graph = self._capture(step, token_ids)
             difference = worst_and_most(self._replay(graph, step, token_ids), expected)
         except Exception as error:
             if is_out_of_memory(error):
                 # what the others take is of more use to sequences; there may be room again later
-                self._graphs.clear()
-                self._num_uses.clear()
+                self.drop()
                 return False
             # a model that waits for the device in the middle of its forward
             self._switch_off(f"{type(error).__name__}: {error}")
@@ -112,6 +115,12 @@ class DecodeGraphs:
             return True
         self._switch_off(f"their logits differ by {difference[0]:.2g}")
         return False
+
+    def drop(self) -> None:
+        """Memory is short: frees all graphs. They are captured again after twice as many uses as before."""
+        self._graphs.clear()
+        self._num_uses.clear()
+        self._min_uses = min(2 * self._min_uses, _MOST_MIN_USES)
 
     def _switch_off(self, reason: str) -> None:
         self.is_on = False

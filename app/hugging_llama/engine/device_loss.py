@@ -18,7 +18,7 @@ def is_device_lost(error: BaseException) -> bool:
     """True if `error` came from the accelerator and nothing can be done there since, or from oneDNN for good."""
     if isinstance(error, RuntimeError) and str(error) == NO_PRIMITIVE:
         return True
-    if not isinstance(error, torch.AcceleratorError):
+    if not isinstance(error, torch.AcceleratorError) or "CUDA error: out of memory" in str(error):
         return False
     try:
         torch.accelerator.synchronize()

@@ -17,6 +17,7 @@ from torch import Tensor
 from hugging_llama.engine.device_step import DeviceRows
 from hugging_llama.engine.kv_cache import KVSlot, LayerShape, Slab
 from hugging_llama.engine.kv_step import KVStep, PromptChunk, decode_groups
+from hugging_llama.engine.memory import raise_if_out_of_memory
 from hugging_llama.engine.padded_attention import AttentionKind, padded_attention
 
 _log = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def find_flash_attention(device: torch.device, dtype: torch.dtype) -> FlashAtten
         flash = FlashAttention(FlashKernels(package.flash_attn_with_kvcache, package.flash_attn_func))
         reason = "" if agrees_with_torch(flash, device, dtype) else "it computes something else than torch"
     except Exception as error:
+        raise_if_out_of_memory(error)
         # a build for another torch or another device fails in its own ways
         reason = f"{type(error).__name__}: {error}"
     if reason:

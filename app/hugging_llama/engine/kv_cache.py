@@ -156,10 +156,14 @@ class KVCache:
         if place is None:
             self.release(capacity - old.capacity)
             return False
+        moved = KVSlot(*place)
+        try:
+            self.copy(slot, moved, old.capacity)
+        except BaseException:
+            self.release(capacity - old.capacity)
+            self._give_row_back(*place)
+            raise
         slot.slab, slot.row = place
-        for old_buffers, new_buffers in ((old.keys, slot.slab.keys), (old.values, slot.slab.values)):
-            for layer, buffer in new_buffers.items():
-                buffer[slot.row, :, : old.capacity] = old_buffers[layer][old_row]
         self._give_row_back(old, old_row)
         return True
 

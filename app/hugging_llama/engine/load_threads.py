@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from hugging_llama.engine.memory import LOAD_SHORTAGE, shortage_told
+
 
 class LoadThreads:
     """One for each call. Thread-safe."""
@@ -13,7 +15,7 @@ class LoadThreads:
         self._running: set[threading.Thread] = set()
 
     def start(self, call: Callable[[], None]) -> None:
-        """Run it. Raises RuntimeError if the system has no thread left."""
+        """Run it. Raises InsufficientMemoryError if the system has no thread left."""
 
         def run() -> None:
             try:
@@ -23,7 +25,7 @@ class LoadThreads:
                     self._running.discard(threading.current_thread())
 
         thread = threading.Thread(target=run, name="engine-load", daemon=True)
-        with self._lock:
+        with self._lock, shortage_told(LOAD_SHORTAGE):
             thread.start()
             self._running.add(thread)
 

@@ -260,7 +260,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not available") from error
+        what = "has no free memory" if is_out_of_memory(error) else "is not available"
+        raise ValueError(f"device {name!r} {what}") from error
     return device
 
 

@@ -1,6 +1,7 @@
 """How much memory is free, and giving it back."""
 
 import ctypes
+import errno
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,9 @@ _SIGNS = (
     "can't start new thread",
     # of cuBLAS and its kind, which take their own: a thread's first product, and a workspace
     "_STATUS_ALLOC_FAILED",
+    "_ALLOCATION_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
+    "CUDNN_STATUS_NOT_INITIALIZED",
     "CUDA error: out of memory",
 )
 LOAD_SHORTAGE = "there is not enough memory to load this model"
@@ -38,9 +41,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """True if an allocation has failed, on whatever device; a thread needs one for its stack."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
     # the allocators of the CPU and of MPS, and NVIDIA's libraries, have no class of their own
     text = str(error)
     return isinstance(error, RuntimeError) and (any(sign in text for sign in _SIGNS) or text == NO_PRIMITIVE)
+
+
+def raise_if_out_of_memory(error: Exception) -> None:
+    """For whoever takes an error as a no, and remembers it: a shortage says nothing of what was tried."""
+    if is_out_of_memory(error):
+        raise error
 
 
 @contextmanager

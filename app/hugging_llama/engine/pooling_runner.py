@@ -18,7 +18,7 @@ from torch import Tensor
 from hugging_llama.engine.attention_memory import FORWARD_MEMORY, AttentionMemory, MemoryTooSmallError
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.layer_hooks import before_layers, layers_of
-from hugging_llama.engine.memory import is_out_of_memory
+from hugging_llama.engine.memory import empty_cache, is_out_of_memory
 from hugging_llama.engine.pooling_batch import PoolingItem, PoolingJob, PoolingQueue, PoolingRequest
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer, TokenRow
 from hugging_llama.engine.stats import RunnerStats, StepCounters
@@ -192,8 +192,16 @@ class PoolingRunner:
     def _run(self, batch: list[PoolingItem]) -> None:
         """Computes the batch. A failing one is halved until it is known whose input is to blame."""
         batch = [item for item in batch if not item.job.is_over]
-        if not batch:
+        if not batch or self._succeeds(batch):
             return
+        # not before the failed forward's tensors are gone with its traceback
+        empty_cache(self._head.device)
+        half = len(batch) // 2
+        self._run(batch[:half])
+        self._run(batch[half:])
+
+    def _succeeds(self, batch: list[PoolingItem]) -> bool:
+        """Whether the batch's answers are delivered, be they errors; False if it has to be run in halves."""
         try:
             need_bytes = self._attention.needed_bytes([item.length for item in batch])
             with (
@@ -204,19 +212,16 @@ class PoolingRunner:
             ):
                 outputs = self._head.forward([item.row for item in batch])
         except _EndedError:
-            return
+            return True
         except Exception as error:
             exit_if_device_lost(error)
             if len(batch) == 1:
                 self._end(batch[0].job, self._failure(error, batch[0].length))
-                return
-            half = len(batch) // 2
-            self._run(batch[:half])
-            self._run(batch[half:])
-            return
+            return len(batch) == 1
         self._counters.count_step(len(batch))
         self._counters.prompt_tokens += sum(item.length for item in batch)
         self._deliver(batch, outputs)
+        return True
 
     def _before_layer(self, batch: list[PoolingItem]) -> None:
         """A long input may take longer than a step, and its caller may be gone."""

@@ -36,7 +36,7 @@ from hugging_llama.engine.instances import (
 )
 from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.turns import CallerQueue
-from hugging_llama.errors import EngineShutdownError, HuggingLlamaError, InsufficientMemoryError, ModelLoadError
+from hugging_llama.errors import EngineShutdownError, HuggingLlamaError, InsufficientMemoryError
 from hugging_llama.neutral.callers import ANONYMOUS, Caller
 from hugging_llama.neutral.events import Progress
 from hugging_llama.neutral.models import ModelRef
@@ -259,7 +259,7 @@ class Registry(Generic[ModelT]):
             if instance.state is State.LEAVING:  # which others wait for: in this thread, then
                 work(instance)
             else:
-                self._failed(instance, ModelLoadError(f"the load could not be started: {type(error).__name__}"))
+                self._failed(instance, load_error(error))
 
     def _idle(self) -> list[Instance[ModelT]]:
         """Idle models in the order in which they are sent away: those that are kept for the shortest time first."""

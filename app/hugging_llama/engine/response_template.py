@@ -15,6 +15,7 @@ from typing import Any
 
 import regex  # type: ignore[import-untyped]
 
+from hugging_llama.engine.memory import raise_if_out_of_memory
 from hugging_llama.neutral.messages import ToolCall
 from hugging_llama.parsing.call_bodies import typed_calls, value_calls
 from hugging_llama.parsing.partial import trailing_space
@@ -86,6 +87,7 @@ def response_template(tokenizer: Any) -> ResponseTemplate | None:
     try:
         return _load(raw)
     except Exception as error:  # whatever a stranger wrote there, or another version of transformers makes of it
+        raise_if_out_of_memory(error)
         _log.warning("the tokenizer's response_template can't be used, answers are read without it: %s", error)
         return None
 

@@ -85,9 +85,14 @@ def make_runner(
     beams = GenerateRunner(
         model, max_queue=settings.max_queue, emit=emit, on_finished=on_finished, name=f"{name}-beams"
     )
-    loop.start()
-    beams.start()
-    return BeamRouting(loop, beams)
+    routing = BeamRouting(loop, beams)
+    try:
+        loop.start()
+        beams.start()
+    except BaseException:
+        routing.close()  # a thread that runs keeps the weights
+        raise
+    return routing
 
 
 def choose_runner(model: PreTrainedModel) -> tuple[ModelRunner | None, str]:

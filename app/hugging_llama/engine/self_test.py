@@ -188,6 +188,8 @@ def _batched_logits(runner: ModelRunner, prompts: list[list[int]], befores: list
     """All prompts in one cache: chunks alone, chunks beside each other, a chunk beside decode, decode together."""
     cache = runner.new_cache(capacity_tokens=1024, max_sequences=len(prompts))
     slots = [slot for prompt in prompts if (slot := cache.allocate(len(prompt))) is not None]
+    if len(slots) < len(prompts):
+        raise MemoryError("there is no memory for three short prompts")
     logits: list[list[Tensor]] = [[] for _ in prompts]
     for step in _steps(runner.whole_prompts, *befores):
         chunks = [

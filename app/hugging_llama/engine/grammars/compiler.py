@@ -9,6 +9,7 @@ from hugging_llama.engine.grammars.faults import explained
 from hugging_llama.engine.grammars.limits import MOST_CACHED_BYTES, compiled, parser_limits
 from hugging_llama.engine.grammars.trial_process import TrialProcess
 from hugging_llama.engine.grammars.vocabulary import grammar_vocabulary
+from hugging_llama.engine.memory import raise_if_out_of_memory
 from hugging_llama.engine.panics import panics_as_errors
 from hugging_llama.errors import GrammarError
 
@@ -36,6 +37,7 @@ class GrammarCompiler:
             with panics_as_errors():
                 self.vocabulary = grammar_vocabulary(tokenizer, self.size, self.eos_token_ids)
         except Exception as error:
+            raise_if_out_of_memory(error)
             raise GrammarError(_REFUSAL) from error
         added: dict[str, int] = tokenizer.get_added_vocab()
         self.special_ids = {text: i for text, i in added.items() if self.vocabulary.is_special_token(i)}

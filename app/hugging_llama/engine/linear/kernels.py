@@ -12,6 +12,7 @@ from hugging_llama.engine.linear.int8 import Int8Linear, PortableInt8Linear
 from hugging_llama.engine.linear.native import native_kernels
 from hugging_llama.engine.linear.packed import ExactLinear, Kernel
 from hugging_llama.engine.linear.speed import is_clearly_slower
+from hugging_llama.engine.memory import raise_if_out_of_memory
 
 _log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ def _is_right(kernel: Kernel, dtype: torch.dtype, tolerance: float) -> bool:
             layer = kernel.pack(weight, bias)
             return all(_error(layer(rows[:n]), exact[:n]) <= tolerance for n in (1, 2, 33))
     except Exception as error:
+        raise_if_out_of_memory(error)
         # an operator that is not there, or not for this processor, may raise anything
         _log.info("%s can't be used here: %s: %s", kernel.name, type(error).__name__, error)
         return False

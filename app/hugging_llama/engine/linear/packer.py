@@ -12,7 +12,7 @@ from hugging_llama.engine.linear.kernels import PLAIN, QUANTIZATIONS, choose_ker
 from hugging_llama.engine.linear.packed import Kernel
 from hugging_llama.engine.linear.replace import pack_linears
 from hugging_llama.engine.linear.trace import trace_linears
-from hugging_llama.engine.memory import trim
+from hugging_llama.engine.memory import raise_if_out_of_memory, trim
 from hugging_llama.engine.model_runner import compute_guard
 from hugging_llama.errors import ModelLoadError
 
@@ -55,12 +55,15 @@ class LinearPacker:
         if (quantization, dtype) not in self._kernels:
             self._kernels[quantization, dtype] = choose_kernel(quantization, dtype)
         kernel = self._kernels[quantization, dtype]
+        if kernel is None and quantization != "none":
+            raise ModelLoadError(f"{quantization} weights can't be computed on this processor")
         if kernel is None:
             return PLAIN
         try:
             with compute_guard(self._device), torch.inference_mode():
                 trace = trace_linears(model, run)
         except Exception as error:
+            raise_if_out_of_memory(error)
             if quantization != "none":
                 raise ModelLoadError(f"this model can't be served with {quantization} weights") from error
             _log.warning("the linear layers stay as they are, since a model failed its first run", exc_info=error)

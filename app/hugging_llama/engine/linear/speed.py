@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hugging_llama.engine.linear.packed import ExactLinear, Pack
+from hugging_llama.engine.memory import raise_if_out_of_memory
 
 _ROWS = (1, 16)
 # a few matrices in turn, together too large for the caches next to the cores
@@ -58,5 +59,6 @@ def _plain(weight: Tensor, bias: None) -> nn.Module:
 def _packed_if_possible(weight: Tensor, bias: None) -> nn.Module:
     try:
         return ExactLinear(weight, bias)
-    except (RuntimeError, AttributeError):
+    except (RuntimeError, AttributeError) as error:
+        raise_if_out_of_memory(error)
         return _plain(weight, bias)

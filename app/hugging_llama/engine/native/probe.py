@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hugging_llama.engine.memory import raise_if_out_of_memory
 from hugging_llama.engine.native.attention import DecodePlaces, LayerCache, chunk_attention, decode_attention
 from hugging_llama.engine.native.elementwise import add_rms_norm, mask_rows, rotate, silu_mul
 from hugging_llama.engine.native.library import library
@@ -47,7 +48,8 @@ def _passes(family: Family, probe: Callable[[torch.Generator], bool]) -> bool:
     try:
         with torch.inference_mode():
             is_right = probe(torch.Generator().manual_seed(0))
-    except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise_if_out_of_memory(error)
         _log.warning("the native kernels of %s are not used: %s", family.value, error)
         return False
     if not is_right:

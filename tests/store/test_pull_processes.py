@@ -17,7 +17,7 @@ import pytest
 
 from hugging_llama.errors import GatedModelError, HuggingLlamaError, InvalidRequestError, TransferError
 from hugging_llama.neutral.transfer import TransferProgress
-from hugging_llama.store import child_process, pull_process
+from hugging_llama.store import child_process, child_stream, pull_process
 from hugging_llama.store.pull_slots import PullSlots
 from hugging_llama.store.pull_stream import PullStream, pull
 from tests.hub_server import Allowance, Repo
@@ -71,6 +71,14 @@ def test_a_whole_pull(work: Workplace, tiny: Repo) -> None:
     assert (events[0].status, events[-1].status) == ("pulling manifest", "success")
     assert work.files("acme/tiny")["model.safetensors"] == tiny.files["model.safetensors"]
     assert list(stream) == []
+
+
+def test_one_whose_process_can_not_be_started_says_why(
+    work: Workplace, tiny: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_stream, "own_python", lambda: str(work.cache / "gone"))
+    with pytest.raises(TransferError, match="the download can't be started: No such file or directory"):
+        list(_start(work))
 
 
 def test_killed_again_and_again(work: Workplace, tiny: Repo) -> None:

@@ -22,7 +22,8 @@ class FakeModel:
 class World:
     """Effects under control: a clock that is set, threads that run when told, loads that fail when told.
 
-    With `memory` a load takes what `needs` says of its path (bytes, and the least), and asserts that it is there.
+    With `memory` a load takes what `needs` says of its path (bytes, and the least), and asserts that it is there;
+    forwards hold `passing` of it.
     """
 
     keep_alive_s: float = 300.0
@@ -34,6 +35,8 @@ class World:
     now: float = 1000.0
     spawned: list[Callable[[], None]] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
+    passing: int = 0
+    num_alarms: int = 0
     parked: list[str] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
     live: list[FakeModel] = field(default_factory=list)
@@ -51,17 +54,21 @@ class World:
             max_loaded=self.max_loaded,
             max_queue=self.max_queue,
             memory=self.gauge() if self.memory else None,
+            deadline_changed=self.alarm,
         )
+
+    def alarm(self) -> None:
+        self.num_alarms += 1
 
     def gauge(self) -> MemoryGauge[FakeModel]:
         return MemoryGauge(
             need=self.need, free_bytes=lambda: self.free, held_bytes=lambda model: model.held_bytes,
-            parked=lambda ref: self.parked.append(ref.path),
+            passing_bytes=lambda: self.passing, parked=lambda ref: self.parked.append(ref.path),
         )  # fmt: skip
 
     @property
     def free(self) -> int:
-        return self.memory - sum(model.held_bytes for model in self.live)
+        return self.memory - self.passing - sum(model.held_bytes for model in self.live)
 
     def need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
         self.contexts.append(context_length)

@@ -1,5 +1,7 @@
 """Which models may be loaded, and who leaves for them: the rule, and the registry that follows it."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +78,22 @@ def test_a_load_waits_for_busy_models_and_others_are_served_meanwhile() -> None:
     world.run()
     assert isinstance(world.answers[number], FakeModel)
     assert world.paths == ["big"]
+
+
+def test_a_load_waits_for_what_forwards_hold_and_begins_without_a_word_of_them() -> None:
+    world = _world(a=60)
+    world.passing = 50
+    number, _ = world.ask("a")
+    world.run()
+    assert number not in world.answers
+    assert world.num_alarms == 1
+    assert world.registry.expire() == 1
+    assert not world.spawned
+    world.passing = 0
+    world.registry.expire()
+    world.run()
+    assert isinstance(world.answers[number], FakeModel)
+    assert world.registry.expire() == math.inf, "nothing is looked at again and again for nothing"
 
 
 def test_a_wait_for_memory_can_be_given_up() -> None:

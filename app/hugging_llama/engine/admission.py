@@ -24,13 +24,14 @@ class MemoryGauge(Generic[ModelT]):
     """How memory is measured.
 
     `need` is given a model and the context that its first request asks for, None for the default one; it reads files
-    and may raise a HuggingLlamaError. The others are quick: bytes that are free now, bytes that an unload gives back.
-    `parked` is called when a load has to wait.
+    and may raise a HuggingLlamaError. The others are quick: bytes that are free now, bytes that an unload gives back,
+    bytes that running forwards give back. `parked` is called when a load has to wait.
     """
 
     need: Callable[[ModelRef, int | None], MemoryNeed]
     free_bytes: Callable[[], int]
     held_bytes: Callable[[ModelT], int]
+    passing_bytes: Callable[[], int] = lambda: 0
     parked: Callable[[ModelRef], None] = lambda ref: None
 
 
@@ -55,8 +56,8 @@ class Decision:
 def decide(need: MemoryNeed, *, free_bytes: int, idle_bytes: Sequence[int], busy_bytes: int) -> Decision:
     """Idle models, given by what they hold, the least valuable first, leave as far as that is needed and enough.
 
-    A shorter context is better than a wait for busy models, and a wait better than a refusal, which is for what could
-    not fit if all others were gone.
+    A shorter context is better than a wait for busy models and forwards, and a wait better than a refusal, which is for
+    what could not fit if all others were gone.
     """
     without_idle = free_bytes + sum(idle_bytes)
     room_bytes = without_idle + busy_bytes

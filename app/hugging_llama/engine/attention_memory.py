@@ -86,6 +86,11 @@ class ForwardMemory:
         self._changed = threading.Condition()
         self._promised = 0
 
+    @property
+    def promised_bytes(self) -> int:
+        """Now, whether they are taken yet or not."""
+        return self._promised
+
     @contextmanager
     def promised(self, need_bytes: int, device: torch.device, waits: Callable[[], None]) -> Iterator[None]:
         """Inside, so much was free at the beginning. Waits for other forwards to end if it would be free without them,

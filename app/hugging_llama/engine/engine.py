@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from hugging_llama.engine import memory
 from hugging_llama.engine.admission import MemoryGauge, MemoryNeed
+from hugging_llama.engine.attention_memory import FORWARD_MEMORY
 from hugging_llama.engine.entry import Entry, Request, load_told, park_told, wait_told
 from hugging_llama.engine.expiry import ExpiryTimer
 from hugging_llama.engine.instances import LoadFailure, loading_row
@@ -300,7 +301,8 @@ class Engine:
     def _memory_gauge(self) -> MemoryGauge[ServedModel]:
         return MemoryGauge(
             need=self._memory_need, held_bytes=lambda model: model.size_bytes,
-            free_bytes=lambda: memory.free_bytes(self._device), parked=self._on_parked,
+            free_bytes=lambda: memory.free_bytes(self._device), passing_bytes=lambda: FORWARD_MEMORY.promised_bytes,
+            parked=self._on_parked,
         )  # fmt: skip
 
     def _memory_need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:

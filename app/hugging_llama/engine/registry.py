@@ -43,6 +43,7 @@ from hugging_llama.neutral.models import ModelRef
 
 _log = logging.getLogger(__name__)
 _DEFAULT_MAX_LOADED = 3
+_LOOK_AGAIN_S = 1.0
 
 ModelT = TypeVar("ModelT")
 
@@ -51,8 +52,8 @@ class Registry(Generic[ModelT]):
     """Loaded models by the identity of their refs. Thread-safe; no method blocks.
 
     `load` makes a model of a ref or raises; `unload` ends it; both are run by `spawn`, each in a thread of its own.
-    `clock` gives seconds. Without a `memory` gauge there is always room. `deadline_changed` is called when a model
-    has become idle; `expire` tells until when.
+    `clock` gives seconds. Without a `memory` gauge there is always room. `deadline_changed` is called when
+    `expire` has to be called earlier than it has said.
     """
 
     def __init__(
@@ -149,10 +150,13 @@ class Registry(Generic[ModelT]):
         run_calls(calls)
 
     def expire(self) -> float:
-        """Lets go what has been idle for long enough. Returns the seconds until the next one, infinite if none."""
+        """Lets go what has been idle for long enough, and begins a load that waits for memory if that is free now:
+        forwards and other processes give it back without a word. Returns the seconds until it should be called again.
+        """
         with self._lock:
-            calls = self._expired()
+            calls = self._expired() + self._admit()
             left = [i.expires_in_s(self._clock()) for i in self._instances.values() if i.is_idle]
+            left += [_LOOK_AGAIN_S for i in self._instances.values() if i.state is State.PARKED]
         run_calls(calls)
         return min(left, default=math.inf)
 
@@ -182,7 +186,8 @@ class Registry(Generic[ModelT]):
                 calls += fail_calls(instance.waiting, EngineShutdownError("the engine is shutting down"))
                 instance.waiting = []
                 if instance.state is State.LOADED:
-                    calls.append(self._leave(instance))
+                    instance.state = State.LEAVING
+                    calls.append(partial(self._run_unload, instance))
                 elif instance.state is State.PARKED:
                     del self._instances[instance.ref.identity]
         run_calls(calls)
@@ -242,7 +247,7 @@ class Registry(Generic[ModelT]):
             instance.need,
             free_bytes=self._memory.free_bytes(),
             idle_bytes=[held[other] for other in idle],
-            busy_bytes=sum(held[other] for other in held if other not in idle),
+            busy_bytes=sum(held[other] for other in held if other not in idle) + self._memory.passing_bytes(),
         )
         if decision.verdict is Verdict.LOAD:
             instance.state, instance.load_began = State.LOADING, self._clock()
@@ -277,11 +282,6 @@ class Registry(Generic[ModelT]):
         instance.state = State.LEAVING
         return partial(self._spawn_for, instance, self._run_unload)
 
-    def _leave(self, instance: Instance[ModelT]) -> Call:
-        """Marks the instance; the returned call unloads it and then lets the next ones in."""
-        instance.state = State.LEAVING
-        return lambda: self._run_unload(instance)
-
     def _run_unload(self, instance: Instance[ModelT]) -> None:
         model, instance.model = instance.model, None
         try:
@@ -310,7 +310,7 @@ class Registry(Generic[ModelT]):
             instance.need, instance.state = need, State.PARKED
             calls = self._admit()
             if instance.state is State.PARKED and self._instances.get(instance.ref.identity) is instance:
-                calls.insert(0, partial(self._memory.parked, instance.ref))
+                calls = [partial(self._memory.parked, instance.ref), *calls, self._deadline_changed]
         run_calls(calls)
 
     def _run_load(self, instance: Instance[ModelT]) -> None:

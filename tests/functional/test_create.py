@@ -226,7 +226,7 @@ def test_uploaded_adapters(make_client: MakeClient, settings: Settings) -> None:
     [
         ({"adapter_config.json": None}, "the adapter has no adapter_config.json"),
         ({"adapter_model.safetensors": None}, "the adapter has no adapter_model.safetensors"),
-        ({"adapter_config.json": b"{"}, "peft_type must be LORA"),
+        ({"adapter_config.json": b"{"}, "adapter_config.json can't be read"),
         ({"adapter_config.json": b'{"peft_type": "IA3"}'}, "peft_type must be LORA"),
         ({"adapter_model.safetensors": b"x" * 50}, "not a whole safetensors file"),
         ({"second.safetensors": b"x"}, "only one adapter is currently supported"),

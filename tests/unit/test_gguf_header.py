@@ -4,6 +4,7 @@ import contextlib
 import random
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import gguf
@@ -136,6 +137,26 @@ def test_bad_headers(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(BadGgufError) as caught:
         parsed(tmp_path / "x", content)
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "count", "num_rows", "is_read"),
+    [
+        ("x", 2**14 - 2, 0, True),
+        ("x", 2**14 - 1, 0, False),
+        ("tokenizer.ggml.merges", 2**14 + 8000 - 2, 1000, True),
+        ("tokenizer.ggml.merges", 2**14 + 8000 - 1, 1000, False),
+        ("tokenizer.ggml.precompiled_charsmap", 2**19, 0, True),
+        ("tokenizer.ggml.precompiled_charsmap", 2**19 + 1, 0, False),
+    ],
+)
+def test_arrays_are_as_long_as_a_vocabulary_needs(
+    tmp_path: Path, key: str, count: int, num_rows: int, is_read: bool
+) -> None:
+    array = pair(key, ARRAY, struct.pack("<IQ", 0, count) + bytes(count))
+    rows = (tensor("token_embd.weight", (1, num_rows)),) if num_rows else (tensor(),)
+    with nullcontext() if is_read else pytest.raises(BadGgufError, match="longer than its vocabulary needs"):
+        parsed(tmp_path / "x", document(extra=(array,), tensors=rows, data=4000))
 
 
 @pytest.mark.parametrize(

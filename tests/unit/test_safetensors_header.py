@@ -50,6 +50,9 @@ def _tensor(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dic
         _tensor(dtype=[]),
         _tensor(shape=[-1]), _tensor(shape=[1.0]), _tensor(shape="1"), _tensor(shape=None), _tensor(shape=[True]),
         _tensor(shape=[2**62, 2**62]), _tensor(shape=[1] * 50), _tensor(offsets=[0]), _tensor(offsets=[4, 0]),
+        {"__metadata__": {"a": 1}, **_tensor()}, {"__metadata__": [], **_tensor()}, {"__metadata__": "a", **_tensor()},
+        {"empty": _tensor(shape=[2**62, 2**62, 0], offsets=[0, 0])["t"], **_tensor()},
+        {"empty": _tensor(shape=[2**70, 0], offsets=[0, 0])["t"], **_tensor()},
         _tensor(offsets=[0, 2**70]), _tensor(offsets=[-4, 0]), _tensor(offsets=[0, 8], shape=[2]),
     ],
 )  # fmt: skip

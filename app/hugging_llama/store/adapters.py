@@ -35,6 +35,8 @@ def check_adapter(folder: str, base: LocalModel) -> None:
                 param=_PARAM,
             )
     config = snapshot.read_object(os.path.join(folder, ADAPTER_CONFIG))
+    if not config:
+        raise InvalidRequestError(f"the adapter's {ADAPTER_CONFIG} can't be read, or is empty", param=_PARAM)
     if config.get("peft_type") != "LORA":
         raise InvalidRequestError("the adapter is not a LoRA: its peft_type must be LORA", param=_PARAM)
     try:

@@ -1,8 +1,10 @@
 """The header of a safetensors file: which tensors it holds. No tensor is ever read, and no header believed unseen."""
 
 import json
+import operator
 import os
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -40,6 +42,8 @@ class _Entry(msgspec.Struct, gc=False):
 
 _HEADER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENTRY = msgspec.json.Decoder(_Entry)
+_METADATA_VALUES = msgspec.json.Decoder(dict[str, str] | None)
+_MOST_ELEMENTS = 2**64 - 1
 
 
 def read_tensors(path: str) -> list[StoredTensor]:
@@ -84,11 +88,13 @@ def parse_tensors(read: Callable[[int], bytes], size: int) -> list[StoredTensor]
         text.decode()
         header = _HEADER.decode(text)
         metadata = bytes(header.pop(_METADATA, b""))
+        if metadata:
+            _METADATA_VALUES.decode(metadata)
         check_number(len(header))
         if not _is_said_once(text, header, metadata):
             json.loads(text, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise BadSafetensorsError("header is not JSON") from error
+        raise BadSafetensorsError("header is not JSON, or its metadata are no texts") from error
     return _tensors(header, size - 8 - length)
 
 
@@ -137,6 +143,9 @@ def _tensor(name: str, raw: msgspec.Raw) -> tuple[StoredTensor, tuple[int, int]]
     shape = entry.shape
     if entry.dtype not in _ITEM_BITS or len(shape) > 16 or begin < 0 or min(shape, default=0) < 0:
         raise BadSafetensorsError("tensor entry")
+    # the library multiplies one by one, a 0 at the end comes too late for it
+    if max(accumulate(shape, operator.mul), default=0) > _MOST_ELEMENTS:
+        raise BadSafetensorsError("tensor size")
     tensor = StoredTensor(name, entry.dtype, shape)
     if _data_bytes(tensor) != end - begin:
         raise BadSafetensorsError("tensor size")

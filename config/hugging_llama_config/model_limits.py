@@ -24,7 +24,8 @@ _LIMITS = {
     "max_seq_len": 1 << 22,
 }
 _MODULES = re.compile(
-    r"(\w+_)?((?<!per_)layers?|blocks|depths?|stages|cycles|repeats|codebooks|quantizers|levels|flows|networks)"
+    r"(\w+_)?((?<!per_)layers?|blocks|depths?|stages|cycles|repeats|codebooks|quantizers|levels|flows|networks"
+    r"|hash_functions)"
     r"|num_hidden_groups|inner_group_num|num_code_groups|intraclass_block_number|stage_numb_of_layers|ngram"
     r"|num_self_attends_per_block|num_layers_per_stack|(\w+_)?layer_types|layers_block_type"
 )

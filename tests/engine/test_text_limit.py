@@ -70,7 +70,7 @@ def test_inputs(clients: Clients, tmp_path: Path) -> None:
 def test_many_inputs_are_as_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """However large they are together: they are tokenised in portions."""
     tokenizer: Any = byte_tokenizer()
-    config: Any = type("Config", (), {"get_text_config": lambda self: self})()
+    config: Any = type("Config", (), {"get_text_config": lambda self: self, "vocab_size": None})()
     found = PoolingTokenizer(tokenizer, None, config)
     inputs: list[Any] = ["a" * length for length in (1, 40, 3, 99, 1, 1)] + [("b", "c" * 30), (5, 6), "d"]
     whole = found.rows(inputs, limit=64, truncate=True)

@@ -17,6 +17,7 @@ MANY = 2**40
         ("n_layers", 513), ("encoder_layers", 513), ("depth", 513), ("depths", [2, 513]), ("depths", [1] * 513),
         ("num_block_repeats", [[1, 513]]), ("num_blocks", 600.0), ("layer_types", ["full_attention"] * 513),
         ("num_stages", 513), ("num_codebooks", 513), ("num_nextn_predict_layers", 513), ("num_hidden_groups", 513),
+        ("num_hash_functions", 513),
         ("n_positions", 1 << 23), ("max_seq_len", 1 << 23), ("attention_window", 5_000),
         ("attention_window", [8, 5_000]), ("chunk_size", 5_000), ("mamba_chunk_size", 5_000),
         ("num_experts", 16_385), ("moe_num_experts", 16_385), ("num_labels", 65_537), ("H_cycles", 513),

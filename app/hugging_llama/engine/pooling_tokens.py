@@ -67,7 +67,7 @@ class PoolingTokenizer:
     def __init__(self, tokenizer: Any, library: Any, config: Any, *, pads_left: bool = False) -> None:
         self._library = library
         self._tokenizer = tokenizer
-        self._vocabulary_size = min(len(tokenizer), getattr(config.get_text_config(), "vocab_size", sys.maxsize))
+        self._vocabulary_size = min(len(tokenizer), getattr(config.get_text_config(), "vocab_size", 0) or sys.maxsize)
         self._prompt = _default_prompt(library)
         self._pads_left = pads_left
         self._limit = TextLimit(tokenizer)

@@ -221,6 +221,17 @@ def test_a_head_larger_than_the_weights_is_not_built(
     assert "does not fit its weights" in refused(loader, folder)
 
 
+@pytest.mark.parametrize("name", ["plain", "saved"])
+def test_a_label_that_would_fill_answers(loader: Loader, pristine: dict[str, Path], tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(pristine[name], tmp_path / "copy"))
+    config = json.loads((folder / "config.json").read_text())
+    names = dict.fromkeys(config["id2label"], "L" * 1000)
+    edit_json(folder / "config.json", id2label=names, label2id={})
+    assert outcome(loader, folder) == "loaded"
+    edit_json(folder / "config.json", id2label=names | {"0": "L" * 1_001})
+    assert "a label of 1001 characters; 1000 are the most" in refused(loader, folder)
+
+
 def test_damaged_configurations(loader: Loader, folder: Path, tmp_path: Path) -> None:
     """Each is loaded or refused with a sentence."""
     dice = random.Random(1)

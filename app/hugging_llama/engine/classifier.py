@@ -42,6 +42,8 @@ _KNOWN_SETTINGS = frozenset(
         "processing_kwargs", "unpad_inputs",
     }
 )  # fmt: skip
+_LONGEST_LABEL = 1_000
+"""In characters: an answer names one for each of thousands of inputs."""
 _UNKNOWN_KIND = "this kind of classification model is not supported"
 
 
@@ -208,10 +210,15 @@ def _activation(files: VettedFiles) -> Activation | None:
 
 
 def _labels(config: Any, count: int) -> tuple[str, ...]:
+    """Raises ModelLoadError for one that is too long."""
     named: dict[int, Any] = config.id2label or {}
     if len(named) != count:
         named = {}
-    return tuple(_text(named.get(number, f"LABEL_{number}")) for number in range(count))
+    labels = tuple(_text(named.get(number, f"LABEL_{number}")) for number in range(count))
+    longest = max(map(len, labels), default=0)
+    if longest > _LONGEST_LABEL:
+        raise ModelLoadError(f"the model has a label of {longest} characters; {_LONGEST_LABEL} are the most")
+    return labels
 
 
 def _text(label: object) -> str:

@@ -8,6 +8,7 @@ is `generate`'s, on logits that our options have changed; its text comes at the 
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from hugging_llama.engine.lora.rows import adapted
 from hugging_llama.engine.model_runner import compute_guard, max_positions, vocab_size
 from hugging_llama.engine.outbox import as_generation_error
 from hugging_llama.engine.prompt_logprobs import prompt_logits, told_prompt
+from hugging_llama.engine.query_blocks import query_blocks
 from hugging_llama.engine.queue_pace import QueuePace
 from hugging_llama.engine.runner_thread import RunnerThread
 from hugging_llama.engine.sampling import sample
@@ -135,9 +137,11 @@ class GenerateRunner(RunnerThread):
             **(beams or {"num_beams": 1}),
         )
         generate: Any = self._model.generate
+        look_around = partial(self._look_around, sequence)
         with (
             adapted(sequence.adapter),
-            before_layers(layers_of(self._model), lambda: self._before_layer(sequence)),
+            before_layers(layers_of(self._model), look_around),
+            query_blocks([sequence.num_needed_tokens], device, look_around),
             suppress(_EndedError),
         ):
             self._tell_prompt(sequence)
@@ -177,7 +181,7 @@ class GenerateRunner(RunnerThread):
         if sequence.is_finished:
             raise _EndedError
 
-    def _before_layer(self, sequence: Sequence) -> None:
+    def _look_around(self, sequence: Sequence) -> None:
         self._clock.restart()
         self._end_if_asked(sequence)
         if self._is_in_prompt:

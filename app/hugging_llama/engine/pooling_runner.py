@@ -10,6 +10,7 @@ import threading
 from array import array
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -21,6 +22,7 @@ from hugging_llama.engine.layer_hooks import before_layers, layers_of
 from hugging_llama.engine.memory import empty_cache, is_out_of_memory
 from hugging_llama.engine.pooling_batch import PoolingItem, PoolingJob, PoolingQueue, PoolingRequest
 from hugging_llama.engine.pooling_tokens import PoolingTokenizer, TokenRow
+from hugging_llama.engine.query_blocks import query_blocks
 from hugging_llama.engine.stats import RunnerStats, StepCounters
 from hugging_llama.engine.step_watch import StepClock
 from hugging_llama.errors import (
@@ -203,12 +205,14 @@ class PoolingRunner:
     def _succeeds(self, batch: list[PoolingItem]) -> bool:
         """Whether the batch's answers are delivered, be they errors; False if it has to be run in halves."""
         try:
-            need_bytes = self._attention.needed_bytes([item.length for item in batch])
+            lengths, device = [item.length for item in batch], self._head.device
+            look_around = partial(self._look_around, batch)
             with (
-                FORWARD_MEMORY.promised(need_bytes, self._head.device, lambda: self._before_layer(batch)),
+                FORWARD_MEMORY.promised(self._attention.needed_bytes(lengths), device, look_around),
                 self._compute_lock,
                 torch.inference_mode(),
-                before_layers(self._layers, lambda: self._before_layer(batch)),
+                before_layers(self._layers, look_around),
+                query_blocks(lengths, device, look_around),
             ):
                 outputs = self._head.forward([item.row for item in batch])
         except _EndedError:
@@ -223,7 +227,7 @@ class PoolingRunner:
         self._deliver(batch, outputs)
         return True
 
-    def _before_layer(self, batch: list[PoolingItem]) -> None:
+    def _look_around(self, batch: list[PoolingItem]) -> None:
         """A long input may take longer than a step, and its caller may be gone."""
         self._clock.restart()
         if all(item.job.is_over for item in batch):

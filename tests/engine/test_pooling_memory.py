@@ -156,12 +156,15 @@ def test_a_slot_that_can_not_be_moved_stays_as_it_was(monkeypatch: pytest.Monkey
     assert slot is not None
     before, used = (slot.slab, slot.row), cache.used_tokens
 
+    errors = [RuntimeError("an error of a kernel"), torch.OutOfMemoryError("out of memory")]
+
     def fails(*args: Any) -> None:
-        raise RuntimeError("CUDA error: out of memory")
+        raise errors.pop()
 
     with monkeypatch.context() as patch:
         patch.setattr(KVCache, "copy", fails)
-        with pytest.raises(RuntimeError):
+        assert not cache.ensure(slot, 300)
+        with pytest.raises(RuntimeError, match="of a kernel"):
             cache.ensure(slot, 300)
     assert (slot.slab, slot.row) == before
     assert cache.used_tokens == used

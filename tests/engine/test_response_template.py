@@ -181,6 +181,9 @@ INNER = {"value_parser": {"args": {"tag_pattern": "b" * 2000}}}
         TAGGED | {"fields": {"content": {"close": [str(number) for number in range(1000)]}}},
         TAGGED | {"fields": {f"f{number}": {"open_pattern": "a" * 900, "close": "b"} for number in range(100)}},
         TAGGED | {"start_anchor": "a" * 100_000},
+        TAGGED | {"fields": {"content": {"close_pattern": "a{99999999999}"}}},
+        TAGGED | {"fields": {"content": {"close_pattern": "a{1,2000}"}}},
+        TAGGED | {"fields": {"content": {"close_pattern": "[ab]{ 2000 , }b{2}"}}},
     ],
 )
 def test_nothing_is_compiled_of_what_is_too_long(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +191,10 @@ def test_nothing_is_compiled_of_what_is_too_long(raw: Any, monkeypatch: pytest.M
     monkeypatch.setattr("regex.compile", lambda pattern, *_: compiled.append(pattern))
     assert load(raw) is None
     assert not compiled
+
+
+def test_a_pattern_may_say_how_often() -> None:
+    assert load(TAGGED | {"fields": {"content": {"close_pattern": "a{1,1000}b{2}"}}}) is not None
 
 
 SLOW = "(a|aa)" * 80 + "b"

@@ -195,7 +195,7 @@ def test_without_memory_only_the_new_sequence_waits(monkeypatch: pytest.MonkeyPa
     run(scheduler)
 
     def no_memory(*_: object, **__: object) -> torch.Tensor:
-        raise RuntimeError("out of memory")
+        raise torch.OutOfMemoryError("out of memory")
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "zeros", no_memory)

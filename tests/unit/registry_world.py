@@ -1,5 +1,6 @@
 """A registry with all its effects under control: no torch, no clock, no threads."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -23,7 +24,7 @@ class World:
     """Effects under control: a clock that is set, threads that run when told, loads that fail when told.
 
     With `memory` a load takes what `needs` says of its path (bytes, and the least), and asserts that it is there;
-    forwards hold `passing` of it.
+    forwards hold `passing` of it, others `dip`; None: nobody can tell how much is free.
     """
 
     keep_alive_s: float = 300.0
@@ -36,6 +37,7 @@ class World:
     spawned: list[Callable[[], None]] = field(default_factory=list)
     loads: list[str] = field(default_factory=list)
     passing: int = 0
+    dip: int | None = 0
     num_alarms: int = 0
     parked: list[str] = field(default_factory=list)
     failures: dict[str, Exception] = field(default_factory=dict)
@@ -63,12 +65,15 @@ class World:
     def gauge(self) -> MemoryGauge[FakeModel]:
         return MemoryGauge(
             need=self.need, free_bytes=lambda: self.free, held_bytes=lambda model: model.held_bytes,
-            passing_bytes=lambda: self.passing, parked=lambda ref: self.parked.append(ref.path),
+            passing_bytes=lambda: self.passing, total_bytes=lambda: self.memory,
+            parked=lambda ref: self.parked.append(ref.path),
         )  # fmt: skip
 
     @property
     def free(self) -> int:
-        return self.memory - self.passing - sum(model.held_bytes for model in self.live)
+        if self.dip is None:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self.memory - self.passing - self.dip - sum(model.held_bytes for model in self.live)
 
     def need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:
         self.contexts.append(context_length)

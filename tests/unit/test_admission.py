@@ -19,11 +19,12 @@ def _world(memory: int = 100, **needs: int) -> World:
     ("need", "free", "idle", "busy", "expected"),
     [
         ((10, 10), 10, [], 0, Decision(Verdict.LOAD, 0, 10)),
-        ((11, 11), 10, [], 0, Decision(Verdict.REFUSE, 0, 10)),
+        ((11, 11), 10, [], 0, Decision(Verdict.REFUSE, 0, 10, is_final=True)),
         ((11, 11), 10, [5, 5], 0, Decision(Verdict.EVICT, 1, 20)),
         ((16, 16), 10, [5, 5], 0, Decision(Verdict.EVICT, 2, 20)),
-        ((21, 21), 10, [5, 5], 0, Decision(Verdict.REFUSE, 0, 20)),
+        ((21, 21), 10, [5, 5], 0, Decision(Verdict.REFUSE, 0, 20, is_final=True)),
         ((21, 21), 10, [5, 5], 1, Decision(Verdict.WAIT, 0, 21)),
+        ((22, 22), 10, [5, 5], 1, Decision(Verdict.REFUSE, 0, 21)),
         ((30, 10), 10, [5, 5], 50, Decision(Verdict.LOAD, 0, 70)),
         ((20, 10), 10, [5, 5], 0, Decision(Verdict.EVICT, 2, 20)),
         ((30, 12), 10, [5, 5], 0, Decision(Verdict.EVICT, 1, 20)),
@@ -94,6 +95,51 @@ def test_a_load_waits_for_what_forwards_hold_and_begins_without_a_word_of_them()
     world.run()
     assert isinstance(world.answers[number], FakeModel)
     assert world.registry.expire() == math.inf, "nothing is looked at again and again for nothing"
+
+
+def test_a_short_dip_refuses_no_load_that_waits() -> None:
+    world = _world(a=60, big=90)
+    a = world.use("a")
+    number, _ = world.ask("big")
+    world.run()
+    world.dip = 15
+    world.registry.expire()
+    assert number not in world.answers
+    world.dip = 0
+    world.registry.release(a)
+    world.run()
+    assert isinstance(world.answers[number], FakeModel)
+
+
+def test_a_load_that_waited_for_forwards_in_vain_is_refused_after_them() -> None:
+    world = _world(a=60)
+    world.passing = 50
+    number, _ = world.ask("a")
+    world.run()
+    world.passing, world.dip = 0, 50
+    world.registry.expire()
+    assert isinstance(world.answers[number], InsufficientMemoryError)
+
+
+def test_what_was_promised_to_forwards_makes_no_room_beyond_all_memory() -> None:
+    world = _world(big=101)
+    world.passing, world.dip = 50, -50
+    number, _ = world.ask("big")
+    world.run()
+    assert isinstance(world.answers[number], InsufficientMemoryError)
+
+
+def test_a_load_waits_while_memory_can_not_be_measured() -> None:
+    world = _world(a=60)
+    world.dip = None
+    number, _ = world.ask("a")
+    world.run()
+    assert world.registry.expire() == 1
+    assert number not in world.answers
+    world.dip = 0
+    world.registry.expire()
+    world.run()
+    assert isinstance(world.answers[number], FakeModel)
 
 
 def test_a_wait_for_memory_can_be_given_up() -> None:

@@ -142,10 +142,11 @@ def test_bad_headers(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("key", "count", "num_rows", "is_read"),
     [
-        ("x", 2**14 - 2, 0, True),
-        ("x", 2**14 - 1, 0, False),
-        ("tokenizer.ggml.merges", 2**14 + 8000 - 2, 1000, True),
-        ("tokenizer.ggml.merges", 2**14 + 8000 - 1, 1000, False),
+        ("x", 2**14, 0, True),
+        ("x", 2**14 + 1, 0, False),
+        ("tokenizer.ggml.merges", 2**14 + 6 * 500, 1000, True),
+        ("tokenizer.ggml.merges", 2**14 + 6 * 500 + 1, 1000, False),
+        ("tokenizer.ggml.merges", 2**14 + 6 * 400 + 1, 400, False),
         ("tokenizer.ggml.precompiled_charsmap", 2**19, 0, True),
         ("tokenizer.ggml.precompiled_charsmap", 2**19 + 1, 0, False),
     ],
@@ -153,10 +154,14 @@ def test_bad_headers(tmp_path: Path, content: bytes) -> None:
 def test_arrays_are_as_long_as_a_vocabulary_needs(
     tmp_path: Path, key: str, count: int, num_rows: int, is_read: bool
 ) -> None:
+    tokens = pair("tokenizer.ggml.tokens", ARRAY, strings(*["x"] * 500))
+    if key != "tokenizer.ggml.precompiled_charsmap":
+        count -= 500
     array = pair(key, ARRAY, struct.pack("<IQ", 0, count) + bytes(count))
-    rows = (tensor("token_embd.weight", (1, num_rows)),) if num_rows else (tensor(),)
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 3) + ARCHITECTURE + tokens + array
+    head += tensor("token_embd.weight", (1, num_rows)) if num_rows else tensor()
     with nullcontext() if is_read else pytest.raises(BadGgufError, match="longer than its vocabulary needs"):
-        parsed(tmp_path / "x", document(extra=(array,), tensors=rows, data=4000))
+        parsed(tmp_path / "x", head + bytes(-len(head) % 32) + bytes(4000))
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,7 @@ def _tensor(dtype: Any = "F32", shape: Any = (1,), offsets: Any = (0, 4)) -> dic
         {"__metadata__": {"a": 1}, **_tensor()}, {"__metadata__": [], **_tensor()}, {"__metadata__": "a", **_tensor()},
         {"empty": _tensor(shape=[2**62, 2**62, 0], offsets=[0, 0])["t"], **_tensor()},
         {"empty": _tensor(shape=[2**70, 0], offsets=[0, 0])["t"], **_tensor()},
+        {"empty": _tensor(shape=[0, 2**70], offsets=[0, 0])["t"], **_tensor()},
         _tensor(offsets=[0, 2**70]), _tensor(offsets=[-4, 0]), _tensor(offsets=[0, 8], shape=[2]),
     ],
 )  # fmt: skip

@@ -138,8 +138,7 @@ class StepLoop(RunnerThread):
         """The batch's logits, in one piece if all goes well.
 
         If the forward fails, the batch is run again in halves, down to the rows that fail alone. What a failed run has
-        written to the cache is written again. If memory was short, room is made once: retained prefixes go, and what
-        can be made again.
+        written to the cache is written again. If memory was short, retained prefixes and CUDA graphs go first.
         """
         try:
             _, logits = self._model_runner.run(batch)
@@ -149,18 +148,23 @@ class StepLoop(RunnerThread):
             is_short = is_out_of_memory(error)
             failure = as_generation_error(error)
         logger.warning("a step over %d sequences failed: %s", len(batch.rows), failure)
-        if is_short and not has_made_room:
-            self._make_room()
-            return self._run(batch, has_made_room=True)
+        if is_short:
+            empty_cache(self._model_runner.device)
+            if not has_made_room and self._has_made_room():
+                return self._run(batch, has_made_room=True)
+            has_made_room = True
         if len(batch.rows) == 1:
             return [_Computed(batch, _NO_LOGITS, failure)]
-        return [computed for half in batch.halves() for computed in self._run(half, has_made_room=is_short)]
+        return [computed for half in batch.halves() for computed in self._run(half, has_made_room=has_made_room)]
 
-    def _make_room(self) -> None:
+    def _has_made_room(self) -> bool:
+        """Gives up what sequences can do without. False if there was nothing."""
         with self._lock:
+            has_prefixes = self._scheduler.prefixes.num_tokens > 0
             self._scheduler.prefixes.clear()
-        self._model_runner.drop_graphs()
+        has_graphs = self._model_runner.drop_graphs()
         empty_cache(self._model_runner.device)
+        return has_prefixes or has_graphs
 
     def _update(self, computed: _Computed) -> None:
         if computed.error is not None:

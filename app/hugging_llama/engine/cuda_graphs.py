@@ -104,7 +104,7 @@ class DecodeGraphs:
         except Exception as error:
             if is_out_of_memory(error):
                 # what the others take is of more use to sequences; there may be room again later
-                self.drop()
+                self._give_up()
                 return False
             # a model that waits for the device in the middle of its forward
             self._switch_off(f"{type(error).__name__}: {error}")
@@ -112,14 +112,23 @@ class DecodeGraphs:
         if is_within(*difference, allowed_difference(expected.dtype)):
             self._graphs[layout] = graph
             del self._num_uses[layout]
+            self._min_uses = max(self._min_uses // 2, _MIN_USES)
             return True
         self._switch_off(f"their logits differ by {difference[0]:.2g}")
         return False
 
-    def drop(self) -> None:
-        """Memory is short: frees all graphs. They are captured again after twice as many uses as before."""
+    def drop(self) -> bool:
+        """Memory is short: frees all graphs. False if there are none."""
+        if not self._graphs:
+            return False
+        self._give_up()
+        return True
+
+    def _give_up(self) -> None:
+        """For now: they are captured again after twice as many uses as before, until one is there."""
         self._graphs.clear()
         self._num_uses.clear()
+        self._pool = torch.cuda.graph_pool_handle()
         self._min_uses = min(2 * self._min_uses, _MOST_MIN_USES)
 
     def _switch_off(self, reason: str) -> None:

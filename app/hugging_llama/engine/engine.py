@@ -302,7 +302,7 @@ class Engine:
         return MemoryGauge(
             need=self._memory_need, held_bytes=lambda model: model.size_bytes,
             free_bytes=lambda: memory.free_bytes(self._device), passing_bytes=lambda: FORWARD_MEMORY.promised_bytes,
-            parked=self._on_parked,
+            total_bytes=lambda: memory.total_bytes(self._device), parked=self._on_parked,
         )  # fmt: skip
 
     def _memory_need(self, ref: ModelRef, context_length: int | None) -> MemoryNeed:

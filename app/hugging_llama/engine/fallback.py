@@ -37,8 +37,8 @@ from hugging_llama.neutral.events import FinishReason
 class GenerateRunner(RunnerThread):
     """Runs one sequence at a time. The thread must be started with `start`.
 
-    A cancel takes effect before the model's next layer, and another model's step comes between two tokens, while a
-    prompt is computed between two layers.
+    A cancel takes effect before the model's next layer or block of attention, and another model's step comes between
+    two tokens, while a prompt is computed between two layers or blocks.
     """
 
     kind = "generate"

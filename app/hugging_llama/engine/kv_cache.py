@@ -16,7 +16,7 @@ from itertools import count
 
 import torch
 
-from hugging_llama.engine.memory import free_bytes
+from hugging_llama.engine.memory import free_bytes, is_out_of_memory
 from hugging_llama.engine.native.attention import LayerCache
 from hugging_llama.errors import InsufficientMemoryError
 
@@ -159,9 +159,11 @@ class KVCache:
         moved = KVSlot(*place)
         try:
             self.copy(slot, moved, old.capacity)
-        except BaseException:
+        except RuntimeError as error:
             self.release(capacity - old.capacity)
             self._give_row_back(*place)
+            if is_out_of_memory(error):
+                return False
             raise
         slot.slab, slot.row = place
         self._give_row_back(old, old_row)
@@ -218,8 +220,10 @@ class KVCache:
                 return None
         try:
             slab = Slab(next(self._serials), capacity, num_slots, self.layers, dtype=self.dtype, device=self._device)
-        except (RuntimeError, MemoryError):
-            return None
+        except (RuntimeError, MemoryError) as error:
+            if is_out_of_memory(error):
+                return None
+            raise
         self.allocated_tokens += num_slots * capacity
         return slab
 

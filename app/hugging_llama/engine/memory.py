@@ -21,7 +21,6 @@ _SIGNS = (
     "_STATUS_ALLOC_FAILED",
     "_ALLOCATION_FAILED",
     "CUBLAS_STATUS_NOT_INITIALIZED",
-    "CUDNN_STATUS_NOT_INITIALIZED",
     "CUDA error: out of memory",
 )
 LOAD_SHORTAGE = "there is not enough memory to load this model"
@@ -35,6 +34,13 @@ def free_bytes(device: torch.device) -> int:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     free = int(psutil.virtual_memory().available)
     return max(0, min([free, *(group.limit - group.used for group in memory_limits(own_groups()))]))
+
+
+def total_bytes(device: torch.device) -> int:
+    """Bytes that there are where models of `device` live; on the host within its control groups."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return min([int(psutil.virtual_memory().total), *(group.limit for group in memory_limits(own_groups()))])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

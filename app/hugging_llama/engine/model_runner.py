@@ -72,10 +72,9 @@ class ModelRunner:
         if self.device.type == "cuda" and self.can_rewind and self.rope_switch is None:
             self._graphs = DecodeGraphs(self._forward_device_step, self._flash, self.device)
 
-    def drop_graphs(self) -> None:
-        """Frees what CUDA graphs take; those that come again are captured again, later each time."""
-        if self._graphs is not None:
-            self._graphs.drop()
+    def drop_graphs(self) -> bool:
+        """Frees what CUDA graphs take; those that come again are captured again. False if there are none."""
+        return self._graphs is not None and self._graphs.drop()
 
     def run(self, batch: Batch) -> tuple[list[ScheduledSequence], Tensor]:
         """Computes the batch's tokens; their keys and values are in the cache afterwards.

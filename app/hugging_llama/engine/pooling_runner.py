@@ -1,8 +1,8 @@
 """The runner of models that read whole inputs at once, to embed or to classify: those of all clients share batches.
 
 What holds at all times: an accepted request ends in exactly one answer or one error; between two batches a cancelled
-request is dropped, and a batch of nothing else ends before the model's next layer; what its batch mates are does not
-change a vector or a score by more than rounding.
+request is dropped, and a batch of nothing else ends before the model's next layer or block of attention; what its batch
+mates are does not change a vector or a score by more than rounding.
 """
 
 import logging
@@ -219,9 +219,10 @@ class PoolingRunner:
             return True
         except Exception as error:
             exit_if_device_lost(error)
-            if len(batch) == 1:
-                self._end(batch[0].job, self._failure(error, batch[0].length))
-            return len(batch) == 1
+            if len(batch) > 1:
+                return False
+            self._end(batch[0].job, self._failure(error, batch[0].length))
+            return True
         self._counters.count_step(len(batch))
         self._counters.prompt_tokens += sum(item.length for item in batch)
         self._deliver(batch, outputs)

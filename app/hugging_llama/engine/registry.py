@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Generic, TypeVar
 
-from hugging_llama.engine.admission import MemoryGauge, Verdict, decide, too_large
+from hugging_llama.engine.admission import MemoryGauge, Verdict, too_large
 from hugging_llama.engine.instances import (
     Call,
     Instance,
@@ -154,7 +154,7 @@ class Registry(Generic[ModelT]):
         forwards and other processes give it back without a word. Returns the seconds until it should be called again.
         """
         with self._lock:
-            calls = self._expired() + self._admit()
+            calls = self._expired() + self._admit(may_refuse=False)
             left = [i.expires_in_s(self._clock()) for i in self._instances.values() if i.is_idle]
             left += [_LOOK_AGAIN_S for i in self._instances.values() if i.state is State.PARKED]
         run_calls(calls)
@@ -207,9 +207,9 @@ class Registry(Generic[ModelT]):
         instance.users.add(ticket)
         return ready_calls([ticket], instance.model)
 
-    def _admit(self) -> list[Call]:
+    def _admit(self, *, may_refuse: bool = True) -> list[Call]:
         """Starts the next load if there is room, makes room where it can, and gives loaded models to who waits."""
-        calls = self._place_parked()
+        calls = self._place_parked(may_refuse)
         while (ticket := self._pending.first()) is not None and not self._closing:
             attached = self._attach(ticket)
             if attached is not None:
@@ -231,8 +231,9 @@ class Registry(Generic[ModelT]):
         work = self._run_load if self._memory is None else self._run_measure
         return lambda: self._spawn_for(instance, work)
 
-    def _place_parked(self) -> list[Call]:
-        """Begins the load that waits for memory, sends idle models away for it, or gives it up."""
+    def _place_parked(self, may_refuse: bool) -> list[Call]:
+        """Begins the load that waits for memory, sends idle models away for it, or gives it up; without `may_refuse`
+        only where nothing is left that gives memory back."""
         instance = next((i for i in self._instances.values() if i.state is State.PARKED), None)
         if instance is None or instance.need is None or self._memory is None:
             return []
@@ -242,17 +243,12 @@ class Registry(Generic[ModelT]):
         if any(other.is_moving for other in self._instances.values()):
             return []
         idle = self._idle()
-        held = {i: self._memory.held_bytes(i.model) for i in self._instances.values() if i.model is not None}
-        decision = decide(
-            instance.need,
-            free_bytes=self._memory.free_bytes(),
-            idle_bytes=[held[other] for other in idle],
-            busy_bytes=sum(held[other] for other in held if other not in idle) + self._memory.passing_bytes(),
-        )
+        busy = [i.model for i in self._instances.values() if i.model is not None and i not in idle]
+        decision = self._memory.decide(instance.need, [i.model for i in idle if i.model is not None], busy)
         if decision.verdict is Verdict.LOAD:
             instance.state, instance.load_began = State.LOADING, self._clock()
             return [lambda: self._spawn_for(instance, self._run_load)]
-        if decision.verdict is Verdict.REFUSE:
+        if decision.verdict is Verdict.REFUSE and (may_refuse or decision.is_final):
             del self._instances[instance.ref.identity]
             return fail_calls(instance.waiting, too_large(instance.need.least_bytes, decision.room_bytes))
         return self._evict(idle[: decision.num_evicted])

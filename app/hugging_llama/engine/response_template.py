@@ -37,6 +37,9 @@ _LONGEST_SEARCH_S = 1.0
 """Real ones take millionths."""
 # of a group with repetitions or choices in it, which takes exponential time on some texts
 _REPETITION = re.compile(r"(?<!\\)\)[*+{]")
+# each time is compiled for itself, into 300 bytes
+_COUNTS = re.compile(r"\{\s*(\d{0,9})\d*\s*(?:,\s*(\d{0,9})\d*\s*)?\}")
+_MOST_TIMES = 1_000
 
 
 class _Timed:
@@ -230,7 +233,8 @@ def _check_size(raw: Any) -> None:
         if any(isinstance(value, list) and len(value) > _MOST_LITERALS for value in field.values()):
             raise ValueError("a delimiter has too many literals")
     for pattern in _patterns(raw):
-        if len(pattern) > _LONGEST_PATTERN or _REPETITION.search(pattern):
+        counts = [int(number) for found in _COUNTS.findall(pattern) for number in found if number]
+        if len(pattern) > _LONGEST_PATTERN or _REPETITION.search(pattern) or max(counts, default=0) > _MOST_TIMES:
             raise ValueError(f"the pattern {pattern[:60]!r} may take for ever")
 
 

@@ -94,7 +94,7 @@ class ChildStream:
         except OSError as error:
             if self._is_closed:  # meanwhile, so that the child is gone
                 raise StopIteration from error
-            raise self._failure(f"can't be started: {error.strerror}", cause="no process") from error
+            raise self._failure(f"can't be started: {error.strerror or error}", cause="no process") from error
         if self._is_closed:  # meanwhile
             self.close()
         return connection

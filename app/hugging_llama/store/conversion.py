@@ -159,7 +159,9 @@ def _started(settings: Settings, request: ConversionRequest, folder: ConversionF
     try:
         process = ChildConnection(lambda fd: launch.start_conversion(settings, fd, folder.lock))
     except OSError as error:
-        raise TransferError(f"the conversion can't be started: {error.strerror}", cause="no process") from error
+        raise TransferError(
+            f"the conversion can't be started: {error.strerror or error}", cause="no process"
+        ) from error
     with contextlib.suppress(OSError):  # it has ended, which is seen when it is listened to
         process.send(child_process.render_request(request))
     return process

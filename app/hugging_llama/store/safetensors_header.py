@@ -144,7 +144,7 @@ def _tensor(name: str, raw: msgspec.Raw) -> tuple[StoredTensor, tuple[int, int]]
     if entry.dtype not in _ITEM_BITS or len(shape) > 16 or begin < 0 or min(shape, default=0) < 0:
         raise BadSafetensorsError("tensor entry")
     # the library multiplies one by one, a 0 at the end comes too late for it
-    if max(accumulate(shape, operator.mul), default=0) > _MOST_ELEMENTS:
+    if max(*shape, *accumulate(shape, operator.mul), 0, 0) > _MOST_ELEMENTS:
         raise BadSafetensorsError("tensor size")
     tensor = StoredTensor(name, entry.dtype, shape)
     if _data_bytes(tensor) != end - begin:

@@ -12,6 +12,7 @@ from hugging_llama.engine.core import StepLoop
 from hugging_llama.engine.grammars.bits import Bits, forbid
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.sequence import Sequence, StepEvents
+from hugging_llama.engine.step_watch import StepClock
 from hugging_llama.errors import (
     ContextLengthError,
     EngineBusyError,
@@ -367,4 +368,22 @@ def test_the_thread_works_sleeps_and_ends(model: PreTrainedModel, inbox: Inbox) 
     loop.cancel(endless.key)
     inbox.wait_finished(2)
     assert reason(inbox, endless) is FinishReason.ABORT
+    loop.close()
+
+
+@pytest.mark.parametrize(("num_tokens", "is_watched_by_layers"), [(600, True), (100, False)])
+def test_a_long_step_is_watched_layer_by_layer(
+    model: PreTrainedModel,
+    inbox: Inbox,
+    monkeypatch: pytest.MonkeyPatch,
+    num_tokens: int,
+    is_watched_by_layers: bool,
+) -> None:
+    """Of a prompt that can't be cut the whole may take longer than any step may."""
+    restarts: list[None] = []
+    monkeypatch.setattr(StepClock, "restart", lambda clock: restarts.append(None))
+    loop = make_loop(model, inbox, max_num_batched_tokens=1000)
+    loop.submit(make_sequence(1, [5] * num_tokens, SamplingParams(temperature=0.0, max_tokens=1)))
+    loop.run_once()
+    assert len(restarts) == (model.config.num_hidden_layers if is_watched_by_layers else 0)
     loop.close()

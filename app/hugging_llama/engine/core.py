@@ -12,6 +12,7 @@ from torch import Tensor
 from hugging_llama.engine.batch import Batch, ScheduledSequence
 from hugging_llama.engine.device_loss import exit_if_device_lost
 from hugging_llama.engine.kv_cache import KVCache
+from hugging_llama.engine.layer_hooks import before_layers
 from hugging_llama.engine.memory import empty_cache, is_out_of_memory
 from hugging_llama.engine.model_runner import ModelRunner
 from hugging_llama.engine.outbox import as_generation_error
@@ -25,6 +26,7 @@ from hugging_llama.errors import HuggingLlamaError, InsufficientMemoryError, Inv
 from hugging_llama.neutral.events import FinishReason
 
 _NO_LOGITS = torch.empty(0)
+_LONG_STEP_TOKENS = 512
 
 logger = logging.getLogger(__name__)
 
@@ -140,8 +142,11 @@ class StepLoop(RunnerThread):
         If the forward fails, the batch is run again in halves, down to the rows that fail alone. What a failed run has
         written to the cache is written again. If memory was short, retained prefixes and CUDA graphs go first.
         """
+        # a prompt that can't be cut may take many times as long as a step
+        watched = self._model_runner.layers if batch.num_prefill_tokens > _LONG_STEP_TOKENS else ()
         try:
-            _, logits = self._model_runner.run(batch)
+            with before_layers(watched, self._clock.restart):
+                _, logits = self._model_runner.run(batch)
             return [_Computed(batch, logits)]
         except Exception as error:
             exit_if_device_lost(error)

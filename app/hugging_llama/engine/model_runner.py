@@ -18,6 +18,7 @@ from hugging_llama.engine.device_step import DeviceStep
 from hugging_llama.engine.flash_attention import find_flash_attention
 from hugging_llama.engine.kv_cache import KVCache, KVSlot, capacity_from_memory
 from hugging_llama.engine.kv_step import KVStep, PromptChunk, decode_groups
+from hugging_llama.engine.layer_hooks import layers_of
 from hugging_llama.engine.lora.adapter import LoraAdapter
 from hugging_llama.engine.lora.rows import adapted_rows
 from hugging_llama.engine.native.library import FORMATS
@@ -65,6 +66,11 @@ class ModelRunner:
         self._flash = find_flash_attention(self.device, self.dtype)
         self._graphs: DecodeGraphs | None = None
         self._keeps_logits = accepts(model, "logits_to_keep")
+
+    @property
+    def layers(self) -> list[torch.nn.Module]:
+        """What a forward runs one after the other."""
+        return layers_of(self._model)
 
     def use_graphs(self) -> None:
         """From now on decode steps that come again are captured as CUDA graphs, on a CUDA device."""

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from hugging_llama.engine.loader import Loader, ModelKind
 from hugging_llama.engine.runner import choose_runner
+from hugging_llama_config.settings import Settings
+from tests.engine.checkpoints import byte_tokenizer
 from tests.engine.families import FAMILIES, make_family
 from tests.engine.harness import make_prompts
 from tests.engine.test_parity import MAX_TOKENS, run_batched
@@ -38,6 +41,24 @@ def test_a_batch_says_what_generate_says(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(FAMILIES) - set(QUICK)))
 def test_a_batch_of_every_family_says_what_generate_says(name: str) -> None:
     check(name)
+
+
+def load(name: str, folder: Path) -> None:
+    make_family(name).save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    assert Loader(Settings(device="cpu")).load(str(folder)).kind is ModelKind.GENERATION
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_what_transformers_writes_is_loaded(name: str, tmp_path: Path) -> None:
+    """Numbers among it that JSON has no words for."""
+    load(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - set(QUICK)))
+def test_what_transformers_writes_of_every_family_is_loaded(name: str, tmp_path: Path) -> None:
+    load(name, tmp_path)
 
 
 def test_the_table_of_families_is_what_loading_decides() -> None:

@@ -4,6 +4,7 @@ import threading
 import weakref
 from array import array
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from hugging_llama.engine.loader import Checkpoint, Loader
 from hugging_llama.errors import InsufficientMemoryError, InvalidRequestError
 from hugging_llama.neutral.events import Embeddings
 from hugging_llama_config.settings import Settings
+from tests.engine.classifier_files import make_classifier
 from tests.engine.embedding_clients import EmbeddingClient
 
 CPU = torch.device("cpu")
@@ -60,6 +62,17 @@ def test_an_answer_of_too_many_numbers_is_refused_before_it_is_computed(
         client.send(1, ["a", "b", "c"])
     assert len(client.embed(["a", "b", "c"], dimensions=256).vectors) == 3
     assert len(client.embed(["a", "b"]).vectors) == 2
+
+
+def test_a_classifiers_answer_has_fewer_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written with their labels in one go, in which nobody else of that worker is served."""
+    classifier = EmbeddingClient(Loader(Settings(device="cpu")).load(str(make_classifier(tmp_path))))
+    num_labels = classifier.runner._head.width
+    monkeypatch.setattr(pooling_runner, "MAX_SCORES", 2 * num_labels)
+    with pytest.raises(InvalidRequestError, match=f"3 inputs of {num_labels} numbers each are more than the"):
+        classifier.send_inputs(1, ["a", "b", "c"])
+    assert len(classifier.classify(["a", "b"]).scores) == 2
+    classifier.runner.close()
 
 
 def test_vectors_are_packed(client: EmbeddingClient) -> None:

@@ -1,5 +1,6 @@
 """Long attention in blocks: the same numbers, and an end between two of them."""
 
+import math
 import threading
 from typing import Any
 
@@ -26,6 +27,7 @@ def tensors(*shapes: tuple[int, ...]) -> list[torch.Tensor]:
 def _small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_PAIRS", 2 * 4 * 100 * 32)
     monkeypatch.setattr(module, "_CAUSAL_FACTOR", 1)
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", math.inf)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,19 @@ def test_short_rows_are_left_alone() -> None:
     with query_blocks([], CPU, lambda: calls.append(None)):
         pass
     assert not calls
+
+
+def test_other_calls_are_looked_between_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of attention that is not fused each call may take a second."""
+    (scores,) = tensors((1, 4, 100, 100))
+    calls: list[None] = []
+    with query_blocks([100], CPU, lambda: calls.append(None)):
+        torch.softmax(scores + 1, dim=-1)
+    assert not calls
+    monkeypatch.setattr(module, "_LOOK_EVERY_S", -1)
+    with query_blocks([100], CPU, lambda: calls.append(None)):
+        torch.softmax(scores + 1, dim=-1)
+    assert len(calls) == 2
 
 
 def test_what_is_raised_between_two_blocks_ends_it() -> None:

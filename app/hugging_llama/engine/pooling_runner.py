@@ -43,6 +43,8 @@ _MAX_BATCHED_TOKENS = {"cpu": 512}
 _MAX_BATCHED_TOKENS_ELSEWHERE = 16_384
 MAX_NUMBERS = 2**24
 """In one answer, which is 64 MiB on the socket and some 350 MB of JSON; twice 2,048 vectors of 4,096 numbers."""
+MAX_SCORES = 2**20
+"""Of a classifier in one answer, which is written in one go, half a second of JSON; 2,048 inputs of 512 labels."""
 
 
 class PoolingHead(Protocol):
@@ -132,9 +134,10 @@ class PoolingRunner:
         width = self._head.width
         if isinstance(request, EmbedRequest) and request.dimensions and request.dimensions > 0:
             width = min(width, request.dimensions)
-        if len(request.inputs) * width > MAX_NUMBERS:
+        most = MAX_NUMBERS if isinstance(request, EmbedRequest) else MAX_SCORES
+        if len(request.inputs) * width > most:
             raise InvalidRequestError(
-                f"{len(request.inputs)} inputs of {width} numbers each are more than the {MAX_NUMBERS} numbers that "
+                f"{len(request.inputs)} inputs of {width} numbers each are more than the {most} numbers that "
                 "one answer may have; send fewer at once",
                 param="input",
             )

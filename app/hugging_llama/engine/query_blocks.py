@@ -1,10 +1,12 @@
-"""torch's fused attention over long inputs, a block of queries at a time, on a CPU.
+"""A look around within the layers of a forward over long inputs, on a CPU: between torch's calls, and between blocks of
+queries of its fused attention.
 
-One call over 131,000 tokens takes minutes, in which nobody can end a forward whose caller has left, and an unload of
-its model, for which all loads wait, waits, too. Each row of the result is computed from its own query, so that blocks
-of them change nothing.
+One layer over 131,000 tokens takes minutes, in which nobody can end a forward whose caller has left, and an unload of
+its model, for which all loads wait, waits, too. Each row of attention's result is computed from its own query, so that
+blocks of them change nothing.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -19,13 +21,14 @@ _MOST_PAIRS = 2**27
 _CAUSAL_FACTOR = 8
 """So many times as much is computed in one call where a query sees what is before it: a block needs a mask for that,
 and took 1.2 to 1.5 times as long over 8,192 tokens."""
+_LOOK_EVERY_S = 0.1
 
 
 def query_blocks(
     lengths: Sequence[int], device: torch.device, between: Callable[[], None]
 ) -> AbstractContextManager[Any]:
-    """Inside, `between` is called between the blocks of attention over rows of so many tokens, and what it raises ends
-    the forward. Other threads don't notice, short rows are not touched."""
+    """Inside, `between` is called between the blocks of attention over rows of so many tokens, and every now and then
+    between other calls; what it raises ends the forward. Other threads don't notice, short rows are not touched."""
     pairs = len(lengths) * max(lengths, default=0) ** 2
     # a head's pairs; real models have at least four
     return _QueryBlocks(between) if device.type == "cpu" and 4 * pairs > _MOST_PAIRS else nullcontext()
@@ -35,13 +38,20 @@ class _QueryBlocks(TorchFunctionMode):
     def __init__(self, between: Callable[[], None]) -> None:
         super().__init__()
         self._between = between
+        self._looked_at = time.monotonic()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if time.monotonic() - self._looked_at > _LOOK_EVERY_S:
+            self._look()
         if func is functional.scaled_dot_product_attention:
             return self._attention(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+    def _look(self) -> None:
+        self._between()
+        self._looked_at = time.monotonic()
 
     def _attention(
         self,
@@ -63,7 +73,7 @@ class _QueryBlocks(TorchFunctionMode):
             )
         blocks = []
         for first in range(0, num_queries, size):
-            self._between()
+            self._look()
             last = min(first + size, num_queries)
             keys = min(last, num_keys) if is_causal else num_keys
             mask = attn_mask

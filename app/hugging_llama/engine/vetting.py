@@ -23,6 +23,7 @@ from hugging_llama_config.tokenizer_file import TokenizerFile
 
 _TOKENIZER_DECODER = msgspec.json.Decoder(TokenizerFile)
 _TEMPLATES = "additional_chat_templates"
+_FLOATS = ("Infinity", "-Infinity", "NaN")
 _HOSTILE_KEY = re.compile(
     r"auto_map|trust_remote_code|custom_pipelines|custom_generate|.*attn_implementation.*|.*experts_implementation.*"
     r"|transformers_weights|gguf_file|fusion_config|kernel_config|use_kernels|distributed_config"
@@ -79,7 +80,7 @@ def vet(directory: str) -> VettedFiles:
     for folder in (*folders, *(folder / _TEMPLATES for folder in folders)):
         _check_kinds(folder)
         check_folder(folder)
-    config = _without_hostile_keys(raw)
+    config = _with_floats(_without_hostile_keys(raw))
     for folder in folders:
         _check_tokenizer(folder, config)
     tokenizers = _tokenizers(folders)
@@ -126,6 +127,15 @@ def _without_hostile_keys(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_hostile_keys(item) for item in value]
     return value
+
+
+def _with_floats(value: Any) -> Any:
+    """Numbers that JSON has none for, as transformers writes them: `{"__float__": "Infinity"}`."""
+    if isinstance(value, dict):
+        if len(value) == 1 and value.get("__float__") in _FLOATS:
+            return float(value["__float__"])
+        return {key: _with_floats(item) for key, item in value.items()}
+    return [_with_floats(item) for item in value] if isinstance(value, list) else value
 
 
 def _check_tokenizer(path: Path, config: dict[str, Any]) -> None:

@@ -154,22 +154,21 @@ class StepLoop(RunnerThread):
             failure = as_generation_error(error)
         logger.warning("a step over %d sequences failed: %s", len(batch.rows), failure)
         if is_short:
+            has_more_room = not has_made_room and self._make_room()
             empty_cache(self._model_runner.device)
-            if not has_made_room and self._has_made_room():
-                return self._run(batch, has_made_room=True)
             has_made_room = True
+            if has_more_room:
+                return self._run(batch, has_made_room=True)
         if len(batch.rows) == 1:
             return [_Computed(batch, _NO_LOGITS, failure)]
         return [computed for half in batch.halves() for computed in self._run(half, has_made_room=has_made_room)]
 
-    def _has_made_room(self) -> bool:
+    def _make_room(self) -> bool:
         """Gives up what sequences can do without. False if there was nothing."""
         with self._lock:
             has_prefixes = self._scheduler.prefixes.num_tokens > 0
             self._scheduler.prefixes.clear()
-        has_graphs = self._model_runner.drop_graphs()
-        empty_cache(self._model_runner.device)
-        return has_prefixes or has_graphs
+        return self._model_runner.drop_graphs() or has_prefixes
 
     def _update(self, computed: _Computed) -> None:
         if computed.error is not None:
